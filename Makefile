@@ -1,0 +1,97 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv and _build.
+# Windows: see README.md (plain venv and pip, no make).
+
+PYTHON ?= python3
+CONSTRAINTS ?= -c constraints.txt
+PIP_FLAGS ?=
+NB ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+SITE := _build/html/index.html
+
+# Real cohorts, where a data folder lies beside the checkout; the series runs without them too.
+ifndef SEGCONF_DATA
+ifneq ($(wildcard ../shared/data),)
+export SEGCONF_DATA := $(abspath ../shared/data)
+endif
+endif
+
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.py))
+EXECUTED := $(NOTEBOOKS:notebooks/%.py=_build/executed/%.ipynb)
+WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
+# What a notebook's result can depend on; the command line is not among it.
+PACKAGE := $(filter-out segconf_lite/cli.py,$(shell find segconf_lite -name '*.py'))
+BOOK := $(shell find book -type f)
+# Every notebook uses all cores. With -j2 two run at once, so each gets one thread.
+THREADS = $(if $(filter -j%,$(MAKEFLAGS)),OMP_NUM_THREADS=1)
+
+.DEFAULT_GOAL := help
+.PHONY: help book run test lab check clean distclean notebooks setup nbval render browser
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv and install the tested set of packages
+
+book: $(READY) ## run the series, render the book, say where it opens
+	@$(MAKE) -k --no-print-directory $(SITE)
+	@echo "The book is at $(SITE)"
+
+run: $(READY) ## run the series (NB=01: that notebook only); finished ones are not run again
+	$(if $(WANTED),,$(error no notebook fits notebooks/$(NB)*.py))
+	@$(MAKE) -k --no-print-directory $(WANTED)
+	@echo "Executed notebooks are in _build/executed/"
+
+lab: $(READY) ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+check: $(READY) ## quick loop: lint, types, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests --ignore=tests/test_browser.py
+
+test: check ## everything: check, the series twice (papermill, nbval), the book, the book in a browser
+	@$(MAKE) --no-print-directory run
+	@$(MAKE) --no-print-directory nbval
+	@$(MAKE) --no-print-directory render
+	@$(MAKE) --no-print-directory browser
+
+nbval: $(READY) # run the notebooks as committed and compare the outputs that are marked for it
+	$(if $(NOTEBOOKS),$(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
+
+render: $(READY) # render the executed notebooks, whether or not anything changed
+	$(BIN)/python book/build.py
+
+browser: $(READY) # open the rendered book in a headless browser
+	$(BIN)/pytest -q -rs tests/test_browser.py
+
+notebooks: $(READY) ## write the .ipynb twins from the .py files, without outputs
+	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
+
+clean: ## remove everything built (trained models in the cache folder stay)
+	rm -rf _build
+
+distclean: clean ## remove .venv too
+	rm -rf .venv
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || { echo "No $(PYTHON) here. Install Python 3.11 or newer, or name it: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (one to three minutes the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) $(CONSTRAINTS) -e ".[all]"
+	@touch $@
+
+_build/executed/%.ipynb: notebooks/%.py $(PACKAGE) $(READY)
+	@$(THREADS) $(BIN)/segconf run $< --out $@
+
+$(SITE): $(EXECUTED) $(BOOK) $(READY)
+	@$(BIN)/python book/build.py

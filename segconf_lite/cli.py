@@ -1,0 +1,190 @@
+"""The command `segconf`: look at the installation, fetch data, run a notebook headless."""
+
+import argparse
+import importlib
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from segconf_lite import __version__
+
+__all__ = ["main"]
+
+_DATA_FOLDERS = {
+    "gm_challenge": "spinal-cord grey matter, four sites (chapter on real scanners)",
+    "retina_chase_hrf": "retinal vessels, two cameras",
+    "published_results": "per-image results of published work",
+}
+_OPTIONAL = ("jupyterlab", "ipykernel", "ipywidgets", "jupytext", "papermill", "jupyter-book")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (0 fine, 1 failed or incomplete, 2 wrong usage)."""
+    parser = argparse.ArgumentParser(prog="segconf", description="Can you trust this segmentation?")
+    parser.add_argument("--version", action="version", version=f"segconf_lite {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    doctor = commands.add_parser("doctor", help="what is installed, what is missing, and how to get it")
+    doctor.set_defaults(act=lambda _: _doctor())
+
+    data = commands.add_parser("data", help="download a public data set")
+    data.add_argument("name", help="the data set, e.g. gm_challenge")
+    data.set_defaults(act=lambda given: _data(given.name))
+
+    run = commands.add_parser("run", help="execute one notebook of the series")
+    run.add_argument("notebook", help="its number, e.g. 01, or a path to a .py or .ipynb notebook")
+    run.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="replace a default of the notebook's parameters cell; VALUE is read as YAML; may be repeated",
+    )
+    run.add_argument("--out", metavar="PATH", help="where the executed copy goes (default: under _build/)")
+    run.set_defaults(act=lambda given: _run(given.notebook, given.parameter, given.out))
+
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.act(given))
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"segconf {given.command}: {error}", file=sys.stderr)
+        return 1
+
+
+# -- doctor -------------------------------------------------------------------------------------------------
+
+
+def _doctor() -> int:
+    print(f"segconf_lite {__version__} on Python {platform.python_version()}, {platform.system()}")
+    missing = _print_packages()
+    _print_hardware()
+    _print_data()
+    _print_store()
+    if missing:
+        print(f"\nMissing and required: {', '.join(missing)}.", file=sys.stderr)
+        print('Install them with: pip install -c constraints.txt -e ".[all]"', file=sys.stderr)
+        return 1
+    print("\nAll required packages are there.")
+    return 0
+
+
+def _required_packages() -> list[str]:
+    """Distribution names that the package needs at all times, from its own metadata."""
+    try:
+        lines = metadata.requires("segconf-lite") or []
+    except metadata.PackageNotFoundError:
+        return ["segconf-lite"]
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
+
+
+def _print_packages() -> list[str]:
+    missing = []
+    print("\nRequired")
+    for name in _required_packages():
+        version = _version(name)
+        print(f"  {name:<14}{version or 'MISSING'}")
+        missing += [] if version else [name]
+    print("For notebooks and the book")
+    for name in _OPTIONAL:
+        print(f"  {name:<14}{_version(name) or 'not installed (pip install segconf-lite[all])'}")
+    return missing
+
+
+def _version(name: str) -> str | None:
+    """Installed version, or None if the package is absent or cannot be found by the import system."""
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+    return version
+
+
+def _print_hardware() -> None:
+    print("\nHardware")
+    try:
+        torch: Any = importlib.import_module("torch")
+        device_tools: Any = importlib.import_module("segconf_lite.models.device")
+        device = device_tools.pick_device()
+        bf16 = "yes" if device_tools.bf16_pays(device) else "no (fp32 is used)"
+    except ImportError as error:
+        print(f"  cannot be asked: {error}")
+        return
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    print(f"  device        {device}{name}")
+    print(f"  threads       {torch.get_num_threads()} of {os.cpu_count()} CPU cores")
+    print(f"  bf16 pays     {bf16}")
+
+
+def _print_data() -> None:
+    print("\nData (the built-in phantom needs none)")
+    root = os.environ.get("SEGCONF_DATA")
+    if not root:
+        print("  SEGCONF_DATA is not set: real cohorts are skipped.")
+        print("  To use them: export SEGCONF_DATA=/path/to/folder, then segconf data NAME")
+        return
+    print(f"  SEGCONF_DATA  {root}{'' if Path(root).is_dir() else ' (no such folder)'}")
+    for name, what in _DATA_FOLDERS.items():
+        there = "there" if (Path(root) / name).is_dir() else f"missing; see: segconf data {name}"
+        print(f"  {name:<18}{there}: {what}" if there == "there" else f"  {name:<18}{there}")
+
+
+def _print_store() -> None:
+    print("\nTrained models")
+    try:
+        store: Any = importlib.import_module("segconf_lite.models.store")
+    except ImportError as error:
+        print(f"  cannot be asked: {error}")
+        return
+    folder = Path(store.store_folder())
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    print(f"  folder        {folder} (set SEGCONF_HOME to move it)")
+    print(f"  free disk     {free_gb:.1f} GB{'  LOW: the series needs about 1 GB' if free_gb < 1 else ''}")
+
+
+# -- data and run -------------------------------------------------------------------------------------------
+
+
+def _data(name: str) -> int:
+    download: Any = importlib.import_module("segconf_lite.cohorts.download")
+    print(f"{name} is at {download.fetch(name)}")
+    return 0
+
+
+def _run(name: str, pairs: Sequence[tuple[str, str]], out: str | None) -> int:
+    import yaml
+
+    from segconf_lite import notebook
+
+    path = notebook.find_notebook(name)
+    parameters = {key: yaml.safe_load(value) for key, value in pairs}
+    notebook.check_parameters(path, parameters)
+    target = Path(out) if out else _default_out(path, pairs)
+    stated = notebook.stated_minutes(path)
+    print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)
+    minutes = notebook.execute(path, target, parameters) / 60
+    note = ""
+    if stated:
+        note = f" (stated: {stated:g})" if minutes <= 1.5 * stated else f" (stated: {stated:g}; MUCH LONGER)"
+    print(f"{path.stem}: done in {minutes:.1f} min{note} -> {target}")
+    return 0
+
+
+def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+    """Plain runs go where the book looks for them; runs with parameters go elsewhere, named by them."""
+    if not pairs:
+        return Path("_build/executed") / f"{path.stem}.ipynb"
+    label = re.sub(r"[^\w=.-]", "-", "_".join(f"{key}={value}" for key, value in pairs))[:80]
+    return Path("_build/runs") / f"{path.stem}__{label}.ipynb"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

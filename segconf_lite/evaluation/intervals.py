@@ -1,0 +1,61 @@
+"""How sure a mean over cases is, when cases come in subjects.
+
+Slices of one subject resemble each other, so an interval over slices is far too narrow; whole
+subjects are drawn again instead (cluster bootstrap; Field & Welsh, J R Stat Soc B 69:369, 2007).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Interval", "mean_interval"]
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its bootstrap interval (NaN where it cannot be had)."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def mean_interval(
+    values: Any, subjects: Any, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean over cases with a percentile bootstrap interval over subjects.
+
+    Args:
+        values: (n_cases,) one number per case; NaN cases (no defined quality) are left out.
+        subjects: (n_cases,) the subject of each case.
+        level: probability the interval aims at, between 0 and 1.
+        n_resamples: bootstrap draws.
+        seed: equal seeds give equal intervals.
+
+    Returns:
+        Mean and interval, in the unit of ``values``. With fewer than two subjects nothing can
+        be said about the spread: the ends are NaN.
+
+    Raises:
+        ValueError: If shapes differ, no value is defined, or ``level`` is not in (0, 1).
+    """
+    numbers, names = np.asarray(values, dtype=np.float64), np.asarray(subjects)
+    if numbers.ndim != 1 or numbers.shape != names.shape:
+        raise ValueError(
+            f"values and subjects must share one shape (n_cases,), got {numbers.shape} and {names.shape}"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    defined = np.isfinite(numbers)
+    if not defined.any():
+        raise ValueError(f"no finite value among {len(numbers)} cases; nothing to average")
+    _, owner = np.unique(names[defined], return_inverse=True)
+    sums, counts = np.bincount(owner, weights=numbers[defined]), np.bincount(owner)
+    estimate = float(sums.sum() / counts.sum())
+    if len(counts) < 2:
+        return Interval(estimate, float("nan"), float("nan"))
+    draws = np.random.default_rng(seed).integers(len(counts), size=(n_resamples, len(counts)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))

@@ -1,0 +1,245 @@
+"""The one training loop, and the training of a U-Net with it."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.device import bf16_pays, isolated_random_state, pick_device
+from segconf_lite.models.unet import UNet
+
+__all__ = ["fit_unet", "optimise", "shuffled_batches"]
+
+PRECISIONS = ("auto", "fp32", "bf16")
+VALIDATION_SHARE = 0.15  # of the subjects, where no validation cohort is given
+CHECK_EVERY = 25  # steps between two looks at the validation loss
+
+
+def fit_unet(
+    cohort: Cohort,
+    *,
+    validation: Cohort | None = None,
+    channels: tuple[int, ...] = (16, 32, 64, 96),
+    norm: str = "batch",
+    skips: bool = True,
+    dropout: float = 0.0,
+    steps: int = 300,
+    batch_size: int = 32,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 1e-2,
+    augmentation: str | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    device: str = "auto",
+    patience: int = 6,
+    progress: bool | None = None,
+) -> UNet:
+    """A U-Net trained on one cohort, in eval mode, on the device it was trained on.
+
+    Dice + cross-entropy (Dice over the foreground classes of the whole batch, which keeps a class
+    that a slice lacks from pulling), AdamW, one-cycle learning rate, gradients clipped to norm 1.
+    The state with the lowest in-domain validation loss is kept. The global random state of
+    torch is the same before and after; equal seeds give equal networks on one CPU.
+
+    Args:
+        cohort: training cases; each image normally z-scored, H and W divisible by ``2**levels``.
+        validation: in-domain cases that choose the state to keep; None takes 15 % of the
+            subjects off the cohort, ``cohort.split((0.85, 0.15), seed=seed)``.
+        channels, norm, skips, dropout: architecture, see `UNet`.
+        steps: most optimiser steps, >= 1.
+        batch_size: cases per step.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: of AdamW.
+        augmentation: None, ``"mild"`` or ``"nnunet"``, see `segconf_lite.models.augment`.
+        seed: of the weights, the batch order, dropout, the augmentation and the split.
+        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where it pays.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        patience: checks (one each 25 steps) without a better validation loss before it stops.
+        progress: show a bar; None shows one in a terminal unless ``SEGCONF_QUIET`` is set.
+
+    Returns:
+        The network. ``unet.history`` has one dict per check: ``step``, ``train_loss`` (mean
+        since the last check), ``validation_loss``, ``seconds`` since the start.
+
+    Raises:
+        ValueError: If an argument is out of its range, the validation cohort has other classes,
+            or there is a single subject and no validation cohort.
+        FloatingPointError: If the loss is no longer finite.
+    """
+    _check(steps, batch_size, precision, augmentation)
+    train, held_out = _train_and_validation(cohort, validation, seed)
+    place = pick_device(device)
+    use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
+    generator = torch.Generator().manual_seed(seed)
+    augment = None
+    loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+
+    with isolated_random_state(seed, place):
+        unet = UNet(
+            n_classes=len(cohort.class_names), channels=channels, norm=norm, skips=skips, dropout=dropout
+        ).to(place)
+
+        def loss_on(images: Tensor, labels: Tensor) -> Tensor:
+            with torch.autocast(place.type, dtype=torch.bfloat16, enabled=use_bf16):
+                logits = unet(images)
+            return loss_of(logits.float(), labels.to(place)[:, None])
+
+        images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+
+        def loss_on_batch(index: Tensor) -> Tensor:
+            batch = images[index], labels[index]
+            return loss_on(*(augment(*batch) if augment else batch))
+
+        def validation_loss() -> float:
+            parts = np.array_split(np.arange(len(held_out)), math.ceil(len(held_out) / 64))
+            losses = [
+                len(part)
+                * float(loss_on(*(torch.from_numpy(a[part]) for a in (held_out.images, held_out.labels))))
+                for part in parts
+            ]
+            return sum(losses) / len(held_out)
+
+        unet.history = optimise(
+            unet,
+            shuffled_batches(len(train), batch_size, generator),
+            loss_on_batch,
+            validation_loss,
+            steps=steps,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            patience=patience,
+            progress=progress,
+        )
+    return unet
+
+
+def optimise(
+    module: nn.Module,
+    batches: Iterator[Any],
+    loss_on_batch: Callable[[Any], Tensor],
+    validation_loss: Callable[[], float],
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float = 1e-2,
+    patience: int = 6,
+    check_every: int = CHECK_EVERY,
+    progress: bool | None = None,
+) -> list[dict[str, float]]:
+    """Train `module` in place; afterwards it holds its best state and is in eval mode.
+
+    Whatever is trained in this package is trained here. Only parameters of `module` that
+    require gradients change, so a head can be trained on a frozen network.
+
+    Args:
+        module: trained in train mode, validated in eval mode.
+        batches: endless; each item is handed to `loss_on_batch`.
+        loss_on_batch: item -> scalar loss with a gradient, lower is better.
+        validation_loss: () -> loss, lower is better; called without gradients.
+        steps, learning_rate, weight_decay, patience, progress: as in `fit_unet`.
+        check_every: steps between two validations; the last step is always validated.
+
+    Returns:
+        The history, one dict per check, see `fit_unet`.
+
+    Raises:
+        FloatingPointError: If a loss is NaN or infinite.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    history: list[dict[str, float]] = []
+    best_state: dict[str, Tensor] = {}
+    best_loss, best_step, recent, start = math.inf, 0, [], time.perf_counter()
+    with tqdm(total=steps, disable=not _wants_progress(progress), leave=False) as bar:
+        for step in range(1, steps + 1):
+            module.train()
+            loss = loss_on_batch(next(batches))
+            recent.append(_finite(loss.item(), step, learning_rate))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            bar.update()
+            if step % check_every and step != steps:
+                continue
+            module.eval()
+            with torch.no_grad():
+                checked = _finite(float(validation_loss()), step, learning_rate)
+            history.append({
+                "step": step, "train_loss": sum(recent) / len(recent), "validation_loss": checked,
+                "seconds": time.perf_counter() - start,
+            })  # fmt: skip
+            bar.set_postfix(train=f"{history[-1]['train_loss']:.3f}", validation=f"{checked:.3f}")
+            recent = []
+            if checked < best_loss:
+                best_loss, best_step = checked, step
+                best_state = {name: value.clone() for name, value in module.state_dict().items()}
+            elif step - best_step >= patience * check_every:
+                break
+    module.load_state_dict(best_state)
+    module.eval()
+    return history
+
+
+def shuffled_batches(n_cases: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless (batch_size,) int64 case indices: every case once before any comes again."""
+    queue = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(queue) < batch_size:  # small cohorts: several rounds in one batch
+            queue = torch.cat([queue, torch.randperm(n_cases, generator=generator)])
+        yield queue[:batch_size]
+        queue = queue[batch_size:]
+
+
+def _finite(loss: float, step: int, learning_rate: float) -> float:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss must stay finite, got {loss} at step {step}; lower learning_rate "
+            f"(now {learning_rate:g}), or look for extreme grey values in the images"
+        )
+    return loss
+
+
+def _wants_progress(progress: bool | None) -> bool:
+    if progress is not None:
+        return progress
+    return sys.stderr.isatty() and os.environ.get("SEGCONF_QUIET", "0") in ("", "0")
+
+
+def _train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -> tuple[Cohort, Cohort]:
+    if validation is None:
+        if len(set(cohort.subjects)) < 2:
+            raise ValueError(
+                "validation=None holds out whole subjects and needs at least 2, got 1; "
+                "pass validation=, a cohort of other subjects of the same scanner"
+            )
+        train, held_out = cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)
+        return train, held_out
+    if validation.class_names != cohort.class_names:
+        raise ValueError(
+            f"cohort and validation must share their classes, got {cohort.class_names} "
+            f"and {validation.class_names}; remap one of them"
+        )
+    return cohort, validation
+
+
+def _check(steps: int, batch_size: int, precision: str, augmentation: str | None) -> None:
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")

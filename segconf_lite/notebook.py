@@ -1,0 +1,192 @@
+"""Run one notebook of the series, headless, with its parameters changed.
+
+The source is the percent-format `.py` file (a plain `.ipynb` works too). papermill only warns about a
+parameter that the notebook does not have; here that is an error, raised before anything runs.
+"""
+
+import ast
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "NotebookFailedError",
+    "check_parameters",
+    "execute",
+    "find_notebook",
+    "parameters_of",
+    "stated_minutes",
+]
+
+_UNKNOWN = object()  # a default that is an expression, not a literal: any value may replace it
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_TIME = re.compile(r"\btime\b[^\d\n]{0,40}(\d+(?:\.\d+)?)\s*(minutes?|min|seconds?|sec|s)\b", re.IGNORECASE)
+
+
+class NotebookFailedError(RuntimeError):
+    """A cell of the notebook raised. The message holds the cell's error; `partial` is the half-run copy."""
+
+    def __init__(self, message: str, partial: Path) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+def find_notebook(name: str, folder: str | Path = "notebooks") -> Path:
+    """The notebook that a short name such as "01" means, or the path itself if it is one.
+
+    Args:
+        name: A path, or the beginning of a file name in `folder`.
+        folder: Where to look for a short name.
+
+    Raises:
+        ValueError: If nothing or more than one file fits.
+    """
+    path = Path(name)
+    if path.suffix in {".py", ".ipynb"}:
+        if path.is_file():
+            return path
+        raise ValueError(f"expected an existing notebook, got {name}: no such file")
+    found = sorted(Path(folder).glob(f"{name}*.py")) if name else []
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(p.stem for p in sorted(Path(folder).glob("[0-9]*.py"))) or "none"
+    what = f"fits {len(found)} notebooks" if found else "fits no notebook"
+    raise ValueError(
+        f"{name!r} {what} in {Path(folder)}/ (there: {known}); "
+        "give the number, e.g. 01, or the path of a notebook"
+    )
+
+
+def parameters_of(path: str | Path) -> dict[str, Any]:
+    """Names and defaults that the notebook's `parameters` cell declares.
+
+    Args:
+        path: A `.py` (percent format) or `.ipynb` notebook.
+
+    Returns:
+        Default by name, in the order of the cell. A default that is not a literal is given as its source text.
+    """
+    return {name: source if value is _UNKNOWN else value for name, (value, source) in _declared(path).items()}
+
+
+def stated_minutes(path: str | Path) -> float | None:
+    """Minutes that the notebook's header promises, e.g. 3.0 for "Time: about 3 min"; None if it is silent."""
+    for cell in _read(path).cells[:3]:
+        match = _TIME.search(cell.source) if cell.cell_type == "markdown" else None
+        if match:
+            return float(match[1]) / (1 if match[2].lower().startswith("m") else 60)
+    return None
+
+
+def check_parameters(path: str | Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse names that the notebook does not declare, and plain values of another type than the default.
+
+    Args:
+        path: The notebook.
+        parameters: Values by name; None is always accepted as a value.
+
+    Raises:
+        ValueError: Naming what is wrong and what the notebook has.
+    """
+    if not parameters:
+        return
+    path = Path(path)
+    declared = _declared(path)
+    unknown = sorted(set(parameters) - set(declared))
+    if unknown:
+        known = ", ".join(f"{name}={source}" for name, (_, source) in declared.items()) or "none"
+        raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}; it has: {known}")
+    for name, value in parameters.items():
+        default = declared[name][0]
+        if not isinstance(default, bool | int | float | str) or value is None:
+            continue
+        if type(value) is type(default) or (type(default) is float and type(value) is int):
+            continue
+        raise ValueError(
+            f"parameter {name} of {path.name} is {type(default).__name__} (default {default!r}), "
+            f"got {type(value).__name__} {value!r}"
+        )
+
+
+def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | None = None) -> float:
+    """Run the notebook and write the executed copy to `out`.
+
+    The copy appears under its name only when every cell has passed. After a failure the half-run copy stays
+    at `out` with the ending `.failed.ipynb`, and an earlier good `out` is left as it was.
+
+    Args:
+        path: The notebook. The kernel works in its folder, as in Jupyter.
+        out: Where the executed `.ipynb` goes.
+        parameters: Values that replace defaults of the `parameters` cell.
+
+    Returns:
+        Seconds that the run took.
+
+    Raises:
+        ValueError: If a parameter is unknown or has another type than its default. Nothing has run then.
+        NotebookFailedError: If a cell raised.
+    """
+    path, out = Path(path), Path(out)
+    check_parameters(path, parameters or {})
+    if out.suffix != ".ipynb":
+        raise ValueError(f"expected an output that ends in .ipynb, got {out}")
+    import papermill  # 2 s: only when something really runs
+    from papermill.exceptions import PapermillExecutionError
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failed = out.with_suffix(".failed.ipynb")
+    running = out.with_name(f".{out.stem}.{os.getpid()}.running.ipynb")
+    start = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            _read(path),
+            str(running),
+            parameters=dict(parameters or {}),
+            kernel_name="python3",
+            cwd=str(path.resolve().parent),
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no word about its transport
+        )
+    except PapermillExecutionError as error:
+        running.replace(failed)
+        trace = "\n".join(error.traceback) or f"{error.ename}: {error.evalue}"
+        message = (
+            f"{path.name} failed in cell {error.cell_index} with {error.ename}: {error.evalue}\n\n"
+            f"{error.source}\n\n{_ANSI.sub('', trace)}\n\nThe half-run notebook is kept at {failed}"
+        )
+        raise NotebookFailedError(message, failed) from None
+    except BaseException:  # the kernel died, or the user pressed Ctrl-C
+        if running.exists():
+            running.replace(failed)
+        raise
+    running.replace(out)
+    failed.unlink(missing_ok=True)
+    return time.perf_counter() - start
+
+
+def _read(path: str | Path) -> Any:
+    """The notebook as nbformat's node, whatever its ending."""
+    import jupytext
+
+    return jupytext.read(path)
+
+
+def _declared(path: str | Path) -> dict[str, tuple[Any, str]]:
+    """(default, its source text) by name. The default is _UNKNOWN where it is not a literal."""
+    tagged = [cell for cell in _read(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"expected one cell tagged 'parameters' in {path}, got {len(tagged)}")
+    declared: dict[str, tuple[Any, str]] = {}
+    for node in ast.parse(tagged[0].source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        for target in targets:
+            if isinstance(target, ast.Name) and value is not None:
+                try:
+                    declared[target.id] = ast.literal_eval(value), ast.unparse(value)
+                except ValueError:
+                    declared[target.id] = _UNKNOWN, ast.unparse(value)
+    return declared
