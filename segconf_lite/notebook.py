@@ -67,7 +67,7 @@ def parameters_of(path: str | Path) -> dict[str, Any]:
         path: A `.py` (percent format) or `.ipynb` notebook.
 
     Returns:
-        Default by name, in the order of the cell. A default that is not a literal is given as its source text.
+        Default by name, in the order of the cell. A default that is no literal is given as its source text.
     """
     return {name: source if value is _UNKNOWN else value for name, (value, source) in _declared(path).items()}
 
@@ -146,6 +146,7 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
             str(running),
             parameters=dict(parameters or {}),
             kernel_name="python3",
+            language="python",
             cwd=str(path.resolve().parent),
             progress_bar=False,
             extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no word about its transport

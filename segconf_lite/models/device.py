@@ -51,12 +51,15 @@ def isolated_random_state(seed: int, device: torch.device | str = "cpu") -> Iter
     Weight initialisation and dropout take no generator argument, so their global one is lent
     out and put back. ``torch.manual_seed`` would also reset devices that are not in use here.
     """
-    device = torch.device(device)
-    with torch.random.fork_rng(
-        devices=[device.index or 0] if device.type != "cpu" else [],
-        device_type=device.type if device.type != "cpu" else "cuda",
-    ):
+    backend = {"cuda": torch.cuda, "mps": torch.mps}.get(torch.device(device).type)
+    cpu_state = torch.get_rng_state()
+    device_state = backend.get_rng_state() if backend else None
+    try:
         torch.default_generator.manual_seed(seed)
-        if device.type != "cpu":
-            getattr(torch, device.type).manual_seed(seed)
+        if backend:
+            backend.manual_seed(seed)
         yield
+    finally:
+        torch.set_rng_state(cpu_state)
+        if backend and device_state is not None:
+            backend.set_rng_state(device_state)

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from monai.losses import DiceCELoss
+from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.device import bf16_pays, isolated_random_state, pick_device
 from segconf_lite.models.unet import UNet
 
@@ -23,7 +23,9 @@ __all__ = ["fit_unet", "optimise", "shuffled_batches"]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 VALIDATION_SHARE = 0.15  # of the subjects, where no validation cohort is given
-CHECK_EVERY = 25  # steps between two looks at the validation loss
+# Looks at the validation loss in a run. A share of the run, not a number of steps: the one-cycle
+# schedule ends with its best part, and a long run must not stop before it gets there.
+CHECKS = 12
 
 
 def fit_unet(
@@ -56,7 +58,10 @@ def fit_unet(
         cohort: training cases; each image normally z-scored, H and W divisible by ``2**levels``.
         validation: in-domain cases that choose the state to keep; None takes 15 % of the
             subjects off the cohort, ``cohort.split((0.85, 0.15), seed=seed)``.
-        channels, norm, skips, dropout: architecture, see `UNet`.
+        channels: features per level, see `UNet`.
+        norm: ``"batch"``, ``"instance"`` or ``"group"``, see `UNet`.
+        skips: False for no skip connections, see `UNet`.
+        dropout: probability in [0, 1) around the bottleneck, see `UNet`.
         steps: most optimiser steps, >= 1.
         batch_size: cases per step.
         learning_rate: peak of the one-cycle schedule.
@@ -65,7 +70,7 @@ def fit_unet(
         seed: of the weights, the batch order, dropout, the augmentation and the split.
         precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where it pays.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        patience: checks (one each 25 steps) without a better validation loss before it stops.
+        patience: checks (there are 12 in a run) in a row without a lower validation loss before it stops.
         progress: show a bar; None shows one in a terminal unless ``SEGCONF_QUIET`` is set.
 
     Returns:
@@ -77,12 +82,11 @@ def fit_unet(
             or there is a single subject and no validation cohort.
         FloatingPointError: If the loss is no longer finite.
     """
-    _check(steps, batch_size, precision, augmentation)
+    _check(steps, batch_size, precision)
+    augment = make_augmentation(augmentation, seed)
     train, held_out = _train_and_validation(cohort, validation, seed)
     place = pick_device(device)
     use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
-    generator = torch.Generator().manual_seed(seed)
-    augment = None
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
 
     with isolated_random_state(seed, place):
@@ -95,24 +99,17 @@ def fit_unet(
                 logits = unet(images)
             return loss_of(logits.float(), labels.to(place)[:, None])
 
-        images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
-
         def loss_on_batch(index: Tensor) -> Tensor:
-            batch = images[index], labels[index]
+            batch = _cases(train, index)
             return loss_on(*(augment(*batch) if augment else batch))
 
         def validation_loss() -> float:
-            parts = np.array_split(np.arange(len(held_out)), math.ceil(len(held_out) / 64))
-            losses = [
-                len(part)
-                * float(loss_on(*(torch.from_numpy(a[part]) for a in (held_out.images, held_out.labels))))
-                for part in parts
-            ]
-            return sum(losses) / len(held_out)
+            parts = torch.arange(len(held_out)).split(64)
+            return sum(len(part) * float(loss_on(*_cases(held_out, part))) for part in parts) / len(held_out)
 
         unet.history = optimise(
             unet,
-            shuffled_batches(len(train), batch_size, generator),
+            shuffled_batches(len(train), batch_size, torch.Generator().manual_seed(seed)),
             loss_on_batch,
             validation_loss,
             steps=steps,
@@ -134,21 +131,25 @@ def optimise(
     learning_rate: float,
     weight_decay: float = 1e-2,
     patience: int = 6,
-    check_every: int = CHECK_EVERY,
+    checks: int = CHECKS,
     progress: bool | None = None,
 ) -> list[dict[str, float]]:
     """Train `module` in place; afterwards it holds its best state and is in eval mode.
 
-    Whatever is trained in this package is trained here. Only parameters of `module` that
-    require gradients change, so a head can be trained on a frozen network.
+    Whatever is trained in this package is trained here. Parameters of `module` that require no
+    gradient stay as they are.
 
     Args:
         module: trained in train mode, validated in eval mode.
         batches: endless; each item is handed to `loss_on_batch`.
         loss_on_batch: item -> scalar loss with a gradient, lower is better.
         validation_loss: () -> loss, lower is better; called without gradients.
-        steps, learning_rate, weight_decay, patience, progress: as in `fit_unet`.
-        check_every: steps between two validations; the last step is always validated.
+        steps: most optimiser steps, >= 1.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: of AdamW.
+        patience: checks in a row without a lower validation loss before it stops.
+        checks: validations in a whole run, evenly spaced; the last step is always validated.
+        progress: as in `fit_unet`.
 
     Returns:
         The history, one dict per check, see `fit_unet`.
@@ -159,6 +160,7 @@ def optimise(
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    check_every = math.ceil(steps / checks)
     history: list[dict[str, float]] = []
     best_state: dict[str, Tensor] = {}
     best_loss, best_step, recent, start = math.inf, 0, [], time.perf_counter()
@@ -182,7 +184,7 @@ def optimise(
                 "step": step, "train_loss": sum(recent) / len(recent), "validation_loss": checked,
                 "seconds": time.perf_counter() - start,
             })  # fmt: skip
-            bar.set_postfix(train=f"{history[-1]['train_loss']:.3f}", validation=f"{checked:.3f}")
+            bar.set_postfix(validation_loss=f"{checked:.3f}")
             recent = []
             if checked < best_loss:
                 best_loss, best_step = checked, step
@@ -204,6 +206,12 @@ def shuffled_batches(n_cases: int, batch_size: int, generator: torch.Generator) 
         queue = queue[batch_size:]
 
 
+def _cases(cohort: Cohort, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and labels of some cases, copied: the arrays of a cohort may be read-only."""
+    chosen = index.numpy()
+    return torch.from_numpy(cohort.images[chosen]), torch.from_numpy(cohort.labels[chosen])
+
+
 def _finite(loss: float, step: int, learning_rate: float) -> float:
     if not math.isfinite(loss):
         raise FloatingPointError(
@@ -214,9 +222,8 @@ def _finite(loss: float, step: int, learning_rate: float) -> float:
 
 
 def _wants_progress(progress: bool | None) -> bool:
-    if progress is not None:
-        return progress
-    return sys.stderr.isatty() and os.environ.get("SEGCONF_QUIET", "0") in ("", "0")
+    quiet = os.environ.get("SEGCONF_QUIET", "0") not in ("", "0")
+    return sys.stderr.isatty() and not quiet if progress is None else progress
 
 
 def _train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -> tuple[Cohort, Cohort]:
@@ -226,8 +233,7 @@ def _train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) 
                 "validation=None holds out whole subjects and needs at least 2, got 1; "
                 "pass validation=, a cohort of other subjects of the same scanner"
             )
-        train, held_out = cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)
-        return train, held_out
+        return cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)  # type: ignore[return-value]
     if validation.class_names != cohort.class_names:
         raise ValueError(
             f"cohort and validation must share their classes, got {cohort.class_names} "
@@ -236,10 +242,9 @@ def _train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) 
     return cohort, validation
 
 
-def _check(steps: int, batch_size: int, precision: str, augmentation: str | None) -> None:
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+def _check(steps: int, batch_size: int, precision: str) -> None:
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")

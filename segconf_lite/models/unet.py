@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.blocks import Convolution, UpSample
+from monai.networks.blocks.convolutions import Convolution
+from monai.networks.blocks.upsample import UpSample
 from torch import Tensor, nn
 
 __all__ = ["UNet", "predict_probabilities"]
@@ -98,7 +99,7 @@ class UNet(nn.Module):
         self.upsample = UpSample(2, mode="nontrainable", interp_mode="bilinear", align_corners=False)
         # A third faster on a CPU. Set here, so that a network read from disk computes bit for bit
         # as the trained one did; state dicts and copies keep it.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, images: Tensor | np.ndarray) -> tuple[tuple[Tensor, ...], Tensor]:
         """Features of images, before anything is decided.
@@ -149,9 +150,7 @@ class UNet(nn.Module):
         return self.decode(*self.encode(images))
 
 
-def predict_probabilities(
-    unet: nn.Module, images: Tensor | np.ndarray, *, batch_size: int = 64
-) -> Tensor:
+def predict_probabilities(unet: nn.Module, images: Tensor | np.ndarray, *, batch_size: int = 64) -> Tensor:
     """Class probabilities of every pixel, softmax of the logits, in eval mode and fp32.
 
     Args:
@@ -200,8 +199,10 @@ def _block(n_in: int, n_out: int, norm: str, dropout: float) -> nn.Sequential:
 
 
 def _to_input(images: Tensor | np.ndarray, module: nn.Module) -> Tensor:
+    if isinstance(images, np.ndarray):  # copied: torch refuses flipped views, warns of read-only ones
+        images = torch.from_numpy(np.array(images, order="C"))
     like = next(module.parameters())
-    return torch.as_tensor(images).to(device=like.device, dtype=like.dtype)
+    return images.to(device=like.device, dtype=like.dtype)
 
 
 def _check_images(images: Tensor, in_channels: int, multiple: int) -> None:

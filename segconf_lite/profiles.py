@@ -1,0 +1,48 @@
+"""Every size and step count of the series, for a laptop (`LITE`) and for a GPU (`FULL`)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["FULL", "LITE", "Profile", "profile_named"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Sizes of one way to run the series.
+
+    Attributes:
+        name: ``"lite"`` or ``"full"``.
+        size: rows and columns of a slice.
+        n_train: phantom slices to train on (six a subject).
+        n_test: phantom slices per scanner to test on.
+        steps: optimiser steps of the phantom U-Net.
+        steps_real: optimiser steps of a U-Net on the spinal-cord cohort.
+        channels: features per U-Net level.
+        seeds: seeds of a claim.
+    """
+
+    name: str
+    size: int
+    n_train: int
+    n_test: int
+    steps: int
+    steps_real: int
+    channels: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+LITE = Profile("lite", 96, 480, 120, 300, 200, (16, 32, 64, 96), (0, 1, 2))
+FULL = Profile("full", 192, 3000, 600, 2000, 1000, (32, 64, 128, 192), tuple(range(10)))
+
+
+def profile_named(name: str) -> Profile:
+    """`LITE` or `FULL` by name.
+
+    Raises:
+        ValueError: If there is no such profile.
+    """
+    for profile in (LITE, FULL):
+        if profile.name == name:
+            return profile
+    raise ValueError(f"profile must be 'lite' (2 CPU cores) or 'full' (a GPU), got {name!r}")

@@ -1,0 +1,1 @@
+"""Figures and widgets: they take results and draw them, and compute nothing that is a result."""

@@ -1,0 +1,99 @@
+"""Live controls for Jupyter, and their twins that work in a page without a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from segconf_lite.show.pictures import CLASS_COLOURS, draw_borders, finish, picture_source
+
+__all__ = ["frame_slider", "live_scanner"]
+
+
+def frame_slider(
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    references: Sequence[np.ndarray],
+    captions: Sequence[str],
+    *,
+    steps: Sequence[str],
+    control: str,
+    class_names: Sequence[str],
+    alt: str,
+) -> go.Figure:
+    """A slider over finished frames: prediction at the left, reference at the right.
+
+    Args:
+        images, labels, references: one (H, W) slice, prediction and reference a frame.
+        captions: the title of each frame, e.g. its Dice.
+        steps: the slider's label of each frame.
+        control: what the slider changes, with its unit.
+        class_names: background first.
+        alt: text for readers who cannot see the figure.
+
+    Raises:
+        ValueError: If the sequences differ in length.
+    """
+    lengths = {len(x) for x in (images, labels, references, captions, steps)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"frames need equal, non-zero numbers of all parts, got lengths {sorted(lengths)}")
+    pictures = [
+        picture_source(np.concatenate([draw_borders(i, p), draw_borders(i, r)], axis=1))
+        for i, p, r in zip(images, labels, references, strict=True)
+    ]
+    figure = go.Figure(go.Image(source=pictures[0], hoverinfo="skip"))
+    for k, name in enumerate(class_names[1:], start=1):
+        marker = {"color": CLASS_COLOURS[k], "symbol": "square", "size": 11}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
+    slider_steps = [
+        {"method": "update", "label": step, "args": [{"source": [picture]}, {"title.text": caption}, [0]]}
+        for step, picture, caption in zip(steps, pictures, captions, strict=True)
+    ]
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    finish(figure, alt=alt, height=470, title={"text": captions[0], "x": 0.5, "font": {"size": 15}})
+    figure.update_layout(
+        margin={"t": 100, "b": 60},
+        sliders=[{"steps": slider_steps, "currentvalue": {"prefix": f"{control}: "}, "pad": {"t": 10}}],
+    )
+    return figure
+
+
+def live_scanner(
+    segment: Callable[[Mapping[str, float]], tuple[np.ndarray, np.ndarray, str]],
+    sliders: Mapping[str, tuple[float, float, float, float]],
+):  # type: ignore[no-untyped-def]  # ipywidgets is an optional import
+    """Sliders for a scanner's settings, with the segmentation following live in Jupyter.
+
+    Args:
+        segment: from {setting: value} to a (H, W) slice, its (H, W) labels and a caption.
+        sliders: {setting: (low, high, step, start)}.
+
+    Returns:
+        An ipywidgets box. It draws into one picture, so nothing piles up below it.
+
+    Raises:
+        ImportError: If ipywidgets is missing; the message names the extra.
+    """
+    try:
+        import ipywidgets as widgets
+    except ImportError as error:
+        raise ImportError("live controls need ipywidgets: pip install 'segconf-lite[notebooks]'") from error
+    controls = {
+        name: widgets.FloatSlider(value=start, min=low, max=high, step=step, description=name,
+                                  continuous_update=False, style={"description_width": "110px"})
+        for name, (low, high, step, start) in sliders.items()
+    }  # fmt: skip
+    picture = widgets.HTML()
+
+    def redraw(_: object = None) -> None:
+        image, labels, caption = segment({name: control.value for name, control in controls.items()})
+        source = picture_source(draw_borders(image, labels))
+        picture.value = f'<figure><img src="{source}" alt="{caption}" width="330"><figcaption>{caption}</figcaption></figure>'
+
+    for control in controls.values():
+        control.observe(redraw, names="value")
+    redraw()
+    return widgets.HBox([widgets.VBox(list(controls.values())), picture])

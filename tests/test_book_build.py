@@ -1,0 +1,138 @@
+"""The rewriting that makes an executed notebook a static page."""
+
+import nbformat
+import pytest
+import yaml
+from build import BOOK, chapters
+from rewrite import (
+    WIDGET_NOTE,
+    BookError,
+    figure_html,
+    finish_page,
+    rewrite_markdown,
+    rewrite_notebook,
+)
+
+FIGURE = {
+    "data": [{"type": "scatter", "y": [1, 2]}],
+    "layout": {"meta": {"alt": 'Two points, the "second" higher'}, "width": 900, "height": 300},
+}
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def notebook(*outputs, markdown="Text"):
+    code = [nbformat.v4.new_code_cell("show()", outputs=list(outputs)) for _ in range(2)]
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(markdown), *code])
+    made.metadata["widgets"] = {"state": {}}
+    return made
+
+
+def shown(data):
+    return nbformat.v4.new_output("display_data", data)
+
+
+def pages(rewritten):
+    return [out.data["text/html"] for cell in rewritten.cells[1:] for out in cell.outputs]
+
+
+def test_figure_is_html_with_its_text_alternative_and_without_the_library():
+    page = figure_html(FIGURE, "fig-1")
+    assert 'role="img" aria-label="Two points, the &quot;second&quot; higher"' in page
+    assert '"responsive": true' in page
+    assert "Plotly.newPlot" in page
+    assert "<noscript>" in page
+    assert len(page) < 5_000
+
+
+def test_fixed_width_becomes_a_least_width():
+    page = figure_html(FIGURE, "fig-1")
+    assert '"width":900' not in page.replace(" ", "").replace('"width":"100%"', "")
+    assert "min-width: 560px" in page
+    wide = {**FIGURE, "layout": {**FIGURE["layout"], "meta": {"alt": "x", "min_width": 800}}}
+    assert "min-width: 800px" in figure_html(wide, "fig-1")
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"alt": "  "}, "text"])
+def test_figure_without_text_alternative_is_refused_with_its_place(meta):
+    silent = {"data": [], "layout": {"meta": meta}}
+    with pytest.raises(BookError, match=r"09_x, cell 1: a figure has no text alternative: fig.update_layout"):
+        rewrite_notebook(notebook(shown({PLOTLY: silent})), "09_x")
+
+
+def test_library_is_loaded_once_and_only_where_there_are_figures():
+    with_figures = "".join(pages(rewrite_notebook(notebook(shown({PLOTLY: FIGURE})), "x")))
+    assert with_figures.count("plotly.min.js") == 1
+    assert with_figures.count("Plotly.newPlot") == 2
+    assert 'id="fig-1-0"' in with_figures
+    assert 'id="fig-2-0"' in with_figures
+    table = shown({"text/html": "<table></table>"})
+    assert "plotly" not in "".join(pages(rewrite_notebook(notebook(table), "x")))
+
+
+def test_widgets_become_one_note_a_cell():
+    widget = shown({WIDGET: {"model_id": "1"}, "text/plain": "IntSlider()"})
+    rewritten = rewrite_notebook(notebook(widget, widget), "x")
+    assert [WIDGET_NOTE in page for page in pages(rewritten)] == [True, True]
+    assert "widgets" not in rewritten.metadata
+
+
+def test_the_executed_notebook_is_not_changed():
+    executed = notebook(shown({PLOTLY: FIGURE}))
+    rewrite_notebook(executed, "x")
+    assert PLOTLY in executed.cells[1].outputs[0].data
+
+
+def test_badge_becomes_a_plain_link():
+    badge = (
+        "[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://c.org/x.ipynb)"
+    )
+    assert rewrite_markdown(f"a {badge} b") == "a [Open In Colab](https://c.org/x.ipynb) b"
+
+
+@pytest.mark.parametrize("image", ["![x](https://a.org/b.png)", "<img src='http://a.org/b.png'>"])
+def test_image_from_another_host_is_refused(image):
+    with pytest.raises(BookError, match="another host"):
+        rewrite_markdown(image)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        '<script async src="https://a.org/x.js"></script>',
+        '<link href="//a.org/x.css" rel="stylesheet">',
+        '<img alt="" src="http://a.org/x.png">',
+    ],
+)
+def test_page_that_loads_from_another_host_is_refused(tag):
+    with pytest.raises(BookError, match="load from another host"):
+        finish_page(f"<html>{tag}</html>")
+
+
+def test_links_and_local_files_are_kept():
+    page = '<a href="https://a.org">a</a><script src="_static/x.js"></script><link rel="next" href="//a.org">'
+    assert finish_page(page) == page
+
+
+def test_live_kernel_scripts_are_removed():
+    page = '<p>a</p><script>const THEBE_JS_URL = "https://unpkg.com/x"</script><p>b</p>'
+    assert finish_page(page) == "<p>a</p><p>b</p>"
+
+
+def test_chapters_are_the_notebooks_of_the_table_of_contents():
+    toc = {
+        "root": "intro",
+        "chapters": [{"file": "a", "sections": [{"file": "notebooks/02_b"}]}],
+        "parts": [{"chapters": [{"file": "notebooks/01_a"}]}],
+    }
+    assert sorted(chapters(toc)) == ["01_a", "02_b"]
+
+
+def test_every_chapter_of_the_book_exists_and_every_notebook_is_in_it():
+    listed = chapters(yaml.safe_load((BOOK / "_toc.yml").read_text("utf-8")))
+    there = [path.stem for path in sorted((BOOK.parent / "notebooks").glob("[0-9]*.py"))]
+    assert sorted(listed) == there
+    for name in listed:
+        assert f"notebooks/{name}.ipynb" in (BOOK / "intro.md").read_text("utf-8"), (
+            f"{name} is not in intro.md"
+        )

@@ -1,0 +1,139 @@
+"""Every page of the rendered book in headless Chromium, as a reader without a network sees it."""
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).parents[1] / "_build" / "html"
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+WIDTHS = (1280, 390)
+PAGES = sorted(
+    str(path.relative_to(SITE))
+    for path in SITE.rglob("*.html")
+    if "_static" not in path.parts and path.name not in {"genindex.html", "search.html", "index.html"}
+)
+WAIT_S = 40
+
+REASON = (
+    "CI is set"
+    if os.environ.get("CI")
+    else "chromium and chromedriver are not installed (see CONTRIBUTING.md)"
+    if not (BROWSER and DRIVER)
+    else "the book is not built: make book"
+    if not (SITE / "index.html").is_file()
+    else ""
+)
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The site on a free port of this machine."""
+    handler = functools.partial(QuietHandler, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def open_page(browser, url, width):
+    """Load a page at a width and wait until its figures and formulas are there; return its requests."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get("about:blank")
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    browser.get(url)
+    ready = """
+        const figures = [...document.querySelectorAll('.book-figure')];
+        const formulas = [...document.querySelectorAll('.math')];
+        return document.readyState === 'complete'
+            && figures.every(f => f.querySelector('svg.main-svg'))
+            && (formulas.length === 0 || document.querySelector('mjx-container') !== null)"""
+    WebDriverWait(browser, WAIT_S).until(lambda b: b.execute_script(ready), "figures or formulas not drawn")
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", PAGES)
+def test_page(browser, address, page, width):
+    requests = open_page(browser, f"{address}/{page}", width)
+    local = (address, "data:", "blob:", "about:", "chrome:")
+    assert [url for url in requests if not url.startswith(local)] == [], "requests to another host"
+    errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert errors == []
+    inside = browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert inside, "the page scrolls sideways"
+    failed = browser.execute_script(
+        "return [...document.querySelectorAll('mjx-merror, .MathJax_Error')].map(e => e.textContent)"
+    )
+    assert failed == [], "formulas that MathJax could not set"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_chapter_has_figures_that_say_what_they_show(browser, address, page):
+    open_page(browser, f"{address}/{page}", WIDTHS[0])
+    figures = "[...document.querySelectorAll('.book-figure [role=img]')]"
+    labels = browser.execute_script(f"return {figures}.map(e => e.getAttribute('aria-label'))")
+    assert labels
+    assert all(labels)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_launch_button_opens_the_paired_notebook(page):
+    name = page.removeprefix("notebooks/").removesuffix(".html")
+    text = (SITE / page).read_text("utf-8")
+    link = (
+        f"https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/{name}.ipynb"
+    )
+    assert f'href="{link}" target="_blank"' in text
+
+
+def test_page_opens_from_the_disk_too(browser):
+    for page in PAGES[:1] + PAGES[-1:]:
+        requests = open_page(browser, (SITE / page).as_uri(), WIDTHS[0])
+        assert [
+            url for url in requests if not url.startswith(("file:", "data:", "blob:", "about:", "chrome:"))
+        ] == []
+        assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []

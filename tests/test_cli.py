@@ -1,0 +1,102 @@
+"""The command `segconf`."""
+
+import pytest
+
+from segconf_lite import __version__, cli, notebook
+
+SOURCE = '# %% [markdown]\n# **Time:** 1 min\n\n# %% tags=["parameters"]\nseed = 0\nname = "lite"\n'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with one notebook, of which running is only recorded."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_first.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(folder, monkeypatch):
+    calls = []
+
+    def execute(path, out, parameters):
+        calls.append((path.as_posix(), out.as_posix(), parameters))
+        return 30.0
+
+    monkeypatch.setattr(notebook, "execute", execute)
+    return calls
+
+
+def test_doctor_says_what_is_there(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("SEGCONF_DATA", str(tmp_path))
+    (tmp_path / "gm_challenge").mkdir()
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"segconf_lite {__version__} on Python" in said
+    for word in ("torch", "papermill", "device", "threads", "bf16", "free disk", str(tmp_path)):
+        assert word in said
+    assert "gm_challenge      there" in said
+    assert "retina_chase_hrf  missing; see: segconf data retina_chase_hrf" in said
+
+
+def test_doctor_fails_if_a_required_package_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_required_packages", lambda: ["numpy", "no-such-package"])
+    assert cli.main(["doctor"]) == 1
+    caught = capsys.readouterr()
+    assert "no-such-packageMISSING" in caught.out.replace(" ", "")
+    assert "Missing and required: no-such-package." in caught.err
+    assert "pip install" in caught.err
+
+
+def test_doctor_without_data_says_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.delenv("SEGCONF_DATA", raising=False)
+    assert cli.main(["doctor"]) == 0
+    assert "SEGCONF_DATA is not set" in capsys.readouterr().out
+
+
+def test_run_by_number(runs, capsys):
+    assert cli.main(["run", "01"]) == 0
+    assert runs == [("notebooks/01_first.py", "_build/executed/01_first.ipynb", {})]
+    assert "done in 0.5 min (stated: 1)" in capsys.readouterr().out
+
+
+def test_run_reads_parameters_as_yaml_and_keeps_the_plain_result(runs):
+    assert cli.main(["run", "01", "-p", "seed", "3", "-p", "name", "full"]) == 0
+    (call,) = runs
+    assert call[1:] == ("_build/runs/01_first__seed=3_name=full.ipynb", {"seed": 3, "name": "full"})
+
+
+def test_run_to_a_path(runs):
+    assert cli.main(["run", "notebooks/01_first.py", "--out", "here.ipynb"]) == 0
+    assert runs[0][1] == "here.ipynb"
+
+
+def test_run_refuses_unknown_parameters_and_says_which_are_known(runs, capsys):
+    assert cli.main(["run", "01", "-p", "sead", "3"]) == 1
+    assert runs == []
+    assert (
+        "segconf run: 01_first.py has no parameter sead; it has: seed=0, name='lite'"
+        in capsys.readouterr().err
+    )
+
+
+def test_run_of_a_failing_notebook_returns_one(folder, monkeypatch, capsys):
+    def execute(path, out, parameters):
+        raise notebook.NotebookFailedError("cell 3 failed", out)
+
+    monkeypatch.setattr(notebook, "execute", execute)
+    assert cli.main(["run", "01"]) == 1
+    assert "cell 3 failed" in capsys.readouterr().err
+
+
+def test_a_slow_run_is_pointed_out(folder, monkeypatch, capsys):
+    monkeypatch.setattr(notebook, "execute", lambda *_: 600.0)
+    assert cli.main(["run", "01"]) == 0
+    assert "MUCH LONGER" in capsys.readouterr().out
+
+
+def test_wrong_usage_exits_with_two(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fly"])
+    assert caught.value.code == 2

@@ -1,0 +1,79 @@
+"""Every notebook: .py (the truth) and .ipynb agree, and the .ipynb is as Colab and the book need it."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+from segconf_lite.notebook import parameters_of, stated_minutes
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+MOST_LINES = 15
+
+every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def comparable(notebook):
+    """Type, source and tags of every cell."""
+    return [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", []))) for c in notebook.cells]
+
+
+def badge_link(source):
+    """The Colab address that follows from the repository in book/_config.yml and the notebook's path."""
+    repository = yaml.safe_load((ROOT / "book" / "_config.yml").read_text("utf-8"))["repository"]
+    place = repository["url"].removeprefix("https://github.com/")
+    return (
+        f"https://colab.research.google.com/github/{place}/blob/{repository['branch']}"
+        f"/notebooks/{source.stem}.ipynb"
+    )
+
+
+def test_there_are_notebooks_and_none_is_unpaired():
+    assert SOURCES
+    twins = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert twins == [path.stem for path in SOURCES], "run `make notebooks`, and delete what has no .py"
+
+
+@every_notebook
+def test_twins_have_the_same_cells(source):
+    twin = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    assert comparable(jupytext.read(source)) == comparable(twin), "run `make notebooks`"
+
+
+@every_notebook
+def test_twin_has_no_outputs(source):
+    for cell in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells:
+        assert not cell.get("outputs"), "run `make notebooks`"
+        assert cell.get("execution_count") is None, "run `make notebooks`"
+
+
+@every_notebook
+def test_one_parameters_cell(source):
+    assert parameters_of(source)  # raises unless exactly one cell is tagged
+
+
+@every_notebook
+def test_header_states_the_time(source):
+    minutes = stated_minutes(source)
+    assert minutes is not None, 'write e.g. "**Time:** about 3 min" into the first cells'
+    assert 0 < minutes <= 30
+
+
+@every_notebook
+def test_colab_badge_follows_from_the_path(source):
+    links = re.findall(r"https://colab\.research\.google\.com/github/[^)\s\"]+", source.read_text("utf-8"))
+    assert set(links) == {badge_link(source)}
+
+
+@every_notebook
+def test_code_cells_are_short(source):
+    for number, cell in enumerate(jupytext.read(source).cells):
+        if cell.cell_type == "code":
+            lines = cell.source.splitlines()
+            assert len(lines) <= MOST_LINES, (
+                f"cell {number} has {len(lines)} lines; it starts with {lines[0]}"
+            )
