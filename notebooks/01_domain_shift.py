@@ -29,9 +29,9 @@
 # networks are stored. Every choice can be changed in the *parameters* cell.
 
 # %% tags=["hide-input"]
-import importlib.util
+import sys
 
-if importlib.util.find_spec("google.colab"):  # elsewhere this cell does nothing
+if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
     pass
 

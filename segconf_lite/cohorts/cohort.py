@@ -76,9 +76,9 @@ class Cohort:
             )
         if not (np.isfinite(self.spacing_mm).all() and (self.spacing_mm > 0).all()):
             raise ValueError("spacing_mm must be finite and > 0 mm; check the image header")
-        owner = dict(zip(self.sessions, self.subjects, strict=True))  # type: ignore[arg-type]
-        for session, subject in zip(self.sessions, self.subjects, strict=True):  # type: ignore[arg-type]
-            if owner[session] != subject:
+        owner: dict[str, str] = {}
+        for session, subject in zip(self.sessions.tolist(), self.subjects.tolist(), strict=True):  # type: ignore[union-attr]
+            if owner.setdefault(session, subject) != subject:
                 raise ValueError(
                     f"session {session!r} belongs to two subjects, {owner[session]!r} and "
                     f"{subject!r}; make session names unique, e.g. '{subject}-{session}'"
@@ -137,6 +137,8 @@ class Cohort:
                     f"no {kind} {missing} in this cohort; it has {list(_ordered_unique(column))}"
                 )
             keep &= np.isin(column, chosen)
+        if not keep.any():
+            raise ValueError(f"no case of this cohort matches all of {wanted}; loosen one of them")
         return self.take(keep)
 
     def split(self, fractions: Sequence[float], *, by: str = "subject", seed: int = 0) -> tuple[Cohort, ...]:

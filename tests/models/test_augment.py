@@ -52,15 +52,18 @@ def test_equal_seeds_give_equal_sequences(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_label_follows_the_image(name):
     images, labels = make_augmentation(name, 1)(*batch(64))
-    inside = [image[0][label > 0].mean() - image[0][label == 0].mean() for image, label in zip(images, labels)]
+    inside = [
+        image[0][label > 0].mean() - image[0][label == 0].mean()
+        for image, label in zip(images, labels, strict=True)
+    ]
     assert min(inside) > 0.5
 
 
 def test_nnunet_leaves_some_cases_as_they_are_and_changes_the_rest():
     images, labels = batch(400)
     changed, moved = make_augmentation("nnunet", 0)(images, labels)
-    same = [torch.equal(a, b) for a, b in zip(images, changed)]
-    still = np.mean([torch.equal(a, b) for a, b in zip(labels, moved)])
+    same = [torch.equal(a, b) for a, b in zip(images, changed, strict=True)]
+    still = np.mean([torch.equal(a, b) for a, b in zip(labels, moved, strict=True)])
     assert 0 < np.mean(same) < 0.15  # all changes off: .8 .8 .5 .5 .9 .9 .85 .85 .875 .9 .7 = 0.05
     assert 0.10 < still < 0.25  # no rotation, scale or mirroring: .16
 
@@ -97,7 +100,9 @@ def test_scale_enlarges_and_rotation_keeps_area_in_oblong_images():
     labels[:, 12:20, 24:40] = 1
     area = []
     for angle, scale in ((0.0, 1.0), (0.0, 1.4), (np.pi / 2, 1.0)):
-        _, masks = _warp(labels[:, None].float(), labels, torch.tensor([angle]), torch.tensor([scale]), torch.ones(1, 2))
+        _, masks = _warp(
+            labels[:, None].float(), labels, torch.tensor([angle]), torch.tensor([scale]), torch.ones(1, 2)
+        )
         area.append(int(masks.sum()))
     assert area[1] > 1.6 * area[0]
     assert abs(area[2] - area[0]) < 0.15 * area[0]
@@ -105,5 +110,7 @@ def test_scale_enlarges_and_rotation_keeps_area_in_oblong_images():
 
 def test_unknown_name():
     assert make_augmentation(None, 0) is None
-    with pytest.raises(ValueError, match=r"augmentation must be one of \(None, 'mild', 'nnunet'\), got 'strong'"):
+    with pytest.raises(
+        ValueError, match=r"augmentation must be one of \(None, 'mild', 'nnunet'\), got 'strong'"
+    ):
         make_augmentation("strong", 0)

@@ -66,7 +66,9 @@ def test_without_skips_only_the_bottleneck_decides():
     first, second = unet(images_of()), unet(images_of() * 3)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert not torch.equal(first, other)
-    n = {skips: sum(p.numel() for p in UNet(n_classes=2, skips=skips).parameters()) for skips in (True, False)}
+    n = {
+        skips: sum(p.numel() for p in UNet(n_classes=2, skips=skips).parameters()) for skips in (True, False)
+    }
     assert n[False] < n[True]
 
 
@@ -167,7 +169,8 @@ def test_probabilities_are_float32_on_the_cpu_sum_to_one_and_ignore_batch_size()
 
 def test_probabilities_of_any_module_with_logits():
     torch.testing.assert_close(
-        predict_probabilities(torch.nn.Conv2d(1, 2, 1).double(), images_of()).sum(dim=1), torch.ones(2, 16, 16)
+        predict_probabilities(torch.nn.Conv2d(1, 2, 1).double(), images_of()).sum(dim=1),
+        torch.ones(2, 16, 16),
     )
 
 

@@ -92,7 +92,12 @@ def _habits_mm(n_raters: int) -> np.ndarray:
 def _check(n_cases: int, scanner: object, size: int, seed: int, n_raters: int, jitter: float) -> None:
     if not isinstance(scanner, Scanner):
         raise ValueError(f"scanner must be a name or a phantom.Scanner, got {type(scanner).__name__}")
-    for name, value, least in (("n_cases", n_cases, 1), ("size", size, 16), ("seed", seed, 0), ("n_raters", n_raters, 0)):
+    for name, value, least in (
+        ("n_cases", n_cases, 1),
+        ("size", size, 16),
+        ("seed", seed, 0),
+        ("n_raters", n_raters, 0),
+    ):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
     if not 0 <= jitter <= 10:

@@ -36,7 +36,8 @@ class Scanner:
         field_t: main field in tesla; sets T1 and T2.
         flip_deg: flip angle in degrees.
         tr_ms: repetition time in milliseconds; the echo is read at half of it.
-        fat_signal: share of the fat signal that is left, 1 = no fat suppression, 0 = perfect.
+        fat_signal: fat signal relative to the model: 0 = perfect fat suppression, 1 = none; more
+            than 1 = brighter, as in fast echo trains (Henkelman et al., JMRI 4:533, 1994).
         bias: receive-coil shading, log-intensity slope per 100 mm towards the chest wall.
         pixel_mm: acquired pixel, millimetres; what is finer is not measured (Gibbs ringing).
         partial_fourier: share of the phase-encoding lines measured, 0.55 to 1.
@@ -88,9 +89,10 @@ class Scanner:
         return dataclasses.replace(self, name=f"{self.name} + {cause} of {other.name}", **taken)
 
 
-# A is the source. B to D lie ever further off. E is far but harmless: nothing in its pictures looks
-# like A, yet blood, muscle and their edges keep their order. F is near but harmful: as close to A as
-# B by any distance tried, but fat suppression turns the fat around the heart as dark as muscle.
+# A is the source; B to D lie ever further off. E is far but harmless: sharp detail, fat and noise
+# are all unlike A, yet blood, muscle and the bright rim of fat keep their order. F is near but
+# harmful: its pictures are about as close to A as B's, since its grey-level curve makes up for the
+# flip angle, but fat suppression leaves the fat around the heart as dark as muscle.
 SCANNERS: dict[str, Scanner] = {
     scanner.name: scanner
     for scanner in (
@@ -98,10 +100,11 @@ SCANNERS: dict[str, Scanner] = {
         Scanner("B", field_t=3.0, flip_deg=45, tr_ms=3.4, bias=0.8, noise=0.08, gamma=0.8, ghost=0.15),
         Scanner("C", flip_deg=70, pixel_mm=3.0, partial_fourier=0.65, blur_mm=1.4, noise=0.04, gamma=1.3),
         Scanner("D", field_t=3.0, flip_deg=35, bias=1.6, noise=0.12, ghost=0.5, gamma=0.7),
-        Scanner("E", flip_deg=80, bias=0.0, noise=0.10, gamma=0.6, clip_percentile=97.0),
-        Scanner("F", flip_deg=40, fat_signal=0.2, gamma=0.85),
+        Scanner("E", fat_signal=1.6, bias=0.25, pixel_mm=2.6, partial_fourier=0.7, blur_mm=0.9,
+                ghost=0.15, noise=0.015, gamma=1.2, clip_percentile=98.5),
+        Scanner("F", flip_deg=27, fat_signal=0.02, bias=0.4, noise=0.06, gamma=1.3, clip_percentile=99.5),
     )
-}
+}  # fmt: skip
 _BLOOD = TISSUES.index("blood")
 _REFERENCE_SIGNAL = float(bssfp_signal(1.5, 60.0, 3.2)[_BLOOD])  # blood on scanner A, the unit of noise
 
@@ -147,7 +150,9 @@ def acquire(
 def _setting_of_the_day(scanner: Scanner, jitter: float, rng: np.random.Generator) -> Scanner:
     """Within-scanner variation: few per cent of contrast, some of noise, blur and ghosting."""
     spread = {"flip_deg": 0.03, "noise": 0.08, "bias": 0.12, "blur_mm": 0.06, "ghost": 0.2, "gamma": 0.03}
-    factor = dict(zip(spread, np.exp(jitter * np.array(list(spread.values())) * rng.standard_normal(6)), strict=True))
+    factor = dict(
+        zip(spread, np.exp(jitter * np.array(list(spread.values())) * rng.standard_normal(6)), strict=True)
+    )
     moved = {field: float(getattr(scanner, field) * factor[field]) for field in spread}
     upper = {"flip_deg": 179.0, "ghost": 3.0, "noise": 5.0, "gamma": 10.0, "bias": 5.0, "blur_mm": 20.0}
     return dataclasses.replace(scanner, **{f: min(moved[f], upper[f]) for f in moved})

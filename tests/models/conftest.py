@@ -1,11 +1,12 @@
 """A cohort that a network learns in a second: one bright disc on noise."""
 
 import numpy as np
+import pytest
 
 from segconf_lite.cohorts.cohort import Cohort
 
 
-def disc_cohort(n_cases: int = 40, *, size: int = 32, seed: int = 0, cases_per_subject: int = 2) -> Cohort:
+def _disc_cohort(n_cases: int = 40, *, size: int = 32, seed: int = 0, cases_per_subject: int = 2) -> Cohort:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size]
     centre = rng.uniform(0.35 * size, 0.65 * size, (2, n_cases, 1, 1))
@@ -20,3 +21,8 @@ def disc_cohort(n_cases: int = 40, *, size: int = 32, seed: int = 0, cases_per_s
         spacing_mm=np.ones((n_cases, 2)),
         class_names=("background", "disc"),
     )
+
+
+@pytest.fixture(scope="session")
+def disc_cohort():
+    return _disc_cohort

@@ -1,0 +1,155 @@
+"""What turns an executed notebook into a page that works without a kernel and without a network."""
+
+import html
+import re
+from typing import Any
+
+import nbformat
+import plotly.io
+
+__all__ = [
+    "BookError",
+    "figure_html",
+    "finish_page",
+    "rewrite_markdown",
+    "rewrite_notebook",
+    "rewrite_outputs",
+]
+
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_NOTE = "This control is live in Jupyter; the figure below it works here."
+# Figures are drawn while the page is still being laid out, so they are fitted once more at its end.
+LOAD_PLOTLY = """<script>window.PlotlyConfig = {{MathJaxConfig: "local"}};
+window.addEventListener("load", () => window.dispatchEvent(new Event("resize")));</script>
+<script src="{}/plotly.min.js"></script>
+"""
+BADGE = re.compile(r"\[!\[([^\]]*)\]\(https://colab\.research\.google\.com/assets/[^)]*\)\]\(([^)]*)\)")
+EXTERNAL_IMAGE = re.compile(r"!\[[^\]]*\]\(\s*https?://|<img[^>]+src=[\"']https?://", re.IGNORECASE)
+# Tags that make a browser fetch something, as opposed to plain links.
+EXTERNAL_RESOURCE = re.compile(
+    r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc=[\"'](?:https?:)?//[^\"']+"
+    r"|<link\b(?=[^>]*\brel=[\"'](?:stylesheet|preload|preconnect|icon|shortcut icon)[\"'])[^>]*"
+    r"\bhref=[\"'](?:https?:)?//[^\"']+",
+    re.IGNORECASE,
+)
+UNWANTED = re.compile(
+    r"<script[^>]*>\s*(?:const THEBE_JS_URL|kernelName =|thebe_)[^<]*</script>"
+    r"|<script[^>]*sphinx-thebe\.js[^>]*></script>|<script type=\"text/x-thebe-config\">.*?</script>"
+    r"|<link rel=\"preload\" as=\"font\"[^>]*>",
+    re.DOTALL,
+)
+
+
+class BookError(Exception):
+    """The book cannot be built as it is; the message says what to change and where."""
+
+
+def figure_html(figure: dict[str, Any], name: str) -> str:
+    """HTML of one plotly figure, without the library, readable by a screen reader.
+
+    Args:
+        figure: The figure as stored in a notebook's output: data, layout, maybe frames.
+        name: Unique in its page; becomes the element's id.
+
+    Raises:
+        BookError: If the figure has no text alternative in ``layout.meta["alt"]``.
+    """
+    layout = dict(figure.get("layout", {}))
+    meta: dict[str, Any] = layout["meta"] if isinstance(layout.get("meta"), dict) else {}
+    alt = str(meta.get("alt", "")).strip()
+    if not alt:
+        raise BookError('a figure has no text alternative: fig.update_layout(meta={"alt": "what it shows"})')
+    width = layout.pop("width", None)  # the page decides; a wide figure scrolls inside its own box
+    least = int(meta.get("min_width") or min(width or 0, 560))
+    body = plotly.io.to_html(
+        {"data": figure.get("data", []), "layout": layout, "frames": figure.get("frames", [])},
+        config={"responsive": True, "displaylogo": False},
+        include_plotlyjs=False,
+        full_html=False,
+        auto_play=False,
+        default_width="100%",
+        default_height=f"{layout.get('height', 450)}px",
+        validate=False,
+        div_id=name,
+    )
+    label = html.escape(alt, quote=True)
+    return (
+        f'<div class="book-figure" tabindex="0"><div role="img" aria-label="{label}" '
+        f'style="min-width: {least}px">{body}</div></div>\n'
+        f'<noscript><p class="book-noscript">Without JavaScript this figure is empty. It shows: {label}</p>'
+        "</noscript>"
+    )
+
+
+def rewrite_outputs(cell: Any, name: str) -> int:
+    """Replace plotly and widget outputs of a code cell in place; return how many figures there were."""
+    outputs, figures, noted = [], 0, False
+    for output in cell.outputs:
+        data = output.get("data", {})
+        if PLOTLY in data:
+            output = nbformat.v4.new_output(
+                "display_data", {"text/html": figure_html(data[PLOTLY], f"{name}-{figures}")}
+            )
+            figures += 1
+        elif WIDGET in data:
+            if noted:
+                continue
+            output = nbformat.v4.new_output(
+                "display_data", {"text/html": f'<p class="book-widget">{WIDGET_NOTE}</p>'}
+            )
+            noted = True
+        outputs.append(output)
+    cell.outputs = outputs
+    return figures
+
+
+def rewrite_notebook(notebook: Any, name: str, static: str = "../_static") -> Any:
+    """A copy of an executed notebook whose outputs work on a static page.
+
+    Args:
+        notebook: As papermill left it.
+        name: The notebook's name, for ids and messages.
+        static: Where the site's static files are, seen from the page.
+
+    Raises:
+        BookError: If a figure lacks its text alternative, or an image comes from another host.
+    """
+    notebook = nbformat.from_dict(notebook)
+    notebook.metadata.pop("widgets", None)
+    loaded = False
+    for number, cell in enumerate(notebook.cells):
+        try:
+            if cell.cell_type == "markdown":
+                cell.source = rewrite_markdown(cell.source)
+            elif cell.cell_type == "code" and rewrite_outputs(cell, f"fig-{number}") and not loaded:
+                first = next(out for out in cell.outputs if "book-figure" in _html_of(out))
+                first.data["text/html"] = LOAD_PLOTLY.format(static) + first.data["text/html"]
+                loaded = True
+        except BookError as error:
+            raise BookError(f"{name}, cell {number}: {error}") from None
+    return notebook
+
+
+def _html_of(output: Any) -> str:
+    return str(output.get("data", {}).get("text/html", ""))
+
+
+def rewrite_markdown(text: str) -> str:
+    """Markdown with the Colab badge as a plain link: the badge is an image on another host."""
+    text = BADGE.sub(r"[\1](\2)", text)
+    if EXTERNAL_IMAGE.search(text):
+        raise BookError("an image comes from another host; put it into book/_static")
+    return text
+
+
+def finish_page(page: str) -> str:
+    """A built page without what the theme adds for live kernels (from another host) and for font preloading.
+
+    Raises:
+        BookError: If the page would still make a browser ask another host; plain links do not count.
+    """
+    page = UNWANTED.sub("", page)
+    if found := EXTERNAL_RESOURCE.findall(page):
+        raise BookError(f"the page would load from another host: {found}")
+    return page

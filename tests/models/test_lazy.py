@@ -1,0 +1,26 @@
+import subprocess
+import sys
+
+import pytest
+
+import segconf_lite.models as models
+
+
+def test_importing_the_room_loads_neither_torch_nor_monai():
+    program = (
+        "import sys, segconf_lite.models as m; dir(m); "
+        "assert not {'torch', 'monai'} & set(sys.modules), 'too early'; "
+        "m.UNet; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_public_names_are_there():
+    for name in models.__all__:
+        assert callable(getattr(models, name))
+        assert name in dir(models)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match=r"has no attribute 'VNet'; it has .*UNet"):
+        models.VNet  # noqa: B018
