@@ -75,7 +75,7 @@ def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None =
     what it finished, and the next call goes on from there. A file that was altered is replaced.
 
     Args:
-        name: a key of ``SOURCES``, e.g. ``"gm_challenge"`` (41 files, 14 MB, CC0).
+        name: a key of ``SOURCES``, e.g. ``"gm_challenge"`` (37 files, 14 MB, CC0).
         base_url: another address that holds the same files (a mirror of a course, say); the
             SHA-256 sums stay the same.
         folder: where to write; by default ``data_folder()/name``.

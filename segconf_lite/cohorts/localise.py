@@ -1,4 +1,4 @@
-"""Where the spinal cord is in an axial neck volume, found from grey values alone.
+"""Where the spinal cord is in an axial neck volume, and the crop around it.
 
 Shape letters: S slices, H rows, W columns.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["CENTRE_PRIOR_MM", "SAC_RADIUS_MM", "cord_line"]
+__all__ = ["CENTRE_PRIOR_MM", "SAC_RADIUS_MM", "cord_line", "crop"]
 
 # The dural sac (cord and the fluid around it) is about 20 mm across. Fluid and cord are both
 # brighter than the bone and ligament around them on T2*-weighted images, so the sac is ONE bright
@@ -85,3 +85,47 @@ def _straight(points: np.ndarray) -> np.ndarray:
     index = np.arange(len(points)) - (len(points) - 1) / 2
     slope = index @ points / max(float(index @ index), 1.0)
     return points.mean(axis=0) + index[:, None] * slope
+
+
+def crop(
+    image: np.ndarray,
+    labels: np.ndarray,
+    centre: np.ndarray,
+    *,
+    n_classes: int,
+    spacing_mm: tuple[float, float],
+    size: int,
+    new_spacing_mm: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grey values and labels at the same points: a square grid of ``new_spacing_mm`` about ``centre``.
+
+    Grey values are interpolated linearly, after a blur where the grid gets coarser (antialiasing).
+    So is every class, as a picture of its own; then the class with most weight wins. Nearest-neighbour
+    labels beside linear grey values would lie up to half an old pixel off them.
+
+    Args:
+        image: (H, W) grey values, any scale. Outside of it lies 0 (air).
+        labels: (H, W) integers in ``0 .. n_classes - 1``. Outside lies 0 (background).
+        centre: (2,) row and column in pixels of ``image``; it becomes the middle of the grid,
+            which for an even ``size`` lies between the four middle pixels.
+        n_classes: number of label values.
+        spacing_mm: row and column spacing of ``image`` in millimetres.
+        size: rows and columns of the result, > 0.
+        new_spacing_mm: spacing of the result in millimetres, > 0.
+
+    Returns:
+        (size, size) float64 and (size, size) int64.
+    """
+    step = new_spacing_mm / np.asarray(spacing_mm)  # (2,) old pixels per new pixel
+    offsets = np.arange(size) - (size - 1) / 2
+    grid = np.stack(np.meshgrid(*(centre[axis] + offsets * step[axis] for axis in (0, 1)), indexing="ij"))
+    blur = np.maximum(0.0, (step - 1) / 2)  # (2,) sigma that stands for averaging over a wider pixel
+
+    def sample(picture: np.ndarray) -> np.ndarray:
+        smooth = ndimage.gaussian_filter(picture, blur, mode="nearest") if blur.any() else picture
+        return ndimage.map_coordinates(smooth, grid, order=1, mode="grid-constant", cval=0.0)
+
+    shares = [sample((labels == value).astype(np.float64)) for value in range(1, n_classes)]
+    # What no other class claims is background, outside of the image too.
+    winner = np.argmax([1.0 - np.sum(shares, axis=0), *shares], axis=0)
+    return sample(image), winner.astype(np.int64)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EMPTY_POLICIES", "dice_per_case", "dice_per_class"]
+__all__ = ["EMPTY_POLICIES", "dice_per_case", "dice_per_class", "mean_of_defined"]
 
 EMPTY_POLICIES = {"skip": np.nan, "one": 1.0, "zero": 0.0}
 
@@ -38,11 +38,7 @@ def dice_per_case(prediction: Any, reference: Any, *, n_classes: int, empty: str
     Raises:
         ValueError: If shapes differ, labels are out of range, or the policy is unknown.
     """
-    per_class = dice_per_class(prediction, reference, n_classes=n_classes, empty=empty)
-    defined = np.isfinite(per_class)
-    n_defined = defined.sum(axis=1)
-    total = np.where(defined, per_class, 0).sum(axis=1)
-    return np.where(n_defined > 0, total / np.maximum(n_defined, 1), np.nan)
+    return mean_of_defined(dice_per_class(prediction, reference, n_classes=n_classes, empty=empty))
 
 
 def dice_per_class(prediction: Any, reference: Any, *, n_classes: int, empty: str) -> np.ndarray:
@@ -71,6 +67,14 @@ def dice_per_class(prediction: Any, reference: Any, *, n_classes: int, empty: st
     both_absent = ~(one_hot[0] | one_hot[1]).flatten(2).any(dim=2).numpy()
     dice[both_absent] = EMPTY_POLICIES[empty]
     return dice
+
+
+def mean_of_defined(per_class: np.ndarray) -> np.ndarray:
+    """(N,) mean over the classes of (N, C - 1) values, NaN left out; NaN where all are."""
+    defined = np.isfinite(per_class)
+    n_defined = defined.sum(axis=1)
+    total = np.where(defined, per_class, 0).sum(axis=1)
+    return np.where(n_defined > 0, total / np.maximum(n_defined, 1), np.nan)
 
 
 def _labels(values: Any, n_classes: int) -> np.ndarray:

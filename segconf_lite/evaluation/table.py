@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.evaluation.quality import dice_per_case
+from segconf_lite.evaluation.quality import dice_per_class, mean_of_defined
 
 __all__ = ["case_table"]
 
@@ -19,12 +19,13 @@ def case_table(probabilities: Any, cohort: Cohort, *, empty: str) -> pd.DataFram
     Args:
         probabilities: (N, C, H, W) class probabilities, summing to 1 over C; numpy or torch.
         cohort: the N cases with their reference.
-        empty: policy for classes absent on both sides, see `dice_per_case`.
+        empty: policy for classes absent on both sides, see `segconf_lite.evaluation.dice_per_case`.
 
     Returns:
         One row a case: domain, session, subject, quality (mean foreground Dice in [0, 1], higher
         is better), confidence (mean over the predicted foreground of the winning probability,
-        higher = surer; NaN where no foreground is predicted).
+        higher = surer; NaN where no foreground is predicted), and one column per foreground
+        class, named as the class, with its Dice.
 
     Raises:
         ValueError: If the probabilities do not fit the cohort.
@@ -37,14 +38,15 @@ def case_table(probabilities: Any, cohort: Cohort, *, empty: str) -> pd.DataFram
     foreground = predicted > 0
     n_foreground = foreground.sum(axis=(1, 2))
     total = np.where(foreground, winning, 0).sum(axis=(1, 2))
+    n_classes = len(cohort.class_names)
+    per_class = dice_per_class(predicted, cohort.labels, n_classes=n_classes, empty=empty)
     return pd.DataFrame(
         {
             "domain": cohort.domains,
             "session": cohort.sessions,
             "subject": cohort.subjects,
-            "quality": dice_per_case(
-                predicted, cohort.labels, n_classes=len(cohort.class_names), empty=empty
-            ),
+            "quality": mean_of_defined(per_class),
             "confidence": np.where(n_foreground > 0, total / np.maximum(n_foreground, 1), np.nan),
+            **dict(zip(cohort.class_names[1:], per_class.T, strict=True)),
         }
     )

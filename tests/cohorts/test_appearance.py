@@ -38,5 +38,3 @@ def test_far_scanner_looks_further_than_the_near_one():
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match="one image size"):
         appearance_distance(phantom.cohort(6, size=32), phantom.cohort(6, size=48))
-
-

@@ -100,6 +100,19 @@ def test_magnitude_noise_in_air_is_rician():
     assert (corner - zero).mean() / corner.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.05)
 
 
+@pytest.mark.parametrize(("size", "pixel_mm"), [(96, 2.0), (96, 4.0), (192, 4.0)])
+def test_noise_is_stated_per_acquired_pixel_whatever_the_grid(size, pixel_mm):
+    tissue = np.zeros(
+        (4, len(tissues.TISSUES), size, size), np.float32
+    )  # nothing but air: no z-score of signal
+    rngs = [np.random.default_rng(k) for k in range(4)]
+    device = dataclasses.replace(CLEAN, noise=0.1, pixel_mm=pixel_mm)
+    complex_image = scanner.through_k_space(
+        tissue[:, 0], device, lambda f: np.full(4, getattr(device, f), np.float32), rngs, 192 / size
+    )
+    assert complex_image.real.std() == pytest.approx(0.1, rel=0.05)
+
+
 def test_truncated_k_space_rings_and_blur_calms_it():
     overshoot = {}
     for name, device in {
@@ -188,7 +201,13 @@ def test_bad_arguments_say_what_was_expected(arguments, message):
 
 
 def test_bad_scanner_settings_are_refused():
-    for field, value in (("flip_deg", 0), ("tr_ms", -1), ("field_t", 30), ("gamma", 0), ("partial_fourier", 0.2)):
+    for field, value in (
+        ("flip_deg", 0),
+        ("tr_ms", -1),
+        ("field_t", 30),
+        ("gamma", 0),
+        ("partial_fourier", 0.2),
+    ):
         with pytest.raises(ValueError, match=f"{field} must"):
             phantom.Scanner(**{field: value})
     with pytest.raises(ValueError, match="cause must be one of"):

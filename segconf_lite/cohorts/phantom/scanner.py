@@ -62,7 +62,7 @@ class Scanner:
     partial_fourier: float = 1.0
     blur_mm: float = 0.6
     ghost: float = 0.0
-    noise: float = 0.05
+    noise: float = 0.04
     gamma: float = 1.0
     clip_percentile: float = 99.8
 
@@ -97,12 +97,12 @@ SCANNERS: dict[str, Scanner] = {
     scanner.name: scanner
     for scanner in (
         Scanner("A"),
-        Scanner("B", field_t=3.0, flip_deg=45, tr_ms=3.4, bias=0.8, noise=0.08, gamma=0.8, ghost=0.15),
-        Scanner("C", flip_deg=70, pixel_mm=3.0, partial_fourier=0.65, blur_mm=1.4, noise=0.04, gamma=1.3),
-        Scanner("D", field_t=3.0, flip_deg=35, bias=1.6, noise=0.12, ghost=0.5, gamma=0.7),
+        Scanner("B", field_t=3.0, flip_deg=45, tr_ms=3.4, bias=0.8, noise=0.065, gamma=0.8, ghost=0.15),
+        Scanner("C", flip_deg=70, pixel_mm=3.0, partial_fourier=0.65, blur_mm=1.4, noise=0.018, gamma=1.3),
+        Scanner("D", field_t=3.0, flip_deg=35, bias=1.6, noise=0.10, ghost=0.5, gamma=0.7),
         Scanner("E", fat_signal=1.6, bias=0.25, pixel_mm=2.6, partial_fourier=0.7, blur_mm=0.9,
-                ghost=0.15, noise=0.015, gamma=1.2, clip_percentile=98.5),
-        Scanner("F", flip_deg=27, fat_signal=0.02, bias=0.4, noise=0.06, gamma=1.3, clip_percentile=99.5),
+                ghost=0.15, noise=0.009, gamma=1.2, clip_percentile=98.5),
+        Scanner("F", flip_deg=27, fat_signal=0.02, bias=0.4, noise=0.05, gamma=1.3, clip_percentile=99.5),
     )
 }  # fmt: skip
 _BLOOD = TISSUES.index("blood")
@@ -143,7 +143,7 @@ def acquire(
     image = np.einsum("nthw,nt->nhw", fractions, signal, optimize=True)
     image *= _texture(image.shape, rngs)
     image *= _coil(image.shape, column("bias"), jitter, rngs, spacing_mm)
-    magnitude = np.abs(_through_k_space(image, scanner, column, rngs, spacing_mm))
+    magnitude = np.abs(through_k_space(image, scanner, column, rngs, spacing_mm))
     return _post_process(magnitude, scanner.clip_percentile, column("gamma"))
 
 
@@ -179,8 +179,8 @@ def _interpolation(n_knots: int, length: int) -> np.ndarray:
 
 
 def _texture(shape: tuple[int, ...], rngs: list[np.random.Generator]) -> np.ndarray:
-    """Proton density is never quite even within a tissue: 4 % coarse and 4 % fine variation."""
-    return 1 + 0.04 * smooth_field(9, shape, rngs) + 0.04 * smooth_field(shape[1] // 3, shape, rngs)
+    """Proton density is never quite even within a tissue: 4 % over 2 cm and 4 % over 6 mm."""
+    return 1 + 0.04 * smooth_field(9, shape, rngs) + 0.04 * smooth_field(32, shape, rngs)
 
 
 def _coil(
@@ -193,7 +193,7 @@ def _coil(
     return np.exp(slope + rest)
 
 
-def _through_k_space(image, scanner, column, rngs, spacing_mm):  # type: ignore[no-untyped-def]
+def through_k_space(image, scanner, column, rngs, spacing_mm):  # type: ignore[no-untyped-def]
     """(n, H, W) complex image after sampling: blur, ghosts, noise, truncation, partial Fourier."""
     n, height, width = image.shape
     phase = 0.3 * smooth_field(3, image.shape, rngs)  # field inhomogeneity makes the image complex
@@ -207,12 +207,13 @@ def _through_k_space(image, scanner, column, rngs, spacing_mm):  # type: ignore[
     error = column("ghost")[:, None] * np.sin(2 * np.pi * line / period + start)
     k_space *= np.exp(1j * error).astype(np.complex64)[:, :, None]
     noise = np.stack([rng.standard_normal((2, height, width), dtype=np.float32) for rng in rngs])
-    # a larger acquired pixel collects more signal for the same noise
-    per_pixel = column("noise") * spacing_mm / scanner.pixel_mm
-    k_space += per_pixel[:, None, None] * (noise[:, 0] + 1j * noise[:, 1])
     k_max = 0.5 / scanner.pixel_mm
-    measured_y = (np.abs(ky) <= k_max) & (ky >= -k_max * (2 * scanner.partial_fourier - 1))
-    k_space *= measured_y[:, None] & (np.abs(kx) <= k_max)[None, :]
+    sampled_y, sampled_x = np.abs(ky) <= k_max, np.abs(kx) <= k_max
+    # the noise is stated per acquired pixel: whatever the grid, that much is left in the image
+    per_sample = column("noise") / np.sqrt(sampled_y.mean() * sampled_x.mean())
+    k_space += per_sample[:, None, None] * (noise[:, 0] + 1j * noise[:, 1])
+    sampled_y &= ky >= -k_max * (2 * scanner.partial_fourier - 1)
+    k_space *= sampled_y[:, None] & sampled_x[None, :]
     return fft.ifft2(k_space, norm="ortho", workers=-1)
 
 
