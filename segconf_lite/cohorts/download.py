@@ -98,15 +98,18 @@ def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None =
         registry={path: f"sha256:{digest}" for path, digest in digests.items()},
         retry_if_failed=2 if base_url is None else 0,
     )
-    for n_done, path in enumerate(digests):
-        _fetch_one(store, path, _by_hand(name, target, n_done, len(digests)))
+    logger, level = pooch.get_logger(), pooch.get_logger().level
+    logger.setLevel("WARNING")  # it would announce every single file
+    try:
+        for n_done, path in enumerate(digests):
+            _fetch_one(store, path, _by_hand(name, target, n_done, len(digests)))
+    finally:
+        logger.setLevel(level)
     return target
 
 
 def _fetch_one(store: pooch.Pooch, path: str, by_hand: str) -> None:
     """Download one file unless it is there and whole; say what failed and what to do."""
-    # pooch announces every file and repeats the whole registry on an unknown one; one line is enough.
-    pooch.get_logger().setLevel("WARNING")
     try:
         store.fetch(path)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Laws of the download: what is kept is whole, what is interrupted goes on, what fails says how to mend it."""
+"""Laws of the download: what is kept is whole, what was interrupted goes on, what fails says what to do."""
 
 import hashlib
 import http.server
