@@ -16,11 +16,6 @@ from segconf_lite import __version__
 
 __all__ = ["main"]
 
-_DATA_FOLDERS = {
-    "gm_challenge": "spinal-cord grey matter, four sites (chapter on real scanners)",
-    "retina_chase_hrf": "retinal vessels, two cameras",
-    "published_results": "per-image results of published work",
-}
 _OPTIONAL = ("jupyterlab", "ipykernel", "ipywidgets", "jupytext", "papermill", "jupyter-book")
 
 
@@ -125,15 +120,17 @@ def _print_hardware() -> None:
 
 def _print_data() -> None:
     print("\nData (the built-in phantom needs none)")
-    root = os.environ.get("SEGCONF_DATA")
-    if not root:
-        print("  SEGCONF_DATA is not set: real cohorts are skipped.")
-        print("  To use them: export SEGCONF_DATA=/path/to/folder, then segconf data NAME")
+    print(f"  SEGCONF_DATA  {os.environ.get('SEGCONF_DATA') or 'not set'}")
+    try:
+        download: Any = importlib.import_module("segconf_lite.cohorts.download")
+    except ImportError as error:
+        print(f"  cannot be asked: {error}")
         return
-    print(f"  SEGCONF_DATA  {root}{'' if Path(root).is_dir() else ' (no such folder)'}")
-    for name, what in _DATA_FOLDERS.items():
-        there = "there" if (Path(root) / name).is_dir() else f"missing; see: segconf data {name}"
-        print(f"  {name:<18}{there}: {what}" if there == "there" else f"  {name:<18}{there}")
+    for name in download.SOURCES:
+        try:
+            print(f"  {name:<14}{download.find(name)}")
+        except FileNotFoundError:
+            print(f"  {name:<14}missing; get it with: segconf data {name}")
 
 
 def _print_store() -> None:

@@ -68,7 +68,8 @@ def _blob_response(volume: np.ndarray, spacing_mm: np.ndarray) -> tuple[np.ndarr
     blocks = volume[:, : rows * factors[0], : columns * factors[1]]
     coarse = blocks.reshape(n_slices, rows, factors[0], columns, factors[1]).mean(axis=(2, 4))
     sigma = SAC_RADIUS_MM / np.sqrt(2) / (spacing_mm * factors)
-    response = np.maximum([-ndimage.gaussian_laplace(image, sigma) for image in coarse], 0.0)
+    # The cut-off Gaussian answers to a constant too: without its mean, an offset of a slice does nothing.
+    response = np.maximum([-ndimage.gaussian_laplace(image - image.mean(), sigma) for image in coarse], 0.0)
     strongest = response.max(axis=(1, 2), keepdims=True)
     # Against the grey values' own size: rounding leaves a constant slice a "blob" of 1e-16.
     empty = strongest.ravel() <= 1e-9 * np.abs(coarse).max(axis=(1, 2))

@@ -57,13 +57,15 @@ def quality_by_domain(table: pd.DataFrame, *, quality: str = "Dice", alt: str) -
             go.Scatter(
                 x=k + wobble.uniform(-0.3, 0.3, len(rows)), y=rows["quality"], mode="markers",
                 marker={"color": colour, "size": 4, "opacity": 0.35}, showlegend=False,
-                text=rows["subject"], hovertemplate=f"{domain}<br>%{{text}}<br>{quality} %{{y:.2f}}<extra></extra>",
+                text=rows["subject"],
+                hovertemplate=f"{domain}<br>%{{text}}<br>{quality} %{{y:.2f}}<extra></extra>",
             )
         )  # fmt: skip
         figure.add_trace(
             go.Scatter(
                 x=[k], y=[mean.estimate], mode="markers", showlegend=False,
-                marker={"color": colour, "size": 13, "symbol": "diamond", "line": {"color": "white", "width": 1}},
+                marker={"color": colour, "size": 13, "symbol": "diamond",
+                        "line": {"color": "white", "width": 1}},
                 error_y=_error_bar(mean.low, mean.estimate, mean.high),
                 hovertemplate=f"{domain}: mean {quality} {mean.estimate:.3f} "
                 f"({mean.low:.3f} to {mean.high:.3f})<extra></extra>",
@@ -130,7 +132,9 @@ def distance_scatter(table: pd.DataFrame, *, alt: str) -> go.Figure:
                 hovertemplate=f"{row.domain}: distance %{{x:.2f}}, mean Dice %{{y:.3f}}<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_xaxes(title="distance of its pictures from the source (standard deviations)", rangemode="tozero")
+    figure.update_xaxes(
+        title="distance of its pictures from the source (standard deviations)", rangemode="tozero"
+    )
     figure.update_yaxes(title="mean Dice (higher is better)", range=[0, 1.03])
     return finish(figure, alt=alt, height=400)
 

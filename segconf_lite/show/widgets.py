@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -64,7 +65,7 @@ def frame_slider(
 def live_scanner(
     segment: Callable[[Mapping[str, float]], tuple[np.ndarray, np.ndarray, str]],
     sliders: Mapping[str, tuple[float, float, float, float]],
-):  # type: ignore[no-untyped-def]  # ipywidgets is an optional import
+) -> Any:  # an ipywidgets box; ipywidgets is optional
     """Sliders for a scanner's settings, with the segmentation following live in Jupyter.
 
     Args:
@@ -91,7 +92,8 @@ def live_scanner(
     def redraw(_: object = None) -> None:
         image, labels, caption = segment({name: control.value for name, control in controls.items()})
         source = picture_source(draw_borders(image, labels))
-        picture.value = f'<figure><img src="{source}" alt="{caption}" width="330"><figcaption>{caption}</figcaption></figure>'
+        shown = f'<img src="{source}" alt="{caption}" width="330">'
+        picture.value = f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
     for control in controls.values():
         control.observe(redraw, names="value")

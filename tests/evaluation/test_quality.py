@@ -28,7 +28,9 @@ def test_dice_is_the_formula_symmetric_and_bounded(a, b, empty):
                 np.testing.assert_equal(dice[case, label - 1], expected)
 
 
-@pytest.mark.parametrize(("empty", "expected"), [("skip", [1, 0, 0, np.nan]), ("one", [1, 0, 0, 1]), ("zero", [1, 0, 0, 0])])
+@pytest.mark.parametrize(
+    ("empty", "expected"), [("skip", [1, 0, 0, np.nan]), ("one", [1, 0, 0, 1]), ("zero", [1, 0, 0, 0])]
+)
 def test_the_four_empty_combinations(empty, expected):
     full, none = np.ones((1, 2, 2), int), np.zeros((1, 2, 2), int)
     pairs = [(full, full), (full, none), (none, full), (none, none)]
@@ -52,7 +54,12 @@ def test_torch_and_numpy_agree_and_perfect_is_one():
     ],
 )
 def test_bad_input_is_refused(arguments, message):
-    good = {"prediction": np.zeros((1, 4, 4), int), "reference": np.zeros((1, 4, 4), int), "n_classes": 3, "empty": "skip"}
+    good = {
+        "prediction": np.zeros((1, 4, 4), int),
+        "reference": np.zeros((1, 4, 4), int),
+        "n_classes": 3,
+        "empty": "skip",
+    }
     with pytest.raises(ValueError, match=message):
         dice_per_case(**{**good, **arguments})
 
@@ -61,7 +68,8 @@ def test_interval_of_a_constant_is_a_point_and_one_subject_has_none():
     assert mean_interval([0.5] * 6, list("aabbcc")) == (0.5, 0.5, 0.5)
     one = mean_interval([0.2, 0.4], ["a", "a"])
     assert one.estimate == pytest.approx(0.3)
-    assert np.isnan(one.low) and np.isnan(one.high)
+    assert np.isnan(one.low)
+    assert np.isnan(one.high)
 
 
 def test_interval_counts_subjects_not_slices():
@@ -98,10 +106,12 @@ def test_case_table_of_a_perfect_and_of_a_silent_network():
     cohort = phantom.cohort(6, size=32)
     sure = np.eye(4, dtype=np.float32)[cohort.labels].transpose(0, 3, 1, 2)
     table = case_table(sure, cohort, empty="skip")
-    assert (table["quality"] == 1).all() and (table["confidence"] == 1).all()
+    assert (table["quality"] == 1).all()
+    assert (table["confidence"] == 1).all()
     nothing = np.zeros_like(sure)
     nothing[:, 0] = 1
     table = case_table(torch.from_numpy(nothing), cohort, empty="skip")
-    assert (table["quality"] == 0).all() and table["confidence"].isna().all()
+    assert (table["quality"] == 0).all()
+    assert table["confidence"].isna().all()
     with pytest.raises(ValueError, match=r"probabilities must be \(N, C, H, W\)"):
         case_table(sure[:, :3], cohort, empty="skip")

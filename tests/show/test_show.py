@@ -7,7 +7,12 @@ import pytest
 from segconf_lite.show import figures, pictures, widgets
 
 CASES = pd.DataFrame(
-    {"domain": ["A"] * 4 + ["B"] * 4, "subject": list("aabbccdd"), "quality": np.linspace(0, 0.7, 8), "confidence": 0.9}
+    {
+        "domain": ["A"] * 4 + ["B"] * 4,
+        "subject": list("aabbccdd"),
+        "quality": np.linspace(0, 0.7, 8),
+        "confidence": 0.9,
+    }
 )
 
 
@@ -33,9 +38,12 @@ def test_pictures_are_png_data_and_survive_a_constant_slice():
         figures.quality_by_domain(CASES, alt="a"),
         figures.confidence_scatter(CASES, alt="a"),
         figures.distance_scatter(
-            pd.DataFrame({"domain": ["A"], "distance": [1.0], "quality": [0.5], "low": [0.4], "high": [0.6]}), alt="a"
+            pd.DataFrame({"domain": ["A"], "distance": [1.0], "quality": [0.5], "low": [0.4], "high": [0.6]}),
+            alt="a",
         ),
-        figures.learning_curve(pd.DataFrame({"step": [1, 2], "train_loss": [1, 0.5], "validation_loss": [1, 0.6]}), alt="a"),
+        figures.learning_curve(
+            pd.DataFrame({"step": [1, 2], "train_loss": [1, 0.5], "validation_loss": [1, 0.6]}), alt="a"
+        ),
         figures.quality_heatmap(pd.DataFrame({"D": [0.5]}, index=["noise"]), alt="a"),
     ],
 )
@@ -64,7 +72,8 @@ def test_slider_has_a_frame_for_each_step_and_refuses_ragged_parts():
     arguments = {"steps": list("abc"), "control": "noise", "class_names": ("b", "x"), "alt": "a"}
     figure = widgets.frame_slider(frame, labels, labels, ["1", "2", "3"], **arguments)
     sources = {step.args[0]["source"][0] for step in figure.layout.sliders[0].steps}
-    assert len(sources) == 3 and figure.data[0].source in sources
+    assert len(sources) == 3
+    assert figure.data[0].source in sources
     with pytest.raises(ValueError, match="equal, non-zero numbers"):
         widgets.frame_slider(frame[:2], labels, labels, ["1"], **arguments)
 
@@ -82,5 +91,6 @@ def test_live_control_redraws_into_one_picture():
     before = picture.value
     controls.children[0].value = 0.7
     assert seen == [0.2, 0.7]
-    assert picture.value != before and "noise 0.7" in picture.value
+    assert picture.value != before
+    assert "noise 0.7" in picture.value
     assert len(box.children) == 2  # nothing piled up

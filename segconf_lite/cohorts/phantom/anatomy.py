@@ -45,7 +45,7 @@ class _Canvas:
     def paint(self, tissue: str, inside_mm: np.ndarray, opacity: float = 1.0) -> None:
         share = np.clip(inside_mm / self.pixel_mm + 0.5, 0, 1) * opacity  # partial volume on edges
         # only rows and columns that the structure touches: most are small
-        rows, columns = share.any(axis=(0, 2)).nonzero()[0], share.any(axis=(0, 1)).nonzero()[0]
+        rows, columns = (np.flatnonzero((share > 0).any(axis=axes)) for axes in ((0, 2), (0, 1)))
         if len(rows) == 0:
             return
         window = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))

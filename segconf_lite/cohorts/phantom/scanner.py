@@ -8,6 +8,7 @@ them broke the network. Shape letters: n slices, T tissues, H rows (phase encodi
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy import fft
@@ -25,6 +26,13 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "noise": ("noise",),
     "post-processing": ("gamma", "clip_percentile"),
 }
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "fat_signal": (0, 2), "bias": (-5, 5), "pixel_mm": (0.1, 20), "partial_fourier": (0.55, 1),
+    "blur_mm": (0, 20), "ghost": (0, 3), "noise": (0, 5), "gamma": (0.1, 10), "clip_percentile": (50, 100),
+}  # fmt: skip
+# how much one scan differs from the next on the same scanner, as a standard deviation of the logarithm
+_SPREAD = {"flip_deg": 0.03, "noise": 0.08, "bias": 0.12, "blur_mm": 0.06, "ghost": 0.2, "gamma": 0.03}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +76,7 @@ class Scanner:
 
     def __post_init__(self) -> None:
         bssfp_signal(self.field_t, self.flip_deg, self.tr_ms)  # checks its own three
-        limits = {
-            "fat_signal": (0, 2), "bias": (-5, 5), "pixel_mm": (0.1, 20), "partial_fourier": (0.55, 1),
-            "blur_mm": (0, 20), "ghost": (0, 3), "noise": (0, 5), "gamma": (0.1, 10),
-            "clip_percentile": (50, 100),
-        }  # fmt: skip
-        for field, (low, high) in limits.items():
+        for field, (low, high) in _LIMITS.items():
             if not low <= getattr(self, field) <= high:
                 raise ValueError(f"{field} must lie in {low}..{high}, got {getattr(self, field)}")
 
@@ -142,20 +145,19 @@ def acquire(
     signal = np.stack([_tissue_signal(s) for s in settings]).astype(np.float32)
     image = np.einsum("nthw,nt->nhw", fractions, signal, optimize=True)
     image *= _texture(image.shape, rngs)
-    image *= _coil(image.shape, column("bias"), jitter, rngs, spacing_mm)
+    image *= _coil(image.shape, column("bias"), rngs, spacing_mm)
     magnitude = np.abs(through_k_space(image, scanner, column, rngs, spacing_mm))
     return _post_process(magnitude, scanner.clip_percentile, column("gamma"))
 
 
 def _setting_of_the_day(scanner: Scanner, jitter: float, rng: np.random.Generator) -> Scanner:
-    """Within-scanner variation: few per cent of contrast, some of noise, blur and ghosting."""
-    spread = {"flip_deg": 0.03, "noise": 0.08, "bias": 0.12, "blur_mm": 0.06, "ghost": 0.2, "gamma": 0.03}
-    factor = dict(
-        zip(spread, np.exp(jitter * np.array(list(spread.values())) * rng.standard_normal(6)), strict=True)
-    )
-    moved = {field: float(getattr(scanner, field) * factor[field]) for field in spread}
-    upper = {"flip_deg": 179.0, "ghost": 3.0, "noise": 5.0, "gamma": 10.0, "bias": 5.0, "blur_mm": 20.0}
-    return dataclasses.replace(scanner, **{f: min(moved[f], upper[f]) for f in moved})
+    """The scanner as it is today: contrast moves by a few per cent, noise, shading and ghosts more."""
+    moved: dict[str, Any] = {}
+    for field, spread in _SPREAD.items():
+        low, high = _LIMITS.get(field, (1.0, 179.0))  # the flip angle's own limits
+        value = getattr(scanner, field) * np.exp(jitter * spread * rng.standard_normal())
+        moved[field] = float(np.clip(value, low, high))
+    return dataclasses.replace(scanner, **moved)
 
 
 def _tissue_signal(scanner: Scanner) -> np.ndarray:
@@ -184,8 +186,8 @@ def _texture(shape: tuple[int, ...], rngs: list[np.random.Generator]) -> np.ndar
 
 
 def _coil(
-    shape: tuple[int, ...], bias: np.ndarray, jitter: float, rngs: list[np.random.Generator], spacing_mm: float
-) -> np.ndarray:  # fmt: skip
+    shape: tuple[int, ...], bias: np.ndarray, rngs: list[np.random.Generator], spacing_mm: float
+) -> np.ndarray:
     """Sensitivity of a coil on the chest: log-linear towards the front, with a smooth rest."""
     y = (np.arange(shape[1], dtype=np.float32) - (shape[1] - 1) / 2) * spacing_mm / 100
     slope = -bias[:, None, None] * y[None, :, None]
@@ -195,7 +197,7 @@ def _coil(
 
 def through_k_space(image, scanner, column, rngs, spacing_mm):  # type: ignore[no-untyped-def]
     """(n, H, W) complex image after sampling: blur, ghosts, noise, truncation, partial Fourier."""
-    n, height, width = image.shape
+    _n, height, width = image.shape
     phase = 0.3 * smooth_field(3, image.shape, rngs)  # field inhomogeneity makes the image complex
     k_space = fft.fft2(image * np.exp(1j * phase).astype(np.complex64), norm="ortho", workers=-1)
     ky, kx = (np.fft.fftfreq(length, spacing_mm).astype(np.float32) for length in (height, width))
