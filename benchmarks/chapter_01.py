@@ -79,17 +79,16 @@ def cord_rows(cord: Cohort, sizes: Profile, seed: int) -> Iterator[dict[str, obj
             augmentation="mild", seed=seed,
         )  # fmt: skip
 
-    people = sorted(set(source.subjects))
-    for person in people:
-        others = [p for p in people if p != person]
-        held_out = source.where(subject=person)
-        yield judged(
-            fit(source.where(subject=others)), held_out, experiment="cord", domain=held_out.domains[0]
-        )
-    unet = fit(source)
-    for site in cord.domain_names:
-        if site not in source.domain_names:
-            yield judged(unet, cord.where(domain=site), experiment="cord", domain=site)
+    sites = [site for site in cord.domain_names if site not in source.domains]
+    networks = {"both volunteers": (fit(source), sites)}
+    for person in sorted(set(source.subjects)):
+        others = [p for p in set(source.subjects) if p != person]
+        unseen = [*source.where(subject=person).domain_names, *sites]
+        networks[f"without {person}"] = (fit(source.where(subject=others)), unseen)
+    for training, (unet, domains) in networks.items():
+        training = training if training == "both volunteers" else "one volunteer"
+        for site in domains:
+            yield judged(unet, cord.where(domain=site), experiment="cord", domain=site, training=training)
 
 
 def commit() -> str:
@@ -105,7 +104,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", default="lite")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None, help="default: book/results/chapter_01_PROFILE.csv")
     parser.add_argument("--commit", default=None, help="name to record, where git cannot tell")
     arguments = parser.parse_args()
@@ -120,7 +120,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     out = arguments.out or Path(f"book/results/chapter_01_{sizes.name}.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         start = time.perf_counter()
         found = [*phantom_rows(sizes, seed), *(cord_rows(cord, sizes, seed) if cord else ())]
         rows += [{"seed": seed, **row} for row in found]

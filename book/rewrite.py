@@ -64,7 +64,7 @@ def figure_html(figure: dict[str, Any], name: str) -> str:
     least = int(meta.get("min_width") or min(width or 0, 560))
     body = plotly.io.to_html(
         {"data": figure.get("data", []), "layout": layout, "frames": figure.get("frames", [])},
-        config={"responsive": True, "displaylogo": False},
+        config={"responsive": True, "displayModeBar": False},  # on touch screens the bar hides titles
         include_plotlyjs=False,
         full_html=False,
         auto_play=False,

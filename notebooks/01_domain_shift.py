@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 1. A new scanner
+# # A new scanner
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/01_domain_shift.ipynb)
 #
@@ -209,12 +209,14 @@ figures.distance_scatter(
 
 # %% [markdown]
 # *If foreign looks did the damage, the points would fall along a line from the upper left to the lower
-# right. They do not. **E** is far but harmless: it is noisy and its grey values are bent,
-# but blood stays bright and muscle dark. **F** is near but harmful: it suppresses
-# the signal of fat, so the bright rim outside the muscle, which the network had leaned on, goes dark.*
+# right. They do not. **E** is far but harmless (and so is C): coarse, ringing, with glaring fat, but blood,
+# muscle and the bright rim of fat keep their order. **F** is near but harmful: by grey values and detail
+# it is about as close to A as B is, but it suppresses the signal of fat, and so the bright rim outside the
+# muscle, which the network had leaned on, is gone.*
 #
 # Telling these two apart is what this book is about. An alarm that only asks "is this a new
-# scanner?" throws away E and is no surer about F than about the harmless B.
+# scanner?" throws away C and E, and is no surer about F than about
+# the harmless B.
 #
 # ## It does not say so
 #
@@ -355,9 +357,9 @@ if cord is not None:
     figure = pictures.picture_grid(
         [[cord.images[k, 0] for k in middle], [cord.images[k, 0] for k in middle]],
         [[None] * len(middle), [cord.labels[k] for k in middle]],
-        column_titles=[site.replace(" (", "<br>(") for site in sites], class_names=cord.class_names,
+        column_titles=sites, class_names=cord.class_names,
         alt="One slice of the spinal cord per site, plain above and with the borders of white and grey matter below.",
-    ).update_layout(margin={"t": 110}, legend={"y": 1.2})  # fmt: skip
+    )  # fmt: skip
     figure.show()
 
 # %% [markdown]

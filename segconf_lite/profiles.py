@@ -33,7 +33,7 @@ class Profile:
 
 
 LITE = Profile("lite", 96, 480, 120, 300, 200, (16, 32, 64, 96), (0, 1, 2))
-FULL = Profile("full", 192, 3000, 600, 2000, 1000, (32, 64, 128, 192), tuple(range(10)))
+FULL = Profile("full", 192, 960, 240, 1000, 600, (32, 64, 128, 192), tuple(range(10)))
 
 
 def profile_named(name: str) -> Profile:

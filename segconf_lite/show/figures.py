@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from segconf_lite.evaluation.intervals import mean_interval
-from segconf_lite.show.pictures import finish
+from segconf_lite.show.pictures import break_lines, finish
 
 __all__ = ["confidence_scatter", "distance_scatter", "learning_curve", "quality_by_domain", "quality_heatmap"]
 
@@ -35,7 +35,9 @@ def learning_curve(history: pd.DataFrame, *, alt: str) -> go.Figure:
             go.Scatter(x=history["step"], y=history[column], name=name, line={"dash": dash}, mode="lines")
         )
     figure.update_xaxes(title="optimiser step")
-    figure.update_yaxes(title="loss (1 − Dice + cross-entropy)", type="log")
+    figure.update_yaxes(
+        title="loss (1 − Dice + cross-entropy)", type="log", tickvals=[0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]
+    )
     return finish(figure, alt=alt, height=320)
 
 
@@ -72,7 +74,9 @@ def quality_by_domain(table: pd.DataFrame, *, quality: str = "Dice", alt: str) -
             )
         )  # fmt: skip
     names = list(dict.fromkeys(table["domain"]))
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=[_wrap(n) for n in names], title="scanner")
+    figure.update_xaxes(
+        tickvals=list(range(len(names))), ticktext=[break_lines(n) for n in names], title="scanner"
+    )
     figure.update_yaxes(title=f"{quality} per slice (higher is better)", range=[-0.03, 1.03])
     return finish(figure, alt=alt, height=400)
 
@@ -82,11 +86,6 @@ def _error_bar(low: float, estimate: float, high: float) -> dict | None:
         return None  # one subject: no interval to draw
     return {"type": "data", "symmetric": False, "array": [high - estimate], "arrayminus": [estimate - low],
             "width": 8, "thickness": 2.5, "color": "#222222"}  # fmt: skip
-
-
-def _wrap(name: str) -> str:
-    """Long domain names on two lines."""
-    return name.replace(" (", "<br>(") if len(name) > 12 else name
 
 
 def confidence_scatter(table: pd.DataFrame, *, alt: str) -> go.Figure:

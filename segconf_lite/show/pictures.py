@@ -6,6 +6,7 @@ of colour blindness can tell apart.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-__all__ = ["CLASS_COLOURS", "draw_borders", "picture_grid", "picture_source"]
+__all__ = ["CLASS_COLOURS", "break_lines", "draw_borders", "finish", "picture_grid", "picture_source"]
 
 _OKABE_ITO = {
     "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442",
@@ -59,7 +60,7 @@ def picture_grid(
     row_titles: Sequence[str] = (),
     class_names: Sequence[str] = (),
     alt: str,
-    tile_px: int = 150,
+    tile_px: int | None = None,
 ) -> go.Figure:
     """Rows and columns of slices, with borders if labels are given.
 
@@ -69,11 +70,12 @@ def picture_grid(
         column_titles, row_titles: one for each column or row, or none at all.
         class_names: background first; given, a legend explains the border colours.
         alt: what the figure shows, for readers who cannot see it.
-        tile_px: side of a slice on a wide screen.
+        tile_px: height of a row; by default what fits six slices beside each other in the book.
     """
     n_rows, n_columns = len(images), len(images[0])
     figure = make_subplots(
-        n_rows, n_columns, column_titles=list(column_titles) or None, row_titles=list(row_titles) or None,
+        n_rows, n_columns,
+        column_titles=[break_lines(t) for t in column_titles] or None, row_titles=list(row_titles) or None,
         horizontal_spacing=0.006, vertical_spacing=0.01,
     )  # fmt: skip
     for row in range(n_rows):
@@ -86,7 +88,17 @@ def picture_grid(
     for k, name in enumerate(class_names[1:], start=1):
         marker = {"color": CLASS_COLOURS[k], "symbol": "square", "size": 11}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
-    return finish(figure, alt=alt, height=tile_px * n_rows + 70)
+    figure.update_annotations(font_size=12)
+    n_lines = max((break_lines(t).count("<br>") + 1 for t in column_titles), default=0)
+    top = 30 + 18 * n_lines
+    height = (tile_px or round(690 / n_columns)) * n_rows
+    finish(figure, alt=alt, height=height + top + 10)
+    return figure.update_layout(margin={"t": top}, legend={"y": 1 + (18 * n_lines + 4) / height})
+
+
+def break_lines(name: str, width: int = 14) -> str:
+    """A long name on several lines, for titles and ticks that stand side by side."""
+    return "<br>".join(textwrap.wrap(name, width))
 
 
 def finish(figure: go.Figure, *, alt: str, height: int, **layout: Any) -> go.Figure:
