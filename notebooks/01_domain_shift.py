@@ -463,6 +463,10 @@ if cord is not None:
 # cord is the brighter one. The culprit is again **contrast**, as on the phantom's scanner F: neither vendor
 # nor field, but how the sequence was set. This shows what differs; that it alone breaks the
 # network can only be tested on the phantom, where nothing else differs.
+#
+# This collapse is not silent: the mean probability at Juntendo is well below that of any other
+# site. CEITEC is the more treacherous case, with much lower Dice than the foreign sites and hardly less
+# probability.
 
 # %% tags=["remove-cell"]
 # NBVAL_CHECK_OUTPUT
