@@ -132,7 +132,7 @@ def distance_scatter(table: pd.DataFrame, *, alt: str) -> go.Figure:
             )
         )  # fmt: skip
     figure.update_xaxes(
-        title="distance of its pictures from the source (standard deviations)", rangemode="tozero"
+        title="distance from the source (standard deviations)", range=[0, 1.15 * table["distance"].max()]
     )
     figure.update_yaxes(title="mean Dice (higher is better)", range=[0, 1.03])
     return finish(figure, alt=alt, height=400)

@@ -93,7 +93,9 @@ def picture_grid(
     top = 30 + 18 * n_lines
     height = (tile_px or round(690 / n_columns)) * n_rows
     finish(figure, alt=alt, height=height + top + 10)
-    return figure.update_layout(margin={"t": top}, legend={"y": 1 + (18 * n_lines + 4) / height})
+    figure.update_layout(margin={"t": top}, legend={"y": 1 + (18 * n_lines + 4) / height})
+    # on a phone the figure scrolls in its own box rather than shrink to stamps
+    return figure.update_layout(meta={"alt": alt, "min_width": 95 * n_columns})
 
 
 def break_lines(name: str, width: int = 14) -> str:
