@@ -485,7 +485,7 @@ if all(path.exists() for path in stored):
     display(spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2))
 
 # %% [markdown]
-# *Mean Dice per scanner: smallest, mean and largest over seeds.* In every run A, B, C and E lie above D
+# *Mean Dice per scanner: mean, smallest and largest over seeds.* In every run A, B, C and E lie above D
 # and F. How badly D and F do depends on the start; a single network's number there should not be quoted.
 #
 # And the larger networks are *surer* of their failures, not less sure:
