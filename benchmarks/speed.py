@@ -1,0 +1,90 @@
+"""Time what users wait for, and write benchmarks/speed.csv.
+
+    python benchmarks/speed.py
+
+Every figure is the median of several runs on this machine; the file records the machine's threads.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from segconf_lite.cohorts import Cohort, gm_challenge, phantom
+from segconf_lite.models import UNet, fit_unet, predict_probabilities
+
+
+def median_seconds(act: Callable[[], object], repeats: int = 5) -> float:
+    act()  # warm-up
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        act()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def process_seconds(program: str) -> float:
+    return median_seconds(lambda: subprocess.run([sys.executable, "-c", program], check=True), 7)
+
+
+def peak_mb(n_cases: int) -> float:
+    """Peak memory of making a phantom cohort, above what was held before."""
+    tracemalloc.start()
+    phantom.cohort(n_cases)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def step_seconds(train: Cohort, precision: str) -> float:
+    """One training step, without what a run costs before its first."""
+
+    def run(steps: int) -> float:
+        return median_seconds(lambda: fit_unet(train, steps=steps, precision=precision, progress=False), 3)
+
+    return (run(24) - run(4)) / 20
+
+
+def main() -> None:
+    rows: list[tuple[str, float, str]] = []
+    seconds = median_seconds(lambda: phantom.cohort(480))
+    rows.append(("phantom, 96x96", 480 / seconds, "slices a second"))
+    rows.append(("phantom, peak memory of 240 slices", peak_mb(240), "MB"))
+    rows.append(("phantom, peak memory of 960 slices", peak_mb(960), "MB"))
+    rows.append(
+        (
+            "import segconf_lite, above bare Python",
+            process_seconds("import segconf_lite") - process_seconds("pass"),
+            "s",
+        )
+    )
+    train = phantom.cohort(96)
+    for precision in ("bf16", "fp32"):
+        rows.append((f"training step, batch 32, 96x96, {precision}", step_seconds(train, precision), "s"))
+    unet = UNet(n_classes=4)
+    seconds = median_seconds(lambda: predict_probabilities(unet, train.images))
+    rows.append(("inference, 96x96, fp32", 1000 * seconds / len(train), "ms a slice"))
+    try:
+        rows.append(("spinal-cord cohort, load and crop", median_seconds(gm_challenge.cohort, 3), "s"))
+    except FileNotFoundError as reason:
+        print(f"left out: {reason}")
+    out = Path(__file__).with_name("speed.csv")
+    with out.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["what", "value", "unit", "threads", "torch"])
+        for what, value, unit in rows:
+            print(f"{what:<45}{value:>10.3g} {unit}")
+            writer.writerow([what, f"{value:.3g}", unit, torch.get_num_threads(), torch.__version__])
+
+
+if __name__ == "__main__":
+    main()
