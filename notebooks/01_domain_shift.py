@@ -311,8 +311,8 @@ def scan_and_segment(settings):
 
 widgets.live_scanner(
     scan_and_segment,
-    {"flip_deg": (15, 90, 5, 60), "fat_signal": (0, 1.5, 0.1, 1), "bias": (-1, 3, 0.25, 0.25),
-     "noise": (0, 0.3, 0.01, 0.05), "ghost": (0, 1.2, 0.1, 0), "blur_mm": (0, 4, 0.2, 0.6)},
+    {"flip_deg": (15, 90, 5, 60), "fat_signal": (0, 1.5, 0.1, 1), "bias": (-1, 3, 0.1, 0.3),
+     "noise": (0, 0.3, 0.01, 0.04), "ghost": (0, 1.2, 0.1, 0), "blur_mm": (0, 4, 0.2, 0.6)},
 )  # fmt: skip
 
 # %% tags=["hide-input"]
