@@ -292,9 +292,9 @@ for name in causes:
           f"to {by_scanner.loc[name, 'mean Dice']:.2f}.")  # fmt: skip
 
 # %% [markdown]
-# *Dark fields are the culprits. Where one cause explains the whole loss, the scanner can be understood,
-# and perhaps mended. Where no single cause does, causes work together: each
-# one alone is survived, their sum is not.*
+# *Dark fields are the culprits.* Where one cause explains the whole loss, the scanner can be understood,
+# and perhaps mended. Where the sum is worse than each cause (D), causes work together. And where
+# the sum is *better* than the worst cause (F, and C), they make up for each other.
 #
 # ## Turn the knob yourself
 #
