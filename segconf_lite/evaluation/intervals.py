@@ -6,11 +6,12 @@ subjects are drawn again instead (cluster bootstrap; Field & Welsh, J R Stat Soc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Interval", "mean_interval"]
+__all__ = ["Interval", "bootstrap_interval", "mean_interval"]
 
 
 class Interval(NamedTuple):
@@ -58,4 +59,51 @@ def mean_interval(
     draws = np.random.default_rng(seed).integers(len(counts), size=(n_resamples, len(counts)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float],
+    subjects: Any,
+    *arrays: Any,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Any statistic of cases with a percentile bootstrap interval over subjects.
+
+    Args:
+        statistic: from arrays of cases, each (n,), to a number; NaN where a draw leaves it
+            undefined, and such draws are left out of the interval.
+        subjects: (n_cases,) the subject of each case.
+        *arrays: (n_cases,) what the statistic takes.
+        level: probability the interval aims at, between 0 and 1.
+        n_resamples: bootstrap draws.
+        seed: equal seeds give equal intervals, and paired draws to statistics of the same cases.
+
+    Returns:
+        The statistic of all cases, and its interval; ends NaN with fewer than two subjects.
+
+    Raises:
+        ValueError: If shapes differ, or ``level`` is not in (0, 1).
+    """
+    names, columns = np.asarray(subjects), [np.asarray(array) for array in arrays]
+    if names.ndim != 1 or any(column.shape != names.shape for column in columns):
+        raise ValueError(
+            f"subjects and arrays must share one shape (n_cases,), got {names.shape} and "
+            f"{[column.shape for column in columns]}"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    estimate = float(statistic(*columns))
+    _, owner = np.unique(names, return_inverse=True)
+    cases_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    if len(cases_of) < 2:
+        return Interval(estimate, float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    found = np.empty(n_resamples)
+    for draw in range(n_resamples):
+        cases = np.concatenate([cases_of[k] for k in rng.integers(len(cases_of), size=len(cases_of))])
+        found[draw] = statistic(*(column[cases] for column in columns))
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))

@@ -1,0 +1,126 @@
+"""Whether uncertainty and risk rise together, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from segconf_lite.evaluation.intervals import Interval, bootstrap_interval
+
+__all__ = ["linear_correlation", "rank_correlation", "rank_correlation_difference"]
+
+
+def rank_correlation(
+    risk: Any, uncertainty: Any, *, subjects: Any = None, domains: Any = None,
+    level: float = 0.95, n_resamples: int = 1000, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Spearman's correlation of uncertainty and risk.
+
+    Args:
+        risk: (n_cases,) loss per case, e.g. 1 - Dice.
+        uncertainty: (n_cases,) higher = trusted less; any scale, only its order counts.
+        subjects: (n_cases,) for the interval, which draws whole subjects; None = no interval.
+        domains: (n_cases,) if given, the *partial* correlation: ranks are compared within each
+            domain only, so that "the far scanner is worse" does not count.
+        level: probability the interval aims at.
+        n_resamples: bootstrap draws.
+        seed: equal seeds draw equal subjects, so differences between methods are paired.
+
+    Returns:
+        Estimate in [-1, 1], 1 = riskier cases always have the higher uncertainty; and its ends.
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite, or one side is constant (then no
+            correlation is defined).
+    """
+    return _interval(_spearman, risk, uncertainty, subjects, domains, level, n_resamples, seed)
+
+
+def linear_correlation(
+    risk: Any, uncertainty: Any, *, subjects: Any = None, domains: Any = None,
+    level: float = 0.95, n_resamples: int = 1000, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Pearson's correlation; arguments, returns and errors as in `rank_correlation`.
+
+    For comparison with papers that used it: one extreme case can carry it.
+    """
+    return _interval(_pearson, risk, uncertainty, subjects, domains, level, n_resamples, seed)
+
+
+def rank_correlation_difference(
+    risk: Any, first_uncertainty: Any, second_uncertainty: Any, *, subjects: Any,
+    level: float = 0.95, n_resamples: int = 1000, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Spearman of the first method minus that of the second, on the same draws of subjects.
+
+    Two methods judge the same cases, so their errors move together: the interval of the
+    difference is far narrower than the two intervals suggest. Errors as in `rank_correlation`.
+    """
+    risks, first = _checked(risk, first_uncertainty)
+    _, second = _checked(risk, second_uncertainty)
+    difference = lambda r, a, b: _spearman(r, a) - _spearman(r, b)  # noqa: E731
+    return bootstrap_interval(
+        difference, subjects, risks, first, second, level=level, n_resamples=n_resamples, seed=seed
+    )
+
+
+def _interval(
+    correlate: Callable[..., float], risk: Any, uncertainty: Any, subjects: Any, domains: Any,
+    level: float, n_resamples: int, seed: int,
+) -> Interval:  # fmt: skip
+    risks, order = _checked(risk, uncertainty)
+    columns = [risks, order]
+    statistic = correlate
+    if domains is not None:
+        groups = np.unique(np.asarray(domains), return_inverse=True)[1]
+        if groups.shape != risks.shape:
+            raise ValueError(f"domains must have shape {risks.shape}, got {groups.shape}")
+        columns.append(groups)
+        statistic = lambda r, u, g: _within(correlate, r, u, g)  # noqa: E731
+    if subjects is None:
+        return Interval(float(statistic(*columns)), float("nan"), float("nan"))
+    return bootstrap_interval(statistic, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed)
+
+
+def _checked(risk: Any, uncertainty: Any) -> tuple[np.ndarray, np.ndarray]:
+    risks, order = np.asarray(risk, dtype=np.float64), np.asarray(uncertainty, dtype=np.float64)
+    if risks.ndim != 1 or risks.shape != order.shape or risks.size < 2:
+        raise ValueError(
+            "risk and uncertainty must share one shape (n_cases,) of at least 2 cases, got "
+            f"{risks.shape} and {order.shape}"
+        )
+    for name, values in (("risk", risks), ("uncertainty", order)):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} has {np.count_nonzero(~np.isfinite(values))} non-finite values; drop them"
+            )
+        if np.ptp(values) == 0:
+            raise ValueError(f"{name} is the same for all {values.size} cases: no correlation is defined")
+    return risks, order
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else float("nan")  # a draw may hold one value only
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    return _pearson(stats.rankdata(a), stats.rankdata(b))
+
+
+def _within(correlate: Callable[..., float], a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> float:
+    """Correlation after the mean of each group is taken off (ranks are taken within each)."""
+    rank = stats.rankdata if correlate is _spearman else np.asarray
+    left, right = np.zeros(len(a)), np.zeros(len(b))
+    for group in np.unique(groups):
+        cases = groups == group
+        left[cases], right[cases] = (_centred(rank(x[cases])) for x in (a, b))
+    return _pearson(left, right)
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    return values - values.mean()
