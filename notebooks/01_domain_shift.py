@@ -69,6 +69,21 @@ sizes = profile_named(profile)
 # The picture itself is made the way an MR scanner makes it: tissues send back a signal that depends
 # on their physics, a coil hears the near ones louder, noise is added, and the picture is
 # computed from a limited set of measured waves.
+#
+# :::{admonition} The physics, for those who want it
+# :class: dropdown
+# In the usual sequence for the beating heart (balanced steady-state free precession) a tissue of
+# proton density $PD$ and relaxation times $T_1$, $T_2$ sends the signal
+#
+# $$S = PD\,\sin\alpha\,\frac{1-E_1}{1-(E_1-E_2)\cos\alpha-E_1E_2}\,e^{-T_R/(2T_2)},
+# \qquad E_k = e^{-T_R/T_k},$$
+#
+# where the flip angle $\alpha$ and the repetition time $T_R$ are set by the protocol. The relaxation times
+# depend on the field strength; they come from {cite:t}`stanisz2005relaxation` (blood, heart, muscle, liver) and
+# {cite:t}`debazelaire2004relaxation` (fat), the water content from {cite:t}`woodard1986composition`. The
+# magnitude of a complex, noisy image follows the Rician law {cite:p}`gudbjartsson1995rician`.
+# Every value and its source stand in `segconf_lite/cohorts/phantom/tissues.py`.
+# :::
 
 
 # %%
@@ -141,8 +156,9 @@ figures.learning_curve(
 #
 # ## How good is it, and where?
 #
-# We measure each slice by **Dice**, twice the shared area over the sum of both areas: 1 is perfect,
-# 0 is no overlap. A class that neither the reference nor the prediction contains (the right ventricle
+# We measure each slice by **Dice**, twice the shared area of prediction $P$ and reference $R$ over the sum of
+# both areas, $2\,|P\cap R|\,/\,(|P|+|R|)$: 1 is perfect, 0 is no overlap. It is computed for each structure
+# and averaged. A class that neither the reference nor the prediction contains (the right ventricle
 # at the apex) is left out of the slice's mean; that choice is the `empty="skip"` below, and papers
 # differ in it. The interval round each mean is found by drawing whole *subjects* again and again.
 
@@ -269,7 +285,16 @@ pictures.picture_grid(
 # ## Which cause broke it?
 #
 # The phantom can do what no hospital can: change **one** physical cause and leave the rest as
-# on scanner A. Each field below is scanner A with a single cause taken from another scanner.
+# on scanner A. Each field of the next figure is scanner A with a single cause taken from another scanner.
+#
+# | cause | what it is |
+# |---|---|
+# | contrast | how bright each tissue is: field strength, flip angle, repetition time, fat suppression |
+# | coil | near tissue is heard louder than far tissue, so brightness drifts across the picture |
+# | resolution | fine detail is not measured: blur, and ringing beside edges |
+# | motion | breathing during the scan leaves shifted copies, called ghosts |
+# | noise | random grain |
+# | post-processing | the vendor bends the grey-level curve and clips the brightest values |
 #
 # **Predict:** on D almost everything is worse. Which single cause does the damage? And on F?
 
