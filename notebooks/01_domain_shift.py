@@ -498,7 +498,7 @@ if cord is not None:
 #
 # Everything above came from one random start. Below stands what other starts gave, measured with
 # `benchmarks/chapter_01.py` and stored with this book: three seeds at the size of this page
-# (`lite`), five seeds on pictures of 192 by 192 with a larger network on a GPU (`full`).
+# (`lite`), ten seeds on pictures of 192 by 192 with a larger network on a GPU (`full`).
 
 # %% tags=["hide-input"]
 stored = [results, results.with_name("chapter_01_full.csv")]
