@@ -513,7 +513,8 @@ if all(path.exists() for path in stored):
 # *Mean Dice per scanner: mean, smallest and largest over seeds.* In every run A, B, C and E lie above D
 # and F. How badly D and F do depends on the start; a single network's number there should not be quoted.
 #
-# And the larger networks are *surer* of their failures, not less sure:
+# And the `full` networks, larger, trained longer and on finer pictures, are *surer* of their failures, not less
+# sure. Which of the three does it, this table cannot say.
 
 # %% tags=["hide-input"]
 if all(path.exists() for path in stored):
@@ -531,7 +532,7 @@ if all(path.exists() for path in stored):
 # * A scanner is a bundle of physical causes; each can be set alone, and often one of them is to blame.
 # * How foreign a picture looks does not say how well it is segmented.
 # * The network's own probability sinks with quality, but by little: wrong answers still sound sure, and
-#   those of a larger network even surer.
+#   those of the `full` networks even surer.
 # * Slices of one subject are near copies. Split, and draw intervals, by subject.
 #
 # ## Check yourself
