@@ -14,7 +14,7 @@ ROOMS = {  # a room imports from those to its left only
     "cohorts": set(),
     "models": {"cohorts"},
     "stress": {"cohorts", "models"},
-    "confidence": {"cohorts", "models", "stress"},
+    "confidence": {"cohorts", "models", "stress", "evaluation"},
     "evaluation": {"cohorts"},
     "show": {"cohorts", "models", "stress", "confidence", "evaluation"},
 }

@@ -1,0 +1,47 @@
+"""How far to trust a segmentation: one method, one class, one interface.
+
+Every method has ``fit(unet, source_cohort)``, which returns the method itself, and
+``uncertainty(images)``, (B,), higher = trust less. Methods that know pixels also have
+``uncertainty_map(images)``, (B, H, W); those that predict a quality have
+``predicted_quality(images)``, (B,) in [0, 1], higher = better. ``n_passes`` says what a case costs, in
+passes of the network. No method changes the network, its modes, or torch's random state.
+
+Importing this package loads neither torch nor monai; the first use of a name does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segconf_lite.confidence.agreement import ScoreAgreement
+    from segconf_lite.confidence.dropout import MCDropout
+    from segconf_lite.confidence.ensemble import DeepEnsemble
+    from segconf_lite.confidence.entropy import MaximumProbability, PredictiveEntropy, ProbabilityMargin
+    from segconf_lite.confidence.test_time import TestTimeAugmentation
+
+__all__ = [
+    "DeepEnsemble", "MCDropout", "MaximumProbability", "PredictiveEntropy", "ProbabilityMargin",
+    "ScoreAgreement", "TestTimeAugmentation",
+]  # fmt: skip
+
+_HOME = {
+    "DeepEnsemble": "ensemble",
+    "MCDropout": "dropout",
+    "MaximumProbability": "entropy",
+    "PredictiveEntropy": "entropy",
+    "ProbabilityMargin": "entropy",
+    "ScoreAgreement": "agreement",
+    "TestTimeAugmentation": "test_time",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
