@@ -5,6 +5,9 @@ PYTHON ?= python3
 CONSTRAINTS ?= -c constraints.txt
 PIP_FLAGS ?=
 NB ?=
+PROFILE ?= lite
+CORES ?= 2
+ACCEPT ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -27,7 +30,7 @@ BOOK := $(shell find book -type f)
 THREADS = $(if $(filter -j%,$(MAKEFLAGS)),OMP_NUM_THREADS=1)
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check clean distclean notebooks setup nbval render browser
+.PHONY: help book run test lab check claims clean distclean notebooks setup nbval render browser recheck
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -72,6 +75,14 @@ browser: $(READY) # open the rendered book in a headless browser
 notebooks: $(READY) ## write the .ipynb twins from the .py files, without outputs
 	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
+
+claims: $(READY) ## run what the registered claims need (an hour), judge them; goes on where it stopped
+	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
+	  --quiet rules --config profile=$(PROFILE)
+	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
+
+recheck: $(READY) # train and measure one stored claim again; the commit chooses which
+	$(BIN)/segconf claims recheck --profile lite
 
 clean: ## remove everything built (trained models in the cache folder stay)
 	rm -rf _build

@@ -1,4 +1,4 @@
-"""The command `segconf`: look at the installation, fetch data, run a notebook headless."""
+"""The command `segconf`: look at the installation, fetch data, run a notebook, keep the ledger of claims."""
 
 import argparse
 import importlib
@@ -45,6 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     run.add_argument("--out", metavar="PATH", help="where the executed copy goes (default: under _build/)")
     run.set_defaults(act=lambda given: _run(given.notebook, given.parameter, given.out))
+
+    claims = commands.add_parser("claims", help="what was claimed, and what came of it")
+    claims.add_argument(
+        "step", nargs="?", choices=("list", "judge", "recheck"), default="list",
+        help="list the ledger (default); judge finished runs; recheck one stored claim from scratch",
+    )  # fmt: skip
+    claims.add_argument("--profile", default="lite", help="lite (default) or full")
+    claims.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
+    claims.add_argument("--accept", action="store_true", help="judge: replace verdicts that changed")
+    claims.add_argument("--pick", metavar="HEX", help="recheck: which claim and seed (default: the commit)")
+    claims.set_defaults(act=_claims)
 
     given = parser.parse_args(arguments)
     try:
@@ -173,6 +184,21 @@ def _run(name: str, pairs: Sequence[tuple[str, str]], out: str | None) -> int:
         note = f" (stated: {stated:g})" if minutes <= 1.5 * stated else f" (stated: {stated:g}; MUCH LONGER)"
     print(f"{path.stem}: done in {minutes:.1f} min{note} -> {target}")
     return 0
+
+
+def _claims(given: argparse.Namespace) -> int:
+    sweep: Any = importlib.import_module("segconf_lite.sweep")
+    if given.step == "recheck":
+        print("\n".join(sweep.recompute(given.pick or sweep.commit_hash(), profile=given.profile)))
+        return 0
+    changed = []
+    if given.step == "judge":
+        changed = sweep.settle_runs(given.runs, profile=given.profile, accept=given.accept)
+    print(sweep.table())
+    if changed:
+        print("\nChanged verdicts" + ("" if given.accept else ", NOT stored (--accept stores them)") + ":")
+        print("\n".join(changed))
+    return 1 if changed and not given.accept else 0
 
 
 def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:

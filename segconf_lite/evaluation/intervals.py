@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Interval", "bootstrap_interval", "mean_interval"]
+__all__ = ["Interval", "bootstrap_interval", "mean_interval", "nested_bootstrap_interval"]
 
 
 class Interval(NamedTuple):
@@ -107,3 +107,53 @@ def bootstrap_interval(
         found[draw] = statistic(*(column[cases] for column in columns))
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def nested_bootstrap_interval(
+    statistic: Callable[..., float],
+    seeds: Any,
+    subjects: Any,
+    *arrays: Any,
+    level: float = 0.95,
+    n_resamples: int = 500,
+    random_seed: int = 0,
+) -> Interval:
+    """A statistic, averaged over repeats with other seeds, with an interval over seeds and subjects.
+
+    Seeds are drawn with replacement, and within each drawn seed its subjects, so that the interval
+    holds both how networks differ and how people do. A percentile interval over a handful of seeds
+    is too narrow: it cannot show what networks that were never trained would have done.
+
+    Args:
+        statistic: from arrays of the cases of one seed, each (n,), to a number.
+        seeds: (n_cases,) the repeat of each case.
+        subjects: (n_cases,) the subject of each case; equal names in two seeds count as two.
+        *arrays: (n_cases,) what the statistic takes.
+        level: probability the interval aims at, between 0 and 1.
+        n_resamples: bootstrap draws.
+        random_seed: equal seeds give equal intervals.
+
+    Returns:
+        Mean over the seeds of the statistic of all their cases, and its interval.
+
+    Raises:
+        ValueError: If ``level`` is not in (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    repeat, person = np.asarray(seeds), np.asarray(subjects)
+    table = np.stack([np.asarray(array, dtype=np.float64) for array in arrays])  # (n_arrays, n_cases)
+    people, estimates = [], []
+    for seed in np.unique(repeat):
+        inside = np.flatnonzero(repeat == seed)
+        people.append([table[:, inside[person[inside] == name]] for name in np.unique(person[inside])])
+        estimates.append(statistic(*table[:, inside]))
+    rng, draws = np.random.default_rng(random_seed), np.empty(n_resamples)
+    for k in range(n_resamples):
+        values = []
+        for seed in rng.integers(len(people), size=len(people)):
+            chosen = rng.integers(len(people[seed]), size=len(people[seed]))
+            values.append(statistic(*np.concatenate([people[seed][s] for s in chosen], axis=1)))
+        draws[k] = np.mean(values)
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.mean(estimates)), float(low), float(high))

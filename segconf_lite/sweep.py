@@ -1,0 +1,141 @@
+"""What `segconf claims` does: list the ledger, settle it from finished runs, recompute one claim."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segconf_lite import notebook
+from segconf_lite.evaluation import claims as register
+from segconf_lite.evaluation import ledger
+
+__all__ = [
+    "FIRST_SEED", "commit_hash", "compare_seed", "recompute", "seeds_of_chapters", "settle_runs", "table",
+]  # fmt: skip
+
+# Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
+FIRST_SEED = 11
+
+
+def results_folder() -> Path:
+    """``book/results`` beside the registry."""
+    return register.registry_path().parent / "results"
+
+
+def seeds_of_chapters() -> dict[int, list[int]]:
+    """Chapter -> the seeds that its claims need."""
+    needed: dict[int, int] = {}
+    for claim in register.read_claims().values():
+        needed[claim.chapter] = max(claim.seeds, needed.get(claim.chapter, 0))
+    return {chapter: list(range(FIRST_SEED, FIRST_SEED + n)) for chapter, n in sorted(needed.items())}
+
+
+def table() -> str:
+    """The ledger as text: one line a claim, and one per group where there are several."""
+    lines = []
+    for (name, profile), rows in ledger.overview(results_folder()).groupby(["id", "profile"], sort=False):
+        first = rows.iloc[0]
+        lines.append(f"{first['verdict']:<22}{name}  (chapter {first['chapter']}, {profile}, "
+                     f"{first['seeds']} seeds)")  # fmt: skip
+        for row in rows.itertuples():
+            if first["seeds"]:
+                where = "" if row.group == "all" else f"{row.group}: "
+                lines.append(f"{'':<24}{where}{row.estimate:.3g} [{row.low:.3g}, {row.high:.3g}] "
+                             f"{row.group_verdict if len(rows) > 1 else ''}".rstrip())  # fmt: skip
+    return "\n".join(lines)
+
+
+def settle_runs(runs: str | Path, *, profile: str, accept: bool = False) -> list[str]:
+    """Join the finished runs of each chapter, judge, and return changed verdicts, see `ledger.settle`."""
+    results = results_folder()
+    for chapter in seeds_of_chapters():
+        found = sorted((Path(runs) / profile).glob(f"chapter_{chapter:02d}/seed_*.csv"))
+        if found:
+            ledger.gather(found, ledger.table_path(results, chapter, profile))
+    return ledger.settle(results, profile=profile, accept=accept)
+
+
+def commit_hash() -> str:
+    """The hash of the commit checked out; "0" outside a checkout."""
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "0"
+
+
+def recompute(choice: str, *, profile: str = "lite") -> list[str]:
+    """Train and measure one claim again for one of its seeds, and compare with what is stored.
+
+    Args:
+        choice: a hexadecimal number, such as a commit's hash, that picks claim and seed.
+        profile: of the stored run.
+
+    Returns:
+        Lines that say what was compared.
+
+    Raises:
+        ValueError: If nothing is stored, or a number does not agree, see `compare_seed`.
+    """
+    results = results_folder()
+    known, judged = register.read_claims(), {}
+    for name in known:
+        record = ledger.read_record(results, name, profile)
+        if record is not None:
+            judged[name] = record
+    if not judged:
+        raise ValueError(f"no claim has a stored {profile} outcome in {results}; run `make claims` first")
+    number = int(choice, 16)
+    name = sorted(judged)[number % len(judged)]
+    seeds = judged[name]["seeds"]
+    seed = seeds[number // len(judged) % len(seeds)]
+    chapter = f"{known[name].chapter:02d}"
+    path = notebook.find_notebook(chapter, results.parents[1] / "notebooks")
+    with tempfile.TemporaryDirectory() as folder:
+        cases = Path(folder) / "cases.csv"
+        home, os.environ["SEGCONF_HOME"] = os.environ.get("SEGCONF_HOME"), folder  # from scratch
+        try:
+            given = {"profile": profile, "seed": seed, "cases_out": str(cases)}
+            notebook.execute(path, Path(folder) / "run.ipynb", given)
+        finally:
+            os.environ.pop("SEGCONF_HOME") if home is None else os.environ.update(SEGCONF_HOME=home)
+        found = register.seed_estimates(known[name], pd.read_csv(cases))
+        here = json.loads(cases.with_suffix(".json").read_text("utf-8"))
+    return [f"{name}, seed {seed}:", *compare_seed(judged[name], found, here)]
+
+
+def compare_seed(
+    record: Mapping[str, Any], found: Mapping[str, Mapping[int, float]], here: Mapping[str, Any]
+) -> list[str]:
+    """Compare statistics of one seed with the stored ones.
+
+    On the same processor and torch the numbers must agree to 0.001. Elsewhere rounding differs and
+    training goes another way, like another seed: then they must lie among those of the stored seeds,
+    or outside by at most the distance between the lowest and the highest of them (at least 0.05).
+
+    Raises:
+        ValueError: If a number does not agree.
+    """
+    seed = int(here["seed"])
+    there = next(run for run in record["runs"] if run["seed"] == seed)
+    same = there["device"] == here["device"] and there["versions"]["torch"] == here["versions"]["torch"]
+    lines = []
+    for group, by_seed in found.items():
+        stored = record["by_seed"][group]
+        value, expected = by_seed[seed], stored[str(seed)]
+        span = max(max(stored.values()) - min(stored.values()), 0.05)
+        low, high = (
+            (expected - 1e-3, expected + 1e-3) if same
+            else (min(stored.values()) - span, max(stored.values()) + span)
+        )  # fmt: skip
+        if not low <= value <= high:
+            raise ValueError(
+                f"{record['id']}, {group}, seed {seed}: expected {expected:.4g} (allowed {low:.4g} to "
+                f"{high:.4g}), got {value:.4g}; if the change is meant, run `make claims` again"
+            )
+        lines.append(f"  {group}: {value:.4g}, stored {expected:.4g} (allowed {low:.4g} to {high:.4g})")
+    return lines

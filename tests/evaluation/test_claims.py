@@ -1,0 +1,219 @@
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segconf_lite.evaluation import claims, ledger
+from segconf_lite.evaluation.claims import Claim, judge
+from segconf_lite.evaluation.intervals import nested_bootstrap_interval
+
+
+def claim(**changes):
+    base = {
+        "id": "a-claim", "sentence": "The value is above zero.", "source": "here", "chapter": 2, "seeds": 3,
+        "statistic": "mean", "columns": {"value": "x"}, "direction": "greater", "registered": "2026-01-01",
+    }  # fmt: skip
+    return Claim(**{**base, **changes})
+
+
+def table(mean, *, seeds=3, subjects=8, spread=0.1, domains=("A",), random_seed=0):
+    rng = np.random.default_rng(random_seed)
+    rows = [
+        {"seed": seed, "subject": f"s{subject}", "domain": domain, "x": mean + spread * rng.normal()}
+        for seed in range(seeds) for subject in range(subjects) for domain in domains for _ in range(2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def verdict_of(samples, **changes):
+    return judge("a-claim", samples, claims={"a-claim": claim(**changes)})
+
+
+@pytest.mark.parametrize(
+    ("mean", "direction", "margin", "expected"),
+    [
+        (1.0, "greater", None, "holds"), (-1.0, "greater", None, "fails"),
+        (0.0, "greater", None, "undecided"),
+        (1.0, "less", None, "fails"), (-1.0, "less", None, "holds"), (0.0, "less", None, "undecided"),
+        (0.0, "equivalent", 0.5, "holds"), (1.0, "equivalent", 0.5, "fails"),
+        (-1.0, "equivalent", 0.5, "fails"), (0.5, "equivalent", 0.5, "undecided"),
+    ],
+)  # fmt: skip
+def test_the_interval_decides(mean, direction, margin, expected):
+    samples = table(mean)
+    samples["x"] += mean - samples["x"].mean()  # so that the line runs through the middle
+    verdict = verdict_of(samples, direction=direction, margin=margin)
+    assert verdict.verdict == expected
+    assert verdict.seeds == [0, 1, 2]
+    assert (verdict.n_subjects, verdict.n_cases) == (24, 48)
+    group = verdict.groups["all"]
+    assert group["low"] < group["estimate"] < group["high"]
+    assert group["estimate"] == pytest.approx(mean)
+
+
+def test_threshold_moves_the_line():
+    assert verdict_of(table(1.0), threshold=0.5).verdict == "holds"
+    assert verdict_of(table(1.0), threshold=1.5).verdict == "fails"
+
+
+def test_each_must_hold_and_one_failure_fails_all():
+    samples = table(1.0, domains=("B", "C", "D"))
+    assert verdict_of(samples, each="domain").verdict == "holds"
+    samples.loc[samples["domain"] == "D", "x"] *= -1
+    verdict = verdict_of(samples, each="domain")
+    assert verdict.verdict == "fails"
+    assert [verdict.groups[name]["verdict"] for name in "BCD"] == ["holds", "holds", "fails"]
+    assert verdict_of(samples, each="domain", cases={"domain": ["B", "C"]}).verdict == "holds"
+
+
+def test_seeds_that_differ_widen_the_interval():
+    samples = table(0.0)
+    wide = samples.assign(x=samples["x"] + samples["seed"])
+    width = lambda t: np.ptp(list(verdict_of(t).groups["all"].values())[1:3])  # noqa: E731
+    assert width(wide) > 5 * width(samples)
+
+
+def test_nested_interval_of_one_seed_is_the_bootstrap_over_subjects():
+    samples = table(0.0, seeds=1)
+    nested = nested_bootstrap_interval(np.mean, samples["seed"], samples["subject"], samples["x"])
+    assert nested.estimate == pytest.approx(samples["x"].mean())
+    means = samples.groupby("subject")["x"].mean()
+    assert nested.high - nested.low == pytest.approx(2 * 1.96 * means.std(ddof=0) / np.sqrt(8), rel=0.2)
+
+
+def test_paired_statistics_by_hand():
+    risk = np.arange(10) / 10
+    samples = pd.DataFrame({"seed": np.repeat([0, 1, 2], 10), "subject": np.tile(np.arange(10), 3),
+                            "risk": np.tile(risk, 3), "good": np.tile(risk, 3), "bad": np.tile(-risk, 3),
+                            "stuck": 0.5})  # fmt: skip
+    columns = {"risk": "risk", "first": "good", "second": "bad"}
+    rank = verdict_of(samples, statistic="rank_correlation_difference", columns=columns)
+    assert rank.groups["all"]["estimate"] == pytest.approx(2)
+    assert rank.verdict == "holds"
+    worse = verdict_of(samples, statistic="excess_aurc_difference", columns=columns, direction="less")
+    assert worse.groups["all"]["estimate"] < 0
+    assert worse.verdict == "holds"
+    stuck = {"risk": "risk", "uncertainty": "stuck"}
+    flat = verdict_of(samples, statistic="rank_correlation", columns=stuck)
+    assert flat.groups["all"]["estimate"] == 0
+    assert flat.verdict == "undecided"
+
+
+def test_undefined_cases_are_left_out():
+    samples = table(1.0)
+    samples.loc[0, "x"] = np.nan
+    assert verdict_of(samples).n_cases == 47
+
+
+# -- what cannot be judged ----------------------------------------------------------------------------------
+
+
+def test_unregistered():
+    with pytest.raises(ValueError, match=r"claim 'other' is not registered; register it first.*'a-claim'"):
+        judge("other", table(1.0), claims={"a-claim": claim()})
+
+
+def test_fewer_seeds_than_registered():
+    with pytest.raises(ValueError, match=r"registered for 5 seeds, got 3: \[0, 1, 2\]"):
+        verdict_of(table(1.0), seeds=5)
+
+
+def test_missing_column_cases_or_seed():
+    with pytest.raises(ValueError, match=r"needs columns \['y'\]"):
+        verdict_of(table(1.0), columns={"value": "y"})
+    with pytest.raises(ValueError, match="no case is left"):
+        verdict_of(table(1.0), cases={"domain": ["Z"]})
+    samples = table(1.0, domains=("B", "C"))
+    samples = samples[(samples["domain"] == "B") | (samples["seed"] > 0)]
+    with pytest.raises(ValueError, match="C lacks cases in some seeds"):
+        verdict_of(samples, each="domain")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"statistic": "median"}, r"statistic must be one of .*'mean'.*got 'median'"),
+        ({"columns": {"risk": "x"}}, r"mean takes columns \['value'\], got \['risk'\]"),
+        ({"direction": "up"}, r"direction must be one of .*got 'up'"),
+        ({"direction": "equivalent"}, "margin goes with 'equivalent'"),
+        ({"margin": 0.1}, "margin goes with 'equivalent'"),
+        ({"seeds": 1}, "at least 2 seeds, got 1"),
+    ],
+)
+def test_bad_claims(changes, message):
+    with pytest.raises(ValueError, match=message):
+        claim(**changes)
+
+
+def test_bad_registry(tmp_path):
+    path = tmp_path / "claims.yml"
+    path.write_text("- {id: half}\n")
+    with pytest.raises(ValueError, match=r"half is not a claim: .*missing"):
+        claims.read_claims(path)
+    entry = json.dumps(dataclasses.asdict(claim()))
+    path.write_text(f"- {entry}\n- {entry}\n")
+    with pytest.raises(ValueError, match="a-claim is registered twice"):
+        claims.read_claims(path)
+
+
+def test_the_digest_follows_what_decides_and_nothing_else():
+    assert claim().digest() == claim(sentence="Otherwise said.").digest()
+    assert claim().digest() != claim(threshold=0.1).digest()
+    assert claim().digest() != claim(seeds=4).digest()
+
+
+# -- on disk ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path):
+    runs = [
+        ledger.save_cases(part.drop(columns="seed"), tmp_path / f"run_{seed}.csv", profile="lite", seed=seed)
+        for seed, part in table(1.0).groupby("seed")
+    ]
+    ledger.gather(runs, ledger.table_path(tmp_path, 2, "lite"))
+    return tmp_path
+
+
+def test_settle_writes_a_record_with_its_origin(results):
+    known = {"a-claim": claim()}
+    assert ledger.settle(results, profile="lite", claims=known) == []
+    record = ledger.read_record(results, "a-claim", "lite")
+    assert record["verdict"] == "holds"
+    assert record["registered_as"] == claim().digest()
+    assert set(record["by_seed"]["all"]) == {"0", "1", "2"}
+    assert [run["seed"] for run in record["runs"]] == [0, 1, 2]
+    assert {"commit", "profile", "device", "versions", "day"} <= set(record["runs"][0])
+    shown = ledger.overview(results, claims=known)
+    assert shown.loc[0, "verdict"] == "holds"
+    assert shown.loc[0, "seeds"] == 3
+
+
+def test_a_changed_verdict_is_reported_and_not_overwritten(results):
+    known = {"a-claim": claim()}
+    ledger.settle(results, profile="lite", claims=known)
+    path = ledger.table_path(results, 2, "lite")
+    pd.read_csv(path).assign(x=lambda t: -t["x"]).to_csv(path, index=False)
+    (line,) = ledger.settle(results, profile="lite", claims=known)
+    assert line.startswith("a-claim: holds -> fails")
+    assert "- all: {'estimate':" in line
+    assert "+ all: {'estimate': -" in line
+    assert ledger.read_record(results, "a-claim", "lite")["verdict"] == "holds"
+    ledger.settle(results, profile="lite", claims=known, accept=True)
+    assert ledger.read_record(results, "a-claim", "lite")["verdict"] == "fails"
+
+
+def test_a_claim_changed_after_its_run_is_shown_as_such(results):
+    ledger.settle(results, profile="lite", claims={"a-claim": claim()})
+    moved = {"a-claim": claim(threshold=-1.0), "new": claim(id="new", chapter=9)}
+    shown = ledger.overview(results, claims=moved).set_index("id")
+    assert shown.loc["a-claim", "verdict"] == "changed since its run"
+    assert shown.loc["new", "verdict"] == "not run"
+
+
+def test_a_seed_comes_once(results):
+    run = results / "run_0.csv"
+    with pytest.raises(ValueError, match=r"one table a seed, got seeds \[0, 0\]"):
+        ledger.gather([run, run], results / "out.csv")

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segconf_lite.evaluation.raters import (
+    boundary_band,
+    generalized_energy_distance,
+    map_agreement,
+    rater_dice,
+    rater_disagreement,
+)
+
+
+def raters(seed, n_raters=3, n_classes=3, n_cases=4):
+    return np.random.default_rng(seed).integers(0, n_classes, (n_cases, n_raters, 6, 6))
+
+
+def test_rater_dice_by_hand():
+    drawn = np.zeros((1, 3, 4, 4), int)
+    drawn[0, 0, 0], drawn[0, 1, 0], drawn[0, 2, :2] = 1, 1, 1
+    assert rater_dice(drawn, n_classes=2, empty="skip") == pytest.approx([(1 + 2 / 3 + 2 / 3) / 3])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000))
+def test_rater_laws(seed):
+    drawn = raters(seed)
+    order = np.random.default_rng(seed).permutation(3)
+    value = rater_dice(drawn, n_classes=3, empty="one")
+    assert ((value >= 0) & (value <= 1)).all()
+    assert rater_dice(drawn[:, order], n_classes=3, empty="one") == pytest.approx(value)
+    for kind in ("entropy", "minority"):
+        where = rater_disagreement(drawn, n_classes=3, kind=kind)
+        assert ((where >= 0) & (where <= 1 + 1e-12)).all()
+        assert (rater_disagreement(drawn[:, [0, 0]], n_classes=3, kind=kind) == 0).all()
+    samples = raters(seed + 1, n_raters=5)
+    distance = generalized_energy_distance(samples, drawn, n_classes=3, empty="one")
+    assert (distance >= -1e-12).all()
+    assert generalized_energy_distance(drawn, samples, n_classes=3, empty="one") == pytest.approx(distance)
+    same = generalized_energy_distance(drawn, drawn[:, order], n_classes=3, empty="one")
+    assert same == pytest.approx(np.zeros(4), abs=1e-12)
+
+
+def test_energy_distance_by_hand():
+    truth = np.zeros((1, 2, 2, 2), int)
+    truth[0, 0, 0, 0], truth[0, 1, 0] = 1, 1  # IoU between the raters: 1/2
+    said = truth[:, :1]
+    # between: (0 + 1/2) / 2; within raters: (0 + 1/2 + 1/2 + 0) / 4; within one sample: 0
+    found = generalized_energy_distance(said, truth, n_classes=2, empty="one")
+    assert found == pytest.approx([2 * 0.25 - 0.25])
+
+
+def test_nothing_drawn_by_anyone():
+    nothing = np.zeros((1, 2, 4, 4), int)
+    assert generalized_energy_distance(nothing, nothing, n_classes=2, empty="one") == [0]
+    assert np.isnan(rater_dice(nothing, n_classes=2, empty="skip")).all()
+    with pytest.raises(ValueError, match=r"empty must be 'one' or 'zero' .*got 'skip'"):
+        generalized_energy_distance(nothing, nothing, n_classes=2, empty="skip")
+
+
+def test_disagreement_of_known_votes():
+    votes = np.array([0, 0, 1, 2]).reshape(1, 4, 1, 1)
+    entropy = (0.5 * np.log(2) + 0.5 * np.log(4)) / np.log(3)
+    assert rater_disagreement(votes, n_classes=3)[0, 0, 0] == pytest.approx(entropy)
+    assert rater_disagreement(votes, n_classes=3, kind="minority")[0, 0, 0] == pytest.approx(0.5)
+    two = np.array([0, 1]).reshape(1, 2, 1, 1)
+    assert rater_disagreement(two, n_classes=4)[0, 0, 0] == pytest.approx(1)  # two raters cannot differ more
+
+
+# -- maps ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("measure", ["pearson", "soft_dice"])
+def test_equal_maps_score_exactly_one(measure):
+    values = np.random.default_rng(0).random((3, 5, 5))
+    assert map_agreement(values, values, measure=measure) == pytest.approx(np.ones(3), abs=1e-12)
+
+
+def test_opposite_and_disjoint_maps():
+    values = np.random.default_rng(0).random((1, 5, 5))
+    assert map_agreement(values, 1 - values, measure="pearson") == pytest.approx([-1])
+    left = np.zeros((1, 4, 4))
+    left[..., :2] = 0.7
+    assert map_agreement(left, left[..., ::-1], measure="soft_dice") == pytest.approx([0])
+    half = np.where(left > 0, 0.35, 0)
+    assert map_agreement(left, half, measure="soft_dice") == pytest.approx([2 * 0.5 / (1 + 0.25)])
+
+
+def test_undefined_agreement_is_nan():
+    flat, varied = np.zeros((1, 3, 3)), np.random.default_rng(0).random((1, 3, 3))
+    assert np.isnan(map_agreement(flat, varied, measure="pearson")).all()
+    assert np.isnan(map_agreement(flat, flat, measure="soft_dice")).all()
+    assert map_agreement(flat, varied, measure="soft_dice") == [0]
+
+
+def edge(axis):
+    labels = np.zeros((1, 12, 12), int)
+    labels[(slice(None), slice(6, None)) if axis == 0 else (slice(None), slice(None), slice(6, None))] = 1
+    return labels
+
+
+@pytest.mark.parametrize(("axis", "per_pixel"), [(0, 2.0), (1, 0.5)])
+@pytest.mark.parametrize("n_pixels", [1, 2, 3])
+def test_band_along_a_straight_edge(axis, per_pixel, n_pixels):
+    spacing = (2.0, 0.5)
+    band = boundary_band(edge(axis), band_mm=n_pixels * per_pixel, spacing_mm=spacing)
+    expected = np.zeros(12, bool)
+    expected[6 - n_pixels : 6 + n_pixels] = True
+    assert (band[0].any(axis=1 - axis) == expected).all()
+    narrower = boundary_band(edge(axis), band_mm=0.99 * per_pixel, spacing_mm=spacing)
+    assert not narrower.any()
+
+
+def test_band_of_one_class_is_empty_and_only_the_band_counts():
+    assert not boundary_band(np.ones((1, 4, 4), int), band_mm=5, spacing_mm=(1, 1)).any()
+    where = boundary_band(edge(0), band_mm=1, spacing_mm=(1, 1))
+    rng = np.random.default_rng(0)
+    inside = rng.random((1, 12, 12))
+    outside = np.where(where, inside, rng.random((1, 12, 12)))
+    options = {"band_mm": 1, "reference": edge(0), "spacing_mm": (1, 1)}
+    assert map_agreement(inside, outside, measure="pearson", **options) == pytest.approx([1])
+    assert map_agreement(inside, outside, measure="pearson")[0] < 0.6
+
+
+# -- what is refused ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_rater():
+    drawn = raters(0)
+    drawn[2, 1] = -1
+    message = r"labels >= 0 from every rater, got int64, missing in cases \[2\]; leave these cases"
+    for call in (
+        lambda: rater_dice(drawn, n_classes=3, empty="one"),
+        lambda: rater_disagreement(drawn, n_classes=3),
+        lambda: generalized_energy_distance(raters(1), drawn, n_classes=3, empty="one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    lacking = np.where(drawn < 0, np.nan, drawn)
+    with pytest.raises(ValueError, match=r"got float64, missing in cases \[2\]"):
+        rater_dice(lacking, n_classes=3, empty="one")
+    with pytest.raises(ValueError, match=r"\(N, R, H, W\) with R >= 2, got \(4, 1, 6, 6\)"):
+        rater_dice(drawn[:, :1], n_classes=3, empty="one")
+
+
+def test_bad_maps():
+    good = np.full((1, 4, 4), 0.5)
+    with pytest.raises(ValueError, match=r"measure must be one of .*got 'ncc'"):
+        map_agreement(good, good, measure="ncc")
+    with pytest.raises(
+        ValueError, match=r"maps must share one shape \(N, H, W\), got \(1, 4, 4\) and \(4, 4\)"
+    ):
+        map_agreement(good, good[0], measure="pearson")
+    with pytest.raises(ValueError, match=r"uncertainty_map must lie in \[0, 1\], got 1\.5 to 1\.5; divide"):
+        map_agreement(3 * good, good, measure="pearson")
+    with pytest.raises(ValueError, match="band_mm needs reference labels and spacing_mm"):
+        map_agreement(good, good, measure="pearson", band_mm=1)
+    with pytest.raises(ValueError, match=r"kind must be one of .*got 'variance'"):
+        rater_disagreement(raters(0), n_classes=3, kind="variance")
+    with pytest.raises(ValueError, match="band_mm must be > 0 mm, got 0"):
+        boundary_band(edge(0), band_mm=0, spacing_mm=(1, 1))
+    with pytest.raises(ValueError, match=r"spacing_mm \(2,\) or \(N, 2\) > 0"):
+        boundary_band(edge(0), band_mm=1, spacing_mm=(0, 1))
