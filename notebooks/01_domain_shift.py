@@ -39,6 +39,7 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
 profile = "lite"  # "lite": two CPU cores; "full": a GPU
 seed = 0  # which subjects, and how the network starts
 jitter = 1.0  # how much scans on one scanner differ: 0 = not at all, 1 = usual
+cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
 
 # %% tags=["hide-input"]
 from pathlib import Path
@@ -50,7 +51,7 @@ from scipy import ndimage
 
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.cohorts.appearance import appearance_distance
-from segconf_lite.evaluation import case_table, mean_interval
+from segconf_lite.evaluation import case_table, ledger, mean_interval
 from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import figures, pictures, widgets
@@ -441,6 +442,17 @@ shown.round(2)
 
 # %% [markdown]
 # *Mean Dice of the grey matter. Sites without a number under "both volunteers" are the source.*
+
+# %% tags=["remove-cell"]
+if cases_out:
+    kept = ["domain", "subject", "quality", "confidence"]
+    parts = [table[kept].assign(cohort="phantom")]
+    if cord is not None:
+        more = [*kept, "grey matter", "training"]
+        parts.append(cord_table[more].assign(cohort="cord"))
+    both = pd.concat(parts)
+    both["failed"] = (both["quality"] < 0.7).astype(int)
+    ledger.save_cases(both, cases_out, profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 if cord is not None:

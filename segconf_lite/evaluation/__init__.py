@@ -9,6 +9,7 @@ from segconf_lite.evaluation.calibration import (
     negative_log_likelihood,
     reliability_table,
 )
+from segconf_lite.evaluation.compare import compare_methods
 from segconf_lite.evaluation.correlation import (
     linear_correlation,
     rank_correlation,
@@ -64,6 +65,7 @@ __all__ = [
     "boundary_band",
     "brier_score",
     "case_table",
+    "compare_methods",
     "detection_rate",
     "detection_threshold",
     "dice_per_case",

@@ -10,41 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from segconf_lite.evaluation.correlation import rank_correlation
 from segconf_lite.evaluation.intervals import Interval, nested_bootstrap_interval
-from segconf_lite.evaluation.selective import excess_aurc
+from segconf_lite.evaluation.statistics import STATISTICS, columns_of
 
 __all__ = ["STATISTICS", "Claim", "Verdict", "judge", "read_claims", "registry_path", "seed_estimates"]
 
 DIRECTIONS = ("greater", "less", "equivalent")
 N_RESAMPLES = 500
-
-
-def _rank(risk: np.ndarray, uncertainty: np.ndarray) -> float:
-    """0 where one side is constant: an uncertainty that never moves orders nothing."""
-    if np.ptp(risk) == 0 or np.ptp(uncertainty) == 0:
-        return 0.0
-    return rank_correlation(risk, uncertainty).estimate
-
-
-# name -> (statistic of the cases of one seed, the columns it takes, in order)
-STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
-    "mean": (lambda value: float(np.mean(value)), ("value",)),
-    "mean_difference": (lambda a, b: float(np.mean(a) - np.mean(b)), ("first", "second")),
-    "rank_correlation": (_rank, ("risk", "uncertainty")),
-    "rank_correlation_difference": (lambda r, a, b: _rank(r, a) - _rank(r, b), ("risk", "first", "second")),
-    "excess_aurc_difference": (
-        lambda r, a, b: excess_aurc(r, a) - excess_aurc(r, b),
-        ("risk", "first", "second"),
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,13 +195,19 @@ def seed_estimates(claim: Claim, samples: pd.DataFrame) -> dict[str, dict[int, f
 
 
 def _cases(claim: Claim, samples: pd.DataFrame) -> pd.DataFrame:
-    needed = ["seed", "subject", *claim.columns.values(), *claim.cases, *([claim.each] if claim.each else [])]
+    needed = [
+        "seed",
+        "subject",
+        *columns_of(claim.statistic, claim.columns),
+        *claim.cases,
+        *([claim.each] if claim.each else []),
+    ]
     missing = sorted(set(needed) - set(samples.columns))
     if missing:
         raise ValueError(f"claim {claim.id} needs columns {missing}; the table has {list(samples.columns)}")
     for column, allowed in claim.cases.items():
         samples = samples[samples[column].isin(allowed)]
-    values = samples[list(claim.columns.values())].to_numpy(float)
+    values = samples[columns_of(claim.statistic, claim.columns)].to_numpy(float)
     samples = samples[np.isfinite(values).all(axis=1)]  # e.g. a slice in which no quality is defined
     if samples.empty:
         raise ValueError(f"claim {claim.id}: no case is left with {dict(claim.cases)} and finite values")
@@ -236,7 +221,7 @@ def _groups(claim: Claim, cases: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]
 
 
 def _arguments(claim: Claim, cases: pd.DataFrame) -> list[np.ndarray]:
-    return [cases[claim.columns[name]].to_numpy(float) for name in STATISTICS[claim.statistic][1]]
+    return [cases[name].to_numpy(float) for name in columns_of(claim.statistic, claim.columns)]
 
 
 def _side(claim: Claim, interval: Interval) -> str:

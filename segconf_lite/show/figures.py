@@ -14,13 +14,17 @@ import plotly.graph_objects as go
 from segconf_lite.evaluation.intervals import mean_interval
 from segconf_lite.show.pictures import break_lines, finish
 
-__all__ = ["confidence_scatter", "distance_scatter", "learning_curve", "quality_by_domain", "quality_heatmap"]
+__all__ = [
+    "DOMAIN_COLOURS", "SYMBOLS", "confidence_scatter", "distance_scatter", "learning_curve",
+    "quality_by_domain", "quality_heatmap", "require_columns",
+]  # fmt: skip
 
-_DOMAIN_COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
-_SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross", "triangle-down")
+DOMAIN_COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
+SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross", "triangle-down")
 
 
-def _require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
+def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a table without rows or without one of the columns."""
     missing = [name for name in names if name not in table.columns]
     if missing or table.empty:
         raise ValueError(f"the table needs rows and the columns {list(names)}; missing {missing}")
@@ -28,7 +32,7 @@ def _require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
 
 def learning_curve(history: pd.DataFrame, *, alt: str) -> go.Figure:
     """Training and validation loss over steps (columns step, train_loss, validation_loss)."""
-    _require_columns(history, ["step", "train_loss", "validation_loss"])
+    require_columns(history, ["step", "train_loss", "validation_loss"])
     figure = go.Figure()
     for column, name, dash in (("train_loss", "training", "dot"), ("validation_loss", "held-out", "solid")):
         figure.add_trace(
@@ -49,11 +53,11 @@ def quality_by_domain(table: pd.DataFrame, *, quality: str = "Dice", alt: str) -
         quality: name of the axis.
         alt: text for readers who cannot see the figure.
     """
-    _require_columns(table, ["domain", "subject", "quality"])
+    require_columns(table, ["domain", "subject", "quality"])
     figure = go.Figure()
     wobble = np.random.default_rng(0)
     for k, (domain, rows) in enumerate(table.groupby("domain", sort=False)):
-        colour = _DOMAIN_COLOURS[k % len(_DOMAIN_COLOURS)]
+        colour = DOMAIN_COLOURS[k % len(DOMAIN_COLOURS)]
         mean = mean_interval(rows["quality"], rows["subject"])
         figure.add_trace(
             go.Scatter(
@@ -95,11 +99,11 @@ def confidence_scatter(table: pd.DataFrame, *, alt: str) -> go.Figure:
         table: columns domain, confidence, quality, both in [0, 1].
         alt: text for readers who cannot see the figure.
     """
-    _require_columns(table, ["domain", "confidence", "quality"])
+    require_columns(table, ["domain", "confidence", "quality"])
     figure = go.Figure()
     for k, (domain, rows) in enumerate(table.groupby("domain", sort=False)):
-        look = k % len(_SYMBOLS)
-        marker = {"color": _DOMAIN_COLOURS[look], "symbol": _SYMBOLS[look], "size": 6, "opacity": 0.6}
+        look = k % len(SYMBOLS)
+        marker = {"color": DOMAIN_COLOURS[look], "symbol": SYMBOLS[look], "size": 6, "opacity": 0.6}
         figure.add_trace(
             go.Scatter(
                 x=rows["confidence"], y=rows["quality"], mode="markers", name=str(domain), marker=marker,
@@ -118,15 +122,15 @@ def distance_scatter(table: pd.DataFrame, *, alt: str) -> go.Figure:
         table: columns domain, distance (>= 0, in source standard deviations), quality, low, high.
         alt: text for readers who cannot see the figure.
     """
-    _require_columns(table, ["domain", "distance", "quality", "low", "high"])
+    require_columns(table, ["domain", "distance", "quality", "low", "high"])
     figure = go.Figure()
     for k, row in enumerate(table.itertuples()):
-        look = k % len(_SYMBOLS)
+        look = k % len(SYMBOLS)
         figure.add_trace(
             go.Scatter(
                 x=[row.distance], y=[row.quality], mode="markers+text", text=[f"  {row.domain}"],
                 textposition="middle right", showlegend=False, textfont={"size": 15},
-                marker={"color": _DOMAIN_COLOURS[look], "symbol": _SYMBOLS[look], "size": 13},
+                marker={"color": DOMAIN_COLOURS[look], "symbol": SYMBOLS[look], "size": 13},
                 error_y=_error_bar(row.low, row.quality, row.high),
                 hovertemplate=f"{row.domain}: distance %{{x:.2f}}, mean Dice %{{y:.3f}}<extra></extra>",
             )

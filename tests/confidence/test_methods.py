@@ -243,6 +243,21 @@ def test_bad_transforms(make_unet, cohort):
         TestTimeAugmentation(measure="variance")
 
 
+def test_half_precision_orders_cases_alike(make_unet, cohort):
+    from scipy import stats
+
+    images = np.random.default_rng(0).normal(size=(40, 1, 16, 16)).astype(np.float32)
+    images *= np.linspace(0.2, 3, 40, dtype=np.float32)[:, None, None, None]
+    unet, found = make_unet(), {}
+    for precision in ("fp32", "bf16"):
+        found[precision] = DeepEnsemble(members=[make_unet(1)], precision=precision).fit(unet, cohort)
+    exact, half = (method.uncertainty(images) for method in found.values())
+    assert stats.spearmanr(exact, half).statistic > 0.99
+    assert not torch.equal(exact, half)
+    with pytest.raises(ValueError, match=r"precision must be one of .*'bf16'.*got 'fp16'"):
+        MCDropout(precision="fp16")
+
+
 # -- score agreement ----------------------------------------------------------------------------------------
 
 

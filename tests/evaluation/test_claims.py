@@ -8,6 +8,7 @@ import pytest
 from segconf_lite.evaluation import claims, ledger
 from segconf_lite.evaluation.claims import Claim, judge
 from segconf_lite.evaluation.intervals import nested_bootstrap_interval
+from segconf_lite.evaluation.statistics import GAP_BINS
 
 
 def claim(**changes):
@@ -99,6 +100,30 @@ def test_paired_statistics_by_hand():
     flat = verdict_of(samples, statistic="rank_correlation", columns=stuck)
     assert flat.groups["all"]["estimate"] == 0
     assert flat.verdict == "undecided"
+
+
+def test_pooled_calibration_is_that_of_all_pixels_together():
+    from segconf_lite.evaluation import apply_temperature, expected_calibration_error, reliability_table
+
+    rng = np.random.default_rng(0)
+    chances, rows = {}, []
+    labels = rng.integers(0, 3, (9, 8, 8))
+    for k, name in enumerate(("one", "other")):
+        chances[name] = apply_temperature((1 + k) * rng.normal(size=(9, 3, 8, 8)), 1.0)
+    for case in range(9):
+        row = {"seed": 0, "subject": case}
+        for name, values in chances.items():
+            row |= {f"{name} gap {k}": 0.0 for k in range(GAP_BINS)}
+            bins = reliability_table(values[case : case + 1], labels[case : case + 1], n_bins=GAP_BINS)
+            gap = (bins["accuracy"] - bins["confidence"]) * bins["share"]
+            row |= {f"{name} gap {5 * low:.0f}": g for low, g in zip(bins["bin_low"], gap, strict=True)}
+        rows.append(row)
+    columns = {"first": "one gap *", "second": "other gap *"}
+    found = claims.seed_estimates(
+        claim(statistic="pooled_ece_difference", columns=columns), pd.DataFrame(rows)
+    )
+    one, other = (expected_calibration_error(chances[n], labels, n_bins=5) for n in ("one", "other"))
+    assert found["all"][0] == pytest.approx(one - other)
 
 
 def test_undefined_cases_are_left_out():

@@ -1,0 +1,50 @@
+"""The statistics that a claim may be about: from columns of cases of one seed to one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from segconf_lite.evaluation.correlation import rank_correlation
+from segconf_lite.evaluation.selective import excess_aurc
+
+__all__ = ["GAP_BINS", "STATISTICS", "columns_of"]
+
+GAP_BINS = 5  # bins of confidence of a pooled calibration error
+
+
+def _rank(risk: np.ndarray, uncertainty: np.ndarray) -> float:
+    """0 where one side is constant: an uncertainty that never moves orders nothing."""
+    if np.ptp(risk) == 0 or np.ptp(uncertainty) == 0:
+        return 0.0
+    return rank_correlation(risk, uncertainty).estimate
+
+
+def _pooled_ece(*gaps: np.ndarray) -> float:
+    """ECE over all cases, from each case's sum of (right - confidence) per bin, over its pixels."""
+    return float(np.abs(np.mean(gaps, axis=1)).sum())
+
+
+# name -> (statistic of the cases of one seed, the columns it takes, in order); a claim's column that
+# ends in " *" stands for `GAP_BINS` columns, numbered from 0
+STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
+    "mean": (lambda value: float(np.mean(value)), ("value",)),
+    "mean_difference": (lambda a, b: float(np.mean(a) - np.mean(b)), ("first", "second")),
+    "rank_correlation": (_rank, ("risk", "uncertainty")),
+    "rank_correlation_difference": (lambda r, a, b: _rank(r, a) - _rank(r, b), ("risk", "first", "second")),
+    "excess_aurc_difference": (
+        lambda r, a, b: excess_aurc(r, a) - excess_aurc(r, b),
+        ("risk", "first", "second"),
+    ),
+    "pooled_ece_difference": (
+        lambda *gaps: _pooled_ece(*gaps[:GAP_BINS]) - _pooled_ece(*gaps[GAP_BINS:]),
+        ("first", "second"),
+    ),
+}
+
+
+def columns_of(statistic: str, columns: Mapping[str, str]) -> list[str]:
+    """The columns of a table of cases that a statistic takes, in its order, stars expanded."""
+    names = [columns[name] for name in STATISTICS[statistic][1]]
+    return [n.replace("*", str(k)) for n in names for k in range(GAP_BINS if n.endswith(" *") else 1)]
