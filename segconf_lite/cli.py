@@ -137,7 +137,7 @@ def _print_data() -> None:
     except ImportError as error:
         print(f"  cannot be asked: {error}")
         return
-    for name in download.SOURCES:
+    for name in (*download.SOURCES, *download.BY_HAND):
         try:
             print(f"  {name:<14}{download.find(name)}")
         except FileNotFoundError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pooch
 
-__all__ = ["SOURCES", "data_folder", "fetch", "find", "registry"]
+__all__ = ["BY_HAND", "SOURCES", "data_folder", "fetch", "find", "registry"]
 
 _GM_COMMIT = "dfa78f751953eaafcf62e77fbc2f7ec6df668e14"
 
@@ -22,6 +22,16 @@ SOURCES: dict[str, tuple[str, str]] = {
         f"https://raw.githubusercontent.com/sct-pipeline/gm-challenge-data/{_GM_COMMIT}/",
         "git clone https://github.com/sct-pipeline/gm-challenge-data gm_challenge && "
         f"git -C gm_challenge checkout {_GM_COMMIT}",
+    ),
+}
+
+# name -> how a person gets it, where no address is known under which every file lies as it is read here
+BY_HAND: dict[str, str] = {
+    "retina_chase_hrf": (
+        "unpack CHASE_DB1 (https://researchdata.kingston.ac.uk/96/, 28 images, CC BY 4.0) into "
+        "retina_chase_hrf/CHASE_DB1/ (Image_01L.jpg, Image_01L_1stHO.png, ...), and HRF "
+        "(https://www5.cs.fau.de/research/data/fundus-images/, 45 images, CC BY 4.0) into "
+        "retina_chase_hrf/HRF/ (images/, manual1/, mask/)"
     ),
 }
 
@@ -47,10 +57,11 @@ def find(name: str) -> Path:
     for place in places:
         if place.is_dir():
             return place
+    command = f"Get it with `segconf data {name}` (in Python: segconf_lite.cohorts.download.fetch({name!r}))"
+    how = f"It has to be fetched by hand: {BY_HAND[name]}" if name in BY_HAND else command
     raise FileNotFoundError(
         f"data set {name!r} is not on this computer; looked in {' and '.join(map(str, places))}. "
-        f"Get it with `segconf data {name}` (in Python: segconf_lite.cohorts.download.fetch({name!r})), "
-        f"or set SEGCONF_DATA to the folder that holds {name}/"
+        f"{how}, or set SEGCONF_DATA to the folder that holds {name}/"
         + ("" if own else " (SEGCONF_DATA is not set now)")
     )
 
@@ -59,8 +70,11 @@ def registry(name: str) -> dict[str, str]:
     """Relative path -> SHA-256 (hex) of every file of data set ``name``.
 
     Raises:
-        ValueError: If there is no such data set; the message lists those that are.
+        ValueError: If there is no such data set (the message lists those that are), or it has to be
+            fetched by hand (the message says how).
     """
+    if name in BY_HAND:
+        raise ValueError(f"data set {name!r} has to be fetched by hand: {BY_HAND[name]}, in {data_folder()}")
     if name not in SOURCES:
         raise ValueError(f"expected a data set out of {sorted(SOURCES)}, got {name!r}")
     text = resources.files("segconf_lite.cohorts").joinpath(f"registry/{name}.txt").read_text("utf-8")

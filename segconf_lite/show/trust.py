@@ -41,12 +41,13 @@ def risk_coverage_curves(
         for k, name in enumerate(curves):
             order = {0: part["risk"], 1: np.zeros(len(part))}.get(k)
             curve = risk_coverage(part["risk"], part[name] if order is None else order)
+            dash = ("solid", "dot")[k] if k < 2 else _DASHES[(k - 1) % 5]
             colour = "#999999" if k < 2 else DOMAIN_COLOURS[(k - 2) % len(DOMAIN_COLOURS)]
             figure.add_trace(
                 go.Scatter(
                     x=curve["coverage"], y=curve["selective_risk"], name=name, mode="lines",
                     visible=domain == domains[0],
-                    line={"color": colour, "width": 2, "dash": _DASHES[(k - 1) % 5] if k > 1 else "dot"},
+                    line={"color": colour, "width": 2, "dash": dash},
                     hovertemplate=f"{name}<br>keep %{{x:.0%}}: mean {risk_name} %{{y:.3f}}<extra></extra>",
                 )
             )  # fmt: skip
@@ -104,7 +105,7 @@ def method_intervals(
                "showarrow": False}  # fmt: skip
     figure.add_annotation(caption)
     figure.update_layout(margin={"t": 40 + 16 * n_lines, "b": 60})
-    return figure.update_layout(meta={"alt": alt, "min_width": 170 + 100 * len(groups)})
+    return figure.update_layout(meta={"alt": alt, "min_width": 120 + 85 * len(groups)})
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame], *, alt: str) -> go.Figure:

@@ -1,0 +1,64 @@
+"""The page "What held up": the register of claims and their stored outcomes as Markdown."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segconf_lite.evaluation import ledger
+from segconf_lite.evaluation.claims import Claim, read_claims
+
+MARK = "<!-- ledger -->"
+_WORDS = {
+    "mean": "mean of *{value}*",
+    "mean_difference": "mean of *{first}* minus mean of *{second}*",
+    "rank_correlation": "Spearman of risk with *{uncertainty}*",
+    "rank_correlation_difference": "Spearman of risk with *{first}* minus that with *{second}*",
+    "excess_aurc_difference": "eAURC of *{first}* minus that of *{second}*",
+    "pooled_ece_difference": "calibration error (*{first}*) minus calibration error (*{second}*)",
+}
+
+
+def ledger_markdown(book: Path) -> str:
+    """The table of verdicts, and a section per claim."""
+    claims = read_claims(book / "claims.yml")
+    shown = ledger.overview(book / "results", claims=claims)
+    parts = [_summary(claims, shown)]
+    for chapter in sorted({claim.chapter for claim in claims.values()}):
+        parts.append(f"## Chapter {chapter}")
+        parts += [_section(c, shown[shown["id"] == c.id]) for c in claims.values() if c.chapter == chapter]
+    return "\n\n".join(parts)
+
+
+def _summary(claims: dict[str, Claim], shown: pd.DataFrame) -> str:
+    verdicts = shown.groupby(["id", "profile"], sort=False)["verdict"].first().reset_index()
+    lines = ["| verdict | claim |", "|---|---|"]
+    for row in verdicts.itertuples():
+        profile = "" if row.profile == "lite" else f" ({row.profile} profile)"
+        lines.append(f"| **{row.verdict}** | [{claims[str(row.id)].sentence}](#{row.id}){profile} |")
+    return "\n".join(lines)
+
+
+def _section(claim: Claim, shown: pd.DataFrame) -> str:
+    line = {"greater": f"above {claim.threshold:g}", "less": f"below {claim.threshold:g}"}.get(
+        claim.direction, f"within {claim.margin} of {claim.threshold:g}"
+    )
+    statistic = _WORDS[claim.statistic].format(**claim.columns)
+    lines = [
+        f"({claim.id})=", f"### {claim.sentence}", "",
+        f"Source: {claim.source}. Registered {claim.registered}. Statistic: {statistic}; claimed: {line}.",
+        "",
+    ]  # fmt: skip
+    for profile, rows in shown.groupby("profile", sort=False):
+        first = rows.iloc[0]
+        lines.append(f"**{first['verdict']}** ({profile} profile, {first['seeds']} seeds)")
+        if first["seeds"]:
+            lines += ["", "| | estimate | 95 % interval | verdict |", "|---|---|---|---|"]
+            lines += [_row(row) for row in rows.itertuples()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(row: Any) -> str:
+    name = "all cases" if row.group == "all" else row.group
+    return f"| {name} | {row.estimate:.3g} | {row.low:.3g} to {row.high:.3g} | {row.group_verdict} |"

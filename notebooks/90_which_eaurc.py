@@ -1,0 +1,219 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which eAURC?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/90_which_eaurc.ipynb)
+#
+# **The question.** Excess AURC, the usual number for "does this uncertainty order cases by their risk?", is defined
+# in one line. Do the codes that compute it compute the same thing?
+#
+# **You will be able to** tell from three tiny tests whether an implementation can be trusted: a perfect
+# order, a constant, and a file in another order.
+#
+# **You need** the section *Risk and coverage* of chapter 2.
+#
+# **Time:** about 0.3 min on two CPU cores. No network is trained here.
+
+# %% tags=["hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # elsewhere this cell does nothing
+    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+    pass
+
+# %% tags=["parameters"]
+n_cases = 50  # small on purpose: that is the size of many test sets
+n_shuffles = 200  # orders of the file that are tried
+seed = 0
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+
+from segconf_lite.evaluation import excess_aurc
+from segconf_lite.show import trust
+
+rng = np.random.default_rng(seed)
+
+# %% [markdown]
+# ## The definition, and where codes differ
+#
+# Sort the cases from most to least trusted. The selective risk at $k$ is the mean risk of the first $k$. AURC is the
+# area under it over coverage $k/n$; the excess is that minus the same for the best possible order. Three choices
+# are left open, and codes take all of them:
+#
+# 1. **The area**: a plain mean over $k = 1 \dots n$, or a trapezoid rule from $1/n$ to $1$, perhaps divided by its width.
+# 2. **The best order**: by the same rule, by another, or by a formula for 0/1 risks.
+# 3. **Ties**: cases with equal uncertainty come in the order of the file, or share their mean risk.
+#
+# Here are five rules that we read in published code, reduced to their formulas. The names say where each was found;
+# versions change, so check before you quote.
+
+
+# %%
+def running_means(risk):
+    return risk.cumsum() / np.arange(1, len(risk) + 1)
+
+
+def in_file_order(risk, uncertainty):
+    return risk[np.argsort(uncertainty, kind="stable")]  # ties: as they come
+
+
+def trapezoid(curve):
+    return np.trapezoid(curve, dx=1 / len(curve))  # from coverage 1/n to 1
+
+
+def width(risk):
+    return 1 - 1 / len(risk)
+
+
+# %%
+def curves(risk, uncertainty):
+    ordered = running_means(in_file_order(risk, uncertainty))
+    return ordered, running_means(np.sort(risk))
+
+
+def mean_rule(risk, uncertainty):
+    curve, best = curves(risk, uncertainty)
+    return curve.mean() - best.mean()
+
+
+# %%
+def mixed_rule(risk, uncertainty):
+    curve, best = curves(risk, uncertainty)
+    return trapezoid(curve) - best.mean()
+
+
+def trapezoid_rule(risk, uncertainty):
+    curve, best = curves(risk, uncertainty)
+    return trapezoid(curve) - trapezoid(best)
+
+
+# %%
+def widened_rule(risk, uncertainty):
+    """Only the area is in the library; the excess is taken by its own rule here."""
+    return trapezoid_rule(risk, uncertainty) / width(risk)
+
+
+def formula_rule(risk, uncertainty):
+    """The best order of 0/1 risks with mean m has an area of about m + (1 - m) log(1 - m)."""
+    wrong = (risk > 0.3).astype(float)
+    best = wrong.mean() + (1 - wrong.mean()) * np.log(1 - wrong.mean())
+    return running_means(in_file_order(wrong, uncertainty)).mean() - best
+
+
+# %%
+rules = {
+    "plain means, ties as they come (midl25, isbi26)": mean_rule,
+    "trapezoid minus plain means (ValUES, Segmentation-Distortion)": mixed_rule,
+    "trapezoid for both (segmentation_failures)": trapezoid_rule,
+    "trapezoid over its width (torch-uncertainty)": widened_rule,
+    "formula for 0/1 risks (fd-shifts, before its factor 1000)": formula_rule,
+    "plain means, ties share (this book)": excess_aurc,
+}
+
+# %% [markdown]
+# ## Three tests
+#
+# Fifty cases with risks like those of a real test set. Four uncertainties: a **perfect** one; a **constant** one; one
+# with **four levels** only (a person's traffic light, or score agreement of two answers); and **random** ones.
+#
+# **Predict:** which rules give exactly 0 to the perfect order? Which give one answer to the constant, whatever the order of
+# the file?
+
+# %%
+risk = rng.beta(1.2, 3, n_cases)
+perfect, constant = risk.copy(), np.zeros(n_cases)
+four_levels = np.digitize(risk + rng.normal(0, 0.15, n_cases), [0.15, 0.3, 0.5])
+orders = [rng.permutation(n_cases) for _ in range(n_shuffles)]
+
+
+def over_orders(rule, uncertainty):
+    found = [rule(risk[order], uncertainty[order]) for order in orders]
+    return min(found), max(found)
+
+
+# %%
+rows, ranges = [], []
+for name, rule in rules.items():
+    random = np.mean([rule(risk, rng.random(n_cases)) for _ in range(n_shuffles)])
+    rows.append((name, rule(risk, perfect), random))
+    for test, uncertainty in (("constant", constant), ("four levels", four_levels)):
+        low, high = over_orders(rule, uncertainty)
+        ranges.append((name, test, (low + high) / 2, low, high))
+found = pd.DataFrame(rows, columns=["method", "perfect order", "random, mean"])
+spread = pd.DataFrame(ranges, columns=["method", "test", "estimate", "low", "high"])
+wide = spread.pivot(index="method", columns="test", values=["low", "high"])
+found.set_index("method").join(
+    wide.set_axis([f"{t}, {end}" for end, t in wide], axis=1)
+).round(4)
+
+# %%
+trust.method_intervals(
+    spread,
+    by="test",
+    axis="eAURC of the same 50 cases, lowest to highest over orders of the file",
+    alt="Ranges of eAURC over orders of the file: five rules spread widely for tied uncertainties, the rule with shared ties is a single point.",
+)
+
+# %% [markdown]
+# *Bars run from the lowest to the highest value that the same cases give when the rows of the file are shuffled. A
+# bar of no length is what a measurement should look like.*
+#
+# What to read in the table:
+#
+# * **A perfect order below zero.** Where curve and best order are taken by different rules, perfection scores
+#   negative. Differences between good methods are of that size.
+# * **The order of the file decides.** With ties as they come, a constant, which knows nothing, can beat a method that
+#   knows something. Sort your table by risk before you save it, and the constant is perfect.
+# * **Formulas for 0/1 risks** do not fit a Dice. Cutting the Dice into right and wrong first is another question.
+#
+# The rule of this book: the plain mean over $k$, both curves by the same rule, tied cases sharing their mean risk. Sharing
+# is the average over all ways to break the ties, which we can check:
+
+# %%
+broken = []
+for order in orders:
+    broken.append(mean_rule(risk[order], four_levels[order]))
+shared = excess_aurc(risk, four_levels)
+print(
+    f"shared ties {shared:.4f}; mean over {n_shuffles} ways to break them {np.mean(broken):.4f}"
+)
+
+# %% tags=["remove-cell"]
+# NBVAL_CHECK_OUTPUT
+exact = set(found.loc[found["perfect order"].abs() < 1e-12, "method"])
+moves = set(spread.loc[(spread["high"] - spread["low"]) > 1e-12, "method"])
+print("perfect is 0 and the order of the file is irrelevant:", sorted(exact - moves))
+
+# %% [markdown]
+# ## What to take home
+#
+# Before you compare a number with one from a paper, run three tests on its code: a perfect order must give 0, a constant
+# must give one value, and shuffling the rows must change nothing. Numbers from different rules should not share a table.
+#
+# :::{admonition} Exercise
+# At what number of cases does the mixed rule's error on a perfect order fall below 0.001? Why does it shrink?
+# :::
+#
+# :::{admonition} Solution
+# :class: dropdown
+# The trapezoid from $1/n$ to $1$ leaves out half of the first and half of the last value, divided by $n$: about
+# $(r_{(1)} + \bar r)/2n$. With a mean risk of 0.3 that is below 0.001 from about 150 cases on. Change `n_cases` and see.
+# :::
+#
+# ## Limits
+#
+# The rules are our reading of codes at one point in time, reduced to a line; libraries move on. What matters is that *some* code
+# in use behaves like each of them.

@@ -1,0 +1,150 @@
+"""`segconf claims` and `make claims`: a tiny series with one claim, from register to page."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segconf_lite import cli, sweep
+from segconf_lite.evaluation import ledger
+
+ROOT = Path(__file__).parents[1]
+
+NOTEBOOK = """# %% [markdown]
+# # Tiny
+# **Time:** about 0.1 min
+
+# %% tags=["parameters"]
+profile = "lite"
+seed = 0
+cases_out = ""
+
+# %%
+import os, numpy as np, pandas as pd
+from pathlib import Path
+from segconf_lite.evaluation import ledger
+if Path("stop").exists() and seed == 12:
+    raise RuntimeError("interrupted")
+rng = np.random.default_rng(seed)
+table = pd.DataFrame({"subject": np.arange(20) // 2, "x": 1 + 0.1 * rng.normal(size=20)})
+if cases_out:
+    ledger.save_cases(table, cases_out, profile=profile, seed=seed)
+"""
+CLAIM = """- id: above-zero
+  sentence: The value is above zero.
+  source: here
+  chapter: 1
+  statistic: mean
+  columns: {value: x}
+  direction: greater
+  seeds: 2
+  registered: 2026-01-01
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book/claims.yml").write_text(CLAIM)
+    (tmp_path / "notebooks/01_tiny.py").write_text(NOTEBOOK)
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns(".snakemake"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_cases(project, seed):
+    out = project / f"_build/claims/lite/chapter_01/seed_{seed}.csv"
+    arguments = ["run", "01", "-p", "seed", str(seed), "-p", "cases_out", str(out)]
+    assert cli.main([*arguments, "--out", str(out.with_suffix(".ipynb"))]) == 0
+    return out
+
+
+def test_seeds_follow_the_register(project):
+    assert sweep.seeds_of_chapters() == {1: [sweep.FIRST_SEED, sweep.FIRST_SEED + 1]}
+
+
+def test_list_before_anything_was_run(project, capsys):
+    assert cli.main(["claims"]) == 0
+    assert "not run" in capsys.readouterr().out
+
+
+def test_judge_list_and_recheck(project, capsys):
+    for seed in (11, 12):
+        run_cases(project, seed)
+    assert cli.main(["claims", "judge"]) == 0
+    assert "holds                 above-zero  (chapter 1, lite, 2 seeds)" in capsys.readouterr().out
+    assert cli.main(["claims", "recheck", "--pick", "1"]) == 0
+    assert "above-zero, seed 12:" in capsys.readouterr().out
+    assert "SEGCONF_HOME" not in os.environ or os.environ["SEGCONF_HOME"]
+
+    source = project / "notebooks/01_tiny.py"
+    source.write_text(NOTEBOOK.replace("1 + 0.1", "2 + 0.1"))
+    assert cli.main(["claims", "recheck", "--pick", "0"]) == 1
+    assert "above-zero, all, seed 11: expected" in capsys.readouterr().err
+
+
+def test_a_changed_verdict_ends_with_an_error_until_accepted(project, capsys):
+    for seed in (11, 12):
+        out = run_cases(project, seed)
+    assert cli.main(["claims", "judge"]) == 0
+    for seed in (11, 12):
+        path = out.with_name(f"seed_{seed}.csv")
+        path.write_text(path.read_text().replace(",1.", ",-1.").replace(",0.", ",-0."))
+    capsys.readouterr()
+    assert cli.main(["claims", "judge"]) == 1
+    assert "above-zero: holds -> fails" in capsys.readouterr().out
+    assert ledger.read_record(project / "book/results", "above-zero", "lite")["verdict"] == "holds"
+    assert cli.main(["claims", "judge", "--accept"]) == 0
+    assert cli.main(["claims", "judge"]) == 0
+
+
+def test_recheck_needs_something_stored(project, capsys):
+    assert cli.main(["claims", "recheck", "--pick", "0"]) == 1
+    assert "no claim has a stored lite outcome" in capsys.readouterr().err
+
+
+def record(device="cpu x", seeds=(1.0, 1.2)):
+    runs = [{"seed": 11 + k, "device": device, "versions": {"torch": "2"}} for k in range(len(seeds))]
+    by_seed = {"all": {str(11 + k): value for k, value in enumerate(seeds)}}
+    return {"id": "c", "runs": runs, "by_seed": by_seed}
+
+
+def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
+    here = {"seed": 11, "device": "cpu x", "versions": {"torch": "2"}}
+    assert sweep.compare_seed(record(), {"all": {11: 1.0005}}, here)
+    with pytest.raises(ValueError, match=r"c, all, seed 11: expected 1 .*got 1\.01"):
+        sweep.compare_seed(record(), {"all": {11: 1.01}}, here)
+    other = {**here, "device": "cpu y"}
+    assert sweep.compare_seed(record(), {"all": {11: 1.35}}, other)  # range 1 to 1.2, widened by .2
+    with pytest.raises(ValueError, match=r"allowed 0\.8 to 1\.4.*got 1\.5"):
+        sweep.compare_seed(record(), {"all": {11: 1.5}}, other)
+
+
+def snakemake(project):
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2",
+         "--keep-going", "--rerun-triggers", "mtime", "--quiet", "all"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(project):
+    pytest.importorskip("snakemake")
+    (project / "notebooks/stop").touch()
+    folder = project / "_build/claims/lite/chapter_01"
+    assert snakemake(project).returncode != 0
+    assert (folder / "seed_11.csv").is_file()
+    assert not (folder / "seed_12.csv").exists()
+    assert "interrupted" in (folder / "seed_12.log").read_text()
+    finished = (folder / "seed_11.csv").stat().st_mtime_ns
+    (project / "notebooks/stop").unlink()
+    again = snakemake(project)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "seed_12.csv").is_file()
+    assert (folder / "seed_11.csv").stat().st_mtime_ns == finished
+    assert json.loads((folder / "seed_12.json").read_text())["seed"] == 12
