@@ -57,9 +57,10 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests --ignore=tests/test_browser.py
 
-test: check ## everything: check, the series twice (papermill, nbval), the book, the book in a browser
+test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run
 	@$(MAKE) --no-print-directory nbval
+	@$(MAKE) --no-print-directory recheck
 	@$(MAKE) --no-print-directory render
 	@$(if $(CI),echo "The browser test is left out: CI is set",$(MAKE) --no-print-directory browser)
 

@@ -16,9 +16,16 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
+from segconf_lite.evaluation import (
+    excess_aurc_interval,
+    expected_calibration_error,
+    pairwise_dice,
+    surface_dice_per_case,
+)
 from segconf_lite.models import UNet, fit_unet, predict_probabilities
 
 
@@ -54,6 +61,33 @@ def step_seconds(train: Cohort, precision: str) -> float:
     return (run(24) - run(4)) / 20
 
 
+def evaluation_rows() -> list[tuple[str, float, str]]:
+    """What judging costs: orders, borders, pixels."""
+    rng = np.random.default_rng(0)
+    risk, order, subjects = rng.random(2000), rng.random(2000), np.arange(2000) // 10
+    labels = phantom.cohort(200).labels
+    shifted = np.roll(labels, 1, axis=1)
+    options = {"n_classes": 4, "empty": "skip"}
+    chances = rng.random((1000, 4, 96, 96), dtype=np.float32)
+    chances /= chances.sum(axis=1, keepdims=True)
+    truth = rng.integers(0, 4, (1000, 96, 96))
+    stack = np.stack([labels[:50]] * 15, axis=1)
+    timed = {
+        "eAURC, 2,000 cases, 1,000 bootstrap draws": lambda: excess_aurc_interval(risk, order, subjects),
+        "surface Dice, 200 slices, 3 classes": lambda: surface_dice_per_case(
+            labels, shifted, tolerance_mm=1.5, spacing_mm=(1.5, 1.5), **options
+        ),
+        "ECE, 1,000 slices, 4 classes": lambda: expected_calibration_error(chances, truth),
+        "Dice of all pairs of 15 answers, 50 slices": lambda: pairwise_dice(stack, stack, **options),
+    }
+    rows = [(what, median_seconds(act, 3), "s") for what, act in timed.items()]
+    tracemalloc.start()
+    expected_calibration_error(chances, truth)
+    rows.append(("ECE, 1,000 slices, memory above the input", tracemalloc.get_traced_memory()[1] / 1e6, "MB"))
+    tracemalloc.stop()
+    return rows
+
+
 def main() -> None:
     rows: list[tuple[str, float, str]] = []
     seconds = median_seconds(lambda: phantom.cohort(480))
@@ -73,6 +107,7 @@ def main() -> None:
     unet = UNet(n_classes=4)
     seconds = median_seconds(lambda: predict_probabilities(unet, train.images))
     rows.append(("inference, 96x96, fp32", 1000 * seconds / len(train), "ms a slice"))
+    rows += evaluation_rows()
     try:
         rows.append(("spinal-cord cohort, load and crop", median_seconds(gm_challenge.cohort, 3), "s"))
     except FileNotFoundError as reason:

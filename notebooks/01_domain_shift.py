@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
 # %% tags=["parameters"]
 profile = "lite"  # "lite": two CPU cores; "full": a GPU
 seed = 0  # which subjects, and how the network starts
-jitter = 1.0  # how much scans on one scanner differ: 0 = not at all, 1 = usual
+jitter = 1.0  # how much scans on one scanner differ (1 is usual, 0 is none at all)
 cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
 
 # %% tags=["hide-input"]

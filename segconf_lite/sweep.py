@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from segconf_lite import notebook
+from segconf_lite.cohorts import download
 from segconf_lite.evaluation import claims as register
 from segconf_lite.evaluation import ledger
 
@@ -22,6 +23,7 @@ __all__ = [
 
 # Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
 FIRST_SEED = 11
+_DATA_OF = {"cord": "gm_challenge"}  # column "cohort" of a table of cases -> data set
 
 
 def results_folder() -> Path:
@@ -87,8 +89,11 @@ def recompute(choice: str, *, profile: str = "lite") -> list[str]:
         record = ledger.read_record(results, name, profile)
         if record is not None:
             judged[name] = record
+    judged = {name: record for name, record in judged.items() if _measurable(known[name])}
     if not judged:
-        raise ValueError(f"no claim has a stored {profile} outcome in {results}; run `make claims` first")
+        raise ValueError(
+            f"no claim has a stored {profile} outcome in {results} and its data here; run `make claims` first"
+        )
     number = int(choice, 16)
     name = sorted(judged)[number % len(judged)]
     seeds = judged[name]["seeds"]
@@ -106,6 +111,17 @@ def recompute(choice: str, *, profile: str = "lite") -> list[str]:
         found = register.seed_estimates(known[name], pd.read_csv(cases))
         here = json.loads(cases.with_suffix(".json").read_text("utf-8"))
     return [f"{name}, seed {seed}:", *compare_seed(judged[name], found, here)]
+
+
+def _measurable(claim: register.Claim) -> bool:
+    """Whether the cohorts that a claim names are on this computer."""
+    for name in claim.cases.get("cohort", []):
+        if name in _DATA_OF:
+            try:
+                download.find(_DATA_OF[name])
+            except FileNotFoundError:
+                return False
+    return True
 
 
 def compare_seed(

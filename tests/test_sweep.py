@@ -103,6 +103,19 @@ def test_a_changed_verdict_ends_with_an_error_until_accepted(project, capsys):
     assert cli.main(["claims", "judge"]) == 0
 
 
+def test_recheck_leaves_out_claims_whose_data_are_not_here(project, capsys, monkeypatch):
+    monkeypatch.delenv("SEGCONF_DATA", raising=False)
+    monkeypatch.setenv("SEGCONF_HOME", str(project / "home"))
+    source = project / "notebooks/01_tiny.py"
+    source.write_text(NOTEBOOK.replace('"x": 1', '"cohort": "cord", "x": 1'))
+    (project / "book/claims.yml").write_text(CLAIM + "  cases: {cohort: [cord]}\n")
+    for seed in (11, 12):
+        run_cases(project, seed)
+    assert cli.main(["claims", "judge"]) == 0
+    assert cli.main(["claims", "recheck", "--pick", "0"]) == 1
+    assert "and its data here" in capsys.readouterr().err
+
+
 def test_recheck_needs_something_stored(project, capsys):
     assert cli.main(["claims", "recheck", "--pick", "0"]) == 1
     assert "no claim has a stored lite outcome" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from torch import Tensor
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.agreement import ScoreAgreement
 from segconf_lite.confidence.sampling import SampledUncertainty
+from segconf_lite.evaluation.quality import check_probabilities
 
 __all__ = ["one_pass_columns", "sampled_columns"]
 
@@ -29,8 +30,12 @@ def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) ->
         Mean entropy over the image, the predicted foreground and the boundary band; the mean lack of
         winning probability over the foreground; and ``"small prediction"``, minus the predicted share of
         foreground, which knows nothing of doubt and is the control for all of them.
+
+    Raises:
+        ValueError: If they are no probabilities.
     """
     chances = torch.as_tensor(probabilities)
+    check_probabilities(chances.numpy())
     found = chances.max(dim=1).indices
     asked = {f"entropy, {region}": (pixels.entropy(chances), region) for region in pixels.REGIONS}
     asked["probability, foreground"] = pixels.max_probability_uncertainty(chances), "foreground"

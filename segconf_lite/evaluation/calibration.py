@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from segconf_lite.evaluation.quality import check_probabilities
+
 __all__ = [
     "CalibrationCounter",
     "apply_temperature",
@@ -221,18 +223,7 @@ def _chunks(probabilities: Any, labels: Any) -> Iterator[tuple[np.ndarray, np.nd
     chances, truth = _as_arrays(probabilities, labels)
     for start in range(0, len(truth), _CHUNK):
         part = chances[start : start + _CHUNK]
-        low, high = float(part.min()), float(part.max())
-        if not (low >= 0 and high <= 1 + 1e-4):  # also catches NaN
-            raise ValueError(
-                f"probabilities must lie in [0, 1], got {low:.4g} to {high:.4g}; these look like logits: "
-                "apply softmax over axis 1 first"
-            )
-        off = float(np.abs(part.sum(axis=1) - 1).max())
-        if off > 1e-3:
-            raise ValueError(
-                f"probabilities must sum to 1 over axis 1, got a pixel that is {off:.3g} off; pass all "
-                "classes, background included"
-            )
+        check_probabilities(part)
         yield part, truth[start : start + _CHUNK]
 
 

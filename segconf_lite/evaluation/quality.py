@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "EMPTY_POLICIES", "check_pair", "dice_per_case", "dice_per_class", "iou_per_case", "iou_per_class",
-    "mean_of_defined", "one_hot_foreground", "pairwise_dice",
+    "EMPTY_POLICIES", "check_pair", "check_probabilities", "dice_per_case", "dice_per_class",
+    "iou_per_case", "iou_per_class", "mean_of_defined", "one_hot_foreground", "pairwise_dice",
 ]  # fmt: skip
 
 EMPTY_POLICIES = {"skip": np.nan, "one": 1.0, "zero": 0.0}
@@ -146,6 +146,26 @@ def check_pair(
             f"and {expected.shape}"
         )
     return predicted, expected
+
+
+def check_probabilities(chances: np.ndarray) -> None:
+    """Refuse what is not a probability of each class, (N, C, ...), before anyone counts with it.
+
+    Raises:
+        ValueError: If a value is negative, above 1 (logits?) or not finite, or a pixel does not sum to 1.
+    """
+    low, high = float(chances.min()), float(chances.max())
+    if not (low >= 0 and high <= 1 + 1e-4):  # also catches NaN
+        raise ValueError(
+            f"probabilities must lie in [0, 1], got {low:.4g} to {high:.4g}; these look like logits: "
+            "apply softmax over axis 1 first"
+        )
+    off = float(np.abs(chances.sum(axis=1) - 1).max())
+    if off > 1e-3:
+        raise ValueError(
+            f"probabilities must sum to 1 over axis 1, got a pixel that is {off:.3g} off; pass all "
+            "classes, background included"
+        )
 
 
 def one_hot_foreground(labels: np.ndarray, n_classes: int) -> Tensor:

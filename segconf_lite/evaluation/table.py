@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.evaluation.quality import dice_per_class, mean_of_defined
+from segconf_lite.evaluation.quality import check_probabilities, dice_per_class, mean_of_defined
 
 __all__ = ["case_table"]
 
@@ -28,12 +28,13 @@ def case_table(probabilities: Any, cohort: Cohort, *, empty: str) -> pd.DataFram
         class, named as the class, with its Dice.
 
     Raises:
-        ValueError: If the probabilities do not fit the cohort.
+        ValueError: If the probabilities do not fit the cohort, or are none (logits, say).
     """
     chances = np.asarray(probabilities)
     expected = (len(cohort), len(cohort.class_names), *cohort.labels.shape[1:])
     if chances.shape != expected:
         raise ValueError(f"probabilities must be (N, C, H, W) = {expected}, got {chances.shape}")
+    check_probabilities(chances)
     predicted, winning = chances.argmax(axis=1), chances.max(axis=1)
     foreground = predicted > 0
     n_foreground = foreground.sum(axis=(1, 2))

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from segconf_lite.confidence import (
@@ -9,6 +10,7 @@ from segconf_lite.confidence import (
     ScoreAgreement,
 )
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
+from segconf_lite.evaluation import case_table
 from segconf_lite.models.unet import predict_probabilities
 
 
@@ -55,3 +57,12 @@ def test_sampled_columns_equal_the_methods(make_unet, cohort):
     np.testing.assert_allclose(
         columns["passes, 2 answers: agreement"], two.uncertainty(cohort.images), atol=1e-6
     )
+
+
+def test_logits_are_refused(cohort):
+    with pytest.raises(ValueError, match="these look like logits: apply softmax"):
+        one_pass_columns(torch.full((1, 2, 4, 4), 3.0))
+    with pytest.raises(ValueError, match="these look like logits: apply softmax"):
+        case_table(np.full((6, 3, 16, 16), -2.0), cohort, empty="skip")
+    with pytest.raises(ValueError, match="must sum to 1 over axis 1"):
+        case_table(np.full((6, 3, 16, 16), 0.5), cohort, empty="skip")
