@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segconf_lite.models.fit import fit_unet
     from segconf_lite.models.store import load_or_fit
+    from segconf_lite.models.taps import Taps
     from segconf_lite.models.unet import UNet, predict_probabilities
 
-__all__ = ["UNet", "fit_unet", "load_or_fit", "predict_probabilities"]
+__all__ = ["Taps", "UNet", "fit_unet", "load_or_fit", "predict_probabilities"]
 
 _HOME = {
+    "Taps": "segconf_lite.models.taps",
     "UNet": "segconf_lite.models.unet",
     "fit_unet": "segconf_lite.models.fit",
     "load_or_fit": "segconf_lite.models.store",
