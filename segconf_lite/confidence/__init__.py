@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from segconf_lite.confidence.dropout import MCDropout
     from segconf_lite.confidence.ensemble import DeepEnsemble
     from segconf_lite.confidence.entropy import MaximumProbability, PredictiveEntropy, ProbabilityMargin
+    from segconf_lite.confidence.mahalanobis import PooledMahalanobis
     from segconf_lite.confidence.test_time import TestTimeAugmentation
 
 __all__ = [
-    "DeepEnsemble", "MCDropout", "MaximumProbability", "PredictiveEntropy", "ProbabilityMargin",
-    "ScoreAgreement", "TestTimeAugmentation",
+    "DeepEnsemble", "MCDropout", "MaximumProbability", "PooledMahalanobis", "PredictiveEntropy",
+    "ProbabilityMargin", "ScoreAgreement", "TestTimeAugmentation",
 ]  # fmt: skip
 
 _HOME = {
     "DeepEnsemble": "ensemble",
     "MCDropout": "dropout",
     "MaximumProbability": "entropy",
+    "PooledMahalanobis": "mahalanobis",
     "PredictiveEntropy": "entropy",
     "ProbabilityMargin": "entropy",
     "ScoreAgreement": "agreement",

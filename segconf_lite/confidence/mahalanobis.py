@@ -1,0 +1,144 @@
+"""How far an activation lies from those of the training scanner, in units of their own spread.
+
+Lee et al., "A simple unified framework for detecting out-of-distribution samples" (NeurIPS 2018); pooled
+for segmentation networks by Gonzalez et al. (MICCAI 2021), and compared with by Lennartz & Schultz (2023).
+Shape letters: B cases, F features, H rows, W columns, D numbers after pooling.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.taps import Taps
+from segconf_lite.models.unet import predict_probabilities
+
+__all__ = ["GaussianFit", "PooledMahalanobis", "fit_gaussian", "pool_activations"]
+
+POOLINGS = ("channels_and_space", "space")
+MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
+
+
+class GaussianFit(NamedTuple):
+    """Mean and inverse covariance of (n, D) vectors, the covariance shrunk as Ledoit & Wolf (2004) do."""
+
+    mean: np.ndarray  # (D,)
+    precision: np.ndarray  # (D, D)
+
+    def distance(self, vectors: np.ndarray) -> np.ndarray:
+        """(n,) Mahalanobis distance, >= 0; not squared."""
+        off = np.asarray(vectors, dtype=np.float64) - self.mean
+        return np.sqrt(np.maximum(np.einsum("nd,de,ne->n", off, self.precision, off, optimize=True), 0))
+
+
+def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
+    """Fit to (n, D) vectors; with fewer vectors than numbers shrinkage keeps it finite, and it warns.
+
+    Each number is first scaled by its own spread, so that the shrinkage, which pulls towards a multiple
+    of the identity, does not depend on units. Numbers that never vary keep the scale 1.
+
+    Raises:
+        ValueError: If there are fewer than two vectors, or a value is not finite.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    values = np.asarray(vectors, dtype=np.float64)
+    if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite vectors (n, D) with n >= 2, got {values.shape}")
+    if len(values) <= values.shape[1]:
+        warnings.warn(
+            f"{len(values)} training vectors for {values.shape[1]} numbers: the covariance rests "
+            "on shrinkage; pool more, or train on more slices",
+            stacklevel=2,
+        )
+    spread = values.std(axis=0)
+    scale = np.where(spread > 1e-12 * max(float(spread.max()), 1e-300), spread, 1.0)
+    found = LedoitWolf().fit(values / scale)
+    return GaussianFit(values.mean(axis=0), found.precision_ / np.outer(scale, scale))
+
+
+def pool_activations(activation: Tensor, *, pooling: str = "channels_and_space") -> Tensor:
+    """(B, D) float32: averages over 2 x 2 (x 2 channels) blocks, again and again until D <= 10,000.
+
+    Args:
+        activation: (B, F, H, W).
+        pooling: ``"channels_and_space"``, blocks of 2 in channels, rows and columns (the published
+            3-D pooling), or ``"space"``, which keeps channels apart.
+
+    Raises:
+        ValueError: If the shape or the pooling is not as above.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
+    if activation.ndim != 4:
+        raise ValueError(f"activation must be (B, F, H, W), got {tuple(activation.shape)}")
+    block = (2, 2, 2) if pooling == "channels_and_space" else (1, 2, 2)
+    pooled = activation.float()[:, None]  # channels become the depth of a volume
+    while pooled[0].numel() > MOST_NUMBERS:
+        kernel = tuple(min(b, side) for b, side in zip(block, pooled.shape[2:], strict=True))
+        pooled = torch.nn.functional.avg_pool3d(pooled, kernel)
+    return pooled.flatten(1)
+
+
+class PooledMahalanobis:
+    """Distance of the pooled bottleneck activation from those of the source cohort.
+
+    Args:
+        module: name of the module whose output is taken; ``"bottleneck"`` of our `UNet`.
+        pooling: see `pool_activations`.
+        squared: give the squared distance, as the published code does; the order is the same.
+        batch_size: cases per pass.
+    """
+
+    n_passes = 1
+
+    def __init__(
+        self, *, module: str = "bottleneck", pooling: str = "channels_and_space", squared: bool = False,
+        batch_size: int = 64,
+    ) -> None:  # fmt: skip
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
+        self.module, self.pooling, self.squared, self.batch_size = module, pooling, squared, batch_size
+        self._unet: nn.Module | None = None
+        self._fit: GaussianFit | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
+        """Fit mean and covariance to the source cohort's slices. Returns the method itself."""
+        self._unet, self._shape = unet, ()
+        self._fit = fit_gaussian(self._vectors(source_cohort.images))
+        return self
+
+    def uncertainty(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B,) float32 distance, >= 0, higher = further from the source cohort.
+
+        Raises:
+            ValueError: If it is not fitted, or the activations have another shape than in `fit`.
+        """
+        if self._fit is None:
+            raise ValueError("PooledMahalanobis is not fitted: call .fit(unet, source_cohort) first")
+        distance = self._fit.distance(self._vectors(images))
+        return torch.from_numpy((distance**2 if self.squared else distance).astype(np.float32))
+
+    def _vectors(self, images: Tensor | np.ndarray) -> np.ndarray:
+        if self._unet is None:
+            raise ValueError("PooledMahalanobis is not fitted: call .fit(unet, source_cohort) first")
+        parts = []
+        with Taps(self._unet, tapped=self.module) as taps:
+            for start in range(0, len(images), self.batch_size):
+                batch = images[start : start + self.batch_size]
+                predict_probabilities(self._unet, batch, batch_size=self.batch_size)
+                shape = tuple(taps["tapped"].shape[1:])
+                if self._shape and shape != self._shape:
+                    raise ValueError(
+                        f"activations must have the shape of those in fit, {self._shape}, got {shape}; "
+                        "crop or pad the images to the size of the source cohort"
+                    )
+                self._shape = shape
+                parts.append(pool_activations(taps["tapped"], pooling=self.pooling).cpu().numpy())
+        return np.concatenate(parts)

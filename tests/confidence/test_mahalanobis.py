@@ -1,0 +1,113 @@
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segconf_lite.confidence import PooledMahalanobis
+from segconf_lite.confidence.mahalanobis import fit_gaussian, pool_activations
+
+
+def vectors(seed, n=200, d=5):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)
+
+
+def test_distance_in_plain_numpy():
+    from sklearn.covariance import ledoit_wolf
+
+    train, test = vectors(0), vectors(1, n=7)
+    scale = train.std(axis=0)
+    covariance = ledoit_wolf(train / scale)[0] * np.outer(scale, scale)
+    expected = [np.sqrt((x - train.mean(0)) @ np.linalg.inv(covariance) @ (x - train.mean(0))) for x in test]
+    assert fit_gaussian(train).distance(test) == pytest.approx(expected, rel=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000))
+def test_units_do_not_matter_and_the_mean_is_nearest(seed):
+    train, test = vectors(seed), vectors(seed + 1, n=6)
+    units = np.array([1e-3, 1.0, 1e3, 10.0, 0.1])
+    plain = fit_gaussian(train).distance(test)
+    assert fit_gaussian(train * units).distance(test * units) == pytest.approx(plain, rel=1e-6)
+    assert (plain >= 0).all()
+    assert fit_gaussian(train).distance(train.mean(axis=0)[None]) == pytest.approx([0], abs=1e-9)
+
+
+def test_few_vectors_and_constant_numbers_stay_finite_and_warn():
+    train = vectors(0, n=4, d=5)
+    train[:, 2] = 7.0
+    with pytest.warns(
+        UserWarning, match="4 training vectors for 5 numbers: the covariance rests on shrinkage"
+    ):
+        found = fit_gaussian(train)
+    assert np.isfinite(found.distance(vectors(1, n=3))).all()
+    with pytest.raises(ValueError, match=r"n >= 2, got \(1, 5\)"):
+        fit_gaussian(train[:1])
+
+
+def test_pooling_keeps_the_mean_and_stays_below_the_ceiling():
+    activation = torch.randn(3, 96, 24, 24, generator=torch.Generator().manual_seed(0))
+    both = pool_activations(activation)
+    assert both.shape == (3, 48 * 12 * 12)
+    assert both.mean(1).tolist() == pytest.approx(activation.mean((1, 2, 3)).tolist(), abs=1e-5)
+    assert pool_activations(activation, pooling="space").shape == (3, 96 * 6 * 6)
+    small = torch.randn(2, 4, 3, 3)
+    assert torch.equal(pool_activations(small), small.flatten(1))
+    with pytest.raises(ValueError, match=r"pooling must be one of .*got 'max'"):
+        pool_activations(activation, pooling="max")
+
+
+def fitted(unet, cohort, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # six slices
+        return PooledMahalanobis(**options).fit(unet, cohort)
+
+
+def test_it_tells_strange_images_from_familiar_ones(make_unet, cohort):
+    unet = make_unet()
+    method = fitted(unet, cohort)
+    near, far = method.uncertainty(cohort.images), method.uncertainty(8 * cohort.images + 5)
+    assert near.shape == (6,)
+    assert far.min() > near.max()
+    torch.testing.assert_close(fitted(unet, cohort, squared=True).uncertainty(cohort.images), near**2)
+    torch.testing.assert_close(method.uncertainty(cohort.images[2:3]), near[2:3])  # no effect of the batch
+
+
+def test_the_network_is_left_alone_and_any_module_will_do(make_unet, cohort):
+    unet = make_unet().train()
+    state = torch.get_rng_state()
+    method = fitted(unet, cohort, module="encoder.0", pooling="space")
+    method.uncertainty(cohort.images)
+    assert unet.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(m._forward_hooks for m in unet.modules())
+
+
+def test_monai_networks_work_unchanged(cohort):
+    from monai.networks.nets import AttentionUnet, BasicUNet, UNet
+
+    large = dataclasses.replace(
+        cohort, images=cohort.images.repeat(2, 2).repeat(2, 3), labels=cohort.labels.repeat(2, 1).repeat(2, 2)
+    )
+    options = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+    networks = [
+        (UNet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
+        (BasicUNet(**options, features=(4, 4, 8, 8, 16, 4)), "down_4"),
+        (AttentionUnet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
+    ]
+    for network, name in networks:
+        assert torch.isfinite(fitted(network, large, module=name).uncertainty(large.images)).all()
+
+
+def test_bad_use(make_unet, cohort):
+    with pytest.raises(ValueError, match=r"not fitted: call \.fit"):
+        PooledMahalanobis().uncertainty(cohort.images)
+    method = fitted(make_unet(), cohort)
+    with pytest.raises(ValueError, match=r"shape of those in fit, \(8, 4, 4\), got \(8, 2, 2\)"):
+        method.uncertainty(cohort.images[..., :8, :8])
+    with pytest.raises(ValueError, match=r"no module 'botleneck'; near names: \['bottleneck'"):
+        PooledMahalanobis(module="botleneck").fit(make_unet(), cohort)
