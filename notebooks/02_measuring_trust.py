@@ -317,7 +317,7 @@ cost.round(
 # %%
 trust.cost_scatter(
     cost.reset_index().rename(columns={"Spearman, mean of B to F": "quality"}),
-    quality="Spearman with risk, mean of scanners B to F (higher is better)",
+    quality="Spearman, mean of B to F (higher is better)",
     alt="Rank correlation against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest.",
 )
 
