@@ -122,20 +122,21 @@ def test_recheck_needs_something_stored(project, capsys):
 
 
 def record(device="cpu x", seeds=(1.0, 1.2)):
-    runs = [{"seed": 11 + k, "device": device, "versions": {"torch": "2"}} for k in range(len(seeds))]
+    run = {"device": device, "threads": 1, "versions": {"torch": "2"}}
+    runs = [{"seed": 11 + k, **run} for k in range(len(seeds))]
     by_seed = {"all": {str(11 + k): value for k, value in enumerate(seeds)}}
     return {"id": "c", "runs": runs, "by_seed": by_seed}
 
 
 def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
-    here = {"seed": 11, "device": "cpu x", "versions": {"torch": "2"}}
+    here = {"seed": 11, "device": "cpu x", "threads": 1, "versions": {"torch": "2"}}
     assert sweep.compare_seed(record(), {"all": {11: 1.0005}}, here)
     with pytest.raises(ValueError, match=r"c, all, seed 11: expected 1 .*got 1\.01"):
         sweep.compare_seed(record(), {"all": {11: 1.01}}, here)
-    other = {**here, "device": "cpu y"}
-    assert sweep.compare_seed(record(), {"all": {11: 1.35}}, other)  # range 1 to 1.2, widened by .2
-    with pytest.raises(ValueError, match=r"allowed 0\.8 to 1\.4.*got 1\.5"):
-        sweep.compare_seed(record(), {"all": {11: 1.5}}, other)
+    for other in ({**here, "device": "cpu y"}, {**here, "threads": 2}):
+        assert sweep.compare_seed(record(), {"all": {11: 1.75}}, other)  # range 1 to 1.2, widened by .6
+        with pytest.raises(ValueError, match=r"allowed 0\.4 to 1\.8.*got 1\.9"):
+            sweep.compare_seed(record(), {"all": {11: 1.9}}, other)
 
 
 def snakemake(project):

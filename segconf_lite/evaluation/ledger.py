@@ -192,13 +192,18 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _processor() -> str:
-    """The CPU's model name where Linux tells it: rounding, and so training, differs between models."""
+    """The CPU's name with family and model where Linux tells them: rounding, and so training, differs
+    between models, and virtual machines give several of them one name.
+    """
     try:
         told = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
         told = ""
-    models = [line.split(":", 1)[1].strip() for line in told.splitlines() if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    pairs = [line.partition(":") for line in told.split("\n\n")[0].splitlines()]
+    said = {key.strip(): value.strip() for key, _, value in pairs}
+    if "model name" not in said:
+        return platform.processor() or platform.machine()
+    return f"{said['model name']} (family {said.get('cpu family', '?')}, model {said.get('model', '?')})"
 
 
 def _commit() -> str:
