@@ -16,25 +16,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segconf_lite.confidence.agreement import ScoreAgreement
+    from segconf_lite.confidence.distortion import SegmentationDistortion
     from segconf_lite.confidence.dropout import MCDropout
     from segconf_lite.confidence.ensemble import DeepEnsemble
     from segconf_lite.confidence.entropy import MaximumProbability, PredictiveEntropy, ProbabilityMargin
-    from segconf_lite.confidence.mahalanobis import PooledMahalanobis
+    from segconf_lite.confidence.mahalanobis import LatentMahalanobis, PooledMahalanobis
     from segconf_lite.confidence.test_time import TestTimeAugmentation
 
 __all__ = [
-    "DeepEnsemble", "MCDropout", "MaximumProbability", "PooledMahalanobis", "PredictiveEntropy",
-    "ProbabilityMargin", "ScoreAgreement", "TestTimeAugmentation",
+    "DeepEnsemble", "LatentMahalanobis", "MCDropout", "MaximumProbability", "PooledMahalanobis",
+    "PredictiveEntropy", "ProbabilityMargin", "ScoreAgreement", "SegmentationDistortion",
+    "TestTimeAugmentation",
 ]  # fmt: skip
 
 _HOME = {
     "DeepEnsemble": "ensemble",
+    "LatentMahalanobis": "mahalanobis",
     "MCDropout": "dropout",
     "MaximumProbability": "entropy",
     "PooledMahalanobis": "mahalanobis",
     "PredictiveEntropy": "entropy",
     "ProbabilityMargin": "entropy",
     "ScoreAgreement": "agreement",
+    "SegmentationDistortion": "distortion",
     "TestTimeAugmentation": "test_time",
 }
 

@@ -52,10 +52,12 @@ class DeepEnsemble(SampledUncertainty):
         if self.n_members < 2:
             raise ValueError(f"an ensemble needs at least 2 members, got {self.n_members}")
         self.training, self.validation = dict(training or {}), validation
-        self._others: list[nn.Module] = list(members or [])
+        self._given = list(members or [])
+        self._others = self._given
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Train (or read) the further members on the source cohort. Returns the method itself."""
+        self._others = list(self._given)
         device = next(unet.parameters()).device
         first_seed = self.training.get("seed", 0)
         for seed in range(first_seed + 1 + len(self._others), first_seed + self.n_members):

@@ -8,17 +8,20 @@ Shape letters: B cases, F features, H rows, W columns, D numbers after pooling.
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple, Self
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.autoencoder import ActivationAutoencoder
+from segconf_lite.models.fit_autoencoder import stored_autoencoder
 from segconf_lite.models.taps import Taps
 from segconf_lite.models.unet import predict_probabilities
 
-__all__ = ["GaussianFit", "PooledMahalanobis", "fit_gaussian", "pool_activations"]
+__all__ = ["GaussianFit", "LatentMahalanobis", "PooledMahalanobis", "fit_gaussian", "pool_activations"]
 
 POOLINGS = ("channels_and_space", "space")
 MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
@@ -85,25 +88,15 @@ def pool_activations(activation: Tensor, *, pooling: str = "channels_and_space")
     return pooled.flatten(1)
 
 
-class PooledMahalanobis:
-    """Distance of the pooled bottleneck activation from those of the source cohort.
-
-    Args:
-        module: name of the module whose output is taken; ``"bottleneck"`` of our `UNet`.
-        pooling: see `pool_activations`.
-        squared: give the squared distance, as the published code does; the order is the same.
-        batch_size: cases per pass.
-    """
+class _ActivationDistance:
+    """Mahalanobis distance of some vector made of one activation; subclasses say which."""
 
     n_passes = 1
 
-    def __init__(
-        self, *, module: str = "bottleneck", pooling: str = "channels_and_space", squared: bool = False,
-        batch_size: int = 64,
-    ) -> None:  # fmt: skip
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
-        self.module, self.pooling, self.squared, self.batch_size = module, pooling, squared, batch_size
+    def __init__(self, *, module: str, squared: bool, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.module, self.squared, self.batch_size = module, squared, batch_size
         self._unet: nn.Module | None = None
         self._fit: GaussianFit | None = None
         self._shape: tuple[int, ...] = ()
@@ -121,13 +114,16 @@ class PooledMahalanobis:
             ValueError: If it is not fitted, or the activations have another shape than in `fit`.
         """
         if self._fit is None:
-            raise ValueError("PooledMahalanobis is not fitted: call .fit(unet, source_cohort) first")
+            raise ValueError(f"{type(self).__name__} is not fitted: call .fit(unet, source_cohort) first")
         distance = self._fit.distance(self._vectors(images))
         return torch.from_numpy((distance**2 if self.squared else distance).astype(np.float32))
 
+    def _vector(self, activation: Tensor) -> Tensor:
+        """(B, D) from (B, F, H, W)."""
+        raise NotImplementedError
+
     def _vectors(self, images: Tensor | np.ndarray) -> np.ndarray:
-        if self._unet is None:
-            raise ValueError("PooledMahalanobis is not fitted: call .fit(unet, source_cohort) first")
+        assert self._unet is not None
         parts = []
         with Taps(self._unet, tapped=self.module) as taps:
             for start in range(0, len(images), self.batch_size):
@@ -140,5 +136,62 @@ class PooledMahalanobis:
                         "crop or pad the images to the size of the source cohort"
                     )
                 self._shape = shape
-                parts.append(pool_activations(taps["tapped"], pooling=self.pooling).cpu().numpy())
+                parts.append(self._vector(taps["tapped"]).float().cpu().numpy())
         return np.concatenate(parts)
+
+
+class PooledMahalanobis(_ActivationDistance):
+    """Distance of the pooled bottleneck activation from those of the source cohort.
+
+    Args:
+        module: name of the module whose output is taken; ``"bottleneck"`` of our `UNet`.
+        pooling: see `pool_activations`.
+        squared: give the squared distance, as the published code does; the order is the same.
+        batch_size: cases per pass.
+    """
+
+    def __init__(
+        self, *, module: str = "bottleneck", pooling: str = "channels_and_space", squared: bool = False,
+        batch_size: int = 64,
+    ) -> None:  # fmt: skip
+        super().__init__(module=module, squared=squared, batch_size=batch_size)
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
+        self.pooling = pooling
+
+    def _vector(self, activation: Tensor) -> Tensor:
+        return pool_activations(activation, pooling=self.pooling)
+
+
+class LatentMahalanobis(_ActivationDistance):
+    """Distance of the autoencoder's code from those of the source cohort (Lennartz & Schultz 2023).
+
+    Args:
+        module, squared, batch_size: as of `PooledMahalanobis`.
+        autoencoder: a fitted one of that module; None fits one in `fit`, through the store.
+        training: arguments of `fit_autoencoder` for that.
+        validation: passed on to `fit_autoencoder`.
+    """
+
+    def __init__(
+        self, *, module: str = "bottleneck", autoencoder: ActivationAutoencoder | None = None,
+        training: Mapping[str, Any] | None = None, validation: Cohort | None = None,
+        squared: bool = False, batch_size: int = 64,
+    ) -> None:  # fmt: skip
+        super().__init__(module=module, squared=squared, batch_size=batch_size)
+        self.autoencoder, self._given = autoencoder, autoencoder
+        self.training, self.validation = dict(training or {}), validation
+
+    def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
+        """Fit the autoencoder if there is none, then mean and covariance of its codes."""
+        self.autoencoder = self._given
+        if self.autoencoder is None:
+            self.autoencoder = stored_autoencoder(
+                unet, source_cohort, validation=self.validation, module=self.module, **self.training
+            )
+        return super().fit(unet, source_cohort)
+
+    def _vector(self, activation: Tensor) -> Tensor:
+        assert self.autoencoder is not None
+        with torch.no_grad():
+            return self.autoencoder.encode(activation)

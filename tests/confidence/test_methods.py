@@ -9,15 +9,19 @@ import torch
 from segconf_lite import confidence
 from segconf_lite.confidence import (
     DeepEnsemble,
+    LatentMahalanobis,
     MaximumProbability,
     MCDropout,
+    PooledMahalanobis,
     PredictiveEntropy,
     ProbabilityMargin,
     ScoreAgreement,
+    SegmentationDistortion,
     TestTimeAugmentation,
     pixels,
 )
 from segconf_lite.confidence.sampling import summarise_samples
+from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.unet import predict_probabilities
 
 ALL_TURNS = ("identity", "flip_rows", "flip_columns", "rotate_90", "rotate_180", "rotate_270")
@@ -25,6 +29,7 @@ ALL_TURNS = ("identity", "flip_rows", "flip_columns", "rotate_90", "rotate_180",
 
 def methods(make_unet):
     others = [make_unet(seed) for seed in (1, 2)]
+    coder = ActivationAutoencoder(shape=(8, 4, 4), code=3, width=4, depth=1).eval()
     ensemble = DeepEnsemble(members=others)
     return {
         "entropy": PredictiveEntropy(),
@@ -34,6 +39,14 @@ def methods(make_unet):
         "dropout": MCDropout(n_samples=3, measure="mutual_information"),
         "ensemble": ensemble,
         "test time": TestTimeAugmentation(transforms=(*ALL_TURNS, "brighter"), measure="disagreement"),
+        "distance": PooledMahalanobis(),
+        "distance of codes": LatentMahalanobis(autoencoder=coder),
+        "distortion": SegmentationDistortion(autoencoder=coder),
+        "distortion, foreground": SegmentationDistortion(
+            autoencoder=ActivationAutoencoder(shape=(4, 16, 16), code=3, width=4, depth=1).eval(),
+            module="encoder.0",
+            region="foreground",
+        ),
         "agreement of dropout": ScoreAgreement(MCDropout(n_samples=2)),
         "agreement of ensemble": ScoreAgreement(ensemble, quality="surface_dice", tolerance_mm=1.0),
     }
@@ -41,8 +54,10 @@ def methods(make_unet):
 
 NAMES = (
     "entropy", "entropy, l2, boundary", "maximum", "margin", "dropout", "ensemble", "test time",
-    "agreement of dropout", "agreement of ensemble",
+    "distance", "distance of codes", "distortion", "distortion, foreground", "agreement of dropout",
+    "agreement of ensemble",
 )  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore:6 training vectors")  # six slices serve for laws
 every_method = pytest.mark.parametrize("name", NAMES)
 
 
@@ -61,8 +76,9 @@ def state_of(unet):
 def test_the_network_and_the_random_state_are_left_alone(name, training, make_unet, cohort):
     unet = make_unet().train(training)
     unet.encoder[0].eval()  # a mixture of modes must come back as it was
+    method = methods(make_unet)[name]
     before = state_of(unet)
-    method = methods(make_unet)[name].fit(unet, cohort)
+    method.fit(unet, cohort)
     method.uncertainty(cohort.images)
     after = state_of(unet)
     for part in ("modes", "hooks", "gradients"):

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segconf_lite.cohorts import phantom
+from segconf_lite.models.autoencoder import ActivationAutoencoder
+from segconf_lite.models.fit import fit_unet
+from segconf_lite.models.fit_autoencoder import LOSSES, fit_autoencoder, stored_autoencoder
+from segconf_lite.models.splice import splice
+
+SMALL = {"code": 5, "width": 3, "depth": 1}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 14), st.integers(1, 14)),
+    st.sampled_from(["plain", "denoising", "variational"]),
+)
+def test_the_size_follows_from_the_activation(shape, variant):
+    coder = ActivationAutoencoder(shape=shape, variant=variant, **SMALL).eval()
+    x = torch.randn(2, *shape)
+    assert coder.encode(x).shape == (2, 5)
+    assert coder(x).shape == x.shape
+    torch.testing.assert_close(coder(x), coder.decode(coder.encode(x)))
+    torch.testing.assert_close(coder(x)[:1], coder(x[:1]), atol=1e-5, rtol=1e-4)  # no effect of the batch
+
+
+def test_sides_are_halved_at_most_twice():
+    assert len(ActivationAutoencoder(shape=(4, 32, 32), **SMALL).down) == 3
+    assert len(ActivationAutoencoder(shape=(4, 12, 12), **SMALL).down) == 3
+    assert len(ActivationAutoencoder(shape=(4, 6, 6), **SMALL).down) == 2
+    assert len(ActivationAutoencoder(shape=(4, 4, 9), **SMALL).down) == 1
+
+
+def test_only_two_variants_are_random_and_only_in_train_mode():
+    x = torch.randn(3, 4, 8, 8)
+    for variant, random in (("plain", False), ("denoising", True), ("variational", True)):
+        coder = ActivationAutoencoder(shape=(4, 8, 8), variant=variant, **SMALL).train()
+        assert torch.equal(coder(x), coder(x)) is not random
+        coder.eval()
+        assert torch.equal(coder(x), coder(x))
+        assert (coder.reconstruct(x)[1] > 0) == (variant == "variational")
+
+
+def test_centre_and_scale_make_it_indifferent_to_units():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        coder = ActivationAutoencoder(shape=(4, 8, 8), **SMALL).eval()
+    x = torch.randn(6, 4, 8, 8)
+    coder.set_scale(x)
+    plain = coder(x)
+    shift = torch.arange(4.0)[:, None, None]
+    coder.set_scale(50 * x + shift)
+    torch.testing.assert_close(coder(50 * x + shift), 50 * plain + shift, atol=1e-3, rtol=1e-4)
+    coder.set_scale(torch.ones(3, 4, 8, 8))  # nothing varies
+    assert torch.isfinite(coder(x)).all()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"with \(F, H, W\) = \(4, 8, 8\), got \(2, 4, 6, 6\); crop or pad"):
+        ActivationAutoencoder(shape=(4, 8, 8), **SMALL)(torch.zeros(2, 4, 6, 6))
+    for options, words in (
+        ({"shape": (4, 8)}, r"shape must be \(F, H, W\)"),
+        ({"shape": (4, 8, 8), "code": 0}, "code must be >= 1, got 0"),
+        ({"shape": (4, 8, 8), "variant": "sparse"}, "variant must be one of .*got 'sparse'"),
+        ({"shape": (4, 8, 8), "noise": -1.0}, "noise must be >= 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ActivationAutoencoder(**options)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    cohort = phantom.cohort(24, size=32, seed=0)
+    return fit_unet(cohort, steps=40, channels=(4, 6, 8), seed=0, progress=False), cohort
+
+
+def test_training_learns_leaves_the_network_alone_and_repeats(trained):
+    unet, cohort = trained
+    unet.train().zero_grad(set_to_none=True)
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    state = torch.get_rng_state()
+    options = {**SMALL, "steps": 60, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
+    first, second = (fit_autoencoder(unet, cohort, progress=False, **options) for _ in range(2))
+    assert unet.training
+    assert all(p.requires_grad and p.grad is None for p in unet.parameters())
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not first.training
+    assert first.history[-1]["validation_loss"] < 0.8 * first.history[0]["validation_loss"]
+    unet.eval()
+
+
+def test_what_is_reported_is_what_the_kept_state_gives_on_the_validation_cases(trained):
+    unet, cohort = trained
+    train, held_out = cohort.split((0.7, 0.3), seed=3)
+    coder = fit_autoencoder(
+        unet, train, validation=held_out, steps=12, precision="fp32", progress=False, **SMALL
+    )
+    opened = splice(unet)
+    with torch.no_grad():
+        logits, x, rest = opened.read(held_out.images)
+        l_seg = (opened.logits(coder(x), rest) - logits).square().mean()
+        l_mse = (coder(x) - x).square().mean()
+    assert coder.history[-1]["L_seg"] == pytest.approx(float(l_seg), rel=1e-4)
+    assert coder.history[-1]["L_mse"] == pytest.approx(float(l_mse), rel=1e-4)
+    best = min(row["validation_loss"] for row in coder.history)
+    assert float(l_seg + l_mse) == pytest.approx(best, rel=1e-4)
+
+
+def test_each_half_of_the_loss_lowers_its_own_part(trained):
+    unet, cohort = trained
+    last = {}
+    for loss in LOSSES:
+        options = {**SMALL, "steps": 60, "batch_size": 8, "learning_rate": 1e-2, "loss": loss}
+        last[loss] = fit_autoencoder(unet, cohort, progress=False, **options).history[-1]
+    assert last["segmentation"]["L_seg"] < last["reconstruction"]["L_seg"]
+    assert last["reconstruction"]["L_mse"] < last["segmentation"]["L_mse"]
+    with pytest.raises(ValueError, match=r"loss must be one of .*got 'mse'"):
+        fit_autoencoder(unet, cohort, loss="mse")
+
+
+def test_any_module_can_be_coded_and_memory_is_not_needed(trained, monkeypatch):
+    unet, cohort = trained
+    options = {**SMALL, "steps": 4, "precision": "fp32", "progress": False}
+    cached = fit_autoencoder(unet, cohort, **options)
+    assert fit_autoencoder(unet, cohort, module="encoder.0", **options).shape == (4, 32, 32)
+    monkeypatch.setattr("segconf_lite.models.fit_autoencoder.CACHE_BYTES", 0)
+    anew = fit_autoencoder(unet, cohort, **options)
+    assert all(
+        torch.allclose(a, b, atol=1e-5) for a, b in zip(cached.parameters(), anew.parameters(), strict=True)
+    )
+    fit_autoencoder(unet, cohort, module="encoder.0", **options)
+
+
+def test_the_store_knows_which_network_it_belongs_to(trained, tmp_path, monkeypatch):
+    unet, cohort = trained
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    options = {**SMALL, "steps": 3, "progress": False}
+    first, again = (stored_autoencoder(unet, cohort, **options) for _ in range(2))
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *first.shape)).astype(np.float32))
+    assert torch.equal(first(x), again(x))
+    assert len(list(tmp_path.glob("store/*.safetensors"))) == 1
+    other = fit_unet(cohort, steps=2, channels=(4, 6, 8), seed=1, progress=False)
+    stored_autoencoder(other, cohort, **options)
+    assert len(list(tmp_path.glob("store/*.safetensors"))) == 2
