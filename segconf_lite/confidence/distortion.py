@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence import pixels
 from segconf_lite.confidence.entropy import PixelUncertainty
+from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.fit_autoencoder import stored_autoencoder
 from segconf_lite.models.splice import Splice, frozen, splice
 
-__all__ = ["SegmentationDistortion"]
+__all__ = ["SegmentationDistortion", "distortion_columns"]
 
 
 class SegmentationDistortion(PixelUncertainty):
@@ -93,3 +95,35 @@ class SegmentationDistortion(PixelUncertainty):
                 logits, activation, rest = opened.read(batch)
                 altered = opened.logits(coder(activation), rest)
                 yield logits.float().softmax(dim=1).cpu(), altered.float().softmax(dim=1).cpu()
+
+
+def distortion_columns(plain: Tensor, altered: Tensor) -> dict[str, np.ndarray]:
+    """Three numbers per case out of one and the same pair of answers; all up = worse.
+
+    Args:
+        plain, altered: (B, C, H, W) probabilities, see `SegmentationDistortion.both_answers`.
+
+    Returns:
+        ``"distortion"``, equation 4; ``"distortion, foreground"``, its mean over the predicted foreground
+        only; ``"distortion, Dice"``, 1 minus the mean Dice of the two segmentations, where a class in
+        neither counts as agreement. The last two do not grow with the size of what is shown.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if plain.shape != altered.shape or plain.ndim != 4:
+        raise ValueError(
+            f"expected two equal shapes (B, C, H, W), got {tuple(plain.shape)}, {tuple(altered.shape)}"
+        )
+    maps = (plain - altered).square().mean(dim=1)
+    before, after = (answer.max(dim=1).indices for answer in (plain, altered))
+    means = {
+        region: pixels.aggregate(maps, before, aggregation="mean", region=region, band_px=1).numpy()
+        for region in ("image", "foreground")
+    }
+    dice = dice_per_case(after.numpy(), before.numpy(), n_classes=plain.shape[1], empty="one")
+    return {
+        "distortion": means["image"],
+        "distortion, foreground": means["foreground"],
+        "distortion, Dice": 1 - dice,
+    }

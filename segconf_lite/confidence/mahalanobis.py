@@ -42,11 +42,11 @@ class GaussianFit(NamedTuple):
 def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
     """Fit to (n, D) vectors; with fewer vectors than numbers shrinkage keeps it finite, and it warns.
 
-    Each number is first scaled by its own spread, so that the shrinkage, which pulls towards a multiple
-    of the identity, does not depend on units. Numbers that never vary keep the scale 1.
+    The shrinkage pulls towards the mean variance times the identity, so it follows a common unit of all
+    numbers, and a number that never varies gets a share of the others' variance.
 
     Raises:
-        ValueError: If there are fewer than two vectors, or a value is not finite.
+        ValueError: If there are fewer than two vectors, all are alike, or a value is not finite.
     """
     from sklearn.covariance import LedoitWolf
 
@@ -59,10 +59,11 @@ def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
             "on shrinkage; pool more, or train on more slices",
             stacklevel=2,
         )
-    spread = values.std(axis=0)
-    scale = np.where(spread > 1e-12 * max(float(spread.max()), 1e-300), spread, 1.0)
-    found = LedoitWolf().fit(values / scale)
-    return GaussianFit(values.mean(axis=0), found.precision_ / np.outer(scale, scale))
+    if not values.std(axis=0).any():
+        raise ValueError("the training vectors are all alike, so no distance can be measured in their spread")
+    unit = values.std()  # numbers near 1 keep the inverse well conditioned
+    found = LedoitWolf().fit(values / unit)
+    return GaussianFit(values.mean(axis=0), found.precision_ / unit**2)
 
 
 def pool_activations(activation: Tensor, *, pooling: str = "channels_and_space") -> Tensor:

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import plotly.express as px
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-__all__ = ["CLASS_COLOURS", "break_lines", "draw_borders", "finish", "picture_grid", "picture_source"]
+__all__ = [
+    "CLASS_COLOURS", "break_lines", "draw_borders", "draw_map", "finish", "picture_grid", "picture_source",
+]  # fmt: skip
 
 _OKABE_ITO = {
     "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442",
@@ -45,6 +48,17 @@ def draw_borders(image: np.ndarray, labels: np.ndarray | None = None) -> np.ndar
     palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in CLASS_COLOURS], np.uint8)
     rgb[edge] = palette[fine[edge] % len(palette)]
     return rgb
+
+
+def draw_map(values: np.ndarray, *, highest: float = 1.0) -> np.ndarray:
+    """(3H, 3W, 3) uint8 picture of an (H, W) map, dark blue at 0 to yellow at `highest` and above."""
+    share = np.clip(np.asarray(values) / highest, 0, 1)
+    colours = [
+        [int(part) for part in colour[4:-1].split(",")]
+        for colour in sample_colorscale("Cividis", np.linspace(0, 1, 256))
+    ]
+    rgb = np.array(colours, np.uint8)[np.rint(255 * share).astype(int)]
+    return rgb.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
 
 
 def picture_source(rgb: np.ndarray) -> str:

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from segconf_lite.evaluation.selective import risk_coverage
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
-from segconf_lite.show.pictures import break_lines, draw_borders, finish, picture_source
+from segconf_lite.show.pictures import break_lines, draw_borders, draw_map, finish, picture_source
 
 __all__ = ["cost_scatter", "map_grid", "method_intervals", "reliability_diagram", "risk_coverage_curves"]
 
@@ -186,11 +185,9 @@ def map_grid(
         column_titles=[break_lines(t, 18) for t in column_titles],
         row_titles=["answer", *names],
     )  # fmt: skip
-    palette = np.array([[int(v) for v in c[4:-1].split(",")] for c in
-                        sample_colorscale("Cividis", np.linspace(0, 1, 256))], np.uint8)  # fmt: skip
     for column in range(n_columns):
         tiles = [draw_borders(images[column], labels[column])]
-        tiles += [palette[np.rint(255 * np.clip(maps[n][column], 0, 1)).astype(int)] for n in names]
+        tiles += [draw_map(maps[name][column]) for name in names]
         for row, tile in enumerate(tiles, start=1):
             figure.add_trace(go.Image(source=picture_source(tile), hoverinfo="skip"), row=row, col=column + 1)
     bar = {"title": "value", "len": 0.6, "thickness": 12}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from segconf_lite.show.pictures import CLASS_COLOURS, draw_borders, finish, picture_source
 
-__all__ = ["frame_slider", "live_scanner"]
+__all__ = ["frame_slider", "live_choice", "live_scanner", "picture_slider"]
 
 
 def frame_slider(
@@ -41,22 +41,56 @@ def frame_slider(
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"frames need equal, non-zero numbers of all parts, got lengths {sorted(lengths)}")
     pictures = [
-        picture_source(np.concatenate([draw_borders(i, p), draw_borders(i, r)], axis=1))
+        np.concatenate([draw_borders(i, p), draw_borders(i, r)], axis=1)
         for i, p, r in zip(images, labels, references, strict=True)
     ]
-    figure = go.Figure(go.Image(source=pictures[0], hoverinfo="skip"))
+    return picture_slider(
+        pictures, captions, steps=steps, control=control, class_names=class_names, height=470, alt=alt
+    )
+
+
+def picture_slider(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str],
+    *,
+    steps: Sequence[str],
+    control: str,
+    class_names: Sequence[str],
+    height: int,
+    alt: str,
+) -> go.Figure:
+    """A slider over finished pictures; works in a page without a kernel.
+
+    Args:
+        pictures: (h, w, 3) uint8, one a frame.
+        captions: the title of each frame; ``<br>`` breaks a line.
+        steps: the slider's label of each frame.
+        control: what the slider changes.
+        class_names: background first; explained by a legend.
+        height: of the figure in pixels.
+        alt: text for readers who cannot see the figure.
+
+    Raises:
+        ValueError: If the sequences differ in length.
+    """
+    lengths = {len(pictures), len(captions), len(steps)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"frames need equal, non-zero numbers of all parts, got lengths {sorted(lengths)}")
+    sources = [picture_source(picture) for picture in pictures]
+    figure = go.Figure(go.Image(source=sources[0], hoverinfo="skip"))
     for k, name in enumerate(class_names[1:], start=1):
         marker = {"color": CLASS_COLOURS[k], "symbol": "square", "size": 11}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
     slider_steps = [
-        {"method": "update", "label": step, "args": [{"source": [picture]}, {"title.text": caption}, [0]]}
-        for step, picture, caption in zip(steps, pictures, captions, strict=True)
+        {"method": "update", "label": step, "args": [{"source": [source]}, {"title.text": caption}, [0]]}
+        for step, source, caption in zip(steps, sources, captions, strict=True)
     ]
+    n_lines = max(caption.count("<br>") for caption in captions)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    finish(figure, alt=alt, height=470, title={"text": captions[0], "x": 0.5, "font": {"size": 15}})
+    finish(figure, alt=alt, height=height, title={"text": captions[0], "x": 0.5, "font": {"size": 15}})
     figure.update_layout(
-        margin={"t": 100, "b": 60},
+        margin={"t": 100 + 20 * n_lines, "b": 60},
         sliders=[{"steps": slider_steps, "currentvalue": {"prefix": f"{control}: "}, "pad": {"t": 10}}],
     )
     return figure
@@ -99,3 +133,40 @@ def live_scanner(
         control.observe(redraw, names="value")
     redraw()
     return widgets.HBox([widgets.VBox(list(controls.values())), picture])
+
+
+def live_choice(
+    draw: Callable[[str, int], tuple[np.ndarray, str]], choices: Mapping[str, int]
+) -> Any:  # an ipywidgets box; ipywidgets is optional
+    """A group and a number to choose live in Jupyter, and the picture that belongs to them.
+
+    Args:
+        draw: from group and number to a (h, w, 3) uint8 picture and its caption (may hold HTML).
+        choices: group -> how many members it has.
+
+    Returns:
+        An ipywidgets box that draws into one picture.
+
+    Raises:
+        ImportError: If ipywidgets is missing; the message names the extra.
+    """
+    try:
+        import ipywidgets as widgets
+    except ImportError as error:
+        raise ImportError("live controls need ipywidgets: pip install 'segconf-lite[notebooks]'") from error
+    group = widgets.Dropdown(options=list(choices), description="scanner")
+    number = widgets.IntSlider(
+        value=0, min=0, max=choices[group.value] - 1, description="case", continuous_update=False
+    )
+    picture = widgets.HTML()
+
+    def redraw(_: object = None) -> None:
+        number.max = choices[group.value] - 1
+        rgb, caption = draw(group.value, number.value)
+        shown = f'<img src="{picture_source(rgb)}" alt="chosen case" style="max-width:100%">'
+        picture.value = f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
+
+    for control in (group, number):
+        control.observe(redraw, names="value")
+    redraw()
+    return widgets.VBox([widgets.HBox([group, number]), picture])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from segconf_lite.confidence import LatentMahalanobis, SegmentationDistortion
+from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.splice import TapSplice
 from segconf_lite.models.taps import Taps
@@ -76,8 +77,7 @@ def test_latent_distance_in_plain_numpy(make_unet, cohort):
     )
     with torch.no_grad():
         codes, test = (coder.encode(unet.encode(c.images)[1]).double().numpy() for c in (source, cohort))
-    scale = codes.std(axis=0)
-    inverse = np.linalg.inv(ledoit_wolf(codes / scale)[0] * np.outer(scale, scale))
+    inverse = np.linalg.inv(ledoit_wolf(codes)[0])
     expected = [np.sqrt((x - codes.mean(0)) @ inverse @ (x - codes.mean(0))) for x in test]
     method = LatentMahalanobis(autoencoder=coder).fit(unet, source)
     assert method.uncertainty(cohort.images).numpy() == pytest.approx(expected, rel=1e-5)
@@ -192,3 +192,18 @@ def test_bad_use(make_unet, cohort):
             LatentMahalanobis(autoencoder=ActivationAutoencoder(shape=(8, 4, 4), code=8, width=4)).fit(
                 make_unet(), cohort
             )
+
+
+def test_columns_of_a_known_change():
+    plain = torch.zeros(3, 2, 4, 4)
+    plain[:, 0] = 1
+    plain[0, :, :2, :2] = torch.tensor([0.0, 1.0])[:, None, None]  # four pixels of foreground
+    altered = plain.clone()
+    altered[0, :, 0, :2] = torch.tensor([1.0, 0.0])[:, None, None]  # two of them are lost
+    altered[1, :, 0, 0] = torch.tensor([0.0, 1.0])[:, None]  # one is found where there was none
+    found = distortion_columns(plain, altered)
+    assert found["distortion"] == pytest.approx([2 / 16, 1 / 16, 0])
+    assert found["distortion, foreground"] == pytest.approx([2 / 4, 1, 1])  # no foreground: the highest
+    assert found["distortion, Dice"] == pytest.approx([1 - 4 / 6, 1, 0])
+    with pytest.raises(ValueError, match="two equal shapes"):
+        distortion_columns(plain, altered[:2])
