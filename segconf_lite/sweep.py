@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,24 +107,12 @@ def recompute(choice: str, *, profile: str = "lite") -> list[str]:
         asked = {"SEGCONF_HOME": folder}  # empty: from scratch
         if _machine(there) == _machine({**here, "threads": there["threads"]}):
             asked["OMP_NUM_THREADS"] = str(there["threads"])  # the sums in training depend on it
-        with _environment(asked):
+        with notebook.environment(asked):
             given = {"profile": profile, "seed": seed, "cases_out": str(cases)}
             notebook.execute(path, Path(folder) / "run.ipynb", given)
         found = register.seed_estimates(known[name], pd.read_csv(cases))
         here = json.loads(cases.with_suffix(".json").read_text("utf-8"))
     return [f"{name}, seed {seed}:", *compare_seed(judged[name], found, here)]
-
-
-@contextlib.contextmanager
-def _environment(asked: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables inside, the old ones afterwards."""
-    before = {name: os.environ.get(name) for name in asked}
-    os.environ.update(asked)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _measurable(claim: register.Claim) -> bool:

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.fit_autoencoder import stored_autoencoder
-from segconf_lite.models.taps import Taps
-from segconf_lite.models.unet import predict_probabilities
+from segconf_lite.models.splice import frozen, splice
 
 __all__ = ["GaussianFit", "LatentMahalanobis", "PooledMahalanobis", "fit_gaussian", "pool_activations"]
 
@@ -124,20 +123,21 @@ class _ActivationDistance:
         raise NotImplementedError
 
     def _vectors(self, images: Tensor | np.ndarray) -> np.ndarray:
+        if images.ndim != 4 or len(images) == 0:
+            raise ValueError(f"images must be non-empty (B, 1, H, W), got {tuple(images.shape)}")
         assert self._unet is not None
-        parts = []
-        with Taps(self._unet, tapped=self.module) as taps:
+        opened, parts = splice(self._unet, self.module), []
+        with frozen(self._unet), torch.no_grad():
             for start in range(0, len(images), self.batch_size):
-                batch = images[start : start + self.batch_size]
-                predict_probabilities(self._unet, batch, batch_size=self.batch_size)
-                shape = tuple(taps["tapped"].shape[1:])
+                activation = opened.activation(images[start : start + self.batch_size])
+                shape = tuple(activation.shape[1:])
                 if self._shape and shape != self._shape:
                     raise ValueError(
                         f"activations must have the shape of those in fit, {self._shape}, got {shape}; "
                         "crop or pad the images to the size of the source cohort"
                     )
                 self._shape = shape
-                parts.append(self._vector(taps["tapped"]).float().cpu().numpy())
+                parts.append(self._vector(activation).float().cpu().numpy())
         return np.concatenate(parts)
 
 
@@ -194,5 +194,4 @@ class LatentMahalanobis(_ActivationDistance):
 
     def _vector(self, activation: Tensor) -> Tensor:
         assert self.autoencoder is not None
-        with torch.no_grad():
-            return self.autoencoder.encode(activation)
+        return self.autoencoder.encode(activation)

@@ -27,6 +27,9 @@ class Splice(Protocol):
     def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Any]:
         """Unaltered logits (N, C, H, W), the activation (N, F, h, w), and the rest, see `rest`."""
 
+    def activation(self, images: Tensor | np.ndarray) -> Tensor:
+        """The activation alone, at the least cost."""
+
     def rest(self, images: Tensor | np.ndarray) -> Any:
         """What `logits` needs of these images beside an activation."""
 
@@ -62,6 +65,10 @@ class DecoderSplice:
         skips, activation = self.unet.encode(images)
         shares = self._shares(skips)
         return self.logits(activation, shares), activation, shares
+
+    def activation(self, images: Tensor | np.ndarray) -> Tensor:
+        """The bottleneck; the decoder does not run."""
+        return self.unet.encode(images)[1]
 
     def rest(self, images: Tensor | np.ndarray) -> list[Tensor]:
         """Per decoder block, the skip's share of its first convolution; none without skips."""
@@ -112,6 +119,10 @@ class TapSplice:
                 "choose a convolution block"
             )
         return logits, activation, inputs
+
+    def activation(self, images: Tensor | np.ndarray) -> Tensor:
+        """Second part of `read`; the whole model runs."""
+        return self.read(images)[1]
 
     def rest(self, images: Tensor | np.ndarray) -> Tensor:
         """The images, where and as the model takes them."""
