@@ -42,7 +42,6 @@ jitter = 1.0  # how much scans on one scanner differ (1 is usual, 0 is none at a
 cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
 
 # %% tags=["hide-input"]
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -366,9 +365,6 @@ widgets.frame_slider(
 # centred with the help of the true outline would hand the network half of the answer.
 
 # %%
-results = Path(
-    "../book/results/chapter_01_lite.csv"
-)  # the same measurement, stored, over three seeds
 try:
     cord = gm_challenge.cohort(
         size=sizes.size, spacing_mm=0.5 * 96 / sizes.size, group_by="site"
@@ -435,7 +431,7 @@ if cord is not None:
     groups = cord_table.groupby([scanner, "domain", "training"])["grey matter"]
     shown = groups.mean().unstack()
 else:
-    stored = pd.read_csv(results).query("experiment == 'cord'")
+    stored = ledger.stored_table("chapter_01_lite.csv").query("experiment == 'cord'")
     groups = stored.groupby(["domain", "training"])["grey_matter_dice"]
     shown = groups.mean().unstack()
 shown.round(2)
@@ -513,13 +509,10 @@ if cord is not None:
 # (`lite`), ten seeds on pictures of 192 by 192 with a larger network on a GPU (`full`).
 
 # %% tags=["hide-input"]
-stored = [results, results.with_name("chapter_01_full.csv")]
-if all(path.exists() for path in stored):
-    runs = pd.concat(map(pd.read_csv, stored)).query("experiment == 'phantom'")
-    spread = runs.groupby(["domain", "profile"])["mean_dice"].agg(
-        ["mean", "min", "max"]
-    )
-    display(spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2))
+runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])
+runs = runs.query("experiment == 'phantom'")
+spread = runs.groupby(["domain", "profile"])["mean_dice"].agg(["mean", "min", "max"])
+spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 
 # %% [markdown]
 # *Mean Dice per scanner: mean, smallest and largest over seeds.* In every run A, B, C and E lie above D

@@ -474,7 +474,6 @@ trust.map_grid(
 # custom, `empty="one"`), or not at all (`empty="zero"`, called *strict* in the figure).
 
 # %%
-stored = Path("../book/results/chapter_02_lite_cases.csv")
 try:
     cord = gm_challenge.cohort(
         size=sizes.size, spacing_mm=0.5 * 96 / sizes.size, group_by="site"
@@ -506,7 +505,8 @@ if cord is not None:
     asked = one_pass_columns(said) | sampled_columns(real_samplers, foreign.images)
     real_cases = real_cases.assign(**asked)
 else:
-    kept = pd.read_csv(stored).query("cohort == 'cord'")
+    stored = ledger.stored_table("chapter_02_lite_cases.csv")
+    kept = stored.query("cohort == 'cord'")
     real_cases = kept[kept["seed"] == kept["seed"].min()].reset_index(drop=True)
 
 # %%

@@ -446,13 +446,11 @@ found.pivot(index="method", columns="domain", values="estimate").loc[list(rules)
 # (`python benchmarks/chapter_03.py`), so the stored table is shown: means over three networks.
 
 # %% tags=["hide-input"]
-stored = Path("../book/results/chapter_03_ablations.csv")
-ablations = pd.read_csv(stored) if stored.exists() else pd.DataFrame()
-if len(ablations):
-    columns = ["L_seg", "L_mse", "change of Dice on A", "SD on C", "SD on D", "SD on F",
-               "Dice on C", "Dice on D", "Dice on F"]  # fmt: skip
-    order = ablations["variant"].drop_duplicates()
-    display(ablations.groupby("variant")[columns].mean().loc[order].round(3))  # noqa: F821
+ablations = ledger.stored_table("chapter_03_ablations.csv")
+columns = ["L_seg", "L_mse", "change of Dice on A", "SD on C", "SD on D", "SD on F"]
+columns += ["Dice on C", "Dice on D", "Dice on F"]
+order = ablations["variant"].drop_duplicates()
+ablations.groupby("variant")[columns].mean().loc[order].round(3)
 
 # %% [markdown]
 # *Columns: the two losses on held-out subjects of A; what the detour changes in the Dice on A; Spearman with risk of the equation ("SD") and of its Dice form.*
@@ -464,7 +462,6 @@ if len(ablations):
 # volunteer's slices pass, and see which foreign slices it flags; then the same without the other one.
 
 # %%
-kept = Path("../book/results/chapter_03_lite_cases.csv")
 try:
     spacing = 0.5 * 96 / sizes.size
     cord = gm_challenge.cohort(size=sizes.size, spacing_mm=spacing, group_by="site")
@@ -503,14 +500,17 @@ if cord is not None:
 
 # %%
 if cord is not None:
-    display(pd.DataFrame(medians, index=[f"without {s}" for s in np.unique(source.subjects)],
-            columns=["used to fit", "left out", "foreign"]).round(0))  # noqa: F821  # fmt: skip
+    kinds = ["used to fit", "left out", "foreign"]
+    folds = [f"without {person}" for person in np.unique(source.subjects)]
+    medians = pd.DataFrame(medians, index=folds, columns=kinds).round(0)
+medians if cord is not None else None
 
 # %%
 if cord is None:
-    stored_cases = pd.read_csv(kept).query("cohort == 'cord'")
-    first = stored_cases["seed"] == stored_cases["seed"].min()
-    real_cases = stored_cases[first].reset_index(drop=True)
+    stored = ledger.stored_table("chapter_03_lite_cases.csv")
+    stored = stored.query("cohort == 'cord'")
+    first = stored["seed"] == stored["seed"].min()
+    real_cases = stored[first].reset_index(drop=True)
 
 # %%
 by_site = real_cases.groupby("domain")

@@ -18,7 +18,14 @@ from typing import Any
 
 import pandas as pd
 
-from segconf_lite.evaluation.claims import Claim, Verdict, judge, read_claims, seed_estimates
+from segconf_lite.evaluation.claims import (
+    Claim,
+    Verdict,
+    judge,
+    read_claims,
+    registry_path,
+    seed_estimates,
+)
 
 __all__ = [
     "as_record",
@@ -28,10 +35,12 @@ __all__ = [
     "read_record",
     "save_cases",
     "settle",
+    "stored_table",
     "table_path",
 ]
 
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
+_PUBLISHED = "https://raw.githubusercontent.com/segconf-lite/segconf_lite/main/book/results"
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 
 
@@ -72,6 +81,27 @@ def save_cases(table: pd.DataFrame, path: str | Path, *, profile: str, seed: int
 def table_path(results: str | Path, chapter: int, profile: str) -> Path:
     """Where the cases of all seeds of a chapter lie."""
     return Path(results) / f"chapter_{chapter:02d}_{profile}_cases.csv"
+
+
+def stored_table(name: str) -> pd.DataFrame:
+    """A committed table of results: of this checkout, or else as published (a notebook alone, in Colab).
+
+    Args:
+        name: file name in ``book/results``, e.g. ``"chapter_02_lite_cases.csv"``.
+
+    Raises:
+        FileNotFoundError: If there is neither a checkout nor a connection.
+    """
+    try:
+        return pd.read_csv(registry_path().parent / "results" / name)
+    except FileNotFoundError as here:
+        try:
+            return pd.read_csv(f"{_PUBLISHED}/{name}")
+        except OSError as error:
+            raise FileNotFoundError(
+                f"{name} is neither in a checkout of the project ({here}) nor to be had from {_PUBLISHED} ({error}); "
+                "work in a clone of the repository"
+            ) from error
 
 
 def gather(runs: list[Path], target: str | Path) -> Path:

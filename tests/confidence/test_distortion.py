@@ -200,7 +200,7 @@ def test_columns_of_a_known_change():
     plain[0, :, :2, :2] = torch.tensor([0.0, 1.0])[:, None, None]  # four pixels of foreground
     altered = plain.clone()
     altered[0, :, 0, :2] = torch.tensor([1.0, 0.0])[:, None]  # two of them are lost
-    altered[1, :, 0, 0] = torch.tensor([0.0, 1.0])[:, None]  # one is found where there was none
+    altered[1, :, 0, 0] = torch.tensor([0.0, 1.0])  # one is found where there was none
     found = distortion_columns(plain, altered)
     assert found["distortion"] == pytest.approx([2 / 16, 1 / 16, 0])
     assert found["distortion, foreground"] == pytest.approx([2 / 4, 1, 1])  # no foreground: the highest

@@ -242,3 +242,14 @@ def test_a_seed_comes_once(results):
     run = results / "run_0.csv"
     with pytest.raises(ValueError, match=r"one table a seed, got seeds \[0, 0\]"):
         ledger.gather([run, run], results / "out.csv")
+
+
+def test_a_stored_table_comes_from_the_checkout_or_the_project(monkeypatch, tmp_path):
+    here = ledger.stored_table("chapter_02_lite_cases.csv")
+    assert {"seed", "risk"} <= set(here.columns)
+    away = tmp_path / "table.csv"
+    away.write_text("a\n1\n")
+    monkeypatch.setattr(ledger, "_PUBLISHED", str(tmp_path))
+    assert list(ledger.stored_table("table.csv")["a"]) == [1]
+    with pytest.raises(FileNotFoundError, match="neither in a checkout .* nor to be had from"):
+        ledger.stored_table("nothing.csv")

@@ -1,0 +1,98 @@
+"""What the autoencoder of segmentation distortion needs: ablations over seeds, into one tidy table.
+
+    python benchmarks/chapter_03.py --profile lite --seeds 3       # about 15 minutes on two cores
+
+One row per seed and variant. "SD on X" and "Dice on X" are Spearman's rank correlations with risk within scanner X,
+of equation 4 and of 1 minus the Dice between the two segmentations. The networks are those of chapter 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from segconf_lite.cohorts import Cohort, phantom
+from segconf_lite.confidence import SegmentationDistortion
+from segconf_lite.confidence.distortion import distortion_columns
+from segconf_lite.evaluation import case_table, dice_per_case, ledger, rank_correlation
+from segconf_lite.models import fit_autoencoder, fit_unet, load_or_fit
+from segconf_lite.profiles import Profile, profile_named
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as in this chapter": {},
+    "segmentation half of the loss only": {"loss": "segmentation"},
+    "reconstruction half only": {"loss": "reconstruction"},
+    "code of 16 numbers": {"code": 16},
+    "code of 128": {"code": 128},
+    "denoising": {"variant": "denoising"},
+    "variational": {"variant": "variational"},
+    "three blocks a level, 64 features": {"depth": 3, "width": 64},
+    "hooked one level up (encoder.2)": {"module": "encoder.2"},
+    "hooked at the finest skip (encoder.0)": {"module": "encoder.0", "width": 16},
+}
+
+
+def make(sizes: Profile, seed: int, scanner: str, n_cases: int, first_subject: int) -> Cohort:
+    return phantom.cohort(n_cases, scanner=scanner, size=sizes.size, seed=seed + first_subject)
+
+
+def network(sizes: Profile, seed: int, train: Cohort) -> nn.Module:
+    """The first network of chapters 2 and 3 for a seed."""
+    config = {"steps": sizes.steps * 2 // 3, "channels": sizes.channels, "dropout": 0.1, "seed": 10 * seed}
+    return load_or_fit("unet", config, train, lambda: fit_unet(train, **config))  # type: ignore[arg-type]
+
+
+def row(sizes: Profile, seed: int, unet: nn.Module, train: Cohort, options: dict[str, Any]) -> dict[str, Any]:
+    """Train one variant and see what it gives on every scanner."""
+    start = time.perf_counter()
+    coder = fit_autoencoder(
+        unet, train, steps=sizes.steps * 2 // 3, seed=10 * seed, progress=False, **options
+    )
+    found: dict[str, Any] = {
+        "seconds": time.perf_counter() - start,
+        "n_parameters": sum(p.numel() for p in coder.parameters()),
+        "L_seg": coder.history[-1]["L_seg"],
+        "L_mse": coder.history[-1]["L_mse"],
+    }
+    method = SegmentationDistortion(autoencoder=coder, module=options.get("module", "bottleneck"))
+    method.fit(unet, train)
+    for scanner in phantom.SCANNERS:
+        cohort = make(sizes, seed, scanner, sizes.n_test, 1000)
+        plain, altered = method.both_answers(cohort.images)
+        quality = case_table(plain, cohort, empty="skip")["quality"]
+        columns = distortion_columns(plain, altered)
+        after = dice_per_case(
+            altered.max(dim=1).indices.numpy(), cohort.labels, n_classes=plain.shape[1], empty="skip"
+        )
+        found[f"change of Dice on {scanner}"] = float(pd.Series(after - quality).mean())
+        for name, column in (("SD", "distortion"), ("Dice", "distortion, Dice")):
+            found[f"{name} on {scanner}"] = rank_correlation(1 - quality, columns[column]).estimate
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--profile", default="lite")
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    sizes, rows = profile_named(asked.profile), []
+    for seed in range(asked.seeds):
+        train = make(sizes, seed, "A", sizes.n_train, 0)
+        unet = network(sizes, seed, train)
+        origin = ledger.provenance(profile=sizes.name, seed=seed)
+        kept = {name: origin[name] for name in ("profile", "seed", "commit", "device", "day")}
+        for variant, options in VARIANTS.items():
+            rows.append({"variant": variant, **row(sizes, seed, unet, train, options), **kept})
+            print(seed, variant, {k: round(v, 3) for k, v in rows[-1].items() if isinstance(v, float)})
+    suffix = "" if sizes.name == "lite" else f"_{sizes.name}"
+    out = Path(__file__).parents[1] / "book" / "results" / f"chapter_03_ablations{suffix}.csv"
+    pd.DataFrame(rows).to_csv(out, index=False, float_format="%.5g")
+
+
+if __name__ == "__main__":
+    main()
