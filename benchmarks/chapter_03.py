@@ -2,8 +2,9 @@
 
     python benchmarks/chapter_03.py --profile lite --seeds 3       # about 15 minutes on two cores
 
-One row per seed and variant. "SD on X" and "Dice on X" are Spearman's rank correlations with risk within scanner X,
-of equation 4 and of 1 minus the Dice between the two segmentations. The networks are those of chapter 3.
+One row per seed and variant. "SD on X" and "Dice on X" are Spearman's rank correlations with risk within
+scanner X, of equation 4 and of 1 minus the Dice between the two segmentations. The networks are those
+of chapter 3.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ def network(sizes: Profile, seed: int, train: Cohort) -> nn.Module:
 def row(sizes: Profile, seed: int, unet: nn.Module, train: Cohort, options: dict[str, Any]) -> dict[str, Any]:
     """Train one variant and see what it gives on every scanner."""
     start = time.perf_counter()
-    coder = fit_autoencoder(
-        unet, train, steps=sizes.steps * 2 // 3, seed=10 * seed, progress=False, **options
-    )
+    fixed: dict[str, Any] = {"steps": sizes.steps * 2 // 3, "seed": 10 * seed, "progress": False}
+    coder = fit_autoencoder(unet, train, **fixed, **options)
     found: dict[str, Any] = {
         "seconds": time.perf_counter() - start,
         "n_parameters": sum(p.numel() for p in coder.parameters()),

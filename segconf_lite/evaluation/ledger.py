@@ -99,8 +99,8 @@ def stored_table(name: str) -> pd.DataFrame:
             return pd.read_csv(f"{_PUBLISHED}/{name}")
         except OSError as error:
             raise FileNotFoundError(
-                f"{name} is neither in a checkout of the project ({here}) nor to be had from {_PUBLISHED} ({error}); "
-                "work in a clone of the repository"
+                f"{name} is neither in a checkout of the project ({here}) nor to be had from {_PUBLISHED} "
+                f"({error}); work in a clone of the repository"
             ) from error
 
 

@@ -251,5 +251,5 @@ def test_a_stored_table_comes_from_the_checkout_or_the_project(monkeypatch, tmp_
     away.write_text("a\n1\n")
     monkeypatch.setattr(ledger, "_PUBLISHED", str(tmp_path))
     assert list(ledger.stored_table("table.csv")["a"]) == [1]
-    with pytest.raises(FileNotFoundError, match="neither in a checkout .* nor to be had from"):
+    with pytest.raises(FileNotFoundError, match=r"neither in a checkout .* nor to be had from"):
         ledger.stored_table("nothing.csv")
