@@ -20,7 +20,7 @@ from segconf_lite.confidence import pixels
 from segconf_lite.confidence.entropy import PixelUncertainty
 from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.fit_autoencoder import stored_autoencoder
+from segconf_lite.models.autoencoder_training import stored_autoencoder
 from segconf_lite.models.splice import Splice, frozen, splice
 
 __all__ = ["SegmentationDistortion", "distortion_columns"]

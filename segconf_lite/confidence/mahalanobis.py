@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.fit_autoencoder import stored_autoencoder
+from segconf_lite.models.autoencoder_training import stored_autoencoder
 from segconf_lite.models.splice import frozen, splice
 
 __all__ = ["GaussianFit", "LatentMahalanobis", "PooledMahalanobis", "fit_gaussian", "pool_activations"]

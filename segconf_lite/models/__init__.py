@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segconf_lite.models.autoencoder import ActivationAutoencoder
+    from segconf_lite.models.autoencoder_training import fit_autoencoder, stored_autoencoder
     from segconf_lite.models.fit import fit_unet
-    from segconf_lite.models.fit_autoencoder import fit_autoencoder, stored_autoencoder
     from segconf_lite.models.store import load_or_fit
     from segconf_lite.models.taps import Taps
     from segconf_lite.models.unet import UNet, predict_probabilities
@@ -25,11 +25,11 @@ _HOME = {
     "ActivationAutoencoder": "segconf_lite.models.autoencoder",
     "Taps": "segconf_lite.models.taps",
     "UNet": "segconf_lite.models.unet",
-    "fit_autoencoder": "segconf_lite.models.fit_autoencoder",
+    "fit_autoencoder": "segconf_lite.models.autoencoder_training",
     "fit_unet": "segconf_lite.models.fit",
     "load_or_fit": "segconf_lite.models.store",
     "predict_probabilities": "segconf_lite.models.unet",
-    "stored_autoencoder": "segconf_lite.models.fit_autoencoder",
+    "stored_autoencoder": "segconf_lite.models.autoencoder_training",
 }
 
 

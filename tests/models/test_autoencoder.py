@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.models.autoencoder import ActivationAutoencoder
+from segconf_lite.models.autoencoder_training import LOSSES, fit_autoencoder, stored_autoencoder
 from segconf_lite.models.fit import fit_unet
-from segconf_lite.models.fit_autoencoder import LOSSES, fit_autoencoder, stored_autoencoder
 from segconf_lite.models.splice import splice
 
 SMALL = {"code": 5, "width": 3, "depth": 1}
@@ -128,7 +128,7 @@ def test_any_module_can_be_coded_and_memory_is_not_needed(trained, monkeypatch):
     options = {**SMALL, "steps": 4, "precision": "fp32", "progress": False}
     cached = fit_autoencoder(unet, cohort, **options)
     assert fit_autoencoder(unet, cohort, module="encoder.0", **options).shape == (4, 32, 32)
-    monkeypatch.setattr("segconf_lite.models.fit_autoencoder.CACHE_BYTES", 0)
+    monkeypatch.setattr("segconf_lite.models.autoencoder_training.CACHE_BYTES", 0)
     anew = fit_autoencoder(unet, cohort, **options)
     assert all(
         torch.allclose(a, b, atol=1e-5) for a, b in zip(cached.parameters(), anew.parameters(), strict=True)

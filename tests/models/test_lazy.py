@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -24,3 +25,13 @@ def test_public_names_are_there():
 def test_unknown_name():
     with pytest.raises(AttributeError, match=r"has no attribute 'VNet'; it has .*UNet"):
         models.VNet  # noqa: B018
+
+
+def test_a_function_is_not_hidden_by_a_module_of_its_name():
+    import inspect
+
+    from segconf_lite import models
+
+    for name in models.__all__:
+        importlib.import_module(models._HOME[name])
+        assert not inspect.ismodule(getattr(models, name)), name
