@@ -65,7 +65,8 @@ test: check ## everything: check, the series twice (papermill, nbval), one claim
 	@$(if $(CI),echo "The browser test is left out: CI is set",$(MAKE) --no-print-directory browser)
 
 nbval: $(READY) # run the notebooks as committed and compare the outputs that are marked for it
-	$(if $(NOTEBOOKS),$(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
+	$(if $(NOTEBOOKS),MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
+	  $(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
 
 render: $(READY) # render the executed notebooks, whether or not anything changed
 	$(BIN)/python book/build.py

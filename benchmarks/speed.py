@@ -20,13 +20,15 @@ import numpy as np
 import torch
 
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
+from segconf_lite.confidence import SegmentationDistortion
 from segconf_lite.evaluation import (
     excess_aurc_interval,
     expected_calibration_error,
     pairwise_dice,
     surface_dice_per_case,
 )
-from segconf_lite.models import UNet, fit_unet, predict_probabilities
+from segconf_lite.models import UNet, fit_autoencoder, fit_unet, predict_probabilities
+from segconf_lite.models.splice import TapSplice
 
 
 def median_seconds(act: Callable[[], object], repeats: int = 5) -> float:
@@ -88,6 +90,54 @@ def evaluation_rows() -> list[tuple[str, float, str]]:
     return rows
 
 
+def distortion_rows() -> list[tuple[str, float, str]]:
+    """Segmentation distortion against one pass of the network, at batch 32, in one run."""
+    cohort = phantom.cohort(96)
+    images = torch.from_numpy(cohort.images[:32])
+    unet = UNet(n_classes=4).eval()
+    start = time.perf_counter()
+    coder = fit_autoencoder(unet, phantom.cohort(480), steps=200, progress=False)
+    rows = [("autoencoder, 480 slices, 200 steps", time.perf_counter() - start, "s")]
+    cut = SegmentationDistortion(autoencoder=coder).fit(unet, cohort)
+    tapped = SegmentationDistortion(autoencoder=coder).fit(unet, cohort)
+    tapped._opened = TapSplice(unet, "bottleneck")
+
+    def one_pass() -> None:
+        with torch.no_grad():
+            unet(images)
+
+    acts = {
+        "pass": one_pass,
+        "cut": lambda: cut.uncertainty(images),
+        "taps": lambda: tapped.uncertainty(images),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in acts}
+    for _ in range(15):  # in turn, so that whatever slows the machine slows all of them
+        for name, act in acts.items():
+            start = time.perf_counter()
+            act()
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values[2:]) for name, values in seconds.items()}
+    rows.append(("one pass, batch 32, 96x96", median["pass"], "s"))
+    rows.append(("distortion, decoder cut open", median["cut"] / median["pass"], "passes"))
+    rows.append(("distortion, through taps", median["taps"] / median["pass"], "passes"))
+    for name, act in acts.items():
+        rows.append((f"peak memory of tensors: {name}", peak_tensor_mb(act), "MB"))
+    return rows
+
+
+def peak_tensor_mb(act: Callable[[], object]) -> float:
+    """Highest sum of tensors that were made and not yet freed, from torch's profiler."""
+    with torch.profiler.profile(profile_memory=True, record_shapes=False) as profiler:
+        act()
+    held = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak / 1e6
+
+
 def main() -> None:
     rows: list[tuple[str, float, str]] = []
     seconds = median_seconds(lambda: phantom.cohort(480))
@@ -108,6 +158,7 @@ def main() -> None:
     seconds = median_seconds(lambda: predict_probabilities(unet, train.images))
     rows.append(("inference, 96x96, fp32", 1000 * seconds / len(train), "ms a slice"))
     rows += evaluation_rows()
+    rows += distortion_rows()
     try:
         rows.append(("spinal-cord cohort, load and crop", median_seconds(gm_challenge.cohort, 3), "s"))
     except FileNotFoundError as reason:
