@@ -541,9 +541,9 @@ if cases_out:
     parts += [measure(methods, train)[0].assign(cohort="phantom, training")]
     parts += [varied.assign(cohort="phantom, varied")]
     parts += [real_cases] if cord is not None else []
-    classes = ["right ventricle", "myocardium", "left ventricle"]
-    both = pd.concat(parts).drop(columns=["session", *classes])
-    both = both.drop(columns=["white matter", "grey matter"], errors="ignore")
+    spare = [*train.class_names[1:], "white matter", "grey matter", "session"]
+    spare += ["confidence", "entropy, boundary", "probability, foreground"]
+    both = pd.concat(parts).drop(columns=spare, errors="ignore")
     ledger.save_cases(both, cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
