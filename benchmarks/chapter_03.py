@@ -2,10 +2,10 @@
 
     python benchmarks/chapter_03.py --profile lite --seeds 3       # about 20 minutes on two cores
 
-``chapter_03_distance.csv``: share of each scanner that pooled distance flags, by the number of slices of scanner A
-that its covariance was fitted to. ``chapter_03_ablations.csv``: variants of the autoencoder. One row per seed and variant. "SD on X" and "Dice on X" are Spearman's rank correlations with risk within
-scanner X, of equation 4 and of 1 minus the Dice between the two segmentations. The networks are those
-of chapter 3.
+``chapter_03_distance.csv``: share of each scanner that pooled distance flags, by the number of slices of
+scanner A that its covariance was fitted to. ``chapter_03_ablations.csv``: variants of the autoencoder, one
+row per seed and variant; "SD on X" and "Dice on X" are Spearman's rank correlations with risk within scanner
+X, of equation 4 and of 1 minus the Dice between the two segmentations. The networks are those of the chapter.
 """
 
 from __future__ import annotations
