@@ -148,10 +148,17 @@ flagged.rename("share flagged").to_frame().T.round(2)
 
 # %% [markdown]
 # *The published finding is that this distance flags every slice of every foreign scanner. Here it flags D and F, and lets most of
-# B, C and E pass.* We looked for the reason. New slices on A lie more than twice as far as the training slices: the covariance is fitted
-# to the hearts as much as to the scanner. Ten times as many training slices for the covariance do not change the picture
-# (B .61, C .22, E .35 with 4,800 slices, seed 0). So it is the cohort: on the phantom, hearts differ more than mild
-# scanners do. What that means on real scanners is asked below.
+# B, C and E pass.* Why? New slices on A lie more than twice as far as the training slices: the covariance follows
+# the hearts that it was fitted to. If that were the reason, more training slices should help
+# (`benchmarks/chapter_03.py`, means over three networks):
+
+# %% tags=["hide-input"]
+more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|flagged")
+more.groupby("n_slices").mean().round(2)
+
+# %% [markdown]
+# *Ten times as many slices help a little, not enough. So it is the cohort: on this phantom, hearts differ more than mild scanners
+# do. What that means on real scanners is asked below.*
 #
 # ## Does it matter?
 #
