@@ -25,7 +25,7 @@
 #
 # **You need** chapters 1 and 2: the scanners A to F, Dice, entropy, rank correlation.
 #
-# **Time:** about 6 min on two CPU cores from nothing, 1.5 min when the trained networks are stored.
+# **Time:** about 6 min on two CPU cores from nothing, 1 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
@@ -120,7 +120,7 @@ shift.projection_scatter(
 )
 
 # %% [markdown]
-# *One point a slice. What looked far (E) lies among the familiar ones, and what looked near (F) lies apart: the network has its
+# *One point a slice. What looked far (E) lies among the slices of A, and what looked near (F) lies with D at the edge: the network has its
 # own idea of distance. Within a scanner, slices spread widely, because hearts differ.*
 #
 # ## Is this another scanner?
