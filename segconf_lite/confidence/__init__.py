@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from segconf_lite.confidence.ensemble import DeepEnsemble
     from segconf_lite.confidence.entropy import MaximumProbability, PredictiveEntropy, ProbabilityMargin
     from segconf_lite.confidence.mahalanobis import LatentMahalanobis, PooledMahalanobis
+    from segconf_lite.confidence.prediction import QualityPredictor
     from segconf_lite.confidence.test_time import TestTimeAugmentation
 
 __all__ = [
     "DeepEnsemble", "LatentMahalanobis", "MCDropout", "MaximumProbability", "PooledMahalanobis",
-    "PredictiveEntropy", "ProbabilityMargin", "ScoreAgreement", "SegmentationDistortion",
-    "TestTimeAugmentation",
+    "PredictiveEntropy", "ProbabilityMargin", "QualityPredictor", "ScoreAgreement",
+    "SegmentationDistortion", "TestTimeAugmentation",
 ]  # fmt: skip
 
 _HOME = {
@@ -37,6 +38,7 @@ _HOME = {
     "PooledMahalanobis": "mahalanobis",
     "PredictiveEntropy": "entropy",
     "ProbabilityMargin": "entropy",
+    "QualityPredictor": "prediction",
     "ScoreAgreement": "agreement",
     "SegmentationDistortion": "distortion",
     "TestTimeAugmentation": "test_time",

@@ -1,0 +1,108 @@
+"""The adversary of confidence training, as plain functions: a perturbation, and a controller of its size.
+
+Lennartz & Schultz, "Adversarial Perturbations Improve Generalization of Confidence Prediction in Medical
+Image Segmentation" (MIDL 2025). Which small change of an image would make the predictor think the
+segmentation worse? A step against the gradient g of the predicted quality, x' = x - alpha g / (||g||² +
+eps), lowers a linear prediction by alpha exactly, whatever the size of g. Shape letters: B cases, H rows, W
+columns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Perturbed", "perturb", "random_step", "update_alpha"]
+
+BOUNDS = ("l2", "linf")
+
+
+class Perturbed(NamedTuple):
+    """Images after a step, and what happened to each."""
+
+    images: Tensor  # (B, 1, H, W)
+    norm: Tensor  # (B,) L2 length of the step, in grey values
+    vanished: Tensor  # (B,) bool: the gradient was too small, and the image was left as it is
+
+
+def perturb(
+    images: Tensor,
+    gradient: Tensor,
+    *,
+    alpha: float,
+    eps: float = 1e-8,
+    bound: float | None = None,
+    bound_norm: str = "l2",
+    value_range: tuple[float, float] | None = None,
+) -> Perturbed:
+    """One step against the gradient, image by image.
+
+    Args:
+        images: (B, 1, H, W).
+        gradient: of the summed predicted quality with respect to them, same shape.
+        alpha: by how much the prediction falls to first order, >= 0; 0 leaves the images bit for bit.
+        eps: added to the squared norm; where the squared norm itself is below it, there is no step.
+        bound: longest step, in grey values; None for none.
+        bound_norm: of which norm, ``"l2"`` or ``"linf"``. Longer steps are shortened (L2) or clipped
+            (L-infinity).
+        value_range: lowest and highest grey value that may result; None for none.
+
+    Raises:
+        ValueError: If the shapes differ, or an argument is out of its range.
+    """
+    if images.shape != gradient.shape or images.ndim != 4:
+        raise ValueError(
+            f"expected images and gradient of one shape (B, 1, H, W), got {tuple(images.shape)} and "
+            f"{tuple(gradient.shape)}"
+        )
+    if alpha < 0 or eps <= 0 or (bound is not None and bound <= 0):
+        raise ValueError(f"expected alpha >= 0, eps > 0 and bound > 0, got {alpha}, {eps}, {bound}")
+    if bound_norm not in BOUNDS:
+        raise ValueError(f"bound_norm must be one of {BOUNDS}, got {bound_norm!r}")
+    squared = gradient.square().sum(dim=(1, 2, 3), keepdim=True)
+    vanished = squared < eps
+    step = torch.where(vanished, 0.0, -alpha * gradient / (squared + eps))
+    if bound is not None and bound_norm == "l2":
+        length = step.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+        step = step * (bound / length.clamp(min=bound))
+    elif bound is not None:
+        step = step.clamp(-bound, bound)
+    moved = images + step
+    if value_range is not None:
+        moved = moved.clamp(*value_range)
+    norm = (moved - images).square().sum(dim=(1, 2, 3)).sqrt()
+    return Perturbed(moved, norm, vanished[:, 0, 0, 0])
+
+
+def random_step(images: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
+    """Images plus noise of the given L2 lengths: the control for the direction of the gradient.
+
+    Args:
+        images: (B, 1, H, W).
+        norm: (B,) lengths, >= 0, as `perturb` reports them.
+        generator: of the noise.
+    """
+    noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images)
+    length = noise.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+    return images + noise * (norm[:, None, None, None] / length)
+
+
+def update_alpha(alpha: float, *, drop: float, effect_size: float, gain: float = 0.01) -> float:
+    """The next alpha, never below 0: down if the prediction fell by more than wanted, up if by less.
+
+    Args:
+        alpha: the one that was used.
+        drop: mean fall of the predicted quality under the perturbation.
+        effect_size: the fall that is wanted, in (0, 1).
+        gain: of the controller, > 0.
+
+    Raises:
+        ValueError: If effect_size or gain is out of its range, or the drop is not finite.
+    """
+    if not 0 < effect_size < 1 or gain <= 0:
+        raise ValueError(f"expected 0 < effect_size < 1 and gain > 0, got {effect_size} and {gain}")
+    if drop != drop or abs(drop) == float("inf"):
+        raise ValueError(f"the drop must be finite, got {drop}")
+    return max(0.0, alpha - gain * (drop - effect_size))

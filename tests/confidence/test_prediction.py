@@ -1,0 +1,212 @@
+import numpy as np
+import pytest
+import torch
+
+from segconf_lite.cohorts import phantom
+from segconf_lite.confidence import QualityPredictor
+from segconf_lite.confidence.predictor_inputs import FeatureReader, masked_loss, quality_targets
+from segconf_lite.confidence.predictor_training import (
+    fit_quality_network,
+)
+from segconf_lite.evaluation import dice_per_case
+from segconf_lite.models.fit import fit_unet
+from segconf_lite.models.quality_network import QualityNetwork
+from segconf_lite.models.unet import predict_probabilities
+
+OPTIONS = {"steps": 6, "batch_size": 8, "warm_up": 2, "precision": "fp32", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    cohort = phantom.cohort(36, size=32, seed=0)
+    return fit_unet(cohort, steps=60, channels=(4, 6, 8), seed=0, progress=False), cohort
+
+
+def state_of(unet):
+    return (
+        {name: value.clone() for name, value in unet.state_dict().items()},
+        [module.training for module in unet.modules()],
+        [parameter.requires_grad for parameter in unet.parameters()],
+        torch.get_rng_state(),
+    )
+
+
+def same_weights(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+# -- the network --------------------------------------------------------------------------------------------
+
+
+def test_size_follows_the_activations_and_neighbours_do_not_matter():
+    shapes = [(8, 24, 24), (16, 48, 40), (4, 5, 5)]
+    network = QualityNetwork(shapes=shapes, n_outputs=4).eval()
+    levels = [
+        torch.randn(3, *shape, generator=torch.Generator().manual_seed(k)) for k, shape in enumerate(shapes)
+    ]
+    assert network(levels).shape == (3, 4)
+    alone = network([level[1:2] for level in levels])
+    torch.testing.assert_close(network(levels)[1:2], alone, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"activations of the shapes .* got \[\(8, 24, 24\)\]; crop or pad"):
+        network(levels[:1])
+    with pytest.raises(ValueError, match=r"shapes must be one or more"):
+        QualityNetwork(shapes=[], n_outputs=4)
+
+
+def test_it_is_small_at_the_size_of_the_book():
+    shapes = [(16, 96, 96), (32, 48, 48), (96, 12, 12), (4, 96, 96)]
+    assert sum(p.numel() for p in QualityNetwork(shapes=shapes, n_outputs=4).parameters()) < 500_000
+
+
+# -- targets and loss ---------------------------------------------------------------------------------------
+
+
+def test_targets_are_the_dice_and_absent_classes_are_left_out():
+    reference = np.zeros((2, 8, 8), np.int64)
+    reference[0, :4] = 1
+    labels = np.zeros_like(reference)
+    labels[0, :2], labels[1, 0, 0] = 1, 2
+    options = {"n_classes": 3, "target": "dice", "tolerance_mm": None, "spacing_mm": np.ones((2, 2))}
+    wanted = quality_targets(labels, reference, **options)
+    assert wanted[0].tolist() == pytest.approx([2 / 3, 2 / 3, np.nan], nan_ok=True)
+    assert wanted[1].tolist() == pytest.approx([0, np.nan, 0], nan_ok=True)
+    nothing = quality_targets(np.zeros_like(labels), np.zeros_like(labels), **options)
+    assert nothing.isnan().all()
+    mean = dice_per_case(labels, reference, n_classes=3, empty="skip")
+    assert wanted[:, 0].tolist() == pytest.approx(mean.tolist())
+
+
+def test_undefined_targets_do_not_count_and_give_no_gradient():
+    predicted = torch.zeros(2, 2, requires_grad=True)
+    wanted = torch.tensor([[1.0, float("nan")], [0.5, float("nan")]])
+    loss = masked_loss(predicted, wanted)
+    assert loss.item() == pytest.approx((1 + 0.25) / 2)
+    loss.backward()
+    assert predicted.grad[:, 1].abs().sum() == 0
+    assert masked_loss(predicted, torch.full((2, 2), float("nan"))).item() == 0
+
+
+# -- training -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [{"adversarial": False}, {}, {"random_direction": True}])
+def test_the_network_in_question_is_left_alone_bit_for_bit(trained, kind):
+    unet, cohort = trained
+    unet.train()
+    before = state_of(unet)
+    network = fit_quality_network(unet, cohort, **OPTIONS, **kind)
+    after = state_of(unet)
+    unet.eval()
+    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+    assert before[1:3] == after[1:3]
+    assert torch.equal(before[3], after[3])
+    assert not any(module._forward_hooks for module in unet.modules())
+    assert not network.training
+
+
+def test_equal_seeds_give_equal_predictors(trained):
+    first, again = (fit_quality_network(*trained, seed=1, **OPTIONS) for _ in range(2))
+    assert same_weights(first, again)
+
+
+def test_a_step_of_length_zero_is_the_plain_predictor_bit_for_bit(trained):
+    plain = fit_quality_network(*trained, adversarial=False, **OPTIONS)
+    still = fit_quality_network(*trained, alpha=0.0, gain=1e-12, **OPTIONS)
+    moved = fit_quality_network(*trained, alpha=0.8, **OPTIONS)
+    assert same_weights(plain, still)
+    losses = [[row["train_loss"] for row in network.history] for network in (plain, still, moved)]
+    assert losses[0] == losses[1]
+    assert losses[0][-1] != losses[2][-1]
+
+
+def test_the_adversary_lowers_the_prediction_and_reports_what_it_did(trained):
+    network = fit_quality_network(*trained, **{**OPTIONS, "steps": 36}, alpha=0.3, learning_rate=1e-3)
+    last = network.history[-1]
+    assert {"alpha", "predicted_drop", "true_drop", "vanished", "dropped", "validation_loss"} <= set(last)
+    assert np.mean([row["predicted_drop"] for row in network.history[1:]]) > 0.02
+    assert last["alpha"] != 0.3
+    assert last["dropped"] == 0
+
+
+def test_a_broken_image_leaves_the_replay_and_training_goes_on(trained, monkeypatch):
+    from segconf_lite.confidence import predictor_training
+
+    real = predictor_training.perturb
+
+    def broken(images, gradient, **options):
+        found = real(images, gradient, **options)
+        found.images[0] = float("nan")
+        return found
+
+    monkeypatch.setattr(predictor_training, "perturb", broken)
+    network = fit_quality_network(*trained, **OPTIONS)
+    assert network.history[-1]["dropped"] == 4  # one of each attacked batch
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+def test_it_learns_to_order_cases(trained):
+    from scipy import stats
+
+    unet, cohort = trained
+    network = fit_quality_network(
+        unet, cohort, adversarial=False, **{**OPTIONS, "steps": 120, "batch_size": 16}
+    )
+    method = QualityPredictor(network=network).fit(unet, cohort)
+    labels = predict_probabilities(unet, cohort.images).argmax(dim=1).numpy()
+    quality = dice_per_case(labels, cohort.labels, n_classes=4, empty="skip")
+    assert stats.spearmanr(method.predicted_quality(cohort.images), quality).statistic > 0.5
+
+
+# -- the method ---------------------------------------------------------------------------------------------
+
+
+def test_interface_and_store(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    unet, cohort = trained
+    method = QualityPredictor(modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS)
+    assert method.fit(unet, cohort) is method
+    uncertainty = method.uncertainty(cohort.images)
+    assert uncertainty.shape == (36,)
+    quality = method.predicted_quality(cohort.images)
+    assert ((quality >= 0) & (quality <= 1)).all()
+    torch.testing.assert_close(quality, (1 - uncertainty).clamp(0, 1))
+    assert method.predicted_quality_per_class(cohort.images).shape == (36, 3)
+    torch.testing.assert_close(method.uncertainty(cohort.images[3:4]), uncertainty[3:4], atol=1e-5, rtol=1e-4)
+    again = QualityPredictor(modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS)
+    assert torch.equal(again.fit(unet, cohort).uncertainty(cohort.images), uncertainty)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+
+
+def test_the_reference_has_no_say_in_what_is_reported(trained):
+    unet, cohort = trained
+    network = fit_quality_network(unet, cohort, **OPTIONS)
+    method = QualityPredictor(network=network).fit(unet, cohort)
+    assert torch.equal(method.uncertainty(cohort.images), method.uncertainty(torch.from_numpy(cohort.images)))
+
+
+def test_monai_networks_work_unchanged(trained):
+    from monai.networks.nets import BasicUNet
+
+    _, cohort = trained
+    network = BasicUNet(spatial_dims=2, in_channels=1, out_channels=4, features=(4, 4, 8, 8, 16, 4))
+    found = fit_quality_network(network, cohort, modules=("upcat_1",), **OPTIONS)
+    method = QualityPredictor(network=found, modules=("upcat_1",)).fit(network, cohort)
+    assert torch.isfinite(method.uncertainty(cohort.images)).all()
+
+
+def test_bad_use(trained):
+    unet, cohort = trained
+    with pytest.raises(ValueError, match=r"QualityPredictor is not fitted: call \.fit"):
+        QualityPredictor().uncertainty(cohort.images)
+    with pytest.raises(ValueError, match="at least one module, or probabilities=True"):
+        FeatureReader(unet, [], probabilities=False)
+    with pytest.raises(ValueError, match=r"no module 'penultimat'; near names: \['penultimate'"):
+        QualityPredictor(modules=("penultimat",)).fit(unet, cohort)
+    for options, words in (
+        ({"target": "iou"}, "target must be one of"),
+        ({"target": "surface_dice"}, "tolerance_mm goes with"),
+        ({"effect_size": 1.5}, r"effect_size must lie in \(0, 1\), got 1\.5"),
+        ({"batch_size": 1}, "batch_size must be >= 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fit_quality_network(unet, cohort, **{**OPTIONS, **options})
