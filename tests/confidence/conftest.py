@@ -1,5 +1,7 @@
 """A small network with dropout and a cohort for it; not trained, since laws hold for any weights."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -34,3 +36,25 @@ def cohort():
         spacing_mm=np.tile([2.0, 1.0], (6, 1)),
         class_names=("background", "one", "two"),
     )
+
+
+@pytest.fixture
+def large_cohort(cohort):
+    """The same cases tiled to sides that networks of four halvings take."""
+    return dataclasses.replace(
+        cohort, images=cohort.images.repeat(2, 2).repeat(2, 3), labels=cohort.labels.repeat(2, 1).repeat(2, 2)
+    )
+
+
+@pytest.fixture
+def monai_networks():
+    """Networks that are not ours, each with the name of its narrowest module."""
+    from monai.networks.nets import AttentionUnet, BasicUNet
+    from monai.networks.nets import UNet as MonaiUNet
+
+    options = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+    return [
+        (MonaiUNet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
+        (BasicUNet(**options, features=(4, 4, 8, 8, 16, 4)), "down_4"),
+        (AttentionUnet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
+    ]

@@ -134,31 +134,20 @@ def test_bounds(make_unet, cohort):
 
 
 @pytest.mark.filterwarnings("ignore:.*training vectors")
-def test_monai_networks_work_unchanged(cohort, tmp_path, monkeypatch):
-    from monai.networks.nets import AttentionUnet, BasicUNet, UNet
-
+def test_monai_networks_work_unchanged(monai_networks, large_cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
-    large = dataclasses.replace(
-        cohort, images=cohort.images.repeat(2, 2).repeat(2, 3), labels=cohort.labels.repeat(2, 1).repeat(2, 2)
-    )
-    options = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
-    networks = [
-        (UNet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
-        (BasicUNet(**options, features=(4, 4, 8, 8, 16, 4)), "down_4"),
-        (AttentionUnet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
-    ]
-    for network, name in networks:
-        distortion = SegmentationDistortion(module=name, training=TRAINING).fit(network, large)
-        found = distortion.uncertainty(large.images)
+    for network, name in monai_networks:
+        distortion = SegmentationDistortion(module=name, training=TRAINING).fit(network, large_cohort)
+        found = distortion.uncertainty(large_cohort.images)
         assert torch.isfinite(found).all()
         assert found.max() > 0
-        latent = LatentMahalanobis(module=name, autoencoder=distortion.autoencoder).fit(network, large)
-        assert torch.isfinite(latent.uncertainty(large.images)).all()
+        latent = LatentMahalanobis(module=name, autoencoder=distortion.autoencoder).fit(network, large_cohort)
+        assert torch.isfinite(latent.uncertainty(large_cohort.images)).all()
         network.eval()
         with torch.no_grad(), Taps(network, here=name) as taps:
-            plain = network(torch.from_numpy(large.images)).softmax(1)
+            plain = network(torch.from_numpy(large_cohort.images)).softmax(1)
             with taps.replacing(here=distortion.autoencoder):
-                altered = network(torch.from_numpy(large.images)).softmax(1)
+                altered = network(torch.from_numpy(large_cohort.images)).softmax(1)
         torch.testing.assert_close(found, (plain - altered).square().mean((1, 2, 3)), atol=1e-6, rtol=1e-4)
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import warnings
 
 import numpy as np
@@ -88,20 +87,11 @@ def test_the_network_is_left_alone_and_any_module_will_do(make_unet, cohort):
     assert not any(m._forward_hooks for m in unet.modules())
 
 
-def test_monai_networks_work_unchanged(cohort):
-    from monai.networks.nets import AttentionUnet, BasicUNet, UNet
-
-    large = dataclasses.replace(
-        cohort, images=cohort.images.repeat(2, 2).repeat(2, 3), labels=cohort.labels.repeat(2, 1).repeat(2, 2)
-    )
-    options = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
-    networks = [
-        (UNet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
-        (BasicUNet(**options, features=(4, 4, 8, 8, 16, 4)), "down_4"),
-        (AttentionUnet(**options, channels=(4, 8, 16), strides=(2, 2)), "model.1.submodule.1.submodule"),
-    ]
-    for network, name in networks:
-        assert torch.isfinite(fitted(network, large, module=name).uncertainty(large.images)).all()
+def test_monai_networks_work_unchanged(monai_networks, large_cohort):
+    for network, name in monai_networks:
+        assert torch.isfinite(
+            fitted(network, large_cohort, module=name).uncertainty(large_cohort.images)
+        ).all()
 
 
 def test_bad_use(make_unet, cohort):
