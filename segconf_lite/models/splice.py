@@ -83,12 +83,30 @@ class DecoderSplice:
     def logits(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
         """(N, C, H, W)."""
         features = activation
+        plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled(activation.device.type)
         for depth, block in enumerate(self._blocks):
             features = self.unet.upsample(features)
             own = self._weight(block)[:, -features.shape[1] :]
             features = nn.functional.conv2d(features, own, padding=1)
-            features = block[1](block[0].adn(features + rest[depth] if rest else features))
+            if plain and isinstance(block[1].adn.N, nn.BatchNorm2d) and not block.training:
+                features = self._in_place(block, features, rest[depth] if rest else None)
+            else:
+                features = block[1](block[0].adn(features + rest[depth] if rest else features))
         return self.unet.head(features)
+
+    @staticmethod
+    def _in_place(block: Any, features: Tensor, share: Tensor | None) -> Tensor:
+        """The rest of a block without gradients: no new memory where the old will do, and the second norm
+        inside its convolution. In eval mode a batch norm is a scale and a shift.
+        """
+        if share is not None:
+            features.add_(share)
+        features = block[0].adn.N(features).relu_()
+        convolution, norm = block[1].conv, block[1].adn.N
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        weight = convolution.weight * scale[:, None, None, None]
+        shift = norm.bias - norm.running_mean * scale
+        return nn.functional.conv2d(features, weight, shift, padding=1).relu_()
 
     @staticmethod
     def _weight(block: Any) -> Tensor:

@@ -87,3 +87,28 @@ def test_the_fingerprint_follows_the_weights():
     assert weights_fingerprint(first) == weights_fingerprint(second)
     second.head.bias.data[0] += 1e-3
     assert weights_fingerprint(first) != weights_fingerprint(second)
+
+
+def test_with_and_without_gradients_the_logits_are_the_same():
+    unet = network()
+    opened = DecoderSplice(unet)
+    with frozen(unet):
+        activation, rest = (part.detach() for part in unet.encode(images())[1:]), opened.rest(images())
+        activation = next(activation)
+        with_graph = opened.logits(activation, [share.detach() for share in rest])
+        with torch.no_grad():
+            kept = activation.clone()
+            without = opened.logits(activation, rest)
+    torch.testing.assert_close(with_graph, without, atol=1e-4, rtol=1e-4)
+    assert torch.equal(kept, activation)  # nothing of the caller's is overwritten
+
+
+def test_in_train_mode_the_statistics_of_the_batch_count(monkeypatch):
+    unet = network().train()
+    for module in unet.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    opened = DecoderSplice(unet)
+    with torch.no_grad():
+        logits = opened.read(images())[0]
+        torch.testing.assert_close(logits, unet(images()), atol=1e-4, rtol=1e-4)
