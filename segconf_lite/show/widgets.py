@@ -88,9 +88,10 @@ def picture_slider(
     n_lines = max(caption.count("<br>") for caption in captions)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    finish(figure, alt=alt, height=height, title={"text": captions[0], "x": 0.5, "font": {"size": 15}})
+    title = {"text": captions[0], "x": 0.5, "font": {"size": 15}, "y": 0.97, "yanchor": "top"}
+    finish(figure, alt=alt, height=height, title=title)
     figure.update_layout(
-        margin={"t": 100 + 20 * n_lines, "b": 60},
+        margin={"t": 90 + 20 * n_lines, "b": 60},
         sliders=[{"steps": slider_steps, "currentvalue": {"prefix": f"{control}: "}, "pad": {"t": 10}}],
     )
     return figure
