@@ -8,21 +8,28 @@ Every kind sees equally many images a step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.confidence.adversary import perturb, random_step, update_alpha
-from segconf_lite.confidence.predictor_inputs import TARGETS, FeatureReader, masked_loss, quality_targets
+from segconf_lite.confidence.adversarial_replay import Adversary, Replay, Replayed
+from segconf_lite.confidence.predictor_inputs import TARGETS, FeatureReader, quality_targets
+from segconf_lite.confidence.quality_heads import HEADS, Head
+from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.device import bf16_pays, isolated_random_state
 from segconf_lite.models.fit import VALIDATION_SHARE, optimise, shuffled_batches
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen
+from segconf_lite.stress.corruptions import StrongCorruption
 
 __all__ = ["fit_quality_network"]
+
+AUGMENTATIONS = (None, "mild", "strong")
+CACHE_BYTES = 2_000_000_000  # activations of a plain training that are kept in memory
 
 
 def fit_quality_network(
@@ -35,19 +42,16 @@ def fit_quality_network(
     tolerance_mm: float | None = None,
     validation: Cohort | None = None,
     adversarial: bool = True,
-    random_direction: bool = False,
-    effect_size: float = 0.1,
-    alpha: float = 0.8,
-    gain: float = 0.01,
-    warm_up: int = 20,
-    bound: float | None = None,
-    steps: int = 300,
+    augmentation: str | None = None,
+    head: str = "point",
+    steps: int = 200,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     weight_decay: float = 1e-3,
     seed: int = 0,
     precision: str = "auto",
     progress: bool | None = None,
+    **adversary: Any,
 ) -> QualityNetwork:
     """A network that predicts how good a finished network's answers are, in eval mode.
 
@@ -59,25 +63,24 @@ def fit_quality_network(
         modules, probabilities: what is read, see `FeatureReader`.
         target: ``"dice"``, or ``"surface_dice"`` at `tolerance_mm`.
         validation: cases that choose the state to keep; None takes 15 % of the subjects off `cohort`.
-        adversarial: False leaves the replayed half as it was.
-        random_direction: move it by noise of the adversary's length instead: a control.
-        effect_size: wanted mean fall of the predicted quality, in (0, 1).
-        alpha, gain: first size of the step and gain of its controller, see `update_alpha`.
-        warm_up: steps before the first perturbation.
-        bound: longest L2 length of a step in grey values, None for none.
+        adversarial: False leaves the replayed half as it was (``direction="none"``).
+        augmentation: of the clean half: None, ``"mild"`` (see `segconf_lite.models.augment`), or
+            ``"strong"``: three quarters of the images pass `StrongCorruption`.
+        head: ``"point"``, or ``"beta"``: mean and concentration, see `segconf_lite.confidence.quality_heads`.
         steps, batch_size, learning_rate, weight_decay, seed, precision, progress: see `fit_unet`; half of
             a batch is clean.
+        adversary: the fields of `Adversary`.
 
     Returns:
-        The network; outputs are the mean quality, then one per foreground class. ``history`` as of
-        `fit_unet`; each entry also has ``alpha``, ``predicted_drop`` and ``true_drop`` (means since the
-        last entry, of the replayed half against its clean originals) and ``vanished``, the number of images
-        without a gradient.
+        The network. ``history`` as of `fit_unet`; each entry also has ``alpha``, ``predicted_drop`` and
+        ``true_drop`` (means since the last entry, of the replayed half against its clean originals),
+        ``vanished``, the number of images without a gradient, and ``dropped``, of those not finite.
 
     Raises:
         ValueError: If an argument is out of its range, or no case has a defined quality.
     """
-    _check(target, tolerance_mm, effect_size, batch_size)
+    options = Adversary(**adversary) if adversarial else Adversary(**{**adversary, "direction": "none"})
+    _check(target, tolerance_mm, augmentation, head, batch_size)
     if validation is None:
         cohort, validation = cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)
     place = next(unet.parameters()).device
@@ -86,19 +89,22 @@ def fit_quality_network(
         judge = _Judge(
             FeatureReader(unet, modules, probabilities=probabilities), target, tolerance_mm, use_bf16
         )
-        held_out = [judge(validation, part) for part in torch.arange(len(validation)).split(64)]
+        held_out = list(_judged(judge, validation, batch_size // 2))
+        if not any(bool(wanted.isfinite().any()) for _, wanted in held_out):
+            raise ValueError("no case of the validation part has a defined quality; is there any foreground?")
+        kind, n_qualities = HEADS[head], len(cohort.class_names)
         shapes = [tuple(level.shape[1:]) for level in held_out[0][0]]
-        network = QualityNetwork(shapes=shapes, n_outputs=len(cohort.class_names)).to(place)
-        loop = _Loop(
-            network, judge, cohort, effect_size=effect_size, alpha=alpha, gain=gain, warm_up=warm_up,
-            bound=bound, kind="none" if not adversarial else "noise" if random_direction else "adversary",
-            generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+        network = QualityNetwork(shapes=shapes, n_outputs=kind.n_numbers(n_qualities)).to(place)
+        generator = torch.Generator().manual_seed(seed)
+        replay = Replay(options, list(kind.attacked(gradient_of=options.gradient_of)), generator)
+        loop = _Loop(network, judge, cohort, kind, replay, _augment(augmentation, seed), steps)
+        if options.direction == "none" and augmentation is None:
+            loop.cache(batch_size // 2)
 
         def validation_loss() -> float:
-            losses = [(masked_loss(network(levels), wanted), len(wanted)) for levels, wanted in held_out]
-            loop.close_entry()
-            return sum(float(loss) * n for loss, n in losses) / len(validation)
+            replay.close_entry()
+            losses = [kind.loss(network(levels), wanted, progress=1.0) * len(wanted) for levels, wanted in held_out]
+            return float(sum(losses)) / len(validation)
 
         history = optimise(
             network,
@@ -107,32 +113,35 @@ def fit_quality_network(
             validation_loss,
             steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, progress=progress,
         )  # fmt: skip
-    network.history = [{**row, **entry} for row, entry in zip(history, loop.entries, strict=True)]
+    network.history = [{**row, **entry} for row, entry in zip(history, replay.entries, strict=True)]
     return network
 
 
+class _Batch(NamedTuple):
+    """Images with their reference."""
+
+    images: Tensor
+    labels: np.ndarray
+    spacing_mm: np.ndarray
+
+
 class _Judge:
-    """Levels and true qualities of some images of a cohort, as the frozen network segments them."""
+    """Levels and true qualities of images, as the frozen network segments them."""
 
     def __init__(self, read: FeatureReader, target: str, tolerance_mm: float | None, use_bf16: bool) -> None:
         self.read, self.target, self.tolerance_mm, self.use_bf16 = read, target, tolerance_mm, use_bf16
         self.device = next(read.unet.parameters()).device
 
-    def __call__(
-        self, cohort: Cohort, index: Tensor, images: Tensor | None = None
-    ) -> tuple[list[Tensor], Tensor]:
-        """Without gradients, unless the images ask for them; `images` stand in for those of the cohort."""
-        chosen = index.numpy()
-        given = torch.from_numpy(cohort.images[chosen]).to(self.device) if images is None else images
+    def __call__(self, images: Tensor, labels: np.ndarray, spacing_mm: np.ndarray) -> tuple[list[Tensor], Tensor]:
+        """Without gradients, unless the images ask for them."""
         with (
-            torch.set_grad_enabled(given.requires_grad),
+            torch.set_grad_enabled(images.requires_grad),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_bf16),
         ):
-            levels, logits = self.read(given)
+            levels, logits = self.read(images)
         wanted = quality_targets(
-            logits.detach().max(dim=1).indices.cpu().numpy(), cohort.labels[chosen],
-            n_classes=logits.shape[1], target=self.target, tolerance_mm=self.tolerance_mm,
-            spacing_mm=cohort.spacing_mm[chosen],
+            logits.detach().max(dim=1).indices.cpu().numpy(), labels, n_classes=logits.shape[1],
+            target=self.target, tolerance_mm=self.tolerance_mm, spacing_mm=spacing_mm,
         )  # fmt: skip
         return [level.float() for level in levels], wanted.to(self.device)
 
@@ -141,67 +150,109 @@ class _Loop:
     """One training step: clean half, replayed half, and the next perturbation."""
 
     def __init__(
-        self, network: QualityNetwork, judge: _Judge, cohort: Cohort, *, kind: str, effect_size: float,
-        alpha: float, gain: float, warm_up: int, bound: float | None, generator: torch.Generator,
+        self, network: QualityNetwork, judge: _Judge, cohort: Cohort, head: Head, replay: Replay,
+        augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None, steps: int,
     ) -> None:  # fmt: skip
-        self.network, self.judge, self.cohort, self.kind = network, judge, cohort, kind
-        self.effect_size, self.alpha, self.gain = effect_size, alpha, gain
-        self.warm_up, self.bound, self.generator = warm_up, bound, generator
-        self.step = self.vanished = self.dropped = 0
-        self.replay: tuple[Tensor, Tensor, Tensor, Tensor] | None = None  # index, images, predicted, true
-        self.drops: list[tuple[float, float]] = []
-        self.entries: list[dict[str, float]] = []
+        self.network, self.judge, self.cohort, self.head = network, judge, cohort, head
+        self.replay, self.augment, self.steps, self.step = replay, augment, steps, 0
+        self.attacks = head.attacked(gradient_of=replay.options.gradient_of)
+        self._cached: tuple[list[Tensor], Tensor] | None = None
+        self._last_index: Tensor | None = None
+
+    def cache(self, batch_size: int) -> None:
+        """Judge the whole cohort once, where that fits into memory; every step then only reads it."""
+        part = _batch(self.cohort, torch.arange(min(batch_size, len(self.cohort))))
+        n_bytes = sum(level.nbytes for level in self.judge(*part)[0]) / len(part.images) * len(self.cohort)
+        if n_bytes <= CACHE_BYTES:
+            found = list(_judged(self.judge, self.cohort, batch_size))
+            levels = [torch.cat(level) for level in zip(*(levels for levels, _ in found), strict=True)]
+            self._cached = levels, torch.cat([wanted for _, wanted in found])
 
     def __call__(self, index: Tensor) -> Tensor:
         self.step += 1
-        attacks = self.kind != "none" and self.step > self.warm_up
-        images = torch.from_numpy(self.cohort.images[index.numpy()]).to(self.judge.device)
-        levels, wanted = self.judge(self.cohort, index, images.requires_grad_(attacks))
-        old = self.replay or (index, images.detach(), None, None)
-        old_levels, old_wanted = self.judge(self.cohort, old[0], old[1])
-        both = [torch.cat([a.detach(), b]) for a, b in zip(levels, old_levels, strict=True)]
-        predicted = self.network(both)
-        clean, replayed = predicted.detach()[:, 0].split([len(index), len(old[0])])
-        if old[2] is not None and self.kind != "none":
-            self._control(old[2] - replayed, old[3] - old_wanted[:, 0], attacks)
-        moved = self._move(images, levels) if attacks else images.detach()
-        sound = moved.flatten(1).isfinite().all(dim=1)
-        self.dropped += int((~sound).sum())
-        kept = sound.nonzero()[:, 0]
-        self.replay = (index[kept.cpu()], moved[kept], clean[kept], wanted[kept, 0]) if len(kept) else None
-        return masked_loss(predicted, torch.cat([wanted, old_wanted]))
-
-    def _control(self, predicted_drop: Tensor, true_drop: Tensor, attacks: bool) -> None:
-        drop = float(predicted_drop.mean())
-        self.drops.append((drop, float(true_drop.nanmean())))
+        if self._cached is not None:
+            both = torch.cat([index, index if self._last_index is None else self._last_index])
+            self._last_index = index
+            levels, wanted = [level[both] for level in self._cached[0]], self._cached[1][both]
+            return self.head.loss(self.network(levels), wanted, progress=self.step / self.steps)
+        options = self.replay.options
+        attacks = options.direction != "none" and self.step > options.warm_up
+        batch = self._clean(index)
+        images = batch.images.requires_grad_(attacks)
+        levels, wanted = self.judge(images, batch.labels, batch.spacing_mm)
+        old = self.replay.draw()
+        given = batch._replace(images=images.detach()) if old is None else _Batch(*old[:3])
+        old_levels, old_wanted = self.judge(*given)
+        # The attack needs the network's gradient down to its inputs, the weights' update does not need
+        # the segmentation network's: so the graph is cut here, and both use one pass of the quality network.
+        leaves = [level.detach().requires_grad_(attacks) for level in levels]
+        raw = self.network([torch.cat(pair) for pair in zip(leaves, old_levels, strict=True)])
+        clean, replayed = raw[: len(index)], raw[len(index) :]
+        attack = torch.arange(len(index), device=raw.device) % len(self.attacks)
+        before = self._attacked(clean, attack)
+        if old is not None:
+            after = self._attacked(replayed.detach(), old.attack)
+            self.replay.observe(old, after, old_wanted[:, 0], control=attacks)
+        moved = images.detach()
         if attacks:
-            self.alpha = update_alpha(self.alpha, drop=drop, effect_size=self.effect_size, gain=self.gain)
+            to_levels = torch.autograd.grad(before.sum(), leaves, retain_graph=True, allow_unused=True)
+            used = [(level, g) for level, g in zip(levels, to_levels, strict=True) if g is not None]
+            gradient = torch.autograd.grad([level for level, _ in used], images, [g for _, g in used])[0]
+            moved = self.replay.move(moved, gradient, attack)
+        self.replay.remember(Replayed(
+            moved, batch.labels, batch.spacing_mm, attack, before.detach(), wanted[:, 0],
+            torch.ones_like(attack, dtype=torch.bool),
+        ))  # fmt: skip
+        progress = self.step / self.steps
+        return self.head.loss(raw, torch.cat([wanted, old_wanted]), progress=progress)
 
-    def _move(self, images: Tensor, levels: list[Tensor]) -> Tensor:
-        told = self.network(levels)[:, 0].sum()
-        gradient = torch.autograd.grad(told, images)[0]
-        found = perturb(images.detach(), gradient, alpha=self.alpha, bound=self.bound)
-        self.vanished += int(found.vanished.sum())
-        if self.kind == "adversary":
-            return found.images
-        return random_step(images.detach(), found.norm, self.generator)
+    def _clean(self, index: Tensor) -> _Batch:
+        batch = _batch(self.cohort, index)
+        if self.augment is not None:
+            images, labels = self.augment(batch.images, torch.from_numpy(batch.labels))
+            batch = batch._replace(images=images, labels=labels.numpy())
+        return batch._replace(images=batch.images.to(self.judge.device))
 
-    def close_entry(self) -> None:
-        """Means since the last entry, kept with the history."""
-        predicted, true = np.nanmean(self.drops, axis=0) if self.drops else (0.0, 0.0)
-        self.entries.append({
-            "alpha": self.alpha, "predicted_drop": float(predicted), "true_drop": float(true),
-            "vanished": float(self.vanished), "dropped": float(self.dropped),
-        })  # fmt: skip
-        self.drops = []
+    def _attacked(self, raw: Tensor, attack: Tensor) -> Tensor:
+        """(B,) what each case's own attack wants to lower."""
+        values = torch.stack([quantity(raw) for quantity in self.attacks.values()])
+        return values.gather(0, attack[None])[0]
 
 
-def _check(target: str, tolerance_mm: float | None, effect_size: float, batch_size: int) -> None:
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {TARGETS}, got {target!r}")
+def _batch(cohort: Cohort, index: Tensor) -> _Batch:
+    chosen = index.numpy()
+    return _Batch(torch.from_numpy(cohort.images[chosen]), cohort.labels[chosen], cohort.spacing_mm[chosen])
+
+
+def _judged(judge: _Judge, cohort: Cohort, batch_size: int) -> Any:
+    """Levels and qualities of a whole cohort, part by part, without gradients."""
+    for index in torch.arange(len(cohort)).split(batch_size):
+        batch = _batch(cohort, index)
+        yield judge(batch.images.to(judge.device), batch.labels, batch.spacing_mm)
+
+
+def _augment(name: str | None, seed: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    if name != "strong":
+        return make_augmentation(name, seed)
+    corrupt, generator = StrongCorruption(seed), torch.Generator().manual_seed(seed)
+
+    def change(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        spoiled = torch.rand(len(images), generator=generator) < 0.75
+        images[spoiled] = corrupt(images[spoiled]) if spoiled.any() else images[spoiled]
+        return images, labels
+
+    return change
+
+
+def _check(
+    target: str, tolerance_mm: float | None, augmentation: str | None, head: str, batch_size: int
+) -> None:
+    for name, value, allowed in (
+        ("target", target, TARGETS), ("augmentation", augmentation, AUGMENTATIONS), ("head", head, tuple(HEADS)),
+    ):  # fmt: skip
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
     if (target == "surface_dice") != (tolerance_mm is not None):
         raise ValueError("tolerance_mm goes with target='surface_dice', and only with it")
-    if not 0 < effect_size < 1:
-        raise ValueError(f"effect_size must lie in (0, 1), got {effect_size}")
     if batch_size < 2:
         raise ValueError(f"batch_size must be >= 2, half of it is clean; got {batch_size}")

@@ -13,7 +13,7 @@ from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.unet import predict_probabilities
 
-OPTIONS = {"steps": 6, "batch_size": 8, "warm_up": 2, "precision": "fp32", "progress": False}
+OPTIONS = {"steps": 6, "batch_size": 8, "warm_up": 2, "alpha": 0.8, "gain": 0.01, "precision": "fp32", "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_undefined_targets_do_not_count_and_give_no_gradient():
 # -- training -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [{"adversarial": False}, {}, {"random_direction": True}])
+@pytest.mark.parametrize("kind", [{"adversarial": False}, {}, {"direction": "random"}])
 def test_the_network_in_question_is_left_alone_bit_for_bit(trained, kind):
     unet, cohort = trained
     unet.train()
@@ -111,8 +111,8 @@ def test_equal_seeds_give_equal_predictors(trained):
 
 def test_a_step_of_length_zero_is_the_plain_predictor_bit_for_bit(trained):
     plain = fit_quality_network(*trained, adversarial=False, **OPTIONS)
-    still = fit_quality_network(*trained, alpha=0.0, gain=1e-12, **OPTIONS)
-    moved = fit_quality_network(*trained, alpha=0.8, **OPTIONS)
+    still = fit_quality_network(*trained, **{**OPTIONS, "alpha": 0.0, "gain": 1e-12})
+    moved = fit_quality_network(*trained, **OPTIONS)
     assert same_weights(plain, still)
     losses = [[row["train_loss"] for row in network.history] for network in (plain, still, moved)]
     assert losses[0] == losses[1]
@@ -120,7 +120,7 @@ def test_a_step_of_length_zero_is_the_plain_predictor_bit_for_bit(trained):
 
 
 def test_the_adversary_lowers_the_prediction_and_reports_what_it_did(trained):
-    network = fit_quality_network(*trained, **{**OPTIONS, "steps": 36}, alpha=0.3, learning_rate=1e-3)
+    network = fit_quality_network(*trained, **{**OPTIONS, "steps": 36, "alpha": 0.3}, learning_rate=1e-3)
     last = network.history[-1]
     assert {"alpha", "predicted_drop", "true_drop", "vanished", "dropped", "validation_loss"} <= set(last)
     assert np.mean([row["predicted_drop"] for row in network.history[1:]]) > 0.02
@@ -129,16 +129,16 @@ def test_the_adversary_lowers_the_prediction_and_reports_what_it_did(trained):
 
 
 def test_a_broken_image_leaves_the_replay_and_training_goes_on(trained, monkeypatch):
-    from segconf_lite.confidence import predictor_training
+    from segconf_lite.confidence import adversarial_replay
 
-    real = predictor_training.perturb
+    real = adversarial_replay.perturb
 
     def broken(images, gradient, **options):
         found = real(images, gradient, **options)
         found.images[0] = float("nan")
         return found
 
-    monkeypatch.setattr(predictor_training, "perturb", broken)
+    monkeypatch.setattr(adversarial_replay, "perturb", broken)
     network = fit_quality_network(*trained, **OPTIONS)
     assert network.history[-1]["dropped"] == 4  # one of each attacked batch
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())

@@ -1,0 +1,1 @@
+"""What breaks a segmentation: corruptions of the images."""
