@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from segconf_lite.confidence.ensemble import DeepEnsemble
     from segconf_lite.confidence.entropy import MaximumProbability, PredictiveEntropy, ProbabilityMargin
     from segconf_lite.confidence.mahalanobis import LatentMahalanobis, PooledMahalanobis
-    from segconf_lite.confidence.prediction import QualityPredictor
+    from segconf_lite.confidence.prediction import BetaQualityPredictor, QualityPredictor
     from segconf_lite.confidence.test_time import TestTimeAugmentation
 
 __all__ = [
-    "DeepEnsemble", "LatentMahalanobis", "MCDropout", "MaximumProbability", "PooledMahalanobis",
-    "PredictiveEntropy", "ProbabilityMargin", "QualityPredictor", "ScoreAgreement",
+    "BetaQualityPredictor", "DeepEnsemble", "LatentMahalanobis", "MCDropout", "MaximumProbability",
+    "PooledMahalanobis", "PredictiveEntropy", "ProbabilityMargin", "QualityPredictor", "ScoreAgreement",
     "SegmentationDistortion", "TestTimeAugmentation",
 ]  # fmt: skip
 
 _HOME = {
+    "BetaQualityPredictor": "prediction",
     "DeepEnsemble": "ensemble",
     "LatentMahalanobis": "mahalanobis",
     "MCDropout": "dropout",

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segconf_lite.confidence.adversary import BOUNDS, Perturbed, perturb, random_step, update_alpha
+from segconf_lite.confidence.adversary import BOUNDS, UNITS, Perturbed, perturb, random_step, update_alpha
 
 __all__ = ["Adversary", "Replay", "Replayed"]
 
 DIRECTIONS = ("gradient", "random", "none")
 CONCENTRATION_DROP = math.log(2)  # wanted fall of the logarithm of the concentration
-HIGHEST_ALPHA = 10.0
+HIGHEST_ALPHA = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Adversary:
     gain: float = 0.1
     controlled: str = "predicted"
     gradient_of: str = "mean"
+    unit: str = "quality"
     warm_up: int = 20
     bound: float | None = None
     bound_norm: str = "l2"
@@ -58,7 +59,7 @@ class Adversary:
     def __post_init__(self) -> None:
         choices = {
             "direction": DIRECTIONS, "controlled": ("predicted", "true"), "gradient_of": ("mean", "all"),
-            "bound_norm": BOUNDS,
+            "bound_norm": BOUNDS, "unit": UNITS,
         }  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -93,10 +94,9 @@ class Replayed(NamedTuple):
 
     def then(self, other: Replayed) -> Replayed:
         """These, and the other's behind them."""
-        pairs = zip(self, other, strict=True)
-        return Replayed(*(  # type: ignore[arg-type]
-            np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair) for pair in pairs
-        ))  # fmt: skip
+        pairs: Any = zip(self, other, strict=True)
+        joined: Any = (np.concatenate(p) if isinstance(p[0], np.ndarray) else torch.cat(p) for p in pairs)
+        return Replayed(*joined)
 
 
 class Replay:
@@ -118,6 +118,7 @@ class Replay:
         self.older: Replayed | None = None
         self.vanished = self.dropped = 0
         self._log: list[tuple[float, float]] = []
+        self._lengths: list[float] = []
         self.entries: list[dict[str, float]] = []
 
     def draw(self) -> Replayed | None:
@@ -134,10 +135,11 @@ class Replay:
         for number, name in enumerate(self.attacks):
             own = attack == number
             found: Perturbed = perturb(
-                images[own], gradient[own], alpha=self.alpha[name], bound=options.bound,
-                bound_norm=options.bound_norm, value_range=options.value_range,
+                images[own], gradient[own], alpha=self.alpha[name], unit=options.unit,
+                bound=options.bound, bound_norm=options.bound_norm, value_range=options.value_range,
             )  # fmt: skip
             self.vanished += int(found.vanished.sum())
+            self._lengths += found.norm.tolist()
             random = options.direction == "random"
             moved[own] = random_step(images[own], found.norm, self.generator) if random else found.images
         return moved
@@ -176,9 +178,9 @@ class Replay:
         entry = {
             "alpha": self.alpha["location"], "predicted_drop": predicted.mean(), "true_drop": true.mean(),
             "product_of_drops": (predicted * true).mean(), "squared_predicted_drop": (predicted**2).mean(),
-            "vanished": self.vanished, "dropped": self.dropped,
+            "length": np.mean(self._lengths or [0.0]), "vanished": self.vanished, "dropped": self.dropped,
         }  # fmt: skip
         if "concentration" in self.alpha:
             entry["alpha_concentration"] = self.alpha["concentration"]
         self.entries.append({name: float(value) for name, value in entry.items()})
-        self._log = []
+        self._log, self._lengths = [], []

@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = ["Perturbed", "perturb", "random_step", "update_alpha"]
 
 BOUNDS = ("l2", "linf")
+UNITS = ("quality", "length")
 
 
 class Perturbed(NamedTuple):
@@ -32,6 +33,7 @@ def perturb(
     gradient: Tensor,
     *,
     alpha: float,
+    unit: str = "quality",
     eps: float = 1e-8,
     bound: float | None = None,
     bound_norm: str = "l2",
@@ -42,7 +44,9 @@ def perturb(
     Args:
         images: (B, 1, H, W).
         gradient: of the summed predicted quality with respect to them, same shape.
-        alpha: by how much the prediction falls to first order, >= 0; 0 leaves the images bit for bit.
+        alpha: size of the step, >= 0, in `unit`; 0 leaves the images bit for bit.
+        unit: ``"quality"``: by how much the prediction falls to first order (2025); the weaker the gradient,
+            the longer the step. ``"length"``: its L2 length in grey values (2026).
         eps: added to the squared norm; where the squared norm itself is below it, there is no step.
         bound: longest step, in grey values; None for none.
         bound_norm: of which norm, ``"l2"`` or ``"linf"``. Longer steps are shortened (L2) or clipped
@@ -59,11 +63,13 @@ def perturb(
         )
     if alpha < 0 or eps <= 0 or (bound is not None and bound <= 0):
         raise ValueError(f"expected alpha >= 0, eps > 0 and bound > 0, got {alpha}, {eps}, {bound}")
-    if bound_norm not in BOUNDS:
-        raise ValueError(f"bound_norm must be one of {BOUNDS}, got {bound_norm!r}")
+    for name, value, allowed in (("bound_norm", bound_norm, BOUNDS), ("unit", unit, UNITS)):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
     squared = gradient.square().sum(dim=(1, 2, 3), keepdim=True)
     vanished = squared < eps
-    step = torch.where(vanished, 0.0, -alpha * gradient / (squared + eps))
+    divisor = squared + eps if unit == "quality" else (squared + eps).sqrt()
+    step = torch.where(vanished, 0.0, -alpha * gradient / divisor)
     if bound is not None and bound_norm == "l2":
         length = step.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
         step = step * (bound / length.clamp(min=bound))

@@ -1,7 +1,7 @@
 """Direct prediction of a segmentation's quality, with an adversary that asks where it could be wrong.
 
 Lennartz & Schultz, "Adversarial Perturbations Improve Generalization of Confidence Prediction in Medical
-Image Segmentation" (MIDL 2025).
+Image Segmentation" (MIDL 2025), and their follow-up of 2026, in which a Beta distribution is predicted.
 """
 
 from __future__ import annotations
@@ -15,27 +15,33 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.beta_law import beta_interval, probability_below
 from segconf_lite.confidence.predictor_inputs import FeatureReader
 from segconf_lite.confidence.predictor_training import fit_quality_network
+from segconf_lite.confidence.quality_heads import HEADS, BetaHead
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen, weights_fingerprint
 from segconf_lite.models.store import load_or_fit
 
-__all__ = ["QualityPredictor"]
+__all__ = ["BetaQualityPredictor", "QualityPredictor"]
+
+THREE_LEVELS = ("bottleneck", "decoder.0", "penultimate")
 
 
 class QualityPredictor:
     """Predicted mean quality of a case over its foreground classes, from the network's own activations.
 
     The reported quality is an output of its own, learned from the mean over the classes that are there; the
-    reference has no say at test time.
+    reference has no say at test time. The defaults are what did best in chapter 4, `published` is the method
+    of 2025.
 
     Args:
-        adversarial: train with the adversary; False is the plain predictor.
+        adversarial: train with the adversary.
         target: ``"dice"`` or ``"surface_dice"``.
         tolerance_mm: of surface Dice.
         effect_size: wanted fall of the prediction under the adversary, in (0, 1).
-        modules: names of the modules that are read; ``("penultimate",)`` as published.
+        augmentation: of the training images: None, ``"mild"`` or ``"strong"``.
+        modules: names of the modules that are read; the default needs our own `UNet`.
         probabilities: also read the class probabilities.
         training: further arguments of `fit_quality_network`.
         validation: passed on to it.
@@ -44,6 +50,7 @@ class QualityPredictor:
     """
 
     n_passes = 1
+    _head = "point"
 
     def __init__(
         self,
@@ -52,8 +59,9 @@ class QualityPredictor:
         target: str = "dice",
         tolerance_mm: float | None = None,
         effect_size: float = 0.1,
-        modules: Sequence[str] = ("penultimate",),
-        probabilities: bool = False,
+        augmentation: str | None = "strong",
+        modules: Sequence[str] = THREE_LEVELS,
+        probabilities: bool = True,
         training: Mapping[str, Any] | None = None,
         validation: Cohort | None = None,
         network: QualityNetwork | None = None,
@@ -64,11 +72,16 @@ class QualityPredictor:
         self.modules, self.probabilities = list(modules), probabilities
         self.training: dict[str, Any] = {
             "adversarial": adversarial, "target": target, "tolerance_mm": tolerance_mm,
-            "effect_size": effect_size, **(training or {}),
+            "effect_size": effect_size, "augmentation": augmentation, **(training or {}), "head": self._head,
         }  # fmt: skip
         self.validation, self.batch_size = validation, batch_size
         self.network, self._given = network, network
         self._read: FeatureReader | None = None
+
+    @classmethod
+    def published(cls, **options: Any) -> Self:
+        """As in the paper: the penultimate activation alone, images as they are; `options` may change it."""
+        return cls(**{"augmentation": None, "modules": ("penultimate",), "probabilities": False, **options})
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Train the predictor (or read it from the store) on the source cohort. Returns the method itself.
@@ -97,17 +110,21 @@ class QualityPredictor:
         Raises:
             ValueError: If it is not fitted, or the images have another size than in `fit`.
         """
-        return 1 - self._outputs(images)[:, 0]
+        return 1 - self._qualities(images)[:, 0]
 
     def predicted_quality(self, images: Tensor | np.ndarray) -> Tensor:
         """(B,) in [0, 1], higher = better: the prediction, cut off at both ends."""
-        return self._outputs(images)[:, 0].clamp(0, 1)
+        return self._qualities(images)[:, 0].clamp(0, 1)
 
     def predicted_quality_per_class(self, images: Tensor | np.ndarray) -> Tensor:
         """(B, C - 1) in [0, 1]; means nothing for a class that is neither there nor predicted."""
-        return self._outputs(images)[:, 1:].clamp(0, 1)
+        return self._qualities(images)[:, 1:].clamp(0, 1)
 
-    def _outputs(self, images: Tensor | np.ndarray) -> Tensor:
+    def _qualities(self, images: Tensor | np.ndarray) -> Tensor:
+        return HEADS[self._head].mean(self._numbers(images))
+
+    def _numbers(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B, n) what the quality network gives, on the CPU."""
         read, network = self._read, self.network
         if read is None or network is None:
             raise ValueError(f"{type(self).__name__} is not fitted: call .fit(unet, source_cohort) first")
@@ -121,3 +138,30 @@ class QualityPredictor:
                 levels, _ = read(given.to(device=like.device, dtype=like.dtype))
                 parts.append(network([level.float() for level in levels]).cpu())
         return torch.cat(parts)
+
+
+class BetaQualityPredictor(QualityPredictor):
+    """The same, predicting a Beta distribution of the quality: how good, and how sure of that.
+
+    Differences from the follow-up of 2026: a small network, one training phase of the length of the point
+    predictor's, bounded concentration, and an adversary that lowers the concentration where the published
+    code raises it.
+    """
+
+    _head = "beta"
+
+    def concentration(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B,) in (0.5, 500), of the mean quality; higher = surer of the prediction."""
+        return self._law(images)[1]
+
+    def interval(self, images: Tensor | np.ndarray, *, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Ends (B,) and (B,) of the central interval that holds the quality with probability `level`."""
+        return beta_interval(*self._law(images), level=level)
+
+    def probability_below(self, images: Tensor | np.ndarray, threshold: float = 0.8) -> Tensor:
+        """(B,) in [0, 1], probability that the quality lies below the threshold; higher = trust less."""
+        return probability_below(*self._law(images), threshold)
+
+    def _law(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+        numbers, head = self._numbers(images), BetaHead()
+        return head.mean(numbers)[:, 0], head.concentration(numbers)[:, 0]

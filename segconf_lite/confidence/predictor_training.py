@@ -19,16 +19,14 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.adversarial_replay import Adversary, Replay, Replayed
 from segconf_lite.confidence.predictor_inputs import TARGETS, FeatureReader, quality_targets
 from segconf_lite.confidence.quality_heads import HEADS, Head
-from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.device import bf16_pays, isolated_random_state
 from segconf_lite.models.fit import VALIDATION_SHARE, optimise, shuffled_batches
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen
-from segconf_lite.stress.corruptions import StrongCorruption
+from segconf_lite.stress.corruptions import AUGMENTATIONS, make_any_augmentation
 
 __all__ = ["fit_quality_network"]
 
-AUGMENTATIONS = (None, "mild", "strong")
 CACHE_BYTES = 2_000_000_000  # activations of a plain training that are kept in memory
 
 
@@ -97,14 +95,16 @@ def fit_quality_network(
         network = QualityNetwork(shapes=shapes, n_outputs=kind.n_numbers(n_qualities)).to(place)
         generator = torch.Generator().manual_seed(seed)
         replay = Replay(options, list(kind.attacked(gradient_of=options.gradient_of)), generator)
-        loop = _Loop(network, judge, cohort, kind, replay, _augment(augmentation, seed), steps)
+        loop = _Loop(network, judge, cohort, kind, replay, make_any_augmentation(augmentation, seed), steps)
         if options.direction == "none" and augmentation is None:
             loop.cache(batch_size // 2)
 
         def validation_loss() -> float:
             replay.close_entry()
-            losses = [kind.loss(network(levels), wanted, progress=1.0) * len(wanted) for levels, wanted in held_out]
-            return float(sum(losses)) / len(validation)
+            parts = (
+                (kind.loss(network(levels), wanted, progress=1.0), len(wanted)) for levels, wanted in held_out
+            )
+            return sum(float(loss) * n for loss, n in parts) / len(validation)
 
         history = optimise(
             network,
@@ -132,7 +132,9 @@ class _Judge:
         self.read, self.target, self.tolerance_mm, self.use_bf16 = read, target, tolerance_mm, use_bf16
         self.device = next(read.unet.parameters()).device
 
-    def __call__(self, images: Tensor, labels: np.ndarray, spacing_mm: np.ndarray) -> tuple[list[Tensor], Tensor]:
+    def __call__(
+        self, images: Tensor, labels: np.ndarray, spacing_mm: np.ndarray
+    ) -> tuple[list[Tensor], Tensor]:
         """Without gradients, unless the images ask for them."""
         with (
             torch.set_grad_enabled(images.requires_grad),
@@ -231,25 +233,11 @@ def _judged(judge: _Judge, cohort: Cohort, batch_size: int) -> Any:
         yield judge(batch.images.to(judge.device), batch.labels, batch.spacing_mm)
 
 
-def _augment(name: str | None, seed: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    if name != "strong":
-        return make_augmentation(name, seed)
-    corrupt, generator = StrongCorruption(seed), torch.Generator().manual_seed(seed)
-
-    def change(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        spoiled = torch.rand(len(images), generator=generator) < 0.75
-        images[spoiled] = corrupt(images[spoiled]) if spoiled.any() else images[spoiled]
-        return images, labels
-
-    return change
-
-
 def _check(
     target: str, tolerance_mm: float | None, augmentation: str | None, head: str, batch_size: int
 ) -> None:
-    for name, value, allowed in (
-        ("target", target, TARGETS), ("augmentation", augmentation, AUGMENTATIONS), ("head", head, tuple(HEADS)),
-    ):  # fmt: skip
+    choices = {"target": (target, TARGETS), "augmentation": (augmentation, AUGMENTATIONS)}
+    for name, (value, allowed) in {**choices, "head": (head, tuple(HEADS))}.items():
         if value not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
     if (target == "surface_dice") != (tolerance_mm is not None):

@@ -16,7 +16,11 @@ from monai.transforms.intensity.array import (
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
-__all__ = ["StrongCorruption", "ghost"]
+from segconf_lite.models.augment import Augmentation, make_augmentation
+
+__all__ = ["AUGMENTATIONS", "StrongCorruption", "ghost", "make_any_augmentation"]
+
+AUGMENTATIONS = (None, "mild", "strong")
 
 
 class StrongCorruption:
@@ -30,15 +34,16 @@ class StrongCorruption:
     Args:
         seed: of this object's own random state; equal seeds give equal sequences of batches.
         probability: of each change, in [0, 1]; 0 leaves images bit for bit.
+        share: of the images that are spoiled at all, in [0, 1].
 
     Raises:
-        ValueError: If the probability is out of its range.
+        ValueError: If the probability or the share is out of its range.
     """
 
-    def __init__(self, seed: int, *, probability: float = 0.5) -> None:
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability must lie in [0, 1], got {probability}")
-        self.probability = probability
+    def __init__(self, seed: int, *, probability: float = 0.5, share: float = 1.0) -> None:
+        if not (0 <= probability <= 1 and 0 <= share <= 1):
+            raise ValueError(f"probability and share must lie in [0, 1], got {probability} and {share}")
+        self.probability, self.share = probability, share
         self._generator = torch.Generator().manual_seed(seed)
         self._before = Compose([
             RandAdjustContrast(prob=probability, gamma=(0.3, 3.0)),
@@ -51,7 +56,9 @@ class StrongCorruption:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Spoiled copies of images (B, 1, H, W) float32, on the CPU."""
-        return torch.stack([self._one(image) for image in images])
+        chance = torch.rand(len(images), generator=self._generator)
+        spoiled = (chance < self.share).tolist()
+        return torch.stack([self._one(i) if s else i for i, s in zip(images, spoiled, strict=True)])
 
     def _one(self, image: Tensor) -> Tensor:
         if self.probability == 0:
@@ -81,6 +88,18 @@ def ghost(image: Tensor, *, strength: float, period: float, start: float = 0.0) 
     error = strength * torch.sin(2 * torch.pi * lines / period + start)
     k_space = torch.fft.fft2(image) * torch.polar(torch.ones_like(error), error)[:, None]
     return torch.fft.ifft2(k_space).abs()
+
+
+def make_any_augmentation(name: str | None, seed: int) -> Augmentation | None:
+    """`segconf_lite.models.augment.make_augmentation`, or ``"strong"``: three quarters of the images spoiled.
+
+    Raises:
+        ValueError: If the name is none of these.
+    """
+    if name != "strong":
+        return make_augmentation(name, seed)
+    corrupt = StrongCorruption(seed, share=0.75)
+    return lambda images, labels: (corrupt(images), labels)
 
 
 def _plain(image: object) -> Tensor:

@@ -1,19 +1,33 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.confidence import QualityPredictor
+from segconf_lite.confidence import BetaQualityPredictor, QualityPredictor
+from segconf_lite.confidence.adversarial_replay import Adversary, Replay, Replayed
+from segconf_lite.confidence.adversary import perturb
 from segconf_lite.confidence.predictor_inputs import FeatureReader, masked_loss, quality_targets
 from segconf_lite.confidence.predictor_training import (
     fit_quality_network,
 )
+from segconf_lite.confidence.quality_heads import BetaHead
 from segconf_lite.evaluation import dice_per_case
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.unet import predict_probabilities
 
-OPTIONS = {"steps": 6, "batch_size": 8, "warm_up": 2, "alpha": 0.8, "gain": 0.01, "precision": "fp32", "progress": False}
+OPTIONS = {
+    "steps": 6,
+    "batch_size": 8,
+    "warm_up": 2,
+    "alpha": 0.8,
+    "gain": 0.01,
+    "precision": "fp32",
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +159,11 @@ def test_a_broken_image_leaves_the_replay_and_training_goes_on(trained, monkeypa
 
 
 def test_it_learns_to_order_cases(trained):
-    from scipy import stats
-
     unet, cohort = trained
     network = fit_quality_network(
         unet, cohort, adversarial=False, **{**OPTIONS, "steps": 120, "batch_size": 16}
     )
-    method = QualityPredictor(network=network).fit(unet, cohort)
+    method = QualityPredictor.published(network=network).fit(unet, cohort)
     labels = predict_probabilities(unet, cohort.images).argmax(dim=1).numpy()
     quality = dice_per_case(labels, cohort.labels, n_classes=4, empty="skip")
     assert stats.spearmanr(method.predicted_quality(cohort.images), quality).statistic > 0.5
@@ -163,7 +175,9 @@ def test_it_learns_to_order_cases(trained):
 def test_interface_and_store(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
     unet, cohort = trained
-    method = QualityPredictor(modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS)
+    method = QualityPredictor(
+        modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS, augmentation=None
+    )
     assert method.fit(unet, cohort) is method
     uncertainty = method.uncertainty(cohort.images)
     assert uncertainty.shape == (36,)
@@ -172,7 +186,9 @@ def test_interface_and_store(trained, tmp_path, monkeypatch):
     torch.testing.assert_close(quality, (1 - uncertainty).clamp(0, 1))
     assert method.predicted_quality_per_class(cohort.images).shape == (36, 3)
     torch.testing.assert_close(method.uncertainty(cohort.images[3:4]), uncertainty[3:4], atol=1e-5, rtol=1e-4)
-    again = QualityPredictor(modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS)
+    again = QualityPredictor(
+        modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS, augmentation=None
+    )
     assert torch.equal(again.fit(unet, cohort).uncertainty(cohort.images), uncertainty)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
@@ -180,7 +196,7 @@ def test_interface_and_store(trained, tmp_path, monkeypatch):
 def test_the_reference_has_no_say_in_what_is_reported(trained):
     unet, cohort = trained
     network = fit_quality_network(unet, cohort, **OPTIONS)
-    method = QualityPredictor(network=network).fit(unet, cohort)
+    method = QualityPredictor.published(network=network).fit(unet, cohort)
     assert torch.equal(method.uncertainty(cohort.images), method.uncertainty(torch.from_numpy(cohort.images)))
 
 
@@ -190,7 +206,7 @@ def test_monai_networks_work_unchanged(trained):
     _, cohort = trained
     network = BasicUNet(spatial_dims=2, in_channels=1, out_channels=4, features=(4, 4, 8, 8, 16, 4))
     found = fit_quality_network(network, cohort, modules=("upcat_1",), **OPTIONS)
-    method = QualityPredictor(network=found, modules=("upcat_1",)).fit(network, cohort)
+    method = QualityPredictor.published(network=found, modules=("upcat_1",)).fit(network, cohort)
     assert torch.isfinite(method.uncertainty(cohort.images)).all()
 
 
@@ -207,6 +223,116 @@ def test_bad_use(trained):
         ({"target": "surface_dice"}, "tolerance_mm goes with"),
         ({"effect_size": 1.5}, r"effect_size must lie in \(0, 1\), got 1\.5"),
         ({"batch_size": 1}, "batch_size must be >= 2"),
+        ({"augmentation": "wild"}, "augmentation must be one of"),
+        ({"head": "gamma"}, "head must be one of"),
+        ({"direction": "up"}, "direction must be one of"),
+        ({"unit": "mm"}, "unit must be one of|warm_up must"),
+        ({"gain": 0.0}, "gain and bound must be > 0"),
+        ({"replay_size": -1}, "replay_size must be >= 0"),
     ):
         with pytest.raises(ValueError, match=words):
             fit_quality_network(unet, cohort, **{**OPTIONS, **options})
+
+
+# -- what the adversary may be told -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"augmentation": "strong"},
+        {"augmentation": "mild"},
+        {"replay_size": 16},
+        {"gradient_of": "all"},
+        {"controlled": "true"},
+        {"unit": "length", "alpha": 3.0, "gain": 5.0},
+        {"bound": 2.0},
+        {"bound": 0.1, "bound_norm": "linf"},
+        {"value_range": (-2.0, 4.0)},
+        {"head": "beta"},
+        {"target": "surface_dice", "tolerance_mm": 3.0},
+    ],
+)
+def test_every_choice_trains_and_does_something_else(trained, options):
+    usual = fit_quality_network(*trained, **OPTIONS)
+    network = fit_quality_network(*trained, **{**OPTIONS, **options})
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+    assert usual.history[-1]["train_loss"] != network.history[-1]["train_loss"]
+    bound = options.get("bound", np.inf) * (32 if "bound_norm" in options else 1)
+    assert 0 < network.history[-1]["length"] <= bound + 1e-3
+
+
+def test_beta_predictor_tells_a_distribution(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    unet, cohort = trained
+    method = BetaQualityPredictor(training={**OPTIONS, "alpha": 0.3}, modules=("bottleneck", "penultimate"))
+    method.fit(unet, cohort)
+    assert "alpha_concentration" in method.network.history[-1]
+    quality, concentration = method.predicted_quality(cohort.images), method.concentration(cohort.images)
+    low, high = method.interval(cohort.images, level=0.8)
+    assert (low < high).all()
+    expected = stats.beta.cdf(0.8, quality * concentration, (1 - quality) * concentration)
+    assert method.probability_below(cohort.images, 0.8).numpy() == pytest.approx(expected, abs=1e-5)
+    share = stats.beta.cdf(high, quality * concentration, (1 - quality) * concentration)
+    assert share == pytest.approx(np.full(36, 0.9), abs=1e-4)
+    assert method.predicted_quality_per_class(cohort.images).shape == (36, 3)
+
+
+def test_the_second_adversary_lowers_the_concentration():
+    """Against the published code, whose step raises it (derived: the step is minus alpha times gradient)."""
+    raw = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    lowered = BetaHead().attacked(gradient_of="mean")["concentration"]
+    gradient = torch.autograd.grad(lowered(raw).sum(), raw)[0]
+    images = raw.detach()[:, None, None, :]
+    moved = perturb(images, gradient[:, None, None, :], alpha=0.05).images[:, 0, 0]
+    drop = lowered(raw.detach()) - lowered(moved)
+    assert drop.tolist() == pytest.approx([0.05] * 4, rel=0.1)
+
+
+def test_alpha_finds_the_wanted_effect_on_a_problem_that_stands_still():
+    """The whole loop's controller, on a linear prediction: the gradient never changes."""
+    weight = torch.randn(8, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    replay = Replay(Adversary(effect_size=0.2, alpha=0.9, gain=0.2), ["location"], torch.Generator())
+    images, attack = torch.zeros(8, 1, 6, 6), torch.zeros(8, dtype=torch.int64)
+    predict = lambda x: 0.5 * (x * weight).sum(dim=(1, 2, 3))  # noqa: E731
+    ones = torch.ones(8)
+    for _ in range(200):
+        moved = replay.move(images, weight, attack)
+        new = Replayed(
+            moved, np.zeros((8, 6, 6)), np.ones((8, 2)), attack, predict(images), ones, ones.bool()
+        )
+        replay.remember(new)
+        replay.observe(replay.draw(), predict(moved), ones, control=True)
+    replay.close_entry()
+    assert replay.alpha["location"] == pytest.approx(0.4, rel=1e-3)  # half of alpha arrives
+    assert replay.entries[-1]["true_drop"] == 0.0
+
+
+def test_the_memory_is_bounded_and_half_of_what_is_replayed_is_new():
+    replay = Replay(Adversary(replay_size=10), ["location"], torch.Generator().manual_seed(0))
+    for k in range(5):
+        images = torch.full((8, 1, 2, 2), float(k))
+        some = torch.zeros(8)
+        replay.remember(
+            Replayed(images, np.zeros((8, 2, 2)), np.ones((8, 2)), some.long(), some, some, some == 0)
+        )
+    drawn = replay.draw()
+    assert len(drawn.images) == 8
+    assert len(replay.older.images) == 10
+    assert drawn.fresh.tolist() == [True] * 4 + [False] * 4
+    assert (drawn.images[:4] == 4).all()
+    assert set(drawn.images[4:, 0, 0, 0].tolist()) <= {2.0, 3.0}
+
+
+def test_no_defined_quality_is_told(trained):
+    class Nothing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.penultimate = torch.nn.Conv2d(1, 4, 1)
+
+        def forward(self, images):
+            return 0 * self.penultimate(images) + torch.tensor([1.0, 0, 0, 0])[:, None, None]
+
+    empty = dataclasses.replace(trained[1], labels=np.zeros_like(trained[1].labels))
+    with pytest.raises(ValueError, match="has a defined quality"):
+        fit_quality_network(Nothing(), empty, **OPTIONS)

@@ -48,5 +48,12 @@ def test_the_images_given_are_not_changed(images):
 
 
 def test_bad_use():
-    with pytest.raises(ValueError, match=r"probability must lie in \[0, 1\], got 2"):
-        StrongCorruption(0, probability=2)
+    for options in ({"probability": 2}, {"share": -1}):
+        with pytest.raises(ValueError, match=r"probability and share must lie in \[0, 1\]"):
+            StrongCorruption(0, **options)
+
+
+def test_a_share_of_the_images_is_spoiled_and_the_others_are_left_bit_for_bit(images):
+    many = images.repeat(8, 1, 1, 1)
+    changed = (StrongCorruption(0, probability=1, share=0.75)(many) != many).flatten(1).any(dim=1)
+    assert changed.float().mean() == pytest.approx(0.75, abs=0.15)
