@@ -1,6 +1,6 @@
-"""What each part of adversarial confidence training brings: chapter 4's variants over networks, one tidy table.
+"""What each part of adversarial confidence training brings: variants over networks, one tidy table.
 
-    python benchmarks/chapter_04.py --profile lite --seeds 3       # about 25 minutes on two cores
+    python benchmarks/chapter_04.py --profile lite --seeds 0 1 2   # about 40 minutes on two cores
 
 One row per seed and variant, in ``book/results/chapter_04_variants.csv``: "eAURC on X" (times 1000) and "MAE
 on X" for every scanner, the fit's seconds, and what the training log says of its last quarter. The networks

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.adversary import Perturbed, perturb
 from segconf_lite.confidence.beta_law import beta_interval, probability_below
 from segconf_lite.confidence.predictor_inputs import FeatureReader
 from segconf_lite.confidence.predictor_training import fit_quality_network
@@ -120,14 +121,32 @@ class QualityPredictor:
         """(B, C - 1) in [0, 1]; means nothing for a class that is neither there nor predicted."""
         return self._qualities(images)[:, 1:].clamp(0, 1)
 
+    def perturbed(self, images: Tensor | np.ndarray, *, alpha: float, **options: Any) -> Perturbed:
+        """The adversary's step against this predictor: images in which it would predict a lower quality.
+
+        Args:
+            images: (B, 1, H, W).
+            alpha: size of the step, see `perturb`.
+            options: of `perturb`.
+        """
+        read, network = self._fitted()
+        given = torch.as_tensor(images).clone().to(next(read.unet.parameters())).requires_grad_()
+        with frozen(read.unet), frozen(network), torch.enable_grad():
+            told = HEADS[self._head].mean(network([level.float() for level in read(given)[0]]))[:, 0]
+            gradient = torch.autograd.grad(told.sum(), given)[0]
+        return perturb(given.detach(), gradient, alpha=alpha, **options)
+
+    def _fitted(self) -> tuple[FeatureReader, QualityNetwork]:
+        if self._read is None or self.network is None:
+            raise ValueError(f"{type(self).__name__} is not fitted: call .fit(unet, source_cohort) first")
+        return self._read, self.network
+
     def _qualities(self, images: Tensor | np.ndarray) -> Tensor:
         return HEADS[self._head].mean(self._numbers(images))
 
     def _numbers(self, images: Tensor | np.ndarray) -> Tensor:
         """(B, n) what the quality network gives, on the CPU."""
-        read, network = self._read, self.network
-        if read is None or network is None:
-            raise ValueError(f"{type(self).__name__} is not fitted: call .fit(unet, source_cohort) first")
+        read, network = self._fitted()
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"images must be non-empty (B, 1, H, W), got {tuple(images.shape)}")
         like, parts = next(read.unet.parameters()), []

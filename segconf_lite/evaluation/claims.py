@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Claim:
         registered: the day, ISO.
         cases: column -> allowed values; only these cases count.
         each: a column whose every value is judged alone; the claim holds only if it holds for each.
+        within: a column, e.g. the network; the statistic is taken within each of its values, then averaged.
         threshold, margin: in units of the statistic.
 
     Raises:
@@ -59,6 +60,7 @@ class Claim:
     registered: str
     cases: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
     each: str | None = None
+    within: str | None = None
     threshold: float = 0.0
     margin: float | None = None
 
@@ -83,9 +85,8 @@ class Claim:
 
     def digest(self) -> str:
         """12 hex digits of what decides the verdict: a claim changed after its run is found by it."""
-        fixed = {
-            k: v for k, v in dataclasses.asdict(self).items() if k not in ("sentence", "source", "chapter")
-        }
+        silent = ["sentence", "source", "chapter", *(["within"] if self.within is None else [])]
+        fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent}
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -172,7 +173,7 @@ def judge(claim_id: str, samples: pd.DataFrame, *, claims: Mapping[str, Claim] |
         if part["seed"].nunique() < len(seeds):
             raise ValueError(f"claim {claim.id}: {name} lacks cases in some seeds; run them again")
         interval = nested_bootstrap_interval(
-            STATISTICS[claim.statistic][0], part["seed"], part["subject"], *_arguments(claim, part),
+            _statistic(claim), part["seed"], part["subject"], *_arguments(claim, part),
             n_resamples=N_RESAMPLES,
         )  # fmt: skip
         groups[name] = {**interval._asdict(), "verdict": _side(claim, interval)}
@@ -186,10 +187,7 @@ def seed_estimates(claim: Claim, samples: pd.DataFrame) -> dict[str, dict[int, f
     """Group -> seed -> the claim's statistic on that seed's cases, without interval or verdict."""
     cases = _cases(claim, samples)
     return {
-        name: {
-            int(seed): STATISTICS[claim.statistic][0](*_arguments(claim, one))
-            for seed, one in part.groupby("seed")
-        }
+        name: {int(seed): _statistic(claim)(*_arguments(claim, one)) for seed, one in part.groupby("seed")}
         for name, part in _groups(claim, cases)
     }
 
@@ -200,7 +198,7 @@ def _cases(claim: Claim, samples: pd.DataFrame) -> pd.DataFrame:
         "subject",
         *columns_of(claim.statistic, claim.columns),
         *claim.cases,
-        *([claim.each] if claim.each else []),
+        *(column for column in (claim.each, claim.within) if column),
     ]
     missing = sorted(set(needed) - set(samples.columns))
     if missing:
@@ -221,7 +219,21 @@ def _groups(claim: Claim, cases: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]
 
 
 def _arguments(claim: Claim, cases: pd.DataFrame) -> list[np.ndarray]:
-    return [cases[name].to_numpy(float) for name in columns_of(claim.statistic, claim.columns)]
+    arguments = [cases[name].to_numpy(float) for name in columns_of(claim.statistic, claim.columns)]
+    return arguments if claim.within is None else [*arguments, pd.factorize(cases[claim.within])[0]]
+
+
+def _statistic(claim: Claim) -> Callable[..., float]:
+    """Of the columns of `_arguments`; the last of them says what is averaged over."""
+    statistic = STATISTICS[claim.statistic][0]
+    if claim.within is None:
+        return statistic
+
+    def averaged(*columns: np.ndarray) -> float:
+        *values, part = columns
+        return float(np.mean([statistic(*(v[part == k] for v in values)) for k in np.unique(part)]))
+
+    return averaged
 
 
 def _side(claim: Claim, interval: Interval) -> str:

@@ -30,6 +30,7 @@ def _pooled_ece(*gaps: np.ndarray) -> float:
 # ends in " *" stands for `GAP_BINS` columns, numbered from 0
 STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
     "mean": (lambda value: float(np.mean(value)), ("value",)),
+    "ratio_of_means": (lambda a, b: float(np.mean(a) / np.mean(b)), ("numerator", "denominator")),
     "mean_difference": (lambda a, b: float(np.mean(a) - np.mean(b)), ("first", "second")),
     "rank_correlation": (_rank, ("risk", "uncertainty")),
     "rank_correlation_difference": (lambda r, a, b: _rank(r, a) - _rank(r, b), ("risk", "first", "second")),

@@ -234,6 +234,17 @@ def test_bad_use(trained):
             fit_quality_network(unet, cohort, **{**OPTIONS, **options})
 
 
+def test_the_adversary_can_be_asked_for_its_images_afterwards(trained):
+    unet, cohort = trained
+    network = fit_quality_network(unet, cohort, **OPTIONS)
+    method = QualityPredictor.published(network=network).fit(unet, cohort)
+    found = method.perturbed(cohort.images, alpha=0.01)
+    drop = method.uncertainty(found.images) - method.uncertainty(cohort.images)
+    assert drop.median().item() == pytest.approx(0.01, rel=0.25)  # to first order
+    assert not any(parameter.grad is not None for parameter in unet.parameters())
+    assert torch.equal(method.perturbed(cohort.images, alpha=0.0).images, torch.from_numpy(cohort.images))
+
+
 # -- what the adversary may be told -----------------------------------------------------------------------
 
 

@@ -253,3 +253,30 @@ def test_a_stored_table_comes_from_the_checkout_or_the_project(monkeypatch, tmp_
     assert list(ledger.stored_table("table.csv")["a"]) == [1]
     with pytest.raises(FileNotFoundError, match=r"neither in a checkout .* nor to be had from"):
         ledger.stored_table("nothing.csv")
+
+
+def test_within_averages_the_statistic_over_the_parts_and_old_claims_keep_their_digest():
+    rng = np.random.default_rng(0)
+    samples = pd.concat([table(1.0).assign(net=k, domain="A") for k in range(2)], ignore_index=True)
+    samples["risk"] = rng.random(len(samples))
+    samples["a"] = samples["risk"] + 10 * samples["net"]  # a perfect order within each network, not across
+    samples["b"] = rng.random(len(samples))
+    columns = {"risk": "risk", "first": "a", "second": "b"}
+    asked = {"statistic": "excess_aurc_difference", "columns": columns, "direction": "less"}
+    pooled, within = (claims.seed_estimates(claim(**asked, within=w), samples)["all"] for w in (None, "net"))
+    alone = [claims.seed_estimates(claim(**asked), samples[samples["net"] == k])["all"] for k in range(2)]
+    for seed in range(3):
+        assert within[seed] == pytest.approx(np.mean([a[seed] for a in alone]))
+        assert within[seed] < pooled[seed]
+    assert verdict_of(samples, **asked, within="net").verdict == "holds"
+    assert claim().digest() == claim(within=None).digest() != claim(within="net").digest()
+    with pytest.raises(ValueError, match="needs columns"):
+        verdict_of(samples, **asked, within="nothing")
+
+
+def test_ratio_of_means():
+    samples = table(2.0).assign(y=4.0)
+    columns = {"numerator": "x", "denominator": "y"}
+    found = verdict_of(samples, statistic="ratio_of_means", columns=columns, threshold=0.4)
+    assert found.groups["all"]["estimate"] == pytest.approx(0.5, abs=0.05)
+    assert found.verdict == "holds"
