@@ -20,7 +20,9 @@ import numpy as np
 import torch
 
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
-from segconf_lite.confidence import SegmentationDistortion
+from segconf_lite.confidence import QualityPredictor, SegmentationDistortion, predictor_training
+from segconf_lite.confidence.prediction import THREE_LEVELS
+from segconf_lite.confidence.predictor_training import fit_quality_network
 from segconf_lite.evaluation import (
     excess_aurc_interval,
     expected_calibration_error,
@@ -126,6 +128,54 @@ def distortion_rows() -> list[tuple[str, float, str]]:
     return rows
 
 
+def predictor_rows() -> list[tuple[str, float, str]]:
+    """What predicted quality costs: its training, a step with and without adversary, and one answer."""
+    train, unet = phantom.cohort(480), UNet(n_classes=4).eval()
+    rows, published = [], QualityPredictor.published
+    start = time.perf_counter()
+    options = {"adversarial": False, "progress": False}
+    network = fit_quality_network(unet, train, steps=200, **options)  # type: ignore[arg-type]
+    rows.append(("plain predictor, 480 slices, 200 steps", time.perf_counter() - start, "s"))
+    kept, predictor_training.CACHE_BYTES = predictor_training.CACHE_BYTES, 0
+    kinds = {"plain": options, "adversary": {"warm_up": 0, "progress": False}}
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(6):  # in turn
+        for name, chosen in kinds.items():
+            spent = []
+            for steps in (3, 23):
+                start = time.perf_counter()
+                fit_quality_network(unet, train, steps=steps, **chosen)  # type: ignore[arg-type]
+                spent.append(time.perf_counter() - start)
+            seconds[name].append((spent[1] - spent[0]) / 20)
+    predictor_training.CACHE_BYTES = kept
+    plain, attacked = (statistics.median(seconds[name][1:]) for name in kinds)
+    rows.append(("plain predictor's step, 32 images, nothing cached", plain, "s"))
+    rows.append(("adversarial step, 32 images", attacked / plain, "plain steps"))
+    images = torch.from_numpy(train.images[:32])
+    full = fit_quality_network(
+        unet,
+        train,
+        modules=THREE_LEVELS,
+        probabilities=True,
+        steps=2,
+        **options,  # type: ignore[arg-type]
+    )
+    methods = {
+        "one level": published(network=network).fit(unet, train),
+        "three levels": QualityPredictor(network=full).fit(unet, train),
+    }
+    acts: dict[str, Callable[[], object]] = {"pass": lambda: predict_probabilities(unet, images)}
+    acts |= {name: lambda m=method: m.uncertainty(images) for name, method in methods.items()}  # type: ignore[misc]
+    spent_by: dict[str, list[float]] = {name: [] for name in acts}
+    for _ in range(17):
+        for name, act in acts.items():
+            start = time.perf_counter()
+            act()
+            spent_by[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values[2:]) for name, values in spent_by.items()}
+    return rows + [(f"predicted quality, {n}", median[n] / median["pass"], "passes") for n in methods]
+
+
 def peak_tensor_mb(act: Callable[[], object]) -> float:
     """Highest sum of tensors that were made and not yet freed, from torch's profiler."""
     with torch.profiler.profile(profile_memory=True, record_shapes=False) as profiler:
@@ -159,6 +209,7 @@ def main() -> None:
     rows.append(("inference, 96x96, fp32", 1000 * seconds / len(train), "ms a slice"))
     rows += evaluation_rows()
     rows += distortion_rows()
+    rows += predictor_rows()
     try:
         rows.append(("spinal-cord cohort, load and crop", median_seconds(gm_challenge.cohort, 3), "s"))
     except FileNotFoundError as reason:

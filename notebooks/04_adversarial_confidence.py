@@ -1,0 +1,652 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Adversarial confidence
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/04_adversarial_confidence.ipynb)
+#
+# **The question.** Can a second network look inside the first and say how good its answer is, also on scanners that neither has seen?
+#
+# **You will be able to** train a predictor of quality; explain why it fails on foreign scanners; let an adversary look for images
+# where it could be wrong {cite:p}`lennartz2025adversarial`; tell what the adversary brings from what plain
+# augmentation brings; and read a predicted *distribution* of quality.
+#
+# **You need** chapters 1 and 2: the scanners A to F, Dice, risk, eAURC, score agreement.
+#
+# **Time:** about 6 min on two CPU cores from nothing, 1 min when the trained networks are stored.
+
+# %% tags=["hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # elsewhere this cell does nothing
+    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+    pass
+
+# %% tags=["parameters"]
+profile = "lite"  # "lite": two CPU cores; "full": a GPU
+seed = 0  # which subjects, and how the networks start
+effect_size = (
+    0.1  # by how much the adversary is to lower the predicted Dice, on average
+)
+cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+
+# %% tags=["hide-input"]
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.isotonic import IsotonicRegression
+
+# %% tags=["hide-input"]
+import segconf_lite.evaluation as ev
+from segconf_lite.cohorts import Cohort, gm_challenge, phantom
+from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, MCDropout
+from segconf_lite.confidence import QualityPredictor, ScoreAgreement
+from segconf_lite.confidence.adversary import perturb
+from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
+from segconf_lite.confidence.predictor_inputs import FeatureReader
+from segconf_lite.evaluation import case_table, compare_methods, ledger
+from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.profiles import profile_named
+from segconf_lite.show import adversarial, trust, widgets
+
+# %% [markdown]
+# ## Networks and cases
+#
+# The networks and the scanners are those of chapters 2 and 3. The first network is the one in question.
+
+
+# %%
+sizes = profile_named(profile)
+
+
+def make(scanner, n_cases, first_subject, **options):
+    given = {"size": sizes.size, "seed": seed + first_subject, **options}
+    return phantom.cohort(n_cases, scanner=scanner, **given)
+
+
+train = make("A", sizes.n_train, 0)
+familiar = make("A", sizes.n_test, 2000)  # more hearts on scanner A
+test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in phantom.SCANNERS])
+
+# %%
+steps = sizes.steps * 2 // 3
+training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
+networks = []
+for member in range(5):
+    config = training | {"seed": 10 * seed + member}
+    fit = lambda c=config: fit_unet(train, **c)  # noqa: E731
+    networks.append(load_or_fit("unet", config, train, fit))
+
+
+# %%
+def judged(network, cohort):
+    answer = predict_probabilities(network, cohort.images)
+    cases = case_table(answer, cohort, empty="skip")
+    return cases.assign(risk=1 - cases["quality"]), answer
+
+
+unet = networks[0]
+cases, answer = judged(unet, test)
+cases.groupby("domain")["quality"].mean().round(2).to_frame().T
+
+# %% [markdown]
+# ## Predict the quality directly
+#
+# For the training slices we know the reference, so we know the Dice of every answer. A small second network can learn it: it reads the
+# **penultimate activation** of the U-Net, what the U-Net knows just before it decides, and gives one number, the Dice that it
+# expects. The U-Net itself is *frozen*: nothing in it changes. At test time no reference is needed.
+#
+# **Predict:** the predictor learns from scanner A only. What will it say on D, where the true Dice is about .6?
+
+
+# %%
+def predictor(kind, number=0, **choices):
+    own = {"seed": 10 * seed + number, "steps": steps}
+    own |= {k: choices.pop(k) for k in ("direction",) if k in choices}
+    return kind(**choices, training=own).fit(networks[number], train)
+
+
+published = QualityPredictor.published
+plain = predictor(published, adversarial=False)
+size = sum(parameter.numel() for parameter in plain.network.parameters())
+print(f"{size:,} parameters, beside {sum(p.numel() for p in unet.parameters()):,}")
+
+
+# %%
+def predictions(methods, cohort, cases):
+    kept = cases[["domain", "quality"]]
+    told = {name: m.predicted_quality(cohort.images) for name, m in methods.items()}
+    parts = [kept.assign(method=name, predicted=q.numpy()) for name, q in told.items()]
+    return pd.concat(parts)
+
+
+# %%
+adversarial.prediction_scatter(
+    predictions({"plain": plain}, test, cases),
+    alt="Predicted against true Dice, a point a slice: nearly all predictions lie above .9, whatever the true Dice is; slices of D and F with Dice near 0 are predicted as good.",
+)
+
+# %% [markdown]
+# *One point a slice; on the dotted line a prediction is right. The predictor has hardly seen a bad answer, so it expects none: on D and F it is
+# wrong by half a Dice. This is the failure that matters, since D and F are where we would need it.*
+#
+# ## An adversary asks: where could you be wrong?
+#
+# We have no images of foreign scanners. But we can *look for* images that the predictor would find bad. The gradient $g$ of the predicted Dice
+# with respect to the pixels says which small change lowers it fastest. One step against it,
+#
+# $$x' = x - \alpha\, \frac{g}{\lVert g\rVert^2 + \epsilon},$$
+#
+# lowers a *linear* prediction by exactly $\alpha$. The changed image is a **hypothesis**: "if the scan had looked like this, the answer would be
+# bad". Then the hypothesis is *tested*: the frozen U-Net segments $x'$, and its true Dice against the unchanged reference becomes
+# a new training example. If the fear was unfounded, the predictor learns to ignore such a change; if it was right, it has
+# learned from a bad answer.
+#
+# A check by hand, with a linear "predictor":
+
+# %%
+weights = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+x = torch.zeros(1, 1, 8, 8)
+moved = perturb(x, weights, alpha=0.25).images
+print(f"prediction falls by {((x - moved) * weights).sum():.4f}")
+
+# %% [markdown]
+# Half of every batch are clean images, half the perturbed images of the step before. A controller adjusts $\alpha$ until the
+# prediction falls by `effect_size` on average.
+#
+# Two controls see equally many images a step. In the *plain* one the second half are the clean images again; in the *noise*
+# one they are moved as far as the adversary moves them, but in a random direction. All three see the U-Net's own augmentation
+# (small turns, sizes, noise).
+
+# %%
+mild = {"augmentation": "mild"}
+choices = {
+    "plain": (published, {"adversarial": False, **mild}),
+    "noise": (published, {"direction": "random", **mild}),
+    "adversary": (published, {"effect_size": effect_size, **mild}),
+}
+methods = {name: predictor(kind, **c) for name, (kind, c) in choices.items()}
+
+# %% [markdown]
+# ## Watch the adversary work
+#
+# **Predict:** early in training, the prediction falls because the predictor knows little. Will the true Dice fall with it? And late?
+
+# %%
+log = pd.DataFrame(methods["adversary"].network.history)
+adversarial.drop_curves(
+    log,
+    alt="Over the training: the size of the step falls and settles; the fall of the prediction settles at the wanted value, and the fall of the true Dice joins it after a third of the training.",
+)
+
+# %% [markdown]
+# *Means over the steps since the point before. The controller brings the fall of the prediction to .1. At first the true Dice falls less: the predictor's fears are
+# unfounded. Later the two fall together: what the adversary finds are changes that do break the segmentation.*
+#
+# The same for single images. Choose one.
+
+# %% tags=["hide-input"]
+alpha = log["alpha"].iloc[-1]
+chosen = [k for n in range(6) for k in (n * 20, n * 20 + 3)]
+some = familiar.take(np.array(chosen))
+attacked = methods["adversary"].perturbed(some.images, alpha=alpha)
+moved = attacked.images.numpy()
+changed = dataclasses.replace(some, images=moved)
+pair = [judged(unet, c) for c in (some, changed)]
+told = [methods["adversary"].predicted_quality(c).numpy() for c in (some.images, moved)]
+
+
+# %% tags=["hide-input"]
+def frame(k):
+    step = moved[k, 0] - some.images[k, 0]
+    drawn = [adversarial.draw_signed(step, highest=1.0)]
+    for image, (_, probabilities) in zip((some.images, moved), pair, strict=True):
+        labels = probabilities[k].argmax(dim=0).numpy()
+        drawn.append(adversarial.draw_errors(image[k, 0], labels, some.labels[k]))
+    true = [table["quality"][k] for table, _ in pair]
+    size = f"length {attacked.norm[k]:.0f}, {step.std():.2f} image deviations a pixel"
+    text = f"predicted {told[0][k]:.2f}, then {told[1][k]:.2f}; true {true[0]:.2f}, then {true[1]:.2f}"
+    return np.concatenate([drawn[1], drawn[0], drawn[2]], axis=1), f"{text}<br>{size}"
+
+
+frames = [frame(k) for k in range(len(chosen))]
+widgets.picture_slider(
+    [f[0] for f in frames], [f[1] for f in frames], steps=[str(k + 1) for k in range(len(frames))],
+    control="slice", class_names=train.class_names, height=420,
+    alt="For a chosen slice: the answer on the image as it is, the adversary's change, and the answer on the changed image, with wrong pixels in red.",
+)  # fmt: skip
+
+# %% [markdown]
+# *From left to right: the answer on the image as it is; the adversary's change (blue darker, red brighter, full colour at one standard deviation of the
+# image); the answer on the changed image. Wrong pixels are red.*
+#
+# ## What does it bring?
+#
+# **eAURC** (chapter 2) is 0 if the predictions put the cases in the perfect order. Is the adversary's order better than the plain one, and better than
+# with noise?
+#
+# **Predict:** on which scanners will the adversary help most?
+
+
+# %%
+def with_predictions(cases, methods, cohort):
+    columns = {n: m.uncertainty(cohort.images).numpy() for n, m in methods.items()}
+    errors = {
+        f"error: {n}": np.abs(np.clip(1 - u, 0, 1) - cases["quality"])
+        for n, u in columns.items()
+    }
+    return cases.assign(**columns, **errors)
+
+
+methods["plain, as it is"] = plain
+cases = with_predictions(cases, methods, test)
+compared = compare_methods(cases, list(methods), statistic="excess_aurc")
+trust.method_intervals(
+    compared,
+    axis="eAURC (lower is better)",
+    alt="eAURC per scanner for plain, noise, adversary and plain without augmentation: on D and F the adversary is lowest by far; on A, B, C and E the methods are close.",
+)
+
+# %% tags=["hide-input"]
+linear = compare_methods(cases, list(methods), statistic="linear_correlation")
+rows = {
+    "eAURC × 1000": 1000 * compared.pivot(index="method", columns="domain", values="estimate"),
+    "Pearson": linear.pivot(index="method", columns="domain", values="estimate"),
+    "mean absolute error": cases.groupby("domain")[[f"error: {n}" for n in methods]]
+    .mean().T.rename(index=lambda name: name.removeprefix("error: ")),
+}  # fmt: skip
+pd.concat(rows).round(3)
+
+# %% [markdown]
+# *Bars are 95 % intervals over subjects of one network. Whether the order holds for others is judged below, over seeds.*
+#
+# Read the last block as well. Where the adversary improves the *order*, the *numbers* may still be far off: on D the mean absolute error stays near .4. It
+# says which slices are worse, not how bad they are.
+#
+# ## Which part does the work?
+#
+# A published method is a bundle: which images, which activations, which adversary. We take it apart: the U-Net's own augmentation or **strong corruptions** (random
+# grey-level curves, shading, blur, ghosts and noise, far beyond it); the penultimate activation or **three levels and the probabilities**; plain,
+# noise, or adversary. Every corrupted image's true Dice is known, so plain training can learn from it, without any adversary.
+# Twelve trainings, repeated for three networks (`python benchmarks/chapter_04.py`), take 40 minutes, so the stored table is shown.
+
+# %% tags=["hide-input"]
+variants = ledger.stored_table("chapter_04_variants.csv")
+scanners = list(phantom.SCANNERS)
+columns = [f"eAURC on {s}" for s in scanners] + ["MAE on D", "MAE on F"]
+order = variants["variant"].drop_duplicates()
+means = variants.groupby("variant")[columns].mean().loc[order]
+factorial = means[means.index.str.contains("mild|strong")]
+factorial.round({c: 1 if "eAURC" in c else 2 for c in columns})
+
+# %% [markdown]
+# *eAURC × 1000 and mean absolute error, means over three networks.*
+#
+# TODO-FACTORIAL
+#
+# ## The best of all: predict a distribution
+#
+# A predictor that gives one number cannot say how sure it is. The authors' follow-up predicts a **Beta distribution** of the Dice: a mean and a
+# *concentration*, high where it is sure. It is trained by likelihood, which also has an agreeable side effect: near a Dice of 1, where spreads
+# are small, an error of .02 counts for much, where the squared error hardly sees it. A second adversary lowers the concentration: "where are you less
+# sure than you seem?"
+
+# %%
+choices |= {
+    "Beta": (BetaQualityPredictor, {"effect_size": effect_size}),
+    "Beta, plain": (BetaQualityPredictor, {"adversarial": False}),
+    "point": (QualityPredictor, {"effect_size": effect_size}),
+}
+more = {n: predictor(choices[n][0], **choices[n][1]) for n in list(choices)[3:]}
+best = more["Beta"]
+cases = with_predictions(cases, more, test)
+
+# %% [markdown]
+# The rivals are those of chapter 2: agreement of two and of fifteen answers under dropout, agreement of the five networks, and the
+# entropy over the foreground.
+#
+# **Predict:** can one pass beat five networks?
+
+# %%
+samplers = {
+    "dropout": MCDropout(n_samples=2 if cases_out else 15).fit(unet, train),
+    "ensemble": DeepEnsemble(members=networks[1:]).fit(unet, train),
+}
+cases = cases.assign(
+    **one_pass_columns(answer), **sampled_columns(samplers, test.images)
+)
+rivals = ["plain", "adversary", "point", "Beta, plain", "Beta"]
+rivals += ["entropy, foreground", "dropout, 2 answers: agreement"]
+rivals += ["dropout: agreement", "ensemble: agreement"]
+ladder = compare_methods(cases, rivals, statistic="excess_aurc")
+trust.method_intervals(
+    ladder,
+    axis="eAURC (lower is better)",
+    alt="eAURC per scanner for five predictors and four rivals: agreement of the ensemble is lowest nearly everywhere, the Beta predictor next.",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+table = 1000 * ladder.pivot(index="method", columns="domain", values="estimate")
+table.loc[rivals].round(1)
+
+# %% [markdown]
+# *eAURC × 1000 of one network.*
+#
+# TODO-RIVALS
+#
+# ## What does it cost?
+#
+# Beyond the pass that makes the segmentation, the predictor needs only its own small network. Score agreement needs more answers, and the overlap of
+# every pair.
+
+# %%
+few = test.take(np.linspace(0, len(test) - 1, 48).astype(int))
+read = FeatureReader(unet, best.modules, probabilities=best.probabilities)
+with torch.no_grad():
+    levels = read(torch.from_numpy(few.images))[0]
+
+
+def seconds(act, repeats=3):
+    spent = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        act()
+        spent.append(time.perf_counter() - start)
+    return min(spent)
+
+
+# %% tags=["hide-input"]
+surface = {"quality": "surface_dice", "tolerance_mm": 3.0}
+two, fifteen = (MCDropout(n_samples=n).fit(unet, train) for n in (2, 15))
+priced = {
+    "the predictor's own network": lambda: best.network(levels),
+    "one pass of the U-Net": lambda: predict_probabilities(unet, few.images),
+    "the predictor, with the pass": lambda: best.uncertainty(few.images),
+}
+for n, sampler in ((2, two), (15, fifteen)):
+    for what, options in (("Dice", {}), ("surface Dice", surface)):
+        agreement = ScoreAgreement(sampler, **options).fit(unet, train)
+        priced[f"agreement of {n}, {what}"] = lambda a=agreement: a.uncertainty(
+            few.images
+        )
+
+# %% tags=["hide-input"]
+slow = {} if cases_out else priced  # a sweep does not time
+spent = {n: seconds(a, 1 if "15" in n else 3) / len(few) * 1e3 for n, a in slow.items()}
+cost = pd.Series(spent, name="ms a slice", dtype=float).to_frame()
+cost["times the predictor's network"] = cost["ms a slice"] / (
+    cost["ms a slice"].min() or 1
+)
+cost.round({"ms a slice": 2, "times the predictor's network": 0})
+
+# %% [markdown]
+# *Measured here and now, on all cores. The surface Dice of every pair of fifteen answers is what makes agreement expensive; the volumetric one costs little more than its
+# passes.*
+#
+# ## How sure is it?
+#
+# The predicted distribution gives an interval that should hold the true Dice for 90 % of the cases, and the probability that the Dice is below .8. A rule
+# could be: *reject what has more than 5 % chance of being below .8.*
+
+
+# %%
+def inside(method, cases, cohort):
+    low, high = (end.numpy() for end in method.interval(cohort.images, level=0.9))
+    return cases["quality"].between(low - 1e-6, high + 1e-6).astype(float), high - low
+
+
+cases["inside 90 %"], width = inside(best, cases, test)
+
+# %%
+bad = cases["quality"] < 0.8
+rejected = best.probability_below(test.images, 0.8).numpy() > 0.05
+parts = cases.assign(width=width, bad=bad, rejected=rejected).groupby("domain")
+report = parts[["inside 90 %", "width", "bad", "rejected"]].mean()
+report["bad and not rejected"] = (bad & ~rejected).groupby(cases["domain"]).mean()
+report.round(2)
+
+# %% [markdown]
+# *Shares of slices, and the mean width of the interval.*
+#
+# TODO-BETA
+#
+# ## Can the numbers be mended?
+#
+# The adversarial predictor orders well and states a wrong level. Could we simply recalibrate it? We have clean cases of A only. A monotone curve from predicted to
+# true Dice, fitted on new hearts of A, leaves the order as it is.
+#
+# **Predict:** will the absolute error on D fall?
+
+# %%
+at_home = judged(unet, familiar)[0]["quality"]
+known = at_home.notna()
+mended = {}
+for name, method in {**methods, **more}.items():
+    curve = IsotonicRegression(out_of_bounds="clip")
+    curve.fit(method.predicted_quality(familiar.images).numpy()[known], at_home[known])
+    again = curve.predict(method.predicted_quality(test.images).numpy())
+    error = np.abs(again - cases["quality"]).groupby(cases["domain"]).mean()
+    mended[name] = {"as predicted": cases.groupby("domain")[f"error: {name}"].mean()}
+    mended[name]["curve from A"] = error
+
+# %%
+pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3)
+
+# %% [markdown]
+# *Mean absolute error.*
+#
+# TODO-MAE
+#
+# ## How strong should the adversary be?
+#
+# The paper finds that the effect size hardly matters between .05 and .2. And other choices: control the *true* drop, attack all classes, replay older
+# images, make all steps equally long, or bound them. All on images as they are, as published; stored, means over three networks.
+
+# %% tags=["hide-input"]
+choices = means[~means.index.str.contains("mild|strong|Beta")]
+choices.round({c: 1 if "eAURC" in c else 2 for c in columns})
+
+# %% [markdown]
+# TODO-CHOICES
+#
+# ## Real scanners
+#
+# The spinal cord of chapter 1, and its network of chapter 2.
+
+# %%
+try:
+    spacing = 0.5 * 96 / sizes.size
+    cord = gm_challenge.cohort(size=sizes.size, spacing_mm=spacing, group_by="site")
+except FileNotFoundError as reason:
+    cord = None
+    print(f"{reason}\nBelow, the stored measurement is shown.")
+
+# %%
+if cord is not None:
+    source = cord.where(session=["sub-9584", "sub-10062Ses1", "sub-10062Ses2"])
+    others = [s for s in np.unique(cord.sessions) if s not in source.sessions]
+    foreign = cord.where(session=others)
+    real = training | {"steps": sizes.steps_real * 2 // 3, "batch_size": 16}
+    real |= {"augmentation": "mild", "seed": 10 * seed}
+    fit = lambda: fit_unet(source, validation=source, **real)  # noqa: E731
+    config = real | {"validation": source.fingerprint()}
+    cord_unet = load_or_fit("unet", config, source, fit)
+
+# %%
+if cord is not None:
+    told = {"validation": source, "training": {"seed": 10 * seed}}
+    told["training"] |= {"steps": real["steps"], "batch_size": 16}
+    usual = {**told, "augmentation": "mild"}
+    on_cord = {
+        "plain": published(adversarial=False, **usual),
+        "adversary": published(effect_size=effect_size, **usual),
+        "Beta": BetaQualityPredictor(effect_size=effect_size, **told),
+    }
+    for method in on_cord.values():
+        method.fit(cord_unet, source)
+    real_cases, told = judged(cord_unet, foreign)
+    real_cases = with_predictions(real_cases, on_cord, foreign).assign(cohort="cord")
+    real_cases["entropy, foreground"] = one_pass_columns(told)["entropy, foreground"]
+
+# %%
+if cord is None:
+    stored = ledger.stored_table("chapter_04_lite_cases.csv").query("cohort == 'cord'")
+    first = stored["seed"] == stored["seed"].min()
+    real_cases = stored[first].reset_index(drop=True)
+
+# %%
+names = ["plain", "adversary", "Beta", "entropy, foreground"]
+by_site = real_cases.groupby("domain")
+table = by_site[["quality", *[f"error: {n}" for n in names[:3]]]].mean()
+for name in names:
+    found = [1000 * ev.excess_aurc(t["risk"], t[name]) for _, t in by_site]
+    table[f"eAURC × 1000: {name}"] = found
+table.T.round(2)
+
+# %% [markdown]
+# *Mean Dice, mean absolute error of the predicted Dice, and eAURC × 1000, per site.*
+#
+# TODO-CORD
+
+# %% tags=["remove-cell"]
+choices["plain, as it is"] = (published, {"adversarial": False})
+choices["adversary, as it is"] = (published, {"effect_size": effect_size})
+for size in (0.05, 0.2):
+    choices[f"effect size {size}"] = (published, {**mild, "effect_size": size})
+
+
+def measured(number):
+    """All that the claims need, for one of the networks."""
+    network, names = networks[number], list(choices)[: None if number == 0 else -2]
+    found, answer = judged(network, test)
+    fitted = {n: predictor(choices[n][0], number, **choices[n][1]) for n in names}
+    found = with_predictions(found, fitted, test)
+    found["inside 90 %"] = inside(fitted["Beta"], found, test)[0]
+    ensemble = DeepEnsemble(members=[n for n in networks if n is not network])
+    asked = {"dropout": MCDropout(n_samples=2), "ensemble": ensemble}
+    for sampler in asked.values():
+        sampler.fit(network, train)
+    found = found.assign(
+        **sampled_columns(asked, test.images), **one_pass_columns(answer)
+    )
+    log = pd.DataFrame(fitted["adversary"].network.history).assign(subject=str(number))
+    return found.assign(network=number, cohort="phantom"), log
+
+
+# %% tags=["remove-cell"]
+if cases_out:
+    tables, logs = zip(*[measured(number) for number in range(2)], strict=True)
+    logs = pd.concat(logs)
+    phase = pd.cut(logs["step"] / steps, [0, 0.12, 0.3, 0.6, 1], labels=False)
+    logs["cohort"] = phase.map({0: "warm-up", 1: "early", 2: "middle", 3: "late"}).radd(
+        "log, "
+    )
+    together = pd.concat([*tables, logs, real_cases])
+    kept = ["domain", "subject", "cohort", "network", "quality", "risk", *choices]
+    kept += [
+        "dropout, 2 answers: agreement",
+        "ensemble: agreement",
+        "entropy, foreground",
+    ]
+    kept += ["error: plain", "error: adversary", "error: Beta", "inside 90 %"]
+    kept += ["step", "product_of_drops", "squared_predicted_drop"]
+    ledger.save_cases(together[kept], cases_out, profile=profile, seed=seed)
+
+# %% tags=["remove-cell"]
+# NBVAL_CHECK_OUTPUT
+ahead = compared.pivot(index="method", columns="domain", values="estimate")
+print(
+    "adversary ahead of plain on D:",
+    bool(ahead.loc["adversary", "D"] < ahead.loc["plain", "D"]),
+)
+found = ladder.pivot(index="method", columns="domain", values="estimate")
+print(
+    "Beta ahead of the entropy on D:",
+    bool(found.loc["Beta", "D"] < found.loc["entropy, foreground", "D"]),
+)
+print(
+    "strong corruptions mend the error on D:",
+    bool(cases.loc[cases["domain"] == "D", ["error: Beta"]].mean().iloc[0] < 0.2),
+)
+
+# %% [markdown]
+# ## Which claims held up
+#
+# Judged on five other seeds, two networks each; sentences, numbers and intervals are on the page *[What held up](../claims.md)*.
+
+# %% tags=["hide-input"]
+verdicts = None
+if Path("../book/claims.yml").exists():  # not where the notebook stands alone (Colab)
+    verdicts = ledger.overview("../book/results").query("chapter == 4")
+    verdicts = verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
+verdicts
+
+# %% [markdown]
+# ## What to take home
+#
+# TODO-HOME
+#
+# ## Check yourself
+#
+# :::{admonition} Exercise 1, by hand
+# A predictor is linear, $\hat q = w \cdot x$ with $w = (3, 4)$. The adversary wants it to fall by .5. How long is its step? Change `my_length`.
+# :::
+
+# %%
+my_length = 0.0  # your answer
+w = torch.tensor([3.0, 4.0]).reshape(1, 1, 1, 2)
+right = perturb(torch.zeros(1, 1, 1, 2), w, alpha=0.5).norm.item()
+print("right!" if abs(my_length - right) < 5e-4 else "not yet")
+
+# %% [markdown]
+# :::{admonition} Solution
+# :class: dropdown
+# The step is $\alpha w / \lVert w \rVert^2$, of length $\alpha / \lVert w \rVert = .5 / 5 = .1$. The flatter the predictor, the *longer* the step: a
+# predictor that hardly reacts to its input gets images that are changed beyond recognition. This is why the length is worth watching, and why the
+# follow-up controls the length instead.
+# :::
+#
+# :::{admonition} Exercise 2: who may look?
+# Why must the U-Net be in eval mode and frozen while the predictor learns? And why must the reference have no say in the reported prediction, e.g. in which
+# classes are averaged?
+# :::
+#
+# :::{admonition} Solution
+# :class: dropdown
+# A gradient step or a running mean that changes the U-Net changes the answer whose quality is predicted. And at test time there is no
+# reference: a prediction that skips "classes absent in the reference" has looked at the solution. The published code does so for its surface Dice. Here
+# the mean quality is an output of its own.
+# :::
+#
+# :::{admonition} Exercise 3: another rule
+# With `best.probability_below(images, 0.8)`, how many slices of B must be rejected so that no more than 2 % of the accepted ones are bad? Compare with
+# rejecting by the entropy over the foreground.
+# :::
+#
+# :::{admonition} Solution
+# :class: dropdown
+# Sort the slices of B by the probability, and drop from the top until at most 2 % of the rest have a Dice below .8; repeat with the entropy. Choosing the threshold on
+# the test cases themselves flatters both; chapter 2 shows how to choose it on others.
+# :::
+#
+# ## Limits
+#
+# * One phantom, one small U-Net, 200 steps; the papers train for 10,000 and more on larger networks.
+# * The predictor is tied to its U-Net and to its image size. Another network needs another predictor.
+# * Strong corruptions were written by people who know what scanners do. What no corruption resembles stays unknown to the predictor.
+# * The Beta intervals are the model's own opinion; they come without a guarantee.
+# * Real cases: one volunteer a site.
