@@ -329,6 +329,9 @@ factorial.round({c: 1 if "eAURC" in c else 2 for c in columns})
 # * **They have a price.** On A and E, where nearly all answers are good, the order gets worse: the predictor now spends its effort on bad answers. More levels
 #   give some of that back.
 #
+# * **They know the phantom.** Curve, shading, blur, ghosts and noise are also what sets B, C and D apart from A, so this comparison favours them. The dark fat of F and
+#   another flip angle are not among them; there they help as well, but less surely, as we will see.
+#
 # So on this phantom the adversary stands in for something simpler: *images with known truth and bad answers*. Where nobody knows which corruptions to write, it finds some by
 # itself. A paper that compares it with plain training only would not have seen this.
 #
