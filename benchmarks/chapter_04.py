@@ -51,6 +51,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "steps of at most 12": {**PUBLISHED, "bound": 12.0},
     "three times the steps": {**PUBLISHED, "steps": 3},
     "plain, three times the steps": {**PUBLISHED, "adversarial": False, "steps": 3},
+    "noise of length 22, mild, one level": {
+        **LEVELS["one level"],
+        "augmentation": "mild",
+        "direction": "random",
+        "unit": "length",
+        "alpha": 22.0,
+        "gain": 1e-9,
+    },
     "Beta, plain": {"adversarial": False, "head": "beta"},
     "Beta, adversary": {"head": "beta"},
 }
@@ -122,6 +130,7 @@ def main() -> None:
     parser.add_argument("--profile", default="lite")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="rows of others stay")
     parser.add_argument("--surface", action="store_true", help="the table of surface Dice")
+    parser.add_argument("--only", default="", help="variants whose name holds this")
     asked = parser.parse_args()
     sizes = profile_named(asked.profile)
     chosen = {n: VARIANTS[n] | SURFACE for n in ON_SURFACES} if asked.surface else VARIANTS
@@ -136,6 +145,8 @@ def main() -> None:
         origin = ledger.provenance(profile=sizes.name, seed=seed)
         kept = {name: origin[name] for name in ("profile", "seed", "commit", "device", "day")}
         for variant, options in chosen.items():
+            if asked.only not in variant:
+                continue
             found = row(unet, train, tests, options, steps=sizes.steps * 2 // 3, seed=10 * seed)
             rows.append({"variant": variant, **found, **kept})
             print(seed, variant, {k: round(v, 3) for k, v in found.items() if "eAURC" in k}, flush=True)
@@ -147,7 +158,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     if out.exists():
         stored = pd.read_csv(out)
-        table = pd.concat([stored[~stored["seed"].isin(asked.seeds)], table])
+        table = pd.concat([stored, table]).drop_duplicates(["seed", "variant"], keep="last")
     table.sort_values("seed", kind="stable").to_csv(out, index=False, float_format="%.5g")
 
 
