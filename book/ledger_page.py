@@ -11,6 +11,7 @@ from segconf_lite.evaluation.claims import Claim, read_claims
 MARK = "<!-- ledger -->"
 _WORDS = {
     "mean": "mean of *{value}*",
+    "ratio_of_means": "mean of *{numerator}* over mean of *{denominator}*",
     "mean_difference": "mean of *{first}* minus mean of *{second}*",
     "rank_correlation": "Spearman of risk with *{uncertainty}*",
     "rank_correlation_difference": "Spearman of risk with *{first}* minus that with *{second}*",
@@ -44,6 +45,7 @@ def _section(claim: Claim, shown: pd.DataFrame) -> str:
         claim.direction, f"within {claim.margin} of {claim.threshold:g}"
     )
     statistic = _WORDS[claim.statistic].format(**claim.columns)
+    statistic += f", mean over {claim.within}s" if claim.within else ""
     lines = [
         f"({claim.id})=", f"### {claim.sentence}", "",
         f"Source: {claim.source}. Registered {claim.registered}. Statistic: {statistic}; claimed: {line}.",
