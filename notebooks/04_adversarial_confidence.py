@@ -35,9 +35,7 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
 # %% tags=["parameters"]
 profile = "lite"  # "lite": two CPU cores; "full": a GPU
 seed = 0  # which subjects, and how the networks start
-effect_size = (
-    0.1  # by how much the adversary is to lower the predicted Dice, on average
-)
+effect_size = 0.1  # wanted mean fall of the predicted Dice
 cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
 
 # %% tags=["hide-input"]
@@ -356,6 +354,16 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 # %%
 best = predictor(BetaQualityPredictor, effect_size=effect_size)
 cases = with_predictions(cases, {"Beta": best}, test)
+
+# %%
+three = {"plain": methods["plain"], "adversary": methods["adversary"], "Beta": best}
+adversarial.prediction_scatter(
+    predictions(three, test, cases),
+    alt="Predicted against true Dice in three panels. Plain: a flat band near 1. Adversary: some bad slices of D and F sink, most stay high. Beta: the slices of D lie along the diagonal, those of F partly above it.",
+)
+
+# %% [markdown]
+# *One point a slice. Plain: everything is fine. Adversary: some of the bad slices sink. Beta, with strong corruptions: the slices of D come near the diagonal, those of F only in part.*
 
 # %% [markdown]
 # The rivals are those of chapters 2 and 3: agreement of two answers under dropout, agreement of the five networks, the
