@@ -7,6 +7,7 @@ Image Segmentation" (MIDL 2025), and their follow-up of 2026, in which a Beta di
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.adversarial_replay import Replay
 from segconf_lite.confidence.adversary import Perturbed, perturb
 from segconf_lite.confidence.beta_law import beta_interval, probability_below
 from segconf_lite.confidence.predictor_inputs import FeatureReader
@@ -22,10 +24,16 @@ from segconf_lite.confidence.predictor_training import fit_quality_network
 from segconf_lite.confidence.quality_heads import HEADS, BetaHead
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen, weights_fingerprint
-from segconf_lite.models.store import load_or_fit
+from segconf_lite.models.store import code_fingerprint, load_or_fit
+from segconf_lite.stress.corruptions import StrongCorruption
 
 __all__ = ["BetaQualityPredictor", "QualityPredictor"]
 
+# One name of each module that decides what a training yields; their sources are part of its address.
+_TRAINED_BY = (
+    fit_quality_network, Replay, perturb, BetaHead, FeatureReader, beta_interval, QualityNetwork,
+    StrongCorruption,
+)  # fmt: skip
 THREE_LEVELS = ("bottleneck", "decoder.0", "penultimate")
 
 
@@ -94,7 +102,8 @@ class QualityPredictor:
         self.network = self._given
         if self.network is None:
             options = {**self.training, "modules": self.modules, "probabilities": self.probabilities}
-            config = {**options, "network": weights_fingerprint(unet)}
+            code = code_fingerprint(*(sys.modules[part.__module__] for part in _TRAINED_BY))
+            config = {**options, "network": weights_fingerprint(unet), "code": code}
             if self.validation is not None:
                 config["validation"] = self.validation.fingerprint()
             fit = functools.partial(

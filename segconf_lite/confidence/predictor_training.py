@@ -163,8 +163,8 @@ class _Loop:
 
     def cache(self, batch_size: int) -> None:
         """Judge the whole cohort once, where that fits into memory; every step then only reads it."""
-        part = _batch(self.cohort, torch.arange(min(batch_size, len(self.cohort))))
-        n_bytes = sum(level.nbytes for level in self.judge(*part)[0]) / len(part.images) * len(self.cohort)
+        levels, wanted = next(_judged(self.judge, self.cohort, batch_size))
+        n_bytes = sum(level.nbytes for level in levels) / len(wanted) * len(self.cohort)
         if n_bytes <= CACHE_BYTES:
             found = list(_judged(self.judge, self.cohort, batch_size))
             levels = [torch.cat(level) for level in zip(*(levels for levels, _ in found), strict=True)]

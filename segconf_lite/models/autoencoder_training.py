@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.device import bf16_pays, isolated_random_state
 from segconf_lite.models.fit import VALIDATION_SHARE, optimise, shuffled_batches
 from segconf_lite.models.splice import Splice, frozen, splice, weights_fingerprint
-from segconf_lite.models.store import load_or_fit
+from segconf_lite.models.store import code_fingerprint, load_or_fit
 
 __all__ = ["LOSSES", "fit_autoencoder", "stored_autoencoder"]
 
@@ -115,7 +116,8 @@ def stored_autoencoder(
     unet: nn.Module, cohort: Cohort, *, validation: Cohort | None = None, **training: Any
 ) -> ActivationAutoencoder:
     """`fit_autoencoder` through the store; a network with other weights has another autoencoder."""
-    config: dict[str, Any] = {**training, "network": weights_fingerprint(unet)}
+    code = code_fingerprint(sys.modules[__name__], sys.modules[ActivationAutoencoder.__module__])
+    config: dict[str, Any] = {**training, "network": weights_fingerprint(unet), "code": code}
     if validation is not None:
         config["validation"] = validation.fingerprint()
     fit = functools.partial(fit_autoencoder, unet, cohort, validation=validation, **training)

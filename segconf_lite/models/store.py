@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import filelock
@@ -29,7 +30,7 @@ import torch
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.device import pick_device
 
-__all__ = ["artefact_address", "load_or_fit", "store_folder"]
+__all__ = ["artefact_address", "code_fingerprint", "load_or_fit", "store_folder"]
 
 # The address holds a hash of the sources that decide what training yields, not a number to bump:
 # a number is forgotten once, and from then on old weights answer for new code. The price, one
@@ -94,6 +95,12 @@ def artefact_address(kind: str, config: Mapping[str, Any], cohort: Cohort) -> st
         raise ValueError(f"kind must be lower case letters, digits and '_', got {kind!r}")
     content = [kind, _canonical(dict(config)), cohort.fingerprint(), _training_version()]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+
+
+def code_fingerprint(*modules: ModuleType) -> str:
+    """16 hex digits of the SHA-256 over modules' sources: part of the config of what they train."""
+    sources = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules)
+    return hashlib.sha256(sources.encode()).hexdigest()[:16]
 
 
 def _training_version() -> str:

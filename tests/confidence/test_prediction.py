@@ -193,6 +193,20 @@ def test_interface_and_store(trained, tmp_path, monkeypatch):
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
+def test_changed_training_code_has_another_address(trained, tmp_path, monkeypatch):
+    from segconf_lite.confidence import prediction
+
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    for code in ("one", "two", "two"):
+        monkeypatch.setattr(prediction, "code_fingerprint", lambda *modules, c=code: c)
+        QualityPredictor.published(training=OPTIONS).fit(*trained)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert {part.__module__.split(".")[-1] for part in prediction._TRAINED_BY} == {
+        "predictor_training", "adversarial_replay", "adversary", "quality_heads", "predictor_inputs", "beta_law",
+        "quality_network", "corruptions",
+    }  # fmt: skip
+
+
 def test_the_reference_has_no_say_in_what_is_reported(trained):
     unet, cohort = trained
     network = fit_quality_network(unet, cohort, **OPTIONS)
@@ -238,6 +252,7 @@ def test_the_adversary_can_be_asked_for_its_images_afterwards(trained):
     unet, cohort = trained
     network = fit_quality_network(unet, cohort, **OPTIONS)
     method = QualityPredictor.published(network=network).fit(unet, cohort)
+    unet.zero_grad(set_to_none=True)
     found = method.perturbed(cohort.images, alpha=0.01)
     drop = method.uncertainty(found.images) - method.uncertainty(cohort.images)
     assert drop.median().item() == pytest.approx(0.01, rel=0.25)  # to first order
