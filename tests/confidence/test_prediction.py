@@ -202,8 +202,8 @@ def test_changed_training_code_has_another_address(trained, tmp_path, monkeypatc
         QualityPredictor.published(training=OPTIONS).fit(*trained)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     assert {part.__module__.split(".")[-1] for part in prediction._TRAINED_BY} == {
-        "predictor_training", "adversarial_replay", "adversary", "quality_heads", "predictor_inputs", "beta_law",
-        "quality_network", "corruptions",
+        "predictor_training", "adversarial_replay", "adversary", "quality_heads", "predictor_inputs",
+        "beta_law", "quality_network", "corruptions",
     }  # fmt: skip
 
 
