@@ -258,7 +258,7 @@ compared = compare_methods(cases, list(methods), statistic="excess_aurc")
 trust.method_intervals(
     compared,
     axis="eAURC (lower is better)",
-    alt="eAURC per scanner for plain, noise, adversary and plain without augmentation: on D and F the adversary is lowest by far; on A, B, C and E the methods are close.",
+    alt="eAURC per scanner for plain, noise, adversary and plain without augmentation: on D and F the adversary is lowest; on A, B, C and E plain training is as good or better.",
 )
 
 # %% tags=["hide-input"]
@@ -290,13 +290,13 @@ for domain, part in cases[cases["risk"].notna()].groupby("domain"):
 trust.method_intervals(
     pd.DataFrame(rows),
     axis="difference of eAURC × 1000 from plain (below 0 is better)",
-    alt="Paired differences of eAURC from the plain predictor, per scanner: the adversary lies below zero on B, C, D and F, noise above or across zero on most.",
+    alt="Paired differences of eAURC from the plain predictor, per scanner: the adversary lies clearly below zero on D, near zero on B, C and F, above it on A and E; noise lies above zero on most.",
 )  # fmt: skip
 
 # %% [markdown]
 # *Bars are 95 % intervals over subjects, of one network. Whether the order holds for others is judged below, over seeds.*
 #
-# Read the table's last block as well. Where the adversary improves the *order*, the *numbers* may still be far off: on D the mean absolute error stays near .4. It
+# On scanners that do little harm the adversary brings nothing, or takes something away. And read the table's last block. Where the adversary improves the *order*, the *numbers* may still be far off: on D the mean absolute error stays near .4. It
 # says which slices are worse, not how bad they are.
 #
 # ## Which part does the work?
@@ -479,7 +479,7 @@ cost["times the predictor's network"] = cost["ms a slice"] / (
 cost.round({"ms a slice": 2, "times the predictor's network": 0})
 
 # %% [markdown]
-# *Measured here and now, on all cores.* Against the agreement of two the predictor's own network costs a fifteenth or so, against fifteen answers a hundredth, and on surfaces a
+# *Measured here and now, on all cores.* Against the agreement of two the predictor's own network costs about a twentieth, against fifteen answers less than a hundredth, and on surfaces a
 # thousandth or less. The surface Dice of every pair of fifteen answers is what makes agreement expensive; the volumetric one costs little more than its
 # passes. Training costs, too: 5 s for the plain predictor, which reads stored activations; an adversarial step takes 1.7 plain ones (`benchmarks/speed.csv`).
 #
