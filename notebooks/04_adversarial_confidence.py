@@ -212,20 +212,19 @@ told = [methods["adversary"].predicted_quality(c).numpy() for c in (some.images,
 
 # %% tags=["hide-input"]
 def frame(k):
-    step = moved[k, 0] - some.images[k, 0]
-    drawn = [adversarial.draw_signed(step, highest=1.0)]
-    for image, (_, probabilities) in zip((some.images, moved), pair, strict=True):
-        labels = probabilities[k].argmax(dim=0).numpy()
-        drawn.append(adversarial.draw_errors(image[k, 0], labels, some.labels[k]))
+    answers = tuple(p[k].argmax(dim=0).numpy() for _, p in pair)
+    images = (some.images[k, 0], moved[k, 0])
+    drawn = adversarial.draw_change(*images, answers, some.labels[k])
     true = [table["quality"][k] for table, _ in pair]
-    size = f"length {attacked.norm[k]:.0f}, {step.std():.2f} image deviations a pixel"
     text = f"predicted {told[0][k]:.2f}, then {told[1][k]:.2f}; true {true[0]:.2f}, then {true[1]:.2f}"
-    return np.concatenate([drawn[1], drawn[0], drawn[2]], axis=1), f"{text}<br>{size}"
+    size = f"length {attacked.norm[k]:.0f}, {(images[1] - images[0]).std():.2f} image deviations a pixel"
+    return drawn, f"{text}<br>{size}"
 
 
-frames = [frame(k) for k in range(len(chosen))]
+# %% tags=["hide-input"]
+pictures, captions = zip(*(frame(k) for k in range(len(chosen))), strict=True)
 widgets.picture_slider(
-    [f[0] for f in frames], [f[1] for f in frames], steps=[str(k + 1) for k in range(len(frames))],
+    list(pictures), list(captions), steps=[str(k + 1) for k in range(len(chosen))],
     control="slice", class_names=train.class_names, height=420,
     alt="For a chosen slice: the answer on the image as it is, the adversary's change, and the answer on the changed image, with wrong pixels in red.",
 )  # fmt: skip

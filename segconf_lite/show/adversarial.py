@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
 from segconf_lite.show.pictures import draw_borders, finish
 
-__all__ = ["draw_errors", "draw_signed", "drop_curves", "prediction_scatter"]
+__all__ = ["draw_change", "draw_errors", "draw_signed", "drop_curves", "prediction_scatter"]
 
 
 def draw_signed(values: np.ndarray, *, highest: float) -> np.ndarray:
@@ -34,6 +34,21 @@ def draw_errors(image: np.ndarray, labels: np.ndarray, reference: np.ndarray) ->
     wrong = (np.asarray(labels) != np.asarray(reference)).repeat(3, axis=0).repeat(3, axis=1)
     picture[wrong] = (0.45 * picture[wrong] + 0.55 * np.array([213, 30, 0])).astype(np.uint8)
     return picture
+
+
+def draw_change(
+    before: np.ndarray, after: np.ndarray, answers: tuple[np.ndarray, np.ndarray], reference: np.ndarray
+) -> np.ndarray:
+    """(3H, 9W, 3) uint8 picture of a slice: answer before, signed change, answer after; errors red.
+
+    Args:
+        before, after: (H, W) images; the change is drawn in full colour at 1 unit of the image.
+        answers: the two (H, W) labels.
+        reference: (H, W) reference labels.
+    """
+    sides = [draw_errors(i, a, reference) for i, a in zip((before, after), answers, strict=True)]
+    change = draw_signed(np.asarray(after) - np.asarray(before), highest=1.0)
+    return np.concatenate([sides[0], change, sides[1]], axis=1)
 
 
 def drop_curves(history: pd.DataFrame, *, alt: str) -> go.Figure:

@@ -40,3 +40,14 @@ def test_curves_and_scatter_show_every_row_and_say_what_they_are():
     assert sum(len(trace.x) for trace in figure.data if trace.mode == "markers") == 4
     with pytest.raises(ValueError, match="columns"):
         adversarial.drop_curves(history.drop(columns="alpha"), alt="words")
+
+
+def test_change_shows_both_answers_around_the_signed_step():
+    image, labels = np.zeros((4, 4), np.float32), np.zeros((4, 4), int)
+    wrong = labels.copy()
+    wrong[1:3, 1:3] = 1
+    picture = adversarial.draw_change(image, image + 1, (labels, wrong), labels)
+    assert picture.shape == (12, 36, 3)
+    np.testing.assert_array_equal(picture[:, :12], adversarial.draw_errors(image, labels, labels))
+    np.testing.assert_array_equal(picture[:, 12:24], adversarial.draw_signed(image + 1, highest=1.0))
+    np.testing.assert_array_equal(picture[:, 24:], adversarial.draw_errors(image + 1, wrong, labels))
