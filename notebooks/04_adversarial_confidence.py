@@ -251,6 +251,7 @@ def with_predictions(cases, methods, cohort):
     return cases.assign(**columns, **errors)
 
 
+# %%
 methods["plain, as it is"] = plain
 cases = with_predictions(cases, methods, test)
 compared = compare_methods(cases, list(methods), statistic="excess_aurc")
@@ -665,13 +666,10 @@ if cases_out:
     log = log.assign(cohort="log, " + log["cohort"], subject=log["step"].astype(str))
     together = pd.concat([cases.assign(cohort="phantom"), log, real_cases])
     kept = ["domain", "subject", "cohort", "quality", "risk", *choices]
-    kept += [
-        "dropout, 2 answers: agreement",
-        "ensemble: agreement",
-        "entropy, foreground",
-    ]
-    kept += ["distortion, Dice", "error: plain", "error: adversary", "error: Beta"]
-    kept += ["inside 90 %", "step", "product_of_drops", "squared_predicted_drop"]
+    kept += ["entropy, foreground", "distortion, Dice", "ensemble: agreement"]
+    kept += ["dropout, 2 answers: agreement", "inside 90 %", "step"]
+    kept += ["error: plain", "error: adversary", "error: Beta"]
+    kept += ["product_of_drops", "squared_predicted_drop"]
     ledger.save_cases(together[kept], cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
