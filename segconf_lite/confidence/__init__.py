@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from segconf_lite.confidence.test_time import TestTimeAugmentation
 
 __all__ = [
-    "BetaQualityPredictor", "DeepEnsemble", "LatentMahalanobis", "MCDropout", "MaximumProbability",
-    "PooledMahalanobis", "PredictiveEntropy", "ProbabilityMargin", "QualityPredictor", "ScoreAgreement",
-    "SegmentationDistortion", "TestTimeAugmentation",
+    "BetaQualityPredictor", "DeepEnsemble", "FragilityMap", "LatentMahalanobis", "MCDropout",
+    "MaximumProbability", "PooledMahalanobis", "PredictiveEntropy", "ProbabilityMargin",
+    "QualityPredictor", "ScoreAgreement", "SegmentationDistortion", "TestTimeAugmentation",
 ]  # fmt: skip
 
 _HOME = {
     "BetaQualityPredictor": "prediction",
     "DeepEnsemble": "ensemble",
+    "FragilityMap": ".fragility.maps",  # a room of its own
     "LatentMahalanobis": "mahalanobis",
     "MCDropout": "dropout",
     "MaximumProbability": "entropy",
@@ -49,7 +50,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

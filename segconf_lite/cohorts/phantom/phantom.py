@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.cohorts.phantom.anatomy import CLASS_NAMES, FIELD_OF_VIEW_MM, draw
+from segconf_lite.cohorts.phantom.anatomy import CLASS_NAMES, FIELD_OF_VIEW_MM, Anatomy, draw
 from segconf_lite.cohorts.phantom.raters import draw_labels, reference_labels
 from segconf_lite.cohorts.phantom.scanner import Scanner, acquire, scanner_named
-from segconf_lite.cohorts.phantom.subjects import SLICES_PER_SUBJECT, draw_subject, stack_subjects
+from segconf_lite.cohorts.phantom.subjects import (
+    SLICES_PER_SUBJECT,
+    SliceShapes,
+    draw_subject,
+    stack_subjects,
+)
 
-__all__ = ["cohort"]
+__all__ = ["Block", "blocks", "cohort", "slice_streams"]
 
 _SUBJECTS_PER_BLOCK = 8  # bounds the memory of the tissue maps, whatever the cohort's size
-_ANATOMY, _SCAN, _RATERS = 0, 1, 2  # independent random streams of one subject
+_ANATOMY, _SCAN, _RATERS = 0, 1, 2  # independent random streams of one subject; 3 is `annotators`
 
 
 def cohort(
@@ -47,28 +55,22 @@ def cohort(
     """
     device = scanner_named(scanner) if isinstance(scanner, str) else scanner
     _check(n_cases, device, size, seed, n_raters, jitter)
-    n_subjects = -(-n_cases // SLICES_PER_SUBJECT)
     images = np.empty((n_cases, 1, size, size), np.float32)
     labels = np.empty((n_cases, size, size), np.int64)
     raters = np.empty((n_cases, n_raters, size, size), np.int64) if n_raters else None
     subjects: list[str] = []
-    for start in range(0, n_subjects, _SUBJECTS_PER_BLOCK):
-        numbers = range(start, min(start + _SUBJECTS_PER_BLOCK, n_subjects))
-        drawn = [draw_subject(_stream(seed, number, _ANATOMY)) for number in numbers]
-        for number, (disease, _) in zip(numbers, drawn, strict=True):
+    for cases, numbers, diseases, shapes, anatomy in blocks(n_cases, size=size, seed=seed):
+        for number, disease in zip(numbers, diseases, strict=True):
             subjects += [f"s{seed}-{number:04d}-{disease}"] * SLICES_PER_SUBJECT
-        shapes = stack_subjects([s for _, s in drawn])
-        anatomy = draw(shapes, size)
-        scan_rngs = [g for k in numbers for g in _stream(seed, k, _SCAN).spawn(SLICES_PER_SUBJECT)]
-        block = slice(start * SLICES_PER_SUBJECT, min((numbers[-1] + 1) * SLICES_PER_SUBJECT, n_cases))
-        kept = slice(0, block.stop - block.start)
+        scan_rngs = slice_streams(seed, numbers, _SCAN)
+        kept = slice(0, cases.stop - cases.start)
         scans = acquire(anatomy.fractions, device, jitter, scan_rngs, FIELD_OF_VIEW_MM / size)
-        images[block, 0] = scans[kept]
-        labels[block] = reference_labels(anatomy.inside_mm)[kept]
+        images[cases, 0] = scans[kept]
+        labels[cases] = reference_labels(anatomy.inside_mm)[kept]
         if raters is not None:
-            rater_rngs = [g for k in numbers for g in _stream(seed, k, _RATERS).spawn(SLICES_PER_SUBJECT)]
+            rater_rngs = slice_streams(seed, numbers, _RATERS)
             drawn_labels = draw_labels(anatomy.inside_mm, shapes.level, _habits_mm(n_raters), rater_rngs)
-            raters[block] = drawn_labels[kept]
+            raters[cases] = drawn_labels[kept]
     return Cohort(
         images=images,
         labels=labels,
@@ -80,8 +82,34 @@ def cohort(
     )
 
 
-def _stream(seed: int, subject: int, purpose: int) -> np.random.Generator:
-    return np.random.default_rng([seed, subject, purpose])
+class Block(NamedTuple):
+    """The slices of a few whole subjects, which are drawn together."""
+
+    cases: slice  # of the cohort; may end before the block's last slices do
+    numbers: range  # of the subjects
+    diseases: list[str]
+    shapes: SliceShapes
+    anatomy: Anatomy
+
+
+def blocks(n_cases: int, *, size: int, seed: int) -> Iterator[Block]:
+    """The anatomy of a cohort, a few subjects at a time; arguments as in `cohort`."""
+    n_subjects = -(-n_cases // SLICES_PER_SUBJECT)
+    for start in range(0, n_subjects, _SUBJECTS_PER_BLOCK):
+        numbers = range(start, min(start + _SUBJECTS_PER_BLOCK, n_subjects))
+        drawn = [draw_subject(_stream(seed, number, _ANATOMY)) for number in numbers]
+        shapes = stack_subjects([s for _, s in drawn])
+        cases = slice(start * SLICES_PER_SUBJECT, min((numbers[-1] + 1) * SLICES_PER_SUBJECT, n_cases))
+        yield Block(cases, numbers, [disease for disease, _ in drawn], shapes, draw(shapes, size))
+
+
+def slice_streams(seed: int, numbers: range, *purpose: int) -> list[np.random.Generator]:
+    """One generator per slice of the numbered subjects, for one purpose."""
+    return [g for k in numbers for g in _stream(seed, k, *purpose).spawn(SLICES_PER_SUBJECT)]
+
+
+def _stream(seed: int, subject: int, *purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed, subject, *purpose])
 
 
 def _habits_mm(n_raters: int) -> np.ndarray:

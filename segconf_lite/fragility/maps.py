@@ -1,0 +1,178 @@
+"""Fragility maps: how little would it take to flip this pixel?
+
+A pixel is fragile if a model that explains the training data almost as well would label it otherwise. Its
+flip cost is the smallest rise of the mean training loss, in nats a pixel, at which its label flips; low =
+fragile. The idea is that of QUAM (Schweighofer et al., NeurIPS 2023) and QUAM-SM (2025), which search such
+models one by one; the closed form of the last layer needs no search. Shape letters: B cases, C classes,
+H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.entropy import PixelUncertainty
+from segconf_lite.fragility.decomposition import Decomposition, decompose
+from segconf_lite.fragility.mask_search import (
+    MaskAdversaries,
+    MaskSearch,
+    PenaltySet,
+    penalty_set,
+    search_masks,
+)
+from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
+from segconf_lite.fragility.quadratic_search import FittedSearch, HeadSearch, SearchMaps, TangentSearch
+from segconf_lite.models.splice import frozen
+
+__all__ = ["FragilityMap"]
+
+SEARCHES = {"head": HeadSearch, "decoder": TangentSearch, "pixel": PixelSearch, "mask": MaskSearch}
+Search = HeadSearch | TangentSearch | PixelSearch | MaskSearch
+
+
+class FragilityMap(PixelUncertainty):
+    """How little the training loss must rise for each pixel to be labelled otherwise.
+
+    The map lies in [0, 1], up = worse. For ``"head"`` and ``"decoder"`` it is the highest chance that a rival
+    class gets, against the pixel's own, from a model within the budget; for ``"pixel"`` it is
+    budget / (budget + flip cost). Both are above one half exactly where the flip cost is below the budget.
+    For ``"mask"`` it is the entropy of the mixture of models found, divided by log C.
+
+    Args:
+        search: ``"head"``: closed form over the last layer, one pass. ``"decoder"``: the tangent of the
+            decoder, an order only. ``"pixel"``: a search for each pixel, minutes for a small image; `polish`
+            the network first. ``"mask"``: one search for each of some target masks. Or a `HeadSearch`,
+            `TangentSearch`, `PixelSearch` or `MaskSearch` with options of its own.
+        budget: rise of the mean training loss allowed, nats a pixel, > 0.
+        **aggregation: arguments of `PixelUncertainty`; by default the mean along the predicted boundary.
+
+    Raises:
+        ValueError: If the search is unknown or the budget is not > 0.
+    """
+
+    def __init__(self, *, search: str | Search = "head", budget: float = 1e-4, **aggregation: Any) -> None:
+        options: dict[str, Any] = {"region": "boundary", "batch_size": 16} | aggregation
+        super().__init__(**options)
+        if isinstance(search, str) and search not in SEARCHES:
+            raise ValueError(f"search must be one of {tuple(SEARCHES)} or its options, got {search!r}")
+        if not (math.isfinite(budget) and budget > 0):
+            raise ValueError(f"budget must be > 0 nats of mean training loss, got {budget}")
+        self.search: Search = SEARCHES[search]() if isinstance(search, str) else search  # type: ignore[assignment]
+        self.budget = budget
+        self._fitted: FittedSearch | None = None
+
+    def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
+        """Learn what holds the weights in place from the source cohort. Returns the method itself.
+
+        Raises:
+            ValueError: If the network has no 1x1 convolution, or no module, of the name searched.
+        """
+        super().fit(unet, source_cohort)
+        with frozen(unet):
+            if isinstance(self.search, MaskSearch):
+                options = {"n_images": self.search.n_penalty, "seed": self.search.seed}
+                self._fitted = _FittedMasks(unet, penalty_set(unet, source_cohort, **options), self.search)
+            elif isinstance(self.search, PixelSearch):
+                self._fitted = _FittedPixels(unet, source_cohort, self.search)
+            else:
+                self._fitted = self.search.fit(unet, source_cohort, batch_size=self.batch_size)
+        return self
+
+    def flip_cost(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B, H, W) nats a training pixel, low = fragile; infinite where a search found no flip.
+
+        Args:
+            images: (B, 1, H, W), numpy or torch.
+        """
+        return torch.cat([maps.flip_cost.cpu() for maps in self._batched(images)])
+
+    def fragile(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B, H, W) bool: where the flip cost is within the budget."""
+        return self.flip_cost(images) <= self.budget
+
+    def decompose(self, images: Tensor | np.ndarray, *, setting: str = "a") -> Decomposition:
+        """Total, aleatoric and epistemic uncertainty of the models found, (B, H, W) each, in nats.
+
+        Raises:
+            ValueError: If the search is not ``"mask"``: the others look for one model, not for a mixture.
+        """
+        if not isinstance(self._fitted, _FittedMasks):
+            raise ValueError('decompose needs FragilityMap(search="mask"), fitted: only it keeps many models')
+        fitted, parts = self._fitted, []
+        for _, batch in self._batches(images):
+            for image in _tensor(batch):
+                found = fitted.adversaries(image, self.budget)
+                parts.append(
+                    decompose(
+                        found.probabilities[:, None], weights=found.weights, setting=setting,
+                        reference=fitted.answer(image)[None],
+                    )
+                )  # fmt: skip
+        return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        for maps in self._batched(images):
+            yield maps.uncertainty.cpu(), maps.labels.cpu()
+
+    def _batched(self, images: Tensor | np.ndarray) -> Iterator[SearchMaps]:
+        if self._fitted is None:
+            raise ValueError("FragilityMap is not fitted: call .fit(unet, source_cohort) first")
+        with frozen(self.unet):
+            for _, batch in self._batches(images):
+                like = next(self.unet.parameters())
+                yield self._fitted.maps(_tensor(batch).to(device=like.device, dtype=like.dtype), self.budget)
+
+
+@dataclasses.dataclass(frozen=True)
+class _FittedMasks:
+    unet: nn.Module
+    penalty: PenaltySet
+    options: MaskSearch
+
+    def adversaries(self, image: Tensor, budget: float) -> MaskAdversaries:
+        return search_masks(self.unet, image, self.penalty, self.options, budget=budget)
+
+    def answer(self, image: Tensor) -> Tensor:
+        """(C, H, W) class probabilities of the network itself."""
+        like = next(self.unet.parameters())
+        with torch.no_grad():
+            return self.unet(image[None].to(like)).float().softmax(dim=1)[0].cpu()
+
+    def maps(self, images: Tensor, budget: float) -> SearchMaps:
+        columns = []
+        for image in images:
+            found, own = self.adversaries(image, budget), self.answer(image)
+            labels = own.argmax(dim=0)
+            differs = found.probabilities.argmax(dim=1) != labels  # (S, H, W)
+            rises = found.rises[:, None, None].clamp(min=0).expand(differs.shape)
+            cost = torch.where(differs, rises, math.inf).amin(dim=0)
+            total = decompose(found.probabilities[:, None], weights=found.weights).total[0]
+            columns.append((labels, cost, total / math.log(len(own))))
+        return SearchMaps(*(torch.stack(column) for column in zip(*columns, strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _FittedPixels:
+    unet: nn.Module
+    cohort: Cohort
+    options: PixelSearch
+
+    def maps(self, images: Tensor, budget: float) -> SearchMaps:
+        where = torch.ones_like(images[:, 0], dtype=torch.bool).nonzero().cpu().numpy()
+        found = search_pixels(self.unet, images.cpu().numpy(), where, self.cohort, self.options)
+        with torch.no_grad():
+            labels = self.unet(images).max(dim=1).indices
+        cost = found.cost.reshape(labels.shape)
+        return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))
+
+
+def _tensor(images: Tensor | np.ndarray) -> Tensor:
+    return images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
