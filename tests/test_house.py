@@ -15,7 +15,7 @@ ROOMS = {  # a room imports from those to its left only
     "models": {"cohorts"},
     "stress": {"cohorts", "models"},
     "confidence": {"cohorts", "models", "stress", "evaluation"},
-    "fragility": {"cohorts", "models", "confidence"},
+    "fragility": {"cohorts", "models", "confidence", "evaluation"},
     "evaluation": {"cohorts"},
     "show": {"cohorts", "models", "stress", "confidence", "fragility", "evaluation"},
 }

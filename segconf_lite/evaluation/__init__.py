@@ -16,6 +16,7 @@ from segconf_lite.evaluation.correlation import (
     rank_correlation_difference,
 )
 from segconf_lite.evaluation.detection import auroc, detection_rate, detection_threshold
+from segconf_lite.evaluation.error_search import boundary_distance_px, errors_found
 from segconf_lite.evaluation.intervals import (
     Interval,
     bootstrap_interval,
@@ -63,6 +64,7 @@ __all__ = [
     "auroc",
     "bootstrap_interval",
     "boundary_band",
+    "boundary_distance_px",
     "brier_score",
     "case_table",
     "compare_methods",
@@ -70,6 +72,7 @@ __all__ = [
     "detection_threshold",
     "dice_per_case",
     "dice_per_class",
+    "errors_found",
     "excess_aurc",
     "excess_aurc_interval",
     "expected_calibration_error",

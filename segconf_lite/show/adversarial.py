@@ -12,7 +12,8 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
-from segconf_lite.show.pictures import draw_borders, finish
+from segconf_lite.show.fragile import draw_zone
+from segconf_lite.show.pictures import finish
 
 __all__ = ["draw_change", "draw_errors", "draw_signed", "drop_curves", "prediction_scatter"]
 
@@ -30,10 +31,7 @@ def draw_signed(values: np.ndarray, *, highest: float) -> np.ndarray:
 
 def draw_errors(image: np.ndarray, labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """(3H, 3W, 3) uint8 picture of a slice with the borders of `labels`, and wrong pixels in red."""
-    picture = draw_borders(image, labels)
-    wrong = (np.asarray(labels) != np.asarray(reference)).repeat(3, axis=0).repeat(3, axis=1)
-    picture[wrong] = (0.45 * picture[wrong] + 0.55 * np.array([213, 30, 0])).astype(np.uint8)
-    return picture
+    return draw_zone(image, labels, np.asarray(labels) != np.asarray(reference))
 
 
 def draw_change(
