@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from segconf_lite.fragility.decomposition import Decomposition, decompose
     from segconf_lite.fragility.maps import FragilityMap
     from segconf_lite.fragility.mask_search import MaskSearch, penalty_set, search_masks
+    from segconf_lite.fragility.optimum import polish
     from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
-    from segconf_lite.fragility.polish import polish
     from segconf_lite.fragility.quadratic_search import HeadSearch, TangentSearch
     from segconf_lite.fragility.ring import geometry_ring
+    from segconf_lite.fragility.strata import stratified_pixels
     from segconf_lite.fragility.weight_noise import WeightNoise
 
 __all__ = [
     "Decomposition", "FragilityMap", "HeadSearch", "MaskSearch", "PixelSearch", "TangentSearch",
     "WeightNoise", "decompose", "geometry_ring", "penalty_set", "polish", "search_masks", "search_pixels",
+    "stratified_pixels",
 ]  # fmt: skip
 
 _HOME = {
@@ -34,9 +36,10 @@ _HOME = {
     "decompose": "decomposition",
     "geometry_ring": "ring",
     "penalty_set": "mask_search",
-    "polish": "polish",
+    "polish": "optimum",
     "search_masks": "mask_search",
     "search_pixels": "pixel_search",
+    "stratified_pixels": "strata",
 }
 
 

@@ -35,6 +35,8 @@ from segconf_lite.models.splice import frozen
 __all__ = ["FragilityMap"]
 
 SEARCHES = {"head": HeadSearch, "decoder": TangentSearch, "pixel": PixelSearch, "mask": MaskSearch}
+# Nats. At these, about one pixel in a hundred of a U-Net's own cases is fragile; for masks, the budget binds.
+BUDGETS = {HeadSearch: 1e-4, TangentSearch: 1e-8, PixelSearch: 1e-3, MaskSearch: 5e-3}
 Search = HeadSearch | TangentSearch | PixelSearch | MaskSearch
 
 
@@ -51,22 +53,26 @@ class FragilityMap(PixelUncertainty):
             decoder, an order only. ``"pixel"``: a search for each pixel, minutes for a small image; `polish`
             the network first. ``"mask"``: one search for each of some target masks. Or a `HeadSearch`,
             `TangentSearch`, `PixelSearch` or `MaskSearch` with options of its own.
-        budget: rise of the mean training loss allowed, nats a pixel, > 0.
+        budget: rise of the mean training loss allowed, nats a pixel, > 0. None takes 1e-4 for ``"head"``,
+            1e-8 for ``"decoder"``, 1e-3 for ``"pixel"``, 5e-3 for ``"mask"``: the costs of different
+            searches lie on different scales.
         **aggregation: arguments of `PixelUncertainty`; by default the mean along the predicted boundary.
 
     Raises:
         ValueError: If the search is unknown or the budget is not > 0.
     """
 
-    def __init__(self, *, search: str | Search = "head", budget: float = 1e-4, **aggregation: Any) -> None:
+    def __init__(
+        self, *, search: str | Search = "head", budget: float | None = None, **aggregation: Any
+    ) -> None:
         options: dict[str, Any] = {"region": "boundary", "batch_size": 16} | aggregation
         super().__init__(**options)
         if isinstance(search, str) and search not in SEARCHES:
             raise ValueError(f"search must be one of {tuple(SEARCHES)} or its options, got {search!r}")
-        if not (math.isfinite(budget) and budget > 0):
-            raise ValueError(f"budget must be > 0 nats of mean training loss, got {budget}")
         self.search: Search = SEARCHES[search]() if isinstance(search, str) else search  # type: ignore[assignment]
-        self.budget = budget
+        self.budget = BUDGETS[type(self.search)] if budget is None else budget
+        if not (math.isfinite(self.budget) and self.budget > 0):
+            raise ValueError(f"budget must be > 0 nats of mean training loss, got {self.budget}")
         self._fitted: FittedSearch | None = None
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:

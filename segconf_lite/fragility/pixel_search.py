@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.fragility.polish import as_tensors
+from segconf_lite.fragility.optimum import as_tensors
 from segconf_lite.fragility.tangent import ChosenWeights, choose_weights
 from segconf_lite.models.splice import frozen
 
@@ -128,7 +128,7 @@ class _Task:
             ]
 
     def search(self, where: np.ndarray, start: Mapping[str, Tensor] | None) -> PixelFlips:
-        case, row, column = torch.from_numpy(where).to(self.inputs.device).T
+        case, row, column = torch.from_numpy(where.copy()).to(self.inputs.device).T
         inputs = self.inputs[case]
         n, options = len(where), self.options
         # Contiguous: with the strides of an expanded channels-last 1x1 kernel, the gradient of a convolution
