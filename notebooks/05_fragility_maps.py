@@ -269,6 +269,7 @@ MASKS["as published, not moving"] = dataclasses.replace(
 )
 
 
+# %%
 def mixed(image, options):
     found = search_masks(unet, image, held, options, budget=5e-3)
     parts = decompose(found.probabilities[:, None], weights=found.weights)
@@ -356,6 +357,7 @@ def shares_found(scanner, name, *, far):
     return found, total
 
 
+# %%
 table = {}
 for scanner in tests:
     for far in (False, True):
@@ -377,19 +379,16 @@ pd.Series(table).unstack().round(2)
 # The mean of the map along the predicted boundary says how fragile a *case* is, like the entropies of chapter 2.
 
 # %%
-columns, parts = {}, []
+parts, how = [], {"aggregation": "mean", "region": "boundary", "band_px": 2}
 for scanner, cohort in tests.items():
     answer = probabilities[scanner]
     rows = case_table(answer, cohort, empty="skip").assign(cohort="phantom")
     one = one_pass_columns(answer)
-    rows["entropy, foreground"] = one["entropy, foreground"]
-    rows["entropy, boundary"] = one["entropy, boundary"]
+    for name in ("entropy, foreground", "entropy, boundary"):
+        rows[name] = one[name]
     for name in ("last layer", "decoder", "weight noise"):
-        given = torch.from_numpy(maps[scanner][name]).float()
-        how = {"aggregation": "mean", "region": "boundary", "band_px": 2}
-        rows[f"{name}, boundary"] = pixels.aggregate(
-            given, answer.argmax(dim=1), **how
-        ).numpy()
+        given = torch.from_numpy(maps[scanner][name]).float(), answer.argmax(dim=1)
+        rows[f"{name}, boundary"] = pixels.aggregate(*given, **how).numpy()
     parts.append(rows)
 cases = pd.concat(parts, ignore_index=True)
 cases["risk"] = 1 - cases["quality"]
@@ -456,6 +455,7 @@ def divided(method, images):
     return {k: v.numpy() / np.log(samples.shape[2]) for k, v in parts.items()}
 
 
+# %%
 def rivals(network, cohort, members=()):
     asked = {
         "dropout": MCDropout(n_samples=6),
@@ -470,17 +470,14 @@ def rivals(network, cohort, members=()):
 # %%
 def all_parts(methods, network, cohort, source):
     answer = predict_probabilities(network, cohort.images)
-    found = {
-        f"{name}, {part}": values
-        for name, method in methods.items()
-        for part, values in divided(method, cohort.images).items()
-    }
-    found["entropy"] = pixels.entropy(answer).numpy()
-    found["last layer"] = FragilityMap().fit(network, source).uncertainty_map(cohort.images).numpy()  # fmt: skip
-    found["ring"] = geometry_ring(
-        answer.argmax(dim=1), n_classes=answer.shape[1]
-    ).numpy()
-    return found
+    found = {"entropy": pixels.entropy(answer).numpy()}
+    for name, method in methods.items():
+        parts = divided(method, cohort.images)
+        found |= {f"{name}, {part}": values for part, values in parts.items()}
+    by_formula = FragilityMap().fit(network, source)
+    found["last layer"] = by_formula.uncertainty_map(cohort.images).numpy()
+    ring = geometry_ring(answer.argmax(dim=1), n_classes=answer.shape[1])
+    return found | {"ring": ring.numpy()}
 
 
 asked = rivals(pupil, one_each)
@@ -489,24 +486,18 @@ doubts = {s: all_parts(asked, pupil, c, one_each) for s, (c, _, _) in known.item
 
 # %%
 def rater_rows(found, cohort, truth, band_mm):
-    near = {
-        "band_mm": band_mm,
-        "reference": cohort.labels,
-        "spacing_mm": cohort.spacing_mm,
-    }
+    near = {"band_mm": band_mm, "spacing_mm": cohort.spacing_mm}
+    zone = ev.boundary_band(cohort.labels, **near)
+    area = zone.sum(axis=(1, 2)).clip(min=1)
+    near |= {"reference": cohort.labels, "measure": "pearson"}
     rows = pd.DataFrame({"domain": cohort.domains, "subject": cohort.subjects})
     for name, values in found.items():
-        rows[name] = ev.map_agreement(
-            values.clip(0, 1), truth, measure="pearson", **near
-        )
-        zone = ev.boundary_band(
-            cohort.labels, band_mm=band_mm, spacing_mm=cohort.spacing_mm
-        )
-        inside = np.where(zone, values, 0).sum(axis=(1, 2)) / zone.sum(axis=(1, 2))
-        rows[f"{name}: mean"] = inside
+        rows[name] = ev.map_agreement(values.clip(0, 1), truth, **near)
+        rows[f"{name}: mean"] = np.where(zone, values, 0).sum(axis=(1, 2)) / area
     return rows
 
 
+# %%
 followed = [rater_rows(doubts[s], c, truth, 6.0).assign(new=new) for s, (c, truth, new) in known.items()]  # fmt: skip
 followed = pd.concat(followed, ignore_index=True)
 
@@ -550,15 +541,16 @@ if eyes is not None:
     reader = load_or_fit(
         "unet", vessel | {"validation": taught.fingerprint()}, taught, fit
     )
+
+# %%
+if eyes is not None:
     fifth = eyes.where(subject=children[9:])
     differ = ev.rater_disagreement(fifth.raters, n_classes=2)
     seen = all_parts(rivals(reader, taught), reader, fifth, taught)
-    seen["ring"] = geometry_ring(
-        predict_probabilities(reader, fifth.images).argmax(dim=1),
-        n_classes=2,
-        reach_px=1,
-    ).numpy()
-    real = rater_rows(seen, fifth, differ, 0.04).assign(cohort="retina")
+    found = predict_probabilities(reader, fifth.images).argmax(dim=1)
+    seen["ring"] = geometry_ring(found, n_classes=2, reach_px=1).numpy()
+    real = rater_rows(seen, fifth, differ, 0.04).dropna()  # tiles without a vessel
+    real["cohort"] = "retina"
 
 # %%
 if eyes is None:
@@ -588,16 +580,18 @@ if cases_out:
 if cases_out:
     from segconf_lite.fragility.convex import check_closed_form
 
-    together = []
+    together, rng = [], np.random.default_rng(seed)
     for scanner in ("A", "D"):
         drawn = probabilities[scanner].argmax(dim=1).numpy()
-        some = stratified_pixels(drawn, n_each=4, seed=seed)
-        where = some[["case", "row", "column"]].to_numpy()
+        wide = stratified_pixels(drawn, n_each=4, seed=seed)
+        low = np.argwhere(last_layer.flip_cost(tests[scanner].images).numpy() <= 1e-4)
+        low = pd.DataFrame(rng.choice(low, 8, replace=False), columns=["case", "row", "column"])  # fmt: skip
+        rows = pd.concat([wide.assign(size="any"), low.assign(size="small")])
+        where = rows[["case", "row", "column"]].to_numpy()
         closed, exact = check_closed_form(unet, train, tests[scanner].images, where)
-        rows = {"closed": closed, "exact": exact, "ratio": closed / exact}
-        size = np.where(exact < 1e-4, "small", "large")
-        rows = some.assign(**rows, domain=scanner, size=size, cohort="convex")
-        together.append(rows.assign(subject=rows.index.astype(str)))
+        rows = rows.assign(closed=closed, exact=exact, ratio=closed / exact)
+        rows["subject"] = [f"{scanner}{k}" for k in range(len(rows))]
+        together.append(rows.assign(domain=scanner, cohort="convex"))
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -625,7 +619,7 @@ def mask_parts(network, cohort, source, options):
 
 # %% tags=["remove-cell"]
 if cases_out:
-    some = Cohort.concatenate([tests[s].take(np.arange(0, 30, 10)) for s in "ABD"])
+    some = Cohort.concatenate([tests[s].take(np.array([4, 16])) for s in "ABD"])
     plain = PredictiveEntropy().fit(unet, train).uncertainty_map(some.images).numpy()
     rows = pd.DataFrame({"domain": some.domains, "subject": some.subjects})
     for name, options in MASKS.items():
@@ -641,14 +635,14 @@ if cases_out:
         config = training | {"seed": 10 * seed + member}
         fit = lambda c=config: fit_unet(one_each, **c)  # noqa: E731
         members.append(load_or_fit("unet", config, one_each, fit))
-    for cohort, truth, new in known.values():
-        part = np.concatenate([np.flatnonzero(new)[::4], np.flatnonzero(~new)[::4]])
-        cohort, truth, new = cohort.take(part), truth[part], new[part]
-        found = all_parts(rivals(pupil, one_each, members), pupil, cohort, one_each)
-        searched = mask_parts(pupil, cohort, one_each, two)
-        found |= {f"search, {k}": v for k, v in searched.items()}
-        rows = rater_rows(found, cohort, truth, 6.0).assign(new=new.astype(float))
-        together.append(rows.assign(cohort="raters"))
+    cohort, truth, new = known["A"]
+    part = np.concatenate([np.flatnonzero(new)[::3], np.flatnonzero(~new)[::3]])
+    cohort, truth, new = cohort.take(part), truth[part], new[part]
+    found = all_parts(rivals(pupil, one_each, members), pupil, cohort, one_each)
+    searched = mask_parts(pupil, cohort, one_each, two)
+    found |= {f"search, {k}": v for k, v in searched.items()}
+    rows = rater_rows(found, cohort, truth, 6.0).assign(new=new.astype(float))
+    together.append(rows.assign(cohort="raters"))
 
 # %% tags=["remove-cell"]
 if cases_out and eyes is not None:
@@ -656,7 +650,7 @@ if cases_out and eyes is not None:
     found = {n: u[part] for n, u in seen.items()}
     searched = mask_parts(reader, fifth.take(part), taught, two)
     found |= {f"search, {k}": v for k, v in searched.items()}
-    rows = rater_rows(found, fifth.take(part), differ[part], 0.04)
+    rows = rater_rows(found, fifth.take(part), differ[part], 0.04).dropna()
     together.append(rows.assign(cohort="retina"))
 
 # %% tags=["remove-cell"]
