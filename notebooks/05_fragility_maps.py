@@ -38,6 +38,7 @@ budget = 1e-4  # rise of the training loss allowed to the last layer, in nats a 
 cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
 
 # %% tags=["hide-input"]
+import copy
 import dataclasses
 import time
 from pathlib import Path
@@ -144,18 +145,32 @@ fragile.cost_curves(
 # Look at what the networks found do to the rest of the picture.
 
 # %% tags=["hide-input"]
+others = crop(make("A", 36, 5000))  # hearts that neither training nor search has seen
+
+
+def altered(flip):
+    """The network with the weights that a search found."""
+    network = copy.deepcopy(little)
+    network.load_state_dict({n: v[0] for n, v in flip.weights.items()}, strict=False)
+    return network
+
+
+def loss_on(network, cohort):
+    logits = network(cohort.images)
+    return torch.nn.functional.cross_entropy(
+        logits, torch.from_numpy(cohort.labels)
+    ).item()
+
+
+# %% tags=["hide-input"]
 case, row, column = pixel[0]
-image = torch.from_numpy(fresh.images[case : case + 1])
-state = dict(little.state_dict())
-pictures = [fragile.draw_pixel(fresh.images[case, 0], drawn[case], row, column)]
-texts = ["as trained"]
-for name, flip in flips.items():
-    altered = state | {n: v[0] for n, v in flip.weights.items()}
-    answer = torch.func.functional_call(little, altered, (image,))[0].argmax(dim=0)
-    pictures.append(
-        fragile.draw_pixel(image[0, 0].numpy(), answer.numpy(), row, column)
-    )
-    texts.append(f"{name}: cost {flip.cost.item():.4f} nats")
+found = {"as trained": little} | {name: altered(flip) for name, flip in flips.items()}
+pictures, texts = [], []
+for name, network in found.items():
+    answer = network(fresh.images[case : case + 1])[0].argmax(dim=0).numpy()
+    pictures.append(fragile.draw_pixel(fresh.images[case, 0], answer, row, column))
+    losses = loss_on(network, few), loss_on(network, others)
+    texts.append(f"{name}: loss {losses[0]:.4f}<br>on other hearts {losses[1]:.3f}")
 
 # %% tags=["hide-input"]
 widgets.picture_slider(
