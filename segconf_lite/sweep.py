@@ -22,7 +22,10 @@ __all__ = [
 
 # Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
 FIRST_SEED = 11
-_DATA_OF = {"cord": "gm_challenge", "retina": "retina_chase_hrf"}  # column "cohort" of a table of cases -> data set
+_DATA_OF = {
+    "cord": "gm_challenge",
+    "retina": "retina_chase_hrf",
+}  # column "cohort" of a table of cases -> data set
 
 
 def results_folder() -> Path:

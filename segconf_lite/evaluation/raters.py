@@ -87,11 +87,17 @@ def rater_disagreement(raters: Any, *, n_classes: int, kind: str = "entropy") ->
         (N, H, W) in [0, 1], 0 = all agree.
 
     Raises:
-        ValueError: If the shape or the kind is not as above, or a rater is missing.
+        ValueError: If the shape or the kind is not as above, a rater is missing, or raters use more
+            classes than there are.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     drawn = _raters(raters)
+    if drawn.max() >= n_classes:
+        raise ValueError(
+            f"raters use the label {drawn.max()}, but n_classes={n_classes} allows 0 .. {n_classes - 1}; merge "
+            "their classes as the network was taught, e.g. np.minimum(raters, n_classes - 1)"
+        )
     shares = np.stack([(drawn == c).mean(axis=1) for c in range(n_classes)], axis=1)  # (N, C, H, W)
     if kind == "minority":
         return 1 - shares.max(axis=1)

@@ -162,3 +162,8 @@ def test_bad_maps():
         boundary_band(edge(0), band_mm=0, spacing_mm=(1, 1))
     with pytest.raises(ValueError, match=r"spacing_mm \(2,\) or \(N, 2\) > 0"):
         boundary_band(edge(0), band_mm=1, spacing_mm=(0, 1))
+
+
+def test_raters_with_more_classes_than_the_network_are_refused():
+    with pytest.raises(ValueError, match=r"raters use the label 2, but n_classes=2 allows 0 \.\. 1; merge"):
+        rater_disagreement(raters(0), n_classes=2)
