@@ -95,8 +95,8 @@ def rater_disagreement(raters: Any, *, n_classes: int, kind: str = "entropy") ->
     drawn = _raters(raters)
     if drawn.max() >= n_classes:
         raise ValueError(
-            f"raters use the label {drawn.max()}, but n_classes={n_classes} allows 0 .. {n_classes - 1}; merge "
-            "their classes as the network was taught, e.g. np.minimum(raters, n_classes - 1)"
+            f"raters use the label {drawn.max()}, but n_classes={n_classes} allows 0 .. {n_classes - 1}; "
+            "merge their classes as the network was taught, e.g. np.minimum(raters, n_classes - 1)"
         )
     shares = np.stack([(drawn == c).mean(axis=1) for c in range(n_classes)], axis=1)  # (N, C, H, W)
     if kind == "minority":
