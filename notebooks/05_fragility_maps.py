@@ -99,8 +99,8 @@ def crop(cohort):
 # %%
 few = crop(make("A", 36, 3000))
 small = {"steps": sizes.steps, "channels": (8, 16, 24), "batch_size": 12, "seed": seed}
-fit = lambda: polish(fit_unet(few, validation=few, **small), few, steps=150)  # noqa: E731
-little = load_or_fit("unet", {**small, "polished": 150}, few, fit)
+fit = lambda: polish(fit_unet(few, validation=few, **small), few, steps=100)  # noqa: E731
+little = load_or_fit("unet", {**small, "polished": "L-BFGS, 100"}, few, fit)
 fresh = crop(make("A", 12, 4000))
 shown = little(fresh.images[:6]).detach().softmax(dim=1)
 # %%

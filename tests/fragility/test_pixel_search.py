@@ -26,7 +26,7 @@ def network(penalty):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         unet = UNet(n_classes=4, channels=(4, 6, 8)).eval()
-    return polish(unet, penalty, steps=400, learning_rate=2e-2)
+    return polish(unet, penalty, steps=60)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def pixels(network, penalty):
 def test_polish_reaches_an_optimum_and_leaves_the_network_alone(penalty):
     unet = UNet(n_classes=4, channels=(4, 6, 8))
     before = {name: value.clone() for name, value in unet.state_dict().items()}
-    better = polish(unet, penalty, steps=60, learning_rate=2e-2)
+    better = polish(unet, penalty, steps=40)
     losses = [
         nn.functional.cross_entropy(n.eval()(penalty.images), torch.from_numpy(penalty.labels)).item()
         for n in (unet, better)
