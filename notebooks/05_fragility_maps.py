@@ -250,6 +250,8 @@ fragile.cost_scatter(
 #
 # ## A map, and a budget
 #
+# A map takes 1.4 passes of the network. To search every pixel over all weights would take some 16 hours a slice, 15 million times as long (`python benchmarks/chapter_05.py --speed`, extrapolated from eight pixels).
+#
 # At a **budget** γ, a pixel is in the fragile zone if its cost is at most γ. Move the slider.
 #
 # **Predict:** where does the zone start, and where will it grow?
@@ -403,7 +405,7 @@ for scanner in tests:
 pd.Series(table).unstack().round(2)
 
 # %% [markdown]
-# *Share of the wrong pixels among the most suspicious 5 % of the pixels of a scanner; empty where fewer than 20 pixels are wrong.*
+# *Share of the wrong pixels among the most suspicious 5 % of the pixels of a scanner; NaN where fewer than 20 pixels are wrong.*
 #
 # Over all errors, the last layer finds what the entropy finds: dividing the margin by the leverage makes no better list. The far errors are another matter, and there the five networks find most on the scanners that break the network
 # (on five other seeds .56 against .32 of the entropy on D, .68 against .45 on F). The tangent of the decoder is ahead of the entropy on D, not on F. And mind the mere distance to the boundary: on E, whose few far errors lie just beyond 2 pixels, it finds them all.
@@ -477,9 +479,6 @@ for scanner in ("A", "D"):
         new,
     )
 
-# %% [markdown]
-# Here is what they know and what we know, on one slice of each scanner.
-
 
 # %%
 def divided(method, images):
@@ -516,6 +515,23 @@ def all_parts(methods, network, cohort, source):
 
 asked = rivals(pupil, one_each)
 doubts = {s: all_parts(asked, pupil, c, one_each) for s, (c, _, _) in known.items()}
+
+# %% [markdown]
+# What the annotators do, and what weight noise makes of it: a usual heart and one with thick walls on scanner A, and a usual one on D.
+
+# %% tags=["hide-input"]
+columns = {"A, usual": ("A", 26), "A, thick walls": ("A", 2), "D, usual": ("D", 26)}
+rows = {"annotators, truth": [known[s][1][k] for s, k in columns.values()]}
+for part in ("aleatoric", "epistemic"):
+    rows[f"{part} part"] = [doubts[s][f"weight noise, {part}"][k] for s, k in columns.values()]  # fmt: skip
+trust.map_grid(
+    [known[s][0].images[k, 0] for s, k in columns.values()], [known[s][0].labels[k] for s, k in columns.values()],
+    rows, column_titles=list(columns),
+    alt="Three slices with their true borders and three maps each: the true annotation entropy is a band along the borders, the aleatoric part resembles it on A and spreads on D, the epistemic part is faint on A and spreads on D.",
+)  # fmt: skip
+
+# %% [markdown]
+# *From 0 (dark) to 1 (yellow).*
 
 
 # %%
