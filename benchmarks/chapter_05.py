@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import torch
+from speed import median_seconds
 
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.evaluation import ledger
@@ -61,16 +61,6 @@ def convex_rows() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def seconds(act: Callable[[], object], repeats: int) -> float:
-    act()
-    spent = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        act()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
-
-
 def speed_rows() -> pd.DataFrame:
     unet, train = network(0)
     cohort = phantom.cohort(16, scanner="B", seed=1000)
@@ -83,8 +73,8 @@ def speed_rows() -> pd.DataFrame:
     device_images = torch.from_numpy(images)
     with torch.no_grad():
         for _ in range(9):  # in turn
-            passes.append(seconds(lambda: unet(device_images), 1))
-            maps.append(seconds(lambda: head.flip_cost(images), 1))
+            passes.append(median_seconds(lambda: unet(device_images), 1))
+            maps.append(median_seconds(lambda: head.flip_cost(images), 1))
     a_map = statistics.median(maps) / len(images)
     rows.append(("one pass of the U-Net", 1000 * statistics.median(passes) / len(images), "ms a slice"))
     rows.append(("flip-cost map, last layer", 1000 * a_map, "ms a slice"))
@@ -92,7 +82,7 @@ def speed_rows() -> pd.DataFrame:
     start = time.perf_counter()
     decoder = FragilityMap(search="decoder").fit(unet, train)
     rows.append(("decoder: diagonal of the Fisher matrix", time.perf_counter() - start, "s"))
-    spent = seconds(lambda: decoder.flip_cost(images), 2) / len(images)
+    spent = median_seconds(lambda: decoder.flip_cost(images), 2) / len(images)
     rows.append(("flip-cost map, decoder, 16 draws", 1000 * spent, "ms a slice"))
     penalty = penalty_set(unet, train, n_images=16, seed=0)
     for name, options in {
@@ -100,7 +90,7 @@ def speed_rows() -> pd.DataFrame:
         "six targets, 37 samples": MaskSearch(),
         "as published, 12 samples": MaskSearch.published(),
     }.items():
-        spent = seconds(lambda o=options: search_masks(unet, images[0], penalty, o, budget=5e-3), 1)  # type: ignore[misc]
+        spent = median_seconds(lambda o=options: search_masks(unet, images[0], penalty, o, budget=5e-3), 1)  # type: ignore[misc]
         rows.append((f"mask search, {name}", spent, "s an image"))
     start = time.perf_counter()
     WeightNoise(budget=2e-3).fit(unet, train)

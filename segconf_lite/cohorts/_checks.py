@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}; try {name}={least}")
+
+
 def check_images(images: Any) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
         got = getattr(images, "dtype", type(images).__name__)

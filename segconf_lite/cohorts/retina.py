@@ -20,6 +20,7 @@ from PIL import Image
 from scipy import ndimage
 
 from segconf_lite.cohorts import download
+from segconf_lite.cohorts._checks import check_whole
 from segconf_lite.cohorts.cohort import Cohort
 
 __all__ = ["MM_PER_DEGREE", "cohort"]
@@ -95,8 +96,7 @@ def cohort(
             no field of view or no contrast, or a mask is not two-valued or of another shape.
     """
     for name, value, least in (("size", size, 1), ("tiles_per_image", tiles_per_image, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        check_whole(name, value, least)
     if camera is not None and camera not in _CAMERAS:
         raise ValueError(f"camera must be one of {tuple(_CAMERAS)} or None for both, got {camera!r}")
     if view not in ("resized", "tiles"):

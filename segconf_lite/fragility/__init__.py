@@ -5,8 +5,9 @@ Importing this package loads neither torch nor monai; the first use of a name do
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from segconf_lite import _lazy
 
 if TYPE_CHECKING:
     from segconf_lite.fragility.decomposition import Decomposition, decompose
@@ -44,9 +45,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    return _lazy.load(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -31,6 +31,7 @@ from segconf_lite.fragility.mask_search import (
 from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
 from segconf_lite.fragility.quadratic_search import FittedSearch, HeadSearch, SearchMaps, TangentSearch
 from segconf_lite.models.splice import frozen
+from segconf_lite.models.unet import predict_probabilities
 
 __all__ = ["FragilityMap"]
 
@@ -112,16 +113,11 @@ class FragilityMap(PixelUncertainty):
         """
         if not isinstance(self._fitted, _FittedMasks):
             raise ValueError('decompose needs FragilityMap(search="mask"), fitted: only it keeps many models')
-        fitted, parts = self._fitted, []
+        parts = []
         for _, batch in self._batches(images):
-            for image in _tensor(batch):
-                found = fitted.adversaries(image, self.budget)
-                parts.append(
-                    decompose(
-                        found.probabilities[:, None], weights=found.weights, setting=setting,
-                        reference=fitted.answer(image)[None],
-                    )
-                )  # fmt: skip
+            for found, own in self._fitted.search(_tensor(batch), self.budget):
+                given = found.probabilities[:, None], found.weights
+                parts.append(decompose(given[0], weights=given[1], setting=setting, reference=own[None]))
         return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
@@ -143,19 +139,15 @@ class _FittedMasks:
     penalty: PenaltySet
     options: MaskSearch
 
-    def adversaries(self, image: Tensor, budget: float) -> MaskAdversaries:
-        return search_masks(self.unet, image, self.penalty, self.options, budget=budget)
-
-    def answer(self, image: Tensor) -> Tensor:
-        """(C, H, W) class probabilities of the network itself."""
-        like = next(self.unet.parameters())
-        with torch.no_grad():
-            return self.unet(image[None].to(like)).float().softmax(dim=1)[0].cpu()
+    def search(self, images: Tensor, budget: float) -> Iterator[tuple[MaskAdversaries, Tensor]]:
+        """For each image what was found, and the (C, H, W) class probabilities of the network itself."""
+        own = predict_probabilities(self.unet, images)
+        for image, answer in zip(images, own, strict=True):
+            yield search_masks(self.unet, image, self.penalty, self.options, budget=budget), answer
 
     def maps(self, images: Tensor, budget: float) -> SearchMaps:
         columns = []
-        for image in images:
-            found, own = self.adversaries(image, budget), self.answer(image)
+        for found, own in self.search(images, budget):
             labels = own.argmax(dim=0)
             differs = found.probabilities.argmax(dim=1) != labels  # (S, H, W)
             rises = found.rises[:, None, None].clamp(min=0).expand(differs.shape)
@@ -174,8 +166,7 @@ class _FittedPixels:
     def maps(self, images: Tensor, budget: float) -> SearchMaps:
         where = torch.ones_like(images[:, 0], dtype=torch.bool).nonzero().cpu().numpy()
         found = search_pixels(self.unet, images.cpu().numpy(), where, self.cohort, self.options)
-        with torch.no_grad():
-            labels = self.unet(images).max(dim=1).indices
+        labels = predict_probabilities(self.unet, images).argmax(dim=1)
         cost = found.cost.reshape(labels.shape)
         return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))
 

@@ -24,6 +24,7 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.fragility.decomposition import effective_sample_size, posterior_weights
 from segconf_lite.fragility.ring import dilate, erode
 from segconf_lite.models.device import isolated_random_state
+from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
 __all__ = ["MaskAdversaries", "MaskSearch", "PenaltySet", "penalty_set", "search_masks"]
@@ -128,9 +129,8 @@ def penalty_set(unet: nn.Module, cohort: Cohort, *, n_images: int = 16, seed: in
     chosen = np.sort(np.random.default_rng(seed).choice(len(cohort), n_images, replace=False))
     device = next(unet.parameters()).device
     images, labels = (torch.from_numpy(part[chosen]).to(device) for part in (cohort.images, cohort.labels))
-    network = copy.deepcopy(unet).eval()
-    with torch.no_grad():
-        loss = functional.cross_entropy(network(images), labels)
+    with frozen(unet), torch.no_grad():
+        loss = functional.cross_entropy(unet(images), labels)
     return PenaltySet(images, labels, float(loss))
 
 

@@ -5,8 +5,9 @@ Importing this package loads neither torch nor monai; the first use of a name do
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from segconf_lite import _lazy
 
 if TYPE_CHECKING:
     from segconf_lite.models.autoencoder import ActivationAutoencoder
@@ -22,21 +23,19 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "ActivationAutoencoder": "segconf_lite.models.autoencoder",
-    "Taps": "segconf_lite.models.taps",
-    "UNet": "segconf_lite.models.unet",
-    "fit_autoencoder": "segconf_lite.models.autoencoder_training",
-    "fit_unet": "segconf_lite.models.fit",
-    "load_or_fit": "segconf_lite.models.store",
-    "predict_probabilities": "segconf_lite.models.unet",
-    "stored_autoencoder": "segconf_lite.models.autoencoder_training",
+    "ActivationAutoencoder": "autoencoder",
+    "Taps": "taps",
+    "UNet": "unet",
+    "fit_autoencoder": "autoencoder_training",
+    "fit_unet": "fit",
+    "load_or_fit": "store",
+    "predict_probabilities": "unet",
+    "stored_autoencoder": "autoencoder_training",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return _lazy.load(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

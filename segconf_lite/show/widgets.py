@@ -90,10 +90,9 @@ def picture_slider(
     figure.update_yaxes(visible=False)
     title = {"text": captions[0], "x": 0.5, "font": {"size": 15}, "y": 0.97, "yanchor": "top"}
     finish(figure, alt=alt, height=height, title=title)
-    figure.update_layout(
-        margin={"t": 90 + 20 * n_lines, "b": 60},
-        sliders=[{"steps": slider_steps, "currentvalue": {"prefix": f"{control}: "}, "pad": {"t": 10}}],
-    )
+    slider = {"steps": slider_steps, "currentvalue": {"prefix": f"{control}: "}, "pad": {"t": 10}}
+    room = {"x": 0.05, "len": 0.9}  # for half of the first and the last label
+    figure.update_layout(margin={"t": 90 + 20 * n_lines, "b": 60}, sliders=[slider | room])
     return figure
 
 

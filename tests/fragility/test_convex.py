@@ -6,13 +6,10 @@ from scipy import stats
 from segconf_lite.cohorts import phantom
 from segconf_lite.fragility import FragilityMap
 from segconf_lite.fragility.convex import check_closed_form
-from segconf_lite.models import fit_unet
 
 
 @pytest.fixture(scope="module")
-def setting():
-    train = phantom.cohort(24, size=32)
-    unet = fit_unet(train, validation=train, steps=60, channels=(4, 6, 8), batch_size=12, seed=0)
+def setting(unet, train):
     images = phantom.cohort(2, size=32, seed=9).images
     with torch.no_grad():
         best = unet(images).topk(2, dim=1).values

@@ -7,7 +7,6 @@ from segconf_lite.confidence import FragilityMap
 from segconf_lite.fragility.mask_search import MaskSearch
 from segconf_lite.fragility.pixel_search import PixelSearch
 from segconf_lite.fragility.quadratic_search import HeadSearch, TangentSearch
-from segconf_lite.models import fit_unet
 from segconf_lite.models.unet import UNet
 
 SEARCHES = {
@@ -16,16 +15,6 @@ SEARCHES = {
     "decoder": TangentSearch(n_draws=4, n_slices=8),
     "mask": MaskSearch(steps=2, n_penalty=4, learning_rate=1e-3),
 }
-
-
-@pytest.fixture(scope="module")
-def train():
-    return phantom.cohort(24, size=32)
-
-
-@pytest.fixture(scope="module")
-def unet(train):
-    return fit_unet(train, validation=train, steps=60, channels=(4, 6, 8), batch_size=12, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +79,23 @@ def test_search_of_every_pixel_on_a_small_image(unet, train, images):
     assert cost.shape == (1, 8, 8)
     assert cost.isfinite().float().mean() > 0.5
     torch.testing.assert_close(values, 1e-3 / (1e-3 + cost.clamp(min=0)))
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_network_in_train_mode_is_asked_in_eval_mode_and_stays_as_it_is(name, unet, train, images):
+    method = FragilityMap(search=SEARCHES[name], budget=1e-2).fit(unet, train)
+    ask = [method.flip_cost, method.uncertainty_map] + [method.decompose] * (name == "mask")
+    expected = [torch.stack(list(found)) for found in (act(images) for act in ask)]
+    before = {key: value.clone() for key, value in unet.state_dict().items()}
+    unet.train()
+    try:
+        answers = [torch.stack(list(act(images))) for act in ask]
+        modes = {module.training for module in unet.modules()}
+    finally:
+        unet.eval()
+    assert modes == {True}
+    assert all(torch.equal(value, before[key]) for key, value in unet.state_dict().items())
+    assert all(map(torch.equal, answers, expected))
 
 
 @pytest.mark.parametrize("setting", ["a", "b"])

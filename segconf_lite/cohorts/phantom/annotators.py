@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 from scipy import ndimage, special
 
+from segconf_lite.cohorts._checks import check_whole
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.cohorts.phantom import phantom
 from segconf_lite.cohorts.phantom.anatomy import CLASS_NAMES, FIELD_OF_VIEW_MM
@@ -73,8 +73,8 @@ class Annotators:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_whole("n_raters", self.n_raters, 1)
-        _check_whole("seed", self.seed, 0)
+        check_whole("n_raters", self.n_raters, 1)
+        check_whole("seed", self.seed, 0)
         for name, (low, high, fix) in _LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}; {fix}")
@@ -156,7 +156,7 @@ def one_rater_each(cohort: Cohort, *, seed: int) -> Cohort:
     Raises:
         ValueError: If the cohort has no raters, or the seed is not a whole number >= 0.
     """
-    _check_whole("seed", seed, 0)
+    check_whole("seed", seed, 0)
     if cohort.raters is None:
         raise ValueError("cohort must have raters, got none; make it with phantom.annotated_cohort(...)")
     chosen = np.random.default_rng(seed).integers(cohort.raters.shape[1], size=len(cohort))
@@ -243,8 +243,3 @@ def _class_probability(
         uncovered = (1 - endo) * (1 - epi)  # neither cavity nor wall is drawn over this pixel
         total += np.stack([uncovered * (1 - rv), uncovered * rv, (1 - endo) * epi, endo], axis=1)
     return total / len(habits_mm)
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}; try {name}={least}")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segconf_lite.cohorts._checks import check_whole
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.cohorts.phantom.anatomy import CLASS_NAMES, FIELD_OF_VIEW_MM, Anatomy, draw
 from segconf_lite.cohorts.phantom.raters import draw_labels, reference_labels
@@ -126,7 +127,6 @@ def _check(n_cases: int, scanner: object, size: int, seed: int, n_raters: int, j
         ("seed", seed, 0),
         ("n_raters", n_raters, 0),
     ):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        check_whole(name, value, least)
     if not 0 <= jitter <= 10:
         raise ValueError(f"jitter must lie in 0..10 (1 = usual variation within a scanner), got {jitter}")
