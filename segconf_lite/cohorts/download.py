@@ -33,6 +33,19 @@ BY_HAND: dict[str, str] = {
         "(https://www5.cs.fau.de/research/data/fundus-images/, 45 images, CC BY 4.0) into "
         "retina_chase_hrf/HRF/ (images/, manual1/, mask/)"
     ),
+    "published_results": (
+        "clone https://github.com/amithjkamath/to_skip_or_not (commit "
+        "42b0b28b259195822dd98218159a7b90b6616ba7, Apache-2.0) and stack its 360 tables "
+        "results/DATASET-results/DATASET_stats_NETWORK_LEVEL_256_SEED.csv into "
+        "published_results/skip_connections_per_image.csv.gz with the columns dataset, network, level, seed, "
+        "image, dice, hausdorff_px, surface_dice_5px, mean_surface_distance_px (levels renamed: higher = "
+        "easiest, high = easier, in-domain = unperturbed, low = harder, lower = hardest); clone "
+        "https://github.com/amithjkamath/context_vs_fbr (commit 7e49948, MIT) and stack its "
+        "results/DATASET-NETWORK/DATASET-NETWORK-PATCH-RUN.csv into "
+        "published_results/context_foreground_per_image.csv.gz with the columns dataset, network, patch, "
+        "run, image, dice, hausdorff, abs_volume_difference_ratio, test_volume_foreground_ratio, and "
+        "train_ratio_min and train_ratio_max, the range of foreground_ratios-PATCH.csv beside them"
+    ),
 }
 
 

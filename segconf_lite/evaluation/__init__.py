@@ -14,7 +14,9 @@ from segconf_lite.evaluation.correlation import (
     linear_correlation,
     rank_correlation,
     rank_correlation_difference,
+    variance_explained,
 )
+from segconf_lite.evaluation.crossed import cluster_interval, crossed_interval
 from segconf_lite.evaluation.detection import auroc, detection_rate, detection_threshold
 from segconf_lite.evaluation.error_search import boundary_distance_px, errors_found
 from segconf_lite.evaluation.intervals import (
@@ -67,7 +69,9 @@ __all__ = [
     "boundary_distance_px",
     "brier_score",
     "case_table",
+    "cluster_interval",
     "compare_methods",
+    "crossed_interval",
     "detection_rate",
     "detection_threshold",
     "dice_per_case",
@@ -99,4 +103,5 @@ __all__ = [
     "risk_coverage",
     "surface_dice_per_case",
     "surface_dice_per_class",
+    "variance_explained",
 ]

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from segconf_lite.evaluation.intervals import Interval, bootstrap_interval
 
-__all__ = ["linear_correlation", "rank_correlation", "rank_correlation_difference"]
+__all__ = ["linear_correlation", "rank_correlation", "rank_correlation_difference", "variance_explained"]
 
 
 def rank_correlation(
@@ -124,3 +125,34 @@ def _within(correlate: Callable[..., float], a: np.ndarray, b: np.ndarray, group
 
 def _centred(values: np.ndarray) -> np.ndarray:
     return values - values.mean()
+
+
+def variance_explained(outcome: Any, factor_levels: Any) -> float:
+    """Share of an outcome's variance that lies between the levels of a factor (eta squared).
+
+    Sum of squares between the group means over the total sum of squares, every row counted once. It rises
+    with the number of levels by chance alone: its mean over shuffled rows is (levels - 1) / (rows - 1).
+
+    Args:
+        outcome: (n_rows,) finite, any unit.
+        factor_levels: (n_rows,) the level of each row; numbers count as names.
+
+    Returns:
+        Share in [0, 1]; NaN if the outcome never varies.
+
+    Raises:
+        ValueError: If shapes differ or an outcome is not finite.
+    """
+    values, levels = np.asarray(outcome, dtype=np.float64), np.asarray(factor_levels)
+    if values.ndim != 1 or values.shape != levels.shape or values.size == 0:
+        raise ValueError(
+            "outcome and factor_levels must share one non-empty shape (n_rows,), "
+            f"got {values.shape} and {levels.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"outcome must be finite, got {np.count_nonzero(~np.isfinite(values))} values that are not"
+        )
+    codes, _ = pd.factorize(levels, use_na_sentinel=False)
+    means = np.bincount(codes, weights=values) / np.bincount(codes)
+    return float(np.var(means[codes]) / np.var(values)) if np.ptp(values) else float("nan")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from segconf_lite.evaluation.correlation import rank_correlation
+from segconf_lite.evaluation.correlation import rank_correlation, variance_explained
 from segconf_lite.evaluation.selective import excess_aurc
 
 __all__ = ["GAP_BINS", "STATISTICS", "columns_of"]
@@ -26,6 +26,13 @@ def _pooled_ece(*gaps: np.ndarray) -> float:
     return float(np.abs(np.mean(gaps, axis=1)).sum())
 
 
+def _rank_of_means(group: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman over groups, e.g. networks, of the mean of one column with the mean of another."""
+    _, owner = np.unique(group, return_inverse=True)
+    counts = np.bincount(owner)
+    return _rank(np.bincount(owner, second) / counts, np.bincount(owner, first) / counts)
+
+
 # name -> (statistic of the cases of one seed, the columns it takes, in order); a claim's column that
 # ends in " *" stands for `GAP_BINS` columns, numbered from 0
 STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
@@ -37,6 +44,11 @@ STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
     "excess_aurc_difference": (
         lambda r, a, b: excess_aurc(r, a) - excess_aurc(r, b),
         ("risk", "first", "second"),
+    ),
+    "rank_correlation_of_means": (_rank_of_means, ("group", "first", "second")),
+    "explained_difference": (
+        lambda outcome, a, b: variance_explained(outcome, a) - variance_explained(outcome, b),
+        ("outcome", "first", "second"),
     ),
     "pooled_ece_difference": (
         lambda *gaps: _pooled_ece(*gaps[:GAP_BINS]) - _pooled_ece(*gaps[GAP_BINS:]),

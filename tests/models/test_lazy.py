@@ -33,5 +33,5 @@ def test_a_function_is_not_hidden_by_a_module_of_its_name():
     from segconf_lite import models
 
     for name in models.__all__:
-        importlib.import_module(models._HOME[name])
+        importlib.import_module(f".{models._HOME[name]}", models.__name__)
         assert not inspect.ismodule(getattr(models, name)), name

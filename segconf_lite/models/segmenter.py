@@ -1,0 +1,137 @@
+"""Three architectures under one roof, with the norm layer as an argument of its own.
+
+Comparisons of architectures often compare norm layers unawares: MONAI's U-Net comes with batch norm, its
+Attention U-Net mixes batch with instance norm (the convolutions that merge), its UNETR asks for one.
+Shape letters: N cases, C classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.networks.nets.attentionunet import AttentionUnet
+from monai.networks.nets.unetr import UNETR
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from segconf_lite.models.unet import UNet, _check_images, _to_input
+from segconf_lite.models.unet import _check_arguments as _check_as_unet
+
+__all__ = ["KINDS", "SEGMENTER_NORMS", "Segmenter"]
+
+KINDS = ("unet", "attention", "unetr")
+SEGMENTER_NORMS = ("batch", "instance")
+_PATCH = 16  # side of a token of MONAI's UNETR, fixed there, as are its 12 layers
+_HEADS = 4
+
+
+class Segmenter(nn.Module):
+    """Logits per pixel of a U-Net, an Attention U-Net or a UNETR, all with the same kind of norm.
+
+    Every norm layer over feature maps is of the asked kind, and learns a scale and a shift per channel,
+    in all three. What stays: the layer norms inside the transformer of ``"unetr"``, which act on each token
+    by itself and know neither batch nor image.
+
+    The network itself is ``segmenter.network``. With the default channels, C = 2, and one CPU thread for
+    200 steps of 8 windows, batch / instance norm:
+
+    =============  ==========  =============  ===========
+    kind           parameters  side 32        side 96
+    =============  ==========  =============  ===========
+    ``unet``       0.12 M      3.4 / 3.9 s    26 / 30 s
+    ``attention``  0.12 M      3.8 / 3.8 s    30 / 28 s
+    ``unetr``      0.48 M      5.8 / 6.2 s    22 / 22 s
+    =============  ==========  =============  ===========
+
+    Args:
+        kind: ``"unet"`` (`UNet`), ``"attention"`` (MONAI's `AttentionUnet`; Oktay et al., "Attention U-Net",
+            2018) or ``"unetr"`` (MONAI's `UNETR`; Hatamizadeh et al., WACV 2022), made small.
+        n_classes: C, background included; >= 2.
+        norm: ``"batch"`` (statistics of the training set) or ``"instance"`` (of the window it sees).
+        channels: features per level, fine to coarse, see `UNet`. ``"unetr"`` reads the first one only:
+            ``channels[0] // 2`` features on its finest level, tokens of ``3 * channels[0]`` numbers.
+        size: side of the training window in pixels. ``"unetr"`` needs it, a multiple of 16, and takes no
+            other size; the others ignore it and take every H and W divisible by
+            ``2**(len(channels) - 1)``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        n_classes: int,
+        norm: str = "batch",
+        channels: Sequence[int] = (16, 32, 64),
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_arguments(kind, norm, channels, size)
+        _check_as_unet(n_classes, 1, channels, norm, 0.0)
+        self.config: dict[str, Any] = {  # JSON-able; Segmenter(**config) has the same architecture
+            "kind": kind, "n_classes": int(n_classes), "norm": norm,
+            "channels": [int(c) for c in channels], "size": None if size is None else int(size),
+        }  # fmt: skip
+        self.n_classes = n_classes
+        self.history: list[dict[str, float]] = []  # filled by training; plain, not in the state dict
+        network: nn.Module
+        if kind == "unet":
+            network = UNet(n_classes=n_classes, channels=channels, norm=norm)
+        elif kind == "attention":
+            network = AttentionUnet(2, 1, n_classes, channels=channels, strides=[2] * (len(channels) - 1))
+        else:
+            network = UNETR(
+                in_channels=1, out_channels=n_classes, img_size=size, spatial_dims=2,
+                feature_size=channels[0] // 2, hidden_size=3 * channels[0], mlp_dim=6 * channels[0],
+                num_heads=_HEADS,
+            )  # fmt: skip
+        _set_norms(network, norm)
+        self.network = network
+        if norm == "instance":  # a third faster so on a CPU; the U-Net's channels_last pays with batch norm
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor | np.ndarray) -> Tensor:
+        """Logits (N, C, H, W) of images (N, 1, H, W), numpy or torch, any float dtype.
+
+        Raises:
+            ValueError: If the shape does not fit the kind, see the class.
+        """
+        inputs, size = _to_input(images, self), self.config["size"]
+        unetr = self.config["kind"] == "unetr"
+        _check_images(inputs, 1, 1 if unetr else 2 ** (len(self.config["channels"]) - 1))
+        if unetr and tuple(inputs.shape[2:]) != (size, size):
+            raise ValueError(
+                f"this unetr takes images of {size} x {size} pixels only (it learns one position per token), "
+                f"got {tuple(inputs.shape[2:])}; cut windows with segconf_lite.stress.windows, or pass size="
+            )
+        return self.network(inputs)
+
+
+def _set_norms(network: nn.Module, norm: str) -> None:
+    """Replaces every batch and instance norm, in place, by one of the asked kind with scale and shift."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _NormBase):
+                made = nn.BatchNorm2d if norm == "batch" else nn.InstanceNorm2d
+                setattr(parent, name, made(child.num_features, affine=True))
+
+
+def _check_arguments(kind: str, norm: str, channels: Sequence[int], size: int | None) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
+    if norm not in SEGMENTER_NORMS:
+        raise ValueError(f"norm must be one of {SEGMENTER_NORMS}, got {norm!r}")
+    if kind == "unetr" and (size is None or size < _PATCH or size % _PATCH):
+        raise ValueError(
+            f"a unetr needs size, the side of its window, as a multiple of {_PATCH} (its tokens are "
+            f"{_PATCH} x {_PATCH} pixels), got {size}; e.g. size={max(1, (size or 0) // _PATCH) * _PATCH}"
+        )
+    if kind == "unetr" and channels and channels[0] % _HEADS:
+        raise ValueError(
+            f"channels[0] of a unetr must be divisible by {_HEADS} (its heads), got {channels[0]}"
+        )

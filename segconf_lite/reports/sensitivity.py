@@ -1,0 +1,159 @@
+"""Which choice an outcome depends on, and how sure that is when runs share images or seeds.
+
+A table of runs has one row per run (or per run and image): choices in columns of categories, and an
+outcome. Shares of variance are those of the analysis of variance (Fisher 1925) for fixed, crossed factors.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from segconf_lite.evaluation.crossed import check_columns, draw_weights
+
+__all__ = ["sensitivity_report"]
+
+
+def sensitivity_report(
+    table: pd.DataFrame,
+    *,
+    outcome: str,
+    factors: Sequence[str],
+    clusters: str | Sequence[str] | None = None,
+    interactions: bool = False,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How much each factor matters for an outcome, most important first.
+
+    Every combination of levels that occurs (a cell) has equal weight, however many rows it holds. With equal
+    cells this is the plain analysis of variance, and shares of main effects and interactions add up to at
+    most 1. With unequal cells it rests on unweighted marginal means. With *missing* cells (a random search,
+    say) factors are entangled: a share may hold part of another's, and shares may exceed 1 together.
+
+    Args:
+        table: one row per run or case.
+        outcome: column of finite numbers, any unit.
+        factors: columns of categories, each with two levels or more. Bin continuous settings first.
+        clusters: column (or crossed columns, such as image and seed) whose values are drawn with
+            replacement for the interval; None draws rows. A column that a factor lies within (patients
+            within hospitals, for the factor hospital) or that has a handful of values gives a rough interval.
+        interactions: whether to add every pair of factors, ``"a x b"``: what their joint means hold beyond
+            both main effects.
+        n_resamples: bootstrap draws.
+        seed: equal seeds give equal intervals.
+
+    Returns:
+        One row per factor (and pair): factor, share (of variance, in [0, 1]), low and high (95 % bootstrap
+        interval of the share), share_by_chance (its mean if rows were shuffled; a share near it says
+        nothing), range (largest minus smallest marginal mean, in the unit of the outcome; for a pair, of the
+        departures from additivity), highest and lowest (levels with these), n_levels, and design:
+        ``"balanced"``, ``"unequal cells"`` or ``"missing cells"``.
+
+        Shares of redrawn rows are too large (drawing adds noise to every mean), so the draws are shifted to
+        have the estimate as their mean, then clipped to [0, 1]. Ends are NaN if a cluster column has one
+        value, and all shares are if the outcome never varies.
+
+    Raises:
+        ValueError: If a column is missing, the outcome is not finite, or a factor has a missing value, one
+            level only, or as many levels as rows.
+    """
+    factors = [factors] if isinstance(factors, str) else list(factors)
+    columns = [] if clusters is None else [clusters] if isinstance(clusters, str) else list(clusters)
+    check_columns(table, [outcome, *factors, *columns])
+    values = table[outcome].to_numpy(np.float64)
+    _check_finite(outcome, values)
+    values = values - np.median(values)  # squares of large numbers would round
+    cell, sizes, terms = _design(table, factors, interactions)
+    n_possible = int(np.prod([len(term.names) for term in terms[: len(factors)]]))
+    design = "missing cells" if len(sizes) < n_possible else "unequal cells" if np.ptp(sizes) else "balanced"
+
+    shares, effects = _decompose(values, np.ones(len(values)), cell, terms)
+    ids = [pd.factorize(table[name], use_na_sentinel=False)[0] for name in columns] or [
+        np.arange(len(values))
+    ]
+    draws = np.full((n_resamples, len(terms)), np.nan)
+    if min(codes.max() for codes in ids) > 0:
+        for k, weights in enumerate(draw_weights(ids, n_resamples, seed)):
+            draws[k] = _decompose(values, weights, cell, terms)[0]
+    rows = []
+    for term, share, effect, drawn in zip(terms, shares, effects, draws.T, strict=True):
+        usable = drawn[np.isfinite(drawn)]
+        moved = usable - usable.mean() + share if usable.size else np.full(1, np.nan)
+        low, high = np.clip(np.quantile(moved, [0.025, 0.975]), 0, 1)
+        rows.append(
+            {"factor": term.name, "share": share, "low": low, "high": high,
+             "share_by_chance": term.freedom / (len(values) - 1), "range": float(np.ptp(effect)),
+             "highest": term.names[int(effect.argmax())], "lowest": term.names[int(effect.argmin())],
+             "n_levels": len(term.names), "design": design}
+        )  # fmt: skip
+    return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+
+class _Term(NamedTuple):
+    name: str
+    names: list[str]  # of its groups
+    group: np.ndarray  # (n_cells,) the group of each cell
+    parents: tuple[int, ...]  # the two main effects of an interaction
+    freedom: int  # degrees of freedom
+
+
+def _design(
+    table: pd.DataFrame, factors: list[str], interactions: bool
+) -> tuple[np.ndarray, np.ndarray, list[_Term]]:
+    """(n_rows,) cell of each row, (n_cells,) their sizes, and main effects, then interactions."""
+    coded = [pd.factorize(table[name], sort=True) for name in factors]
+    for name, (codes, levels) in zip(factors, coded, strict=True):
+        if codes.min() < 0 or not 1 < len(levels) < len(table):
+            raise ValueError(
+                f"factor {name!r} needs two levels or more, fewer than the {len(table)} rows, and "
+                f"none missing; got {len(levels)} levels and {np.count_nonzero(codes < 0)} missing: "
+                "drop or bin it"
+            )
+    cells, cell, sizes = np.unique(np.stack([codes for codes, _ in coded], axis=1), axis=0,
+                                   return_inverse=True, return_counts=True)  # fmt: skip
+    terms = [
+        _Term(name, [str(level) for level in levels], cells[:, k], (), len(levels) - 1)
+        for k, (name, (_, levels)) in enumerate(zip(factors, coded, strict=True))
+    ]
+    for i, j in itertools.combinations(range(len(factors)), 2) if interactions else ():
+        pairs, group = np.unique(cells[:, [i, j]], axis=0, return_inverse=True)
+        a, b = terms[i], terms[j]
+        names = [f"{a.name}={a.names[p]}, {b.name}={b.names[q]}" for p, q in pairs]
+        terms.append(_Term(f"{a.name} x {b.name}", names, group.ravel(), (i, j), a.freedom * b.freedom))
+    return cell.ravel(), sizes, terms
+
+
+def _decompose(
+    values: np.ndarray, weights: np.ndarray, cell: np.ndarray, terms: list[_Term]
+) -> tuple[list[float], list[np.ndarray]]:
+    """Share of each term and (n_groups,) its effects, all cells alike; an empty cell is left out."""
+    n_cells = len(terms[0].group)
+    filled = np.bincount(cell, weights, n_cells)
+    used = filled > 0
+    means, squares = (
+        np.bincount(cell, weights * x, n_cells)[used] / filled[used] for x in (values, values**2)
+    )
+    total = squares.mean() - means.mean() ** 2
+    shares: list[float] = []
+    effects: list[np.ndarray] = []
+    for term in terms:
+        beyond = means - means.mean() - sum(effects[p][terms[p].group[used]] for p in term.parents)
+        group = term.group[used]
+        n_inside = np.bincount(group, minlength=len(term.names))
+        with np.errstate(invalid="ignore"):  # NaN for a level that a draw left out
+            effects.append(np.bincount(group, beyond, len(term.names)) / n_inside)
+        shares.append(float(np.mean(effects[-1][group] ** 2) / total) if total > 0 else float("nan"))
+    return shares, effects
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    n_bad = np.count_nonzero(~np.isfinite(values))
+    if n_bad:
+        raise ValueError(
+            f"{name} must be finite, got {n_bad} values that are not; drop or define those rows first"
+        )

@@ -1,0 +1,165 @@
+"""Prediction window by window, and how much foreground a window sees.
+
+Shape letters: N cases, C classes, H rows, W columns, h x w the window, K window positions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from torch import Tensor, nn
+
+from segconf_lite.models.splice import frozen
+
+__all__ = ["BLENDINGS", "foreground_ratio", "window_probabilities", "window_starts"]
+
+BLENDINGS = ("constant", "gaussian")
+
+
+def window_probabilities(
+    network: nn.Module,
+    images: Tensor | np.ndarray,
+    *,
+    window: int | tuple[int, int],
+    overlap: float = 0.25,
+    blending: str = "constant",
+    batch_size: int = 32,
+) -> Tensor:
+    """Class probabilities of whole images from a network that only ever sees one window.
+
+    By MONAI's `sliding_window_inference`. Averaged are the probabilities (softmax per window), not the
+    logits as is usual with MONAI: each pixel is then the mixture of what its windows said and sums to 1,
+    and no single window with huge logits decides alone. Where windows do not overlap both are the same.
+
+    An image that is smaller than the window is padded with zeros on both sides, and that is said in a
+    warning: zero is mean grey in z-scored images, but black in images of range [0, 1].
+
+    Args:
+        network: maps (B, 1, h, w) to logits (B, C, h, w). Eval mode inside, put back afterwards.
+        images: (N, 1, H, W), numpy or torch.
+        window: side, or (h, w), in pixels, >= 1.
+        overlap: share of a window that the next one covers again, in [0, 1). The step is
+            ``max(1, int(window * (1 - overlap)))``, shorter at the far border, so every pixel is covered.
+        blending: weight of a window at its pixels: ``"constant"``, or ``"gaussian"`` with a deviation
+            of 1/8 of the window, and at least 0.001, around the window's centre.
+        batch_size: windows per pass; bounds the memory, does not change the result.
+
+    Returns:
+        (N, C, H, W) float32 on the CPU, each pixel sums to 1 over C.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the network does not keep the window's size.
+    """
+    if blending not in BLENDINGS:
+        raise ValueError(f"blending must be one of {BLENDINGS}, got {blending!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must be non-empty (N, 1, H, W), got {tuple(images.shape)}")
+    sides, size = _sides(window, "window"), (int(images.shape[2]), int(images.shape[3]))
+    window_starts(size, sides, overlap=overlap)  # checks the overlap, and that nothing is left uncovered
+    if _padded(size, sides) != size:
+        warnings.warn(
+            f"the window {sides} is larger than the images {size}: they are padded with zeros to "
+            f"{_padded(size, sides)}, and the network decides from padding, too",
+            UserWarning,
+            stacklevel=2,
+        )
+    parameter = next(network.parameters(), None)
+    inputs = torch.from_numpy(np.array(images, order="C")) if isinstance(images, np.ndarray) else images
+    inputs = inputs.float() if parameter is None else inputs.to(parameter.device, parameter.dtype)
+
+    def probabilities(windows: Tensor) -> Tensor:
+        logits = network(windows)
+        if logits.shape[0] != len(windows) or logits.shape[2:] != windows.shape[2:]:
+            raise ValueError(
+                f"the network must map (B, 1, {sides[0]}, {sides[1]}) to (B, C, {sides[0]}, {sides[1]}), "
+                f"got {tuple(logits.shape)} for a batch of {len(windows)}"
+            )
+        return logits.float().softmax(dim=1)
+
+    with frozen(network), torch.no_grad():
+        found = sliding_window_inference(
+            inputs, sides, batch_size, probabilities, overlap=overlap, mode=blending, padding_mode="constant"
+        )
+    return found.float().cpu()
+
+
+def window_starts(
+    size: int | tuple[int, int], window: int | tuple[int, int], *, overlap: float = 0.25
+) -> np.ndarray:
+    """Top left pixels of the windows of `window_probabilities`, row by row.
+
+    Args:
+        size: side, or (H, W), of the image in pixels. Where the window is larger, the image counts as
+            padded to the window.
+        window: side, or (h, w), of the window in pixels.
+        overlap: share of a window that the next one covers again, in [0, 1).
+
+    Returns:
+        (K, 2) int64, row and column, >= 0; together the windows cover every pixel.
+
+    Raises:
+        ValueError: If a side is < 1 or the overlap is out of its range.
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap must be in [0, 1), got {overlap}; at 1 the window would not move")
+    sides = _sides(window, "window")
+    image = _padded(_sides(size, "size"), sides)
+    per_axis = []
+    for length, side in zip(image, sides, strict=True):
+        step = max(1, int(side * (1 - overlap)))
+        starts = [*range(0, length - side, step), length - side]  # the last one is moved back to fit
+        covered = np.zeros(length, dtype=bool)
+        for start in starts:
+            covered[start : start + side] = True
+        assert covered.all()  # step <= side
+        per_axis.append(starts)
+    return np.array(list(itertools.product(*per_axis)), dtype=np.int64)
+
+
+def foreground_ratio(
+    labels: np.ndarray, *, window: int | tuple[int, int] | None = None, overlap: float = 0.25
+) -> np.ndarray:
+    """Share of foreground pixels that a network meets, per image or per window.
+
+    Args:
+        labels: (N, H, W) integers, > 0 is foreground.
+        window: None for whole images, else side or (h, w) as in `window_probabilities`; an image smaller
+            than the window is padded with background, as it is there.
+        overlap: of the windows, in [0, 1).
+
+    Returns:
+        float64 in [0, 1]: (N,) per image, or (N, K) per window, in the order of `window_starts`.
+
+    Raises:
+        ValueError: If labels are not (N, H, W), or window or overlap are out of their ranges.
+    """
+    foreground = np.asarray(labels) > 0
+    if foreground.ndim != 3 or foreground[0:1].size == 0:
+        raise ValueError(f"labels must be non-empty (N, H, W), got {foreground.shape}")
+    if window is None:
+        return foreground.mean(axis=(1, 2))
+    size, sides = (foreground.shape[1], foreground.shape[2]), _sides(window, "window")
+    starts = window_starts(size, sides, overlap=overlap)
+    missing = [after - before for before, after in zip(size, _padded(size, sides), strict=True)]
+    foreground = np.pad(foreground, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
+    height, width = sides
+    return np.stack(
+        [foreground[:, r : r + height, c : c + width].mean(axis=(1, 2)) for r, c in starts], axis=1
+    )
+
+
+def _sides(value: int | tuple[int, int], name: str) -> tuple[int, int]:
+    sides = (value, value) if isinstance(value, int | np.integer) else tuple(value)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"{name} must be a side >= 1 in pixels, or (rows, columns), got {value}")
+    return int(sides[0]), int(sides[1])
+
+
+def _padded(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
+    return max(size[0], window[0]), max(size[1], window[1])
