@@ -99,11 +99,11 @@ def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[flo
     """
     if table.empty:
         raise ValueError("the table needs at least one row and one column")
-    values = table.to_numpy(float)
+    values, width = table.to_numpy(float), max(7, 72 // len(table.columns))
     texts = np.where(np.isfinite(values), np.char.mod("%.2f", values), "")
     figure = go.Figure(
         go.Heatmap(
-            z=values, x=[break_lines(str(c), 16) for c in table.columns], y=[str(r) for r in table.index],
+            z=values, x=[break_lines(str(c), width) for c in table.columns], y=[str(r) for r in table.index],
             zmin=limits[0], zmax=limits[1], colorscale="Cividis", text=texts, texttemplate="%{text}",
             colorbar={"title": break_lines(title, 12)}, xgap=2, ygap=2,
             hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
