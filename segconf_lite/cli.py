@@ -139,9 +139,10 @@ def _print_data() -> None:
         return
     for name in (*download.SOURCES, *download.BY_HAND):
         try:
-            print(f"  {name:<14}{download.find(name)}")
+            print(f"  {name:<20}{download.find(name)}")
         except FileNotFoundError:
-            print(f"  {name:<14}missing; get it with: segconf data {name}")
+            how = "by hand, see: segconf data" if name in download.BY_HAND else "get it with: segconf data"
+            print(f"  {name:<20}missing; {how} {name}")
 
 
 def _print_store() -> None:

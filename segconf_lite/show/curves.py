@@ -132,7 +132,7 @@ def _with_axes(
         figure.update_yaxes(title=axes[1])
         return finish(figure, alt=alt, height=430)
     figure.update_annotations(font_size=12)
-    height = 190 * n_rows + 110 + 20 * math.ceil(n_lines / 4)
+    height = (270 if n_rows == 1 else 190) * n_rows + 110 + 20 * math.ceil(n_lines / 4)
     finish(figure, alt=alt, height=height)
     top = 50 + 20 * math.ceil(n_lines / 4)
     common: dict = {"xref": "paper", "yref": "paper", "showarrow": False}

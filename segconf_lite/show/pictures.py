@@ -114,7 +114,7 @@ def picture_grid(
 
 def break_lines(name: str, width: int = 14) -> str:
     """A long name on several lines, for titles and ticks that stand side by side."""
-    return "<br>".join(textwrap.wrap(name, width))
+    return "<br>".join(textwrap.wrap(name, width, break_long_words=False))
 
 
 def finish(figure: go.Figure, *, alt: str, height: int, **layout: Any) -> go.Figure:
