@@ -78,7 +78,7 @@ notebooks: $(READY) ## write the .ipynb twins from the .py files, without output
 	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
 
-claims: $(READY) ## run what the registered claims need (an hour), judge them; goes on where it stopped
+claims: $(READY) ## run what the registered claims need (hours), judge them; goes on where it stopped
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
 	  --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)

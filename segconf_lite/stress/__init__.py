@@ -1,1 +1,1 @@
-"""What breaks a segmentation: corruptions of the images."""
+"""What breaks a segmentation: corruptions, textures, windows, attacks; and baselines that learn nothing."""
