@@ -16,6 +16,8 @@ _WORDS = {
     "rank_correlation": "Spearman of risk with *{uncertainty}*",
     "rank_correlation_difference": "Spearman of risk with *{first}* minus that with *{second}*",
     "excess_aurc_difference": "eAURC of *{first}* minus that of *{second}*",
+    "rank_correlation_of_means": "Spearman, over *{group}*, of the mean of *{first}* with that of *{second}*",
+    "explained_difference": "variance of *{outcome}* explained by *{first}* minus that by *{second}*",
     "pooled_ece_difference": "calibration error (*{first}*) minus calibration error (*{second}*)",
 }
 

@@ -4,6 +4,7 @@ import nbformat
 import pytest
 import yaml
 from build import BOOK, chapters
+from ledger_page import _WORDS
 from rewrite import (
     WIDGET_NOTE,
     BookError,
@@ -12,6 +13,8 @@ from rewrite import (
     rewrite_markdown,
     rewrite_notebook,
 )
+
+from segconf_lite.evaluation.statistics import STATISTICS
 
 FIGURE = {
     "data": [{"type": "scatter", "y": [1, 2]}],
@@ -136,3 +139,7 @@ def test_every_chapter_of_the_book_exists_and_every_notebook_is_in_it():
         assert f"notebooks/{name}.ipynb" in (BOOK / "intro.md").read_text("utf-8"), (
             f"{name} is not in intro.md"
         )
+
+
+def test_every_statistic_of_a_claim_has_words_on_the_page():
+    assert set(_WORDS) == set(STATISTICS)
