@@ -391,7 +391,8 @@ curves.line_panels(
 real = {"steps": sizes.steps_real, "channels": sizes.channels, "batch_size": 16,
         "augmentation": "mild", "seed": seed}  # fmt: skip
 try:
-    cord = gm_challenge.cohort(size=sizes.size)
+    given = {"size": sizes.size, "spacing_mm": 0.5 * 96 / sizes.size}
+    cord = gm_challenge.cohort(**given, group_by="site")  # as in chapter 1
     source = cord.where(session=["sub-9584", "sub-10062Ses1", "sub-10062Ses2"])
     known, other = (source.where(subject=p) for p in sorted(set(source.subjects))[:2])
     fit = lambda: fit_unet(known, validation=known, **real)  # noqa: E731
