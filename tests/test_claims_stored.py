@@ -19,7 +19,7 @@ def test_stored_verdict_is_what_the_stored_cases_say(name):
     assert stored is not None, "registered, but never run: `make claims`"
     assert stored["registered_as"] == claim.digest(), "the claim was changed after its run: run it again"
     path = ledger.table_path(RESULTS, claim.chapter, "lite")
-    samples = pd.read_csv(path)
+    samples = pd.read_csv(path, low_memory=False)
     origin = json.loads(path.with_suffix(".json").read_text("utf-8"))
     again = ledger.as_record(claims.judge(name, samples, claims=KNOWN), samples, origin)
     assert {k: v for k, v in again.items() if k != "groups"} == {

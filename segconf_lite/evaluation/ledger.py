@@ -93,10 +93,10 @@ def stored_table(name: str) -> pd.DataFrame:
         FileNotFoundError: If there is neither a checkout nor a connection.
     """
     try:
-        return pd.read_csv(registry_path().parent / "results" / name)
+        return pd.read_csv(registry_path().parent / "results" / name, low_memory=False)
     except FileNotFoundError as here:
         try:
-            return pd.read_csv(f"{_PUBLISHED}/{name}")
+            return pd.read_csv(f"{_PUBLISHED}/{name}", low_memory=False)
         except OSError as error:
             raise FileNotFoundError(
                 f"{name} is neither in a checkout of the project ({here}) nor to be had from {_PUBLISHED} "
@@ -161,7 +161,7 @@ def settle(
         path = table_path(results, claim.chapter, profile)
         if not path.is_file():
             continue
-        samples = pd.read_csv(path)
+        samples = pd.read_csv(path, low_memory=False)
         origin = json.loads(path.with_suffix(".json").read_text("utf-8"))
         record = as_record(judge(claim.id, samples, claims=known), samples, origin)
         old = read_record(results, claim.id, profile)
