@@ -1,5 +1,7 @@
 """The rewriting that makes an executed notebook a static page."""
 
+import re
+
 import nbformat
 import pytest
 import yaml
@@ -143,3 +145,13 @@ def test_every_chapter_of_the_book_exists_and_every_notebook_is_in_it():
 
 def test_every_statistic_of_a_claim_has_words_on_the_page():
     assert set(_WORDS) == set(STATISTICS)
+
+
+def test_references_are_there_once_and_every_citation_has_one():
+    keys = re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE)
+    assert len(keys) == len(set(keys))
+    pages = [*(BOOK.parent / "notebooks").glob("[0-9]*.py"), *BOOK.glob("*.md")]
+    cited = re.findall(r"\{cite:\w\}`([^`]+)`", "".join(page.read_text("utf-8") for page in pages))
+    cited = {key.strip() for keys_of_one in cited for key in keys_of_one.split(",")}
+    assert cited <= set(keys)
+    assert len(cited) > 10
