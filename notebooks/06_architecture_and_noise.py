@@ -302,6 +302,7 @@ pd.concat({n: share_table(many, trouble) for trouble, n in HARD.items()}, axis=1
 # %% tags=["hide-input"]
 rungs = ladders.ladder_table().pivot(index="corruption", columns="severity", values="value")  # fmt: skip
 rungs.insert(0, "parameter", [f"{ladders.LADDERS[n].parameter} [{ladders.LADDERS[n].unit}]" for n in rungs.index])  # fmt: skip
+pd.options.display.max_colwidth = 100
 rungs.loc[list(ladders.LADDERS)]
 
 # %%
