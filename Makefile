@@ -7,6 +7,7 @@ PIP_FLAGS ?=
 NB ?=
 PROFILE ?= lite
 CORES ?= 2
+JOBS ?= 2
 ACCEPT ?=
 
 BIN := .venv/bin
@@ -21,13 +22,19 @@ endif
 endif
 
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.py))
-EXECUTED := $(NOTEBOOKS:notebooks/%.py=_build/executed/%.ipynb)
+ALL := $(NOTEBOOKS:notebooks/%.py=_build/executed/%.ipynb)
+# First the chapter that trains the networks which most others need, and beside it those that can do without.
+EARLY := $(foreach n,02 07 01 90,$(filter _build/executed/$(n)_%,$(ALL)))
+EXECUTED := $(EARLY) $(filter-out $(EARLY),$(ALL))
 WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
 # What a notebook's result can depend on; the command line is not among it.
 PACKAGE := $(filter-out segconf_lite/cli.py,$(shell find segconf_lite -name '*.py'))
 BOOK := $(shell find book -type f)
-# Every notebook uses all cores. With -j2 two run at once, so each gets one thread.
-THREADS = $(if $(filter -j%,$(MAKEFLAGS)),OMP_NUM_THREADS=1)
+# Small networks gain little from a second core, so JOBS notebooks run at a time, each on its share of the cores.
+# A single notebook (NB=01) has them all.
+AT_ONCE = $(if $(filter 1,$(words $(WANTED))),,-j$(JOBS))
+THREADS = $(if $(filter -j%,$(MAKEFLAGS)),OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c \
+  'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')})
 
 .DEFAULT_GOAL := help
 .PHONY: help book run test lab check claims clean distclean notebooks setup nbval render browser recheck
@@ -40,12 +47,12 @@ help: ## this list
 setup: $(READY) ## make .venv and install the tested set of packages
 
 book: $(READY) ## run the series, render the book, say where it opens
-	@$(MAKE) -k --no-print-directory $(SITE)
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(SITE)
 	@echo "The book is at $(SITE)"
 
 run: $(READY) ## run the series (NB=01: that notebook only); finished ones are not run again
 	$(if $(WANTED),,$(error no notebook fits notebooks/$(NB)*.py))
-	@$(MAKE) -k --no-print-directory $(WANTED)
+	@$(MAKE) -k $(AT_ONCE) --no-print-directory $(WANTED)
 	@echo "Executed notebooks are in _build/executed/"
 
 lab: $(READY) ## open JupyterLab on the notebooks
@@ -59,13 +66,12 @@ check: $(READY) ## quick loop: lint, types, unit tests
 
 test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run
-	@$(MAKE) --no-print-directory nbval
-	@$(MAKE) --no-print-directory recheck
+	@$(MAKE) -j$(JOBS) --no-print-directory nbval recheck
 	@$(MAKE) --no-print-directory render
 	@$(if $(CI),echo "The browser test is left out: CI is set",$(MAKE) --no-print-directory browser)
 
 nbval: $(READY) # run the notebooks as committed and compare the outputs that are marked for it
-	$(if $(NOTEBOOKS),MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
+	$(if $(NOTEBOOKS),$(THREADS) MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
 	  $(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
 
 render: $(READY) # render the executed notebooks, whether or not anything changed

@@ -261,7 +261,7 @@ print(f"To catch 95 % of them the alarm must ring below {needed:.2f}, and then i
 print(f"also rings for {(fine < needed).mean():.0%} of the slices that are fine.")
 
 # %% [markdown]
-# *The probability is not blind: it sinks where quality sinks. But it sinks by little, and to a reader 0.86
+# *The probability is not blind: it sinks where quality sinks. But it sinks by little, and to a reader 0.83
 # sounds like an answer to trust.* An alarm at the right height would help, at the price of false
 # alarms, but we could only set it because we know which slices failed. Chapter 2 will measure such
 # trade-offs properly. Here are the surest failures:
@@ -510,7 +510,8 @@ if cord is not None:
 #
 # Everything above came from one random start. Below stands what other starts gave, measured with
 # `benchmarks/chapter_01.py` and stored with this book: three seeds at the size of this page
-# (`lite`), ten seeds on pictures of 192 by 192 with a larger network on a GPU (`full`).
+# (`lite`), ten seeds on pictures of 192 by 192 with a larger network, trained longer and without dropout, on
+# a GPU (`full`).
 
 # %% tags=["hide-input"]
 runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])
@@ -522,8 +523,8 @@ spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 # *Mean Dice per scanner: mean, smallest and largest over seeds.* In every run A, B, C and E lie above D
 # and F. How badly D and F do depends on the start; a single network's number there should not be quoted.
 #
-# And the `full` networks, larger, trained longer and on finer pictures, are *surer* of their failures, not less
-# sure. Which of the three does it, this table cannot say.
+# And the `full` networks, larger, trained longer, without dropout and on finer pictures, are *surer* of their
+# failures, not less sure. Which of the four does it, this table cannot say.
 
 # %% tags=["hide-input"]
 columns = ["confidence_of_failures", "share_of_failures_above_0.9"]

@@ -60,9 +60,9 @@ from segconf_lite.show import trust
 # %% [markdown]
 # ## The network and the cases
 #
-# As in chapter 1, a U-Net learns the heart on scanner A and is tried on the scanners A to F. One thing is
-# new: it is trained with *dropout*, which silences a random tenth of some features in every step. One of the
-# methods below needs it.
+# A U-Net learns the heart on scanner A and is tried on the scanners A to F: the network of chapter 1. It was
+# trained with *dropout*, which silences a random tenth of some features in every step. One of the methods below
+# needs that.
 
 
 # %%

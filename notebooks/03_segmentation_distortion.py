@@ -468,7 +468,7 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 #
 # ## Real scanners
 #
-# The spinal cord of chapter 1, and its network of chapter 2. What should set the alarm of the distance? Its own training slices always lie near.
+# The spinal cord of chapter 1, and its network. What should set the alarm of the distance? Its own training slices always lie near.
 # A new *person* on a source scanner is what must pass. So we fit the distance without one volunteer, set the alarm so that 95 % of that
 # volunteer's slices pass, and see which foreign slices it flags; then the same without the other one.
 

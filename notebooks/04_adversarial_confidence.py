@@ -585,7 +585,7 @@ mean_table(on_surfaces)
 #
 # ## Real scanners
 #
-# The spinal cord of chapter 1, and its network of chapter 2.
+# The spinal cord of chapter 1, and its network.
 
 # %%
 try:

@@ -34,7 +34,7 @@ class Ball(NamedTuple):
         return Ball(self.norm, *(of_cases[cases] for of_cases in self[1:]))
 
 
-def epsilon_per_image(images: Images, eps: float, *, unit: str) -> Tensor:
+def epsilon_per_image(images: Images, eps: float, *, unit: str | None = None) -> Tensor:
     """Size of the allowed change of each image in grey values, (N,) float64.
 
     Args:
@@ -56,7 +56,7 @@ def epsilon_per_image(images: Images, eps: float, *, unit: str) -> Tensor:
     return eps * (grey.std(dim=1, correction=0) if unit == "sd" else grey.amax(dim=1) - grey.amin(dim=1))
 
 
-def make_ball(images: Images, *, eps: float, unit: str, bounds: Bounds, norm: str) -> Ball:
+def make_ball(images: Images, *, eps: float, unit: str | None, bounds: Bounds, norm: str) -> Ball:
     """Checked arguments of an attack, as `segconf_lite.stress.attacks` describes them.
 
     Raises:

@@ -44,7 +44,8 @@ class Attacked(NamedTuple):
 
 
 def fgsm(
-    network: nn.Module, images: Images, labels: Images, *, eps: float, unit: str, bounds: Bounds,
+    network: nn.Module, images: Images, labels: Images, *, eps: float,
+    unit: str | None = None, bounds: Bounds,
     loss: str = "cross_entropy", ignore: Images | None = None, batch_size: int = 32,
 ) -> Attacked:  # fmt: skip
     """One step of eps along the sign of the gradient (Goodfellow et al., ICLR 2015); L-infinity.
@@ -57,7 +58,8 @@ def fgsm(
 
 
 def pgd(
-    network: nn.Module, images: Images, labels: Images, *, eps: float, unit: str, bounds: Bounds,
+    network: nn.Module, images: Images, labels: Images, *, eps: float,
+    unit: str | None = None, bounds: Bounds,
     norm: str = "linf", steps: int = 20, step_share: float = 0.25, loss: str = "cross_entropy",
     random_start: bool = False, generator: torch.Generator | None = None,
     ignore: Images | None = None, batch_size: int = 32,
@@ -94,7 +96,8 @@ def pgd(
 
 
 def segpgd(
-    network: nn.Module, images: Images, labels: Images, *, eps: float, unit: str, bounds: Bounds,
+    network: nn.Module, images: Images, labels: Images, *, eps: float,
+    unit: str | None = None, bounds: Bounds,
     norm: str = "linf", steps: int = 20, step_share: float = 0.25, ignore: Images | None = None,
     batch_size: int = 32,
 ) -> Attacked:  # fmt: skip
@@ -110,7 +113,8 @@ def segpgd(
 
 
 def apgd(
-    network: nn.Module, images: Images, labels: Images, *, eps: float, unit: str, bounds: Bounds,
+    network: nn.Module, images: Images, labels: Images, *, eps: float,
+    unit: str | None = None, bounds: Bounds,
     norm: str = "linf", steps: int = 20, loss: str = "cross_entropy", ignore: Images | None = None,
     batch_size: int = 32,
 ) -> Attacked:  # fmt: skip
@@ -128,7 +132,13 @@ def apgd(
 
 
 def random_noise(
-    images: Images, *, eps: float, unit: str, bounds: Bounds, norm: str, generator: torch.Generator
+    images: Images,
+    *,
+    eps: float,
+    unit: str | None = None,
+    bounds: Bounds,
+    norm: str,
+    generator: torch.Generator,
 ) -> Attacked:
     """The control: plus or minus eps in every pixel (linf), or a Gaussian direction of the full length (l2).
 

@@ -61,7 +61,8 @@ class QuantisedInput(nn.Module):
 
 
 def masking_report(
-    network: nn.Module, images: Images, labels: Images, *, eps: float, unit: str, bounds: Bounds,
+    network: nn.Module, images: Images, labels: Images, *, eps: float,
+    unit: str | None = None, bounds: Bounds,
     generator: torch.Generator, surrogate: nn.Module | None = None, steps: Sequence[int] = (1, 5, 20),
     ignore: Images | None = None,
 ) -> pd.DataFrame:  # fmt: skip

@@ -409,3 +409,8 @@ def test_other_bad_use(make_unet, images, labels):
     other = Attacked(images[:2], torch.empty(0, 2), torch.zeros(2))
     with pytest.raises(ValueError, match="attempts must be on these images"):
         worst_of(unet, images, labels, [other])
+
+
+def test_eps_needs_a_unit(make_unet, images, labels):
+    with pytest.raises(ValueError, match="unit must be one of .*got None: without one, eps has no meaning"):
+        pgd(make_unet(), images, labels, eps=0.1, bounds=None)
