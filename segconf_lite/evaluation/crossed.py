@@ -48,10 +48,14 @@ def crossed_interval(
             f"values, first and second must share one shape (n,), got {numbers.shape}, {sides[0].shape} and "
             f"{sides[1].shape}"
         )
-    defined = np.isfinite(numbers)
+    if np.isinf(numbers).any():
+        raise ValueError("values must be finite or NaN (left out), got infinity; a mean of it says nothing")
+    defined = ~np.isnan(numbers)
     if not defined.any():
-        raise ValueError(f"no finite value among {len(numbers)}; nothing to average")
+        raise ValueError(f"no defined value among {len(numbers)}; nothing to average")
     numbers, sides = numbers[defined], [side[defined] for side in sides]
+    if any(pd.isna(side).any() for side in sides):
+        raise ValueError("a value has no name on one side; name one for each, since those are drawn")
     ids = [np.unique(side, return_inverse=True)[1] for side in sides]
     draws = (weights @ numbers / total for weights in draw_weights(ids, n_resamples, seed)
              if (total := weights.sum()) > 0)  # fmt: skip
@@ -90,6 +94,8 @@ def cluster_interval(
     if not columns:
         raise ValueError("clusters must name one column or more, got none")
     check_columns(table, columns)
+    if table.empty:
+        raise ValueError("the table has no rows; nothing to draw from")
     ids, rows = (
         [pd.factorize(table[name], use_na_sentinel=False)[0] for name in columns],
         np.arange(len(table)),
@@ -110,6 +116,8 @@ def draw_weights(ids: list[np.ndarray], n_resamples: int, seed: int) -> Iterator
     Yields:
         (n,) whole numbers >= 0, one array a draw.
     """
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be >= 1, got {n_resamples}")
     rng, sizes = np.random.default_rng(seed), [int(codes.max()) + 1 for codes in ids]
     # all draws of one column, then those of the next: the first column's are those of `mean_interval`
     chosen = [rng.integers(size, size=(n_resamples, size)) for size in sizes]

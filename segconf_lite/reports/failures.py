@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -80,7 +81,15 @@ def failure_report(
     Raises:
         ValueError: If a column is missing, no quality is defined, or a number is out of range.
     """
-    _check(cases, quality, (subject, *by, *(() if sizes is None else (sizes,))), n_worst)
+    by = [by] if isinstance(by, str) else list(by)
+    _check(cases, quality, (subject, *by, *(() if sizes is None else (sizes,))), n_worst, n_resamples)
+    if cases[subject].isna().any():
+        raise ValueError(
+            f"{int(cases[subject].isna().sum())} cases have no {subject}; name one for each, since intervals "
+            "are over persons"
+        )
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold must be finite, got {threshold}")
     defined = cases[quality].notna().to_numpy()
     edges = None if sizes is None else _tertile_edges(cases[sizes].to_numpy(np.float64), defined)
     rows = []
@@ -98,7 +107,9 @@ def failure_report(
     )
 
 
-def _check(cases: pd.DataFrame, quality: str, others: tuple[str, ...], n_worst: int) -> None:
+def _check(
+    cases: pd.DataFrame, quality: str, others: tuple[str, ...], n_worst: int, n_resamples: int
+) -> None:
     check_columns(cases, (quality, *others))
     if cases[quality].notna().sum() == 0:
         raise ValueError(f"no case of {len(cases)} has a defined {quality}; nothing to report")
@@ -110,6 +121,8 @@ def _check(cases: pd.DataFrame, quality: str, others: tuple[str, ...], n_worst: 
         )
     if n_worst < 0:
         raise ValueError(f"n_worst must be >= 0, got {n_worst}")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be >= 1, got {n_resamples}")
 
 
 def _tertile_edges(size: np.ndarray, defined: np.ndarray) -> tuple[float, float]:

@@ -49,8 +49,8 @@ def sensitivity_report(
 
     Returns:
         One row per factor (and pair): factor, share (of variance, in [0, 1]), low and high (95 % bootstrap
-        interval of the share), share_by_chance (its mean if rows were shuffled; a share near it says
-        nothing), range (largest minus smallest marginal mean, in the unit of the outcome; for a pair, of the
+        interval of the share), share_by_chance (its mean if rows were shuffled, by formula if the design
+        is balanced, else over 200 shuffles; a share near it says nothing), range (largest minus smallest marginal mean, in the unit of the outcome; for a pair, of the
         departures from additivity), highest and lowest (levels with these), n_levels, and design:
         ``"balanced"``, ``"unequal cells"`` or ``"missing cells"``.
 
@@ -80,18 +80,22 @@ def sensitivity_report(
     if min(codes.max() for codes in ids) > 0:
         for k, weights in enumerate(draw_weights(ids, n_resamples, seed)):
             draws[k] = _decompose(values, weights, cell, terms)[0]
+    chance = _shares_by_chance(values, cell, terms, design, seed)
     rows = []
-    for term, share, effect, drawn in zip(terms, shares, effects, draws.T, strict=True):
+    for term, share, effect, drawn, by_chance in zip(terms, shares, effects, draws.T, chance, strict=True):
         usable = drawn[np.isfinite(drawn)]
         moved = usable - usable.mean() + share if usable.size else np.full(1, np.nan)
         low, high = np.clip(np.quantile(moved, [0.025, 0.975]), 0, 1)
         rows.append(
             {"factor": term.name, "share": share, "low": low, "high": high,
-             "share_by_chance": term.freedom / (len(values) - 1), "range": float(np.ptp(effect)),
+             "share_by_chance": by_chance, "range": float(np.ptp(effect)),
              "highest": term.names[int(effect.argmax())], "lowest": term.names[int(effect.argmin())],
              "n_levels": len(term.names), "design": design}
         )  # fmt: skip
     return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+
+_N_SHUFFLES = 200  # for the share by chance of an unbalanced design: its mean to about a twentieth
 
 
 class _Term(NamedTuple):
@@ -149,6 +153,17 @@ def _decompose(
             effects.append(np.bincount(group, beyond, len(term.names)) / n_inside)
         shares.append(float(np.mean(effects[-1][group] ** 2) / total) if total > 0 else float("nan"))
     return shares, effects
+
+
+def _shares_by_chance(
+    values: np.ndarray, cell: np.ndarray, terms: list[_Term], design: str, seed: int
+) -> list[float]:
+    """Mean share of each term if rows were shuffled; the formula holds only where all cells are alike."""
+    if design == "balanced":
+        return [term.freedom / (len(values) - 1) for term in terms]
+    rng, ones = np.random.default_rng(seed), np.ones(len(values))
+    shares = [_decompose(rng.permutation(values), ones, cell, terms)[0] for _ in range(_N_SHUFFLES)]
+    return [float(share) for share in np.mean(shares, axis=0)]
 
 
 def _check_finite(name: str, values: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segconf_lite.models.splice import frozen
 from segconf_lite.stress._reach import Ball, Images, direction, project
+from segconf_lite.stress._reach import native as _native
 
 __all__ = ["LOSSES", "MEASURES", "checkpoints", "climb", "losses_and_gradients", "segpgd_weight"]
 
@@ -132,6 +133,8 @@ def _look(
     wrong_weight: float | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Measure of each case, and the gradient of it, or of SegPGD's loss if a weight is given."""
+    if wanted and torch.is_inference_mode_enabled():  # gradients are off there for good: no attack at all
+        raise ValueError("an attack needs gradients; call it outside torch.inference_mode()")
     inputs = images.detach().requires_grad_(wanted)
     like = next(network.parameters(), inputs)
     with torch.set_grad_enabled(wanted):
@@ -171,7 +174,8 @@ def _measure(logits: Tensor, labels: Tensor, kept: Tensor, measure: str) -> Tens
     added = 0.0 if hard else 1.0
     overlap = 2 * (found * truth).sum(dim=(2, 3)) + added
     total = (found * inside).sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + added
-    return 1 - (overlap / total).nan_to_num(1.0)[:, 1:].mean(dim=1)  # 0 / 0: neither there nor found
+    dice = torch.where(total == 0, 1.0, overlap / total)  # 0 / 0: neither there nor found
+    return 1 - dice[:, 1:].mean(dim=1)
 
 
 def _mean(of_pixels: Tensor, kept: Tensor) -> Tensor:
@@ -188,8 +192,8 @@ def _check_labels(
 ) -> tuple[Tensor, Tensor]:
     """Labels (N, H, W) int64 with 0 where ignored, and the pixels that count, bool."""
     shape = (len(images), *images.shape[2:])
-    truth = torch.as_tensor(labels).cpu()
-    left_out = torch.zeros(shape, dtype=torch.bool) if ignore is None else torch.as_tensor(ignore).cpu()
+    truth = _native(labels).cpu()
+    left_out = torch.zeros(shape, dtype=torch.bool) if ignore is None else _native(ignore).cpu()
     if tuple(truth.shape) != shape or truth.is_floating_point() or truth.dtype == torch.bool:
         raise ValueError(f"expected labels {shape} of integers, got {tuple(truth.shape)} {truth.dtype}")
     if tuple(left_out.shape) != shape or left_out.dtype != torch.bool:

@@ -108,14 +108,21 @@ def to_images(images: Images) -> Tensor:
     Raises:
         ValueError: If the shape is another, or a value is not finite.
     """
-    tensor = torch.tensor(images) if isinstance(images, np.ndarray) else images.detach().clone()
-    tensor = tensor.to("cpu", torch.float32)
+    tensor = native(images).detach().to("cpu", torch.float32, copy=True)
     if tensor.ndim != 4 or tensor.shape[1] != 1 or tensor.numel() == 0:
         raise ValueError(f"expected non-empty images (N, 1, H, W), got {tuple(tensor.shape)}")
     if not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor)).flatten(1).any(dim=1).sum())
         raise ValueError(f"{bad} of {len(tensor)} images hold values that are not finite; mask or fill them")
     return tensor.contiguous()
+
+
+def native(values: Images) -> Tensor:
+    """A tensor of what may be an array that torch refuses: mirrored, read-only, or of another byte order."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _length(change: Tensor) -> Tensor:

@@ -131,8 +131,10 @@ def _balls(
     smallest, largest = radius_px
     if n_cases < 1 or seed < 0:
         raise ValueError(f"n_cases must be >= 1 and seed >= 0, got {n_cases} and {seed}")
-    if not 1 <= smallest <= largest:
-        raise ValueError(f"radius_px must be (smallest, largest) with 1 <= smallest, got {radius_px}")
+    if not 1 <= smallest <= largest or any(r != int(r) for r in radius_px):
+        raise ValueError(
+            f"radius_px must be whole numbers (smallest, largest), 1 <= smallest, got {radius_px}"
+        )
     if 2 * largest + 1 > size:
         raise ValueError(
             f"a ball of radius {largest} px needs a size of at least {2 * largest + 1}, got {size}; "

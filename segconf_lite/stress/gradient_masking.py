@@ -43,8 +43,8 @@ class QuantisedInput(nn.Module):
         self, network: nn.Module, *, levels: int, low: float, high: float, straight_through: bool = False
     ) -> None:
         super().__init__()
-        if levels < 2:
-            raise ValueError(f"levels must be >= 2, got {levels}")
+        if levels < 2 or levels != int(levels):
+            raise ValueError(f"levels must be a whole number >= 2, got {levels}")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"expected finite low < high, got {low} and {high}")
         self.network, self.levels, self.low, self.high = network, levels, low, high
@@ -93,6 +93,7 @@ def masking_report(
     """
     if not eps > 0:
         raise ValueError(f"eps must be > 0, got {eps}: attacks of no size do not differ")
+    steps = [int(count) for count in steps]
     if not steps or min(steps) < 1 or sorted(set(steps)) != list(steps):
         raise ValueError(f"steps must be rising and >= 1, got {tuple(steps)}")
     size: dict[str, Any] = {"eps": eps, "unit": unit, "bounds": bounds}

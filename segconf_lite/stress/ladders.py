@@ -115,7 +115,8 @@ def ladder_table() -> pd.DataFrame:
 def _checked(images: Tensor | np.ndarray) -> Tensor:
     """A float32 copy on the CPU, without gradient or metadata."""
     if isinstance(images, Tensor):
-        images = images.detach().cpu().numpy()
+        images = images.detach().cpu()
+        images = (images.float() if images.is_floating_point() else images).numpy()
     if not isinstance(images, np.ndarray) or not np.issubdtype(images.dtype, np.floating):
         got = getattr(images, "dtype", type(images).__name__)
         raise ValueError(f"images must be a float numpy array or tensor, got {got}; convert them to float32")

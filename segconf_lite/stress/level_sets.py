@@ -5,6 +5,7 @@ Shape letters: N cases, H rows, W columns.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def local_fitting_labels(
     """
     pictures = _pictures(images)
     _check(sigma_px=sigma_px, steps=steps)
-    if smoothness < 0:
+    if not 0 <= smoothness < math.inf:
         raise ValueError(f"smoothness must be >= 0, got {smoothness}")
     height, width = pictures.shape[1:]
     rows, columns = np.ogrid[:height, :width]
@@ -138,5 +139,5 @@ def _object(regions: np.ndarray, pictures: np.ndarray) -> np.ndarray:
 def _check(**values: float) -> None:
     for name, value in values.items():
         least = 1 if name == "steps" else 0
-        if value < least or value == 0:
-            raise ValueError(f"{name} must be {'>= 1' if least else '> 0'}, got {value}")
+        if not (math.isfinite(value) and value >= least and value > 0) or (least and value != int(value)):
+            raise ValueError(f"{name} must be {'a whole number >= 1' if least else '> 0'}, got {value}")

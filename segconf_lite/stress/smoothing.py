@@ -66,8 +66,7 @@ def certified_segmentation(
         raise ValueError(f"expected counts >= 1, got {n_samples}, {n_choose} and {batch_size}")
     if not (0 < alpha < 1 and 0.5 <= tau < 1):
         raise ValueError(f"expected alpha in (0, 1) and tau in [0.5, 1), got {alpha} and {tau}")
-    if correction not in CORRECTIONS:
-        raise ValueError(f"correction must be one of {CORRECTIONS}, got {correction!r}")
+    _check_correction(correction)
     pixels = centre[0].numel()
     needed = math.ceil(math.log(alpha / pixels) / math.log(tau))  # all copies agree: p = tau ** n_samples
     if n_samples < needed:
@@ -95,7 +94,11 @@ def rejected(p_values: Tensor, *, alpha: float, correction: str) -> Tensor:
         alpha: the probability of any false rejection.
         correction: ``"holm"`` (Holm 1979): the k-th smallest of m is compared to alpha / (m - k + 1), until
             one stays. ``"bonferroni"``: all to alpha / m.
+
+    Raises:
+        ValueError: If the correction is neither.
     """
+    _check_correction(correction)
     flat = p_values.flatten()
     if correction == "bonferroni":
         return p_values <= alpha / len(flat)
@@ -104,6 +107,11 @@ def rejected(p_values: Tensor, *, alpha: float, correction: str) -> Tensor:
     falls = torch.zeros_like(flat, dtype=torch.bool)
     falls[order] = passes.cummin(dim=0).values  # none after the first that stays
     return falls.reshape(p_values.shape)
+
+
+def _check_correction(correction: str) -> None:
+    if correction not in CORRECTIONS:
+        raise ValueError(f"correction must be one of {CORRECTIONS}, got {correction!r}")
 
 
 def _noisy_labels(
@@ -117,5 +125,16 @@ def _noisy_labels(
             for _ in range(min(batch_size, count - first))
         ]
         copies = image + sigma * torch.stack(noise)
-        found.append(predict_probabilities(network, copies, batch_size=batch_size).argmax(dim=1))
+        chances = predict_probabilities(network, copies, batch_size=batch_size)
+        expected = (len(copies), *image.shape[1:])
+        if chances.ndim != 4 or (len(chances), *chances.shape[2:]) != expected:
+            raise ValueError(
+                f"expected logits (N, C, H, W) for images {tuple(copies.shape)}, got {tuple(chances.shape)}"
+            )
+        if not torch.isfinite(chances).all():
+            raise ValueError(
+                "the network answers NaN on noisy copies, which certifies nothing; lower sigma or look for "
+                "NaN among its weights"
+            )
+        found.append(chances.argmax(dim=1))
     return torch.cat(found)

@@ -133,13 +133,15 @@ def texture_divergence(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         (N,) float64, >= 0.
 
     Raises:
-        ValueError: If shapes do not match, or an object is empty or fills its picture.
+        ValueError: If shapes do not match, an image is not finite, or an object is empty or fills a picture.
     """
-    images, inside = np.asarray(images), np.asarray(labels) > 0
+    images, inside = np.asarray(images, dtype=np.float64), np.asarray(labels) > 0
     if images.ndim != 4 or images.shape[1] != 1 or inside.shape != (len(images), *images.shape[2:]):
         raise ValueError(
             f"images must be (N, 1, H, W) and labels (N, H, W), got {images.shape} and {inside.shape}"
         )
+    if not np.isfinite(images).all():
+        raise ValueError("images must be finite, got NaN or infinity; replace or drop those cases")
     n_inside = inside.sum(axis=(1, 2))
     bad = np.flatnonzero((n_inside == 0) | (n_inside == inside[0:1].size))
     if len(bad):
@@ -150,8 +152,8 @@ def texture_divergence(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _divergence(image: np.ndarray, mask: np.ndarray) -> float:
-    span = max(float(np.ptp(image)), 1e-12)
-    levels = np.rint((image - image.min()) * (255 / span)).astype(np.uint8)
+    span = float(np.ptp(image)) or 1.0
+    levels = np.rint((image - image.min()) / span * 255).astype(np.uint8)
     patterns = local_binary_pattern(levels, _POINTS, _RADIUS_PX, method="uniform").astype(int)
     p, q = (np.bincount(patterns[side], minlength=_POINTS + 2) + 0.5 for side in (mask, ~mask))
     p, q = p / p.sum(), q / q.sum()

@@ -71,10 +71,11 @@ def window_probabilities(
         )
     parameter = next(network.parameters(), None)
     inputs = torch.from_numpy(np.array(images, order="C")) if isinstance(images, np.ndarray) else images
-    inputs = inputs.float() if parameter is None else inputs.to(parameter.device, parameter.dtype)
+    inputs = inputs.float() if parameter is None else inputs.to(parameter.device, torch.float32)
+    dtype = torch.float32 if parameter is None else parameter.dtype
 
     def probabilities(windows: Tensor) -> Tensor:
-        logits = network(windows)
+        logits = network(windows.to(dtype))  # of half precision, the sum over windows would not stay 1
         if logits.shape[0] != len(windows) or logits.shape[2:] != windows.shape[2:]:
             raise ValueError(
                 f"the network must map (B, 1, {sides[0]}, {sides[1]}) to (B, C, {sides[0]}, {sides[1]}), "

@@ -125,3 +125,18 @@ def test_bad_input(cases):
         failure_report(cases.assign(area=np.nan), sizes="area")
     with pytest.raises(ValueError, match="n_worst must be >= 0, got -1"):
         failure_report(cases, n_worst=-1)
+
+
+def test_bad_input_of_intervals_is_refused(cases):
+    with pytest.raises(ValueError, match="2 cases have no subject"):
+        failure_report(cases.assign(subject=[np.nan] * 2 + ["x"] * 38))
+    with pytest.raises(ValueError, match="threshold must be finite, got nan"):
+        failure_report(cases, threshold=float("nan"))
+    with pytest.raises(ValueError, match="n_resamples must be >= 1, got 0"):
+        failure_report(cases, n_resamples=0)
+
+
+def test_one_stratifying_column_needs_no_list(cases):
+    pd.testing.assert_frame_equal(
+        failure_report(cases, by="domain").summary, failure_report(cases, by=["domain"]).summary
+    )

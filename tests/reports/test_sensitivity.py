@@ -238,7 +238,7 @@ def test_cluster_interval_of_a_mean_is_the_crossed_interval():
 def test_crossed_refuses_bad_input():
     with pytest.raises(ValueError, match=r"share one shape \(n,\), got \(2,\), \(2,\) and \(3,\)"):
         crossed_interval([1, 2], [1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="no finite value among 2"):
+    with pytest.raises(ValueError, match="no defined value among 2"):
         crossed_interval([np.nan, np.nan], [1, 2], [1, 2])
     with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
         crossed_interval([1, 2], [1, 2], [1, 2], level=95)
@@ -247,3 +247,29 @@ def test_crossed_refuses_bad_input():
         cluster_interval(len, table, clusters=["image"])
     with pytest.raises(ValueError, match="clusters must name one column or more"):
         cluster_interval(len, table, clusters=[])
+    with pytest.raises(ValueError, match=r"finite or NaN .*, got infinity"):
+        crossed_interval([1, np.inf], [1, 2], [1, 2])
+    with pytest.raises(ValueError, match="no name on one side"):
+        crossed_interval([1, 2], [1, np.nan], [1, 2])
+    with pytest.raises(ValueError, match="n_resamples must be >= 1, got 0"):
+        crossed_interval([1, 2], [1, 2], [1, 2], n_resamples=0)
+    with pytest.raises(ValueError, match="no rows"):
+        cluster_interval(len, table[:0], clusters=["value"])
+
+
+@pytest.mark.parametrize("interactions", [False, True])
+def test_share_by_chance_is_that_of_noise(interactions):
+    """Whatever the design: rare levels take up more of the noise than their degrees of freedom tell."""
+    rng, found = np.random.default_rng(0), []
+    lopsided = pd.DataFrame({"a": np.repeat([0, 1], [4, 36]), "b": np.arange(40) % 3})
+    for design in (lopsided, grid(2, 3, n_repeats=7)):
+        noise = [
+            report(
+                design.assign(outcome=rng.normal(size=len(design))), interactions=interactions, n_resamples=1
+            )
+            for _ in range(80)
+        ]
+        found.append((noise[0]["share_by_chance"], sum(table["share"] for table in noise) / len(noise)))
+    for told, measured in found:
+        np.testing.assert_allclose(told.sort_index(), measured.sort_index(), rtol=0.25, atol=0.01)
+    assert found[0][0]["a"] > 2 / 39  # one degree of freedom in 39 would be half of that

@@ -398,8 +398,6 @@ def test_bad_use_of_pgd(change, message, make_unet, images, labels):
 
 def test_other_bad_use(make_unet, images, labels):
     unet = make_unet()
-    with pytest.raises(TypeError, match="unit"):
-        pgd(unet, images, labels, eps=0.1, bounds=None)
     with pytest.raises(ValueError, match="loss must be one of"):
         apgd(unet, images, labels, eps=0.1, unit="sd", bounds=None, loss="segpgd")
     with pytest.raises(ValueError, match="measure must be one of"):
@@ -412,5 +410,32 @@ def test_other_bad_use(make_unet, images, labels):
 
 
 def test_eps_needs_a_unit(make_unet, images, labels):
-    with pytest.raises(ValueError, match="unit must be one of .*got None: without one, eps has no meaning"):
+    with pytest.raises(ValueError, match=r"unit must be one of .*got None: without one, eps has no meaning"):
         pgd(make_unet(), images, labels, eps=0.1, bounds=None)
+
+
+def test_gradients_switched_off_for_good_are_told(make_unet, images, labels):
+    unet = make_unet()
+    with torch.no_grad():  # only switched off: the attack switches them on
+        found = pgd(unet, images, labels, eps=0.1, unit="sd", bounds=None, steps=2)
+    assert (found.loss[-1] > found.loss[0]).all()
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"outside torch\.inference_mode"):
+        pgd(unet, images, labels, eps=0.1, unit="sd", bounds=None, steps=2)
+
+
+def test_arrays_that_torch_refuses(make_unet, images, labels):
+    unet, usual = make_unet(), {"eps": 0.1, "unit": "sd", "bounds": None}
+    expected = fgsm(unet, images, labels, **usual).images
+    mirrored = images.numpy()[..., ::-1].copy()[..., ::-1], labels.numpy()[..., ::-1].copy()[..., ::-1]
+    swapped = images.numpy().astype(">f4"), labels.numpy().astype(">i4")
+    for given in (mirrored, swapped):
+        assert torch.equal(fgsm(unet, *given, **usual).images, expected)
+
+
+def test_a_network_of_nan_is_not_perfect(images, labels):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 3, *images.shape[2:]), torch.nan)
+
+    for measure in ("cross_entropy", "dice"):
+        assert case_loss(Broken(), images, labels, measure=measure).isnan().all()

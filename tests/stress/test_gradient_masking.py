@@ -117,7 +117,7 @@ def test_bad_use(task):
     for steps in ((), (0, 5), (5, 1), (5, 5)):
         with pytest.raises(ValueError, match="steps must be rising and >= 1"):
             masking_report(unet, images, labels, generator=seeded(), steps=steps, **SIZE)
-    with pytest.raises(ValueError, match="levels must be >= 2"):
-        QuantisedInput(unet, levels=1, low=0, high=1)
+    with pytest.raises(ValueError, match=r"levels must be a whole number >= 2, got 2.5"):
+        QuantisedInput(unet, levels=2.5, low=0, high=1)
     with pytest.raises(ValueError, match="finite low < high, got 1 and 0"):
         QuantisedInput(unet, levels=4, low=1, high=0)

@@ -409,3 +409,8 @@ def test_bad_images_are_refused_at_every_severity(severity, images):
 def test_generators_of_other_libraries_are_refused(images):
     with pytest.raises(ValueError, match=r"generator must be a torch\.Generator\(\) on the CPU"):
         corrupt(images, "blur", 1, generator=np.random.default_rng(0))
+
+
+def test_half_precision_is_a_float():
+    images = torch.rand(2, 1, 16, 16).bfloat16()
+    assert torch.equal(corrupt(images, "blur", 3), corrupt(images.float(), "blur", 3))

@@ -101,11 +101,13 @@ def test_wrong_images_are_refused(segment, images, message):
 @pytest.mark.parametrize(
     ("segment", "changed", "message"),
     [
-        (chan_vese_labels, {"steps": 0}, "steps must be >= 1, got 0"),
+        (chan_vese_labels, {"steps": 0}, "steps must be a whole number >= 1, got 0"),
         (chan_vese_labels, {"smoothness": 0}, "smoothness must be > 0"),
         (chan_vese_labels, {"tolerance": -1}, "tolerance must be > 0"),
         (local_fitting_labels, {"sigma_px": 0}, "sigma_px must be > 0, got 0"),
-        (local_fitting_labels, {"steps": -2}, "steps must be >= 1"),
+        (local_fitting_labels, {"sigma_px": float("nan")}, "sigma_px must be > 0, got nan"),
+        (local_fitting_labels, {"smoothness": float("nan")}, "smoothness must be >= 0, got nan"),
+        (local_fitting_labels, {"steps": 2.5}, "steps must be a whole number"),
         (local_fitting_labels, {"smoothness": -0.1}, "smoothness must be >= 0"),
     ],
 )

@@ -144,3 +144,21 @@ def test_fewest_samples_are_enough(images):
     needed = math.ceil(math.log(0.001 / 256) / math.log(0.75))
     assert needed == 44
     assert (certify(Constant(), images, n_samples=44).labels == 1).all()
+
+
+def test_what_is_no_answer_is_not_certified(images):
+    class Broken(nn.Module):
+        def __init__(self, value, shape):
+            super().__init__()
+            self.value, self.shape = nn.Parameter(torch.tensor(value)), shape
+
+        def forward(self, images):
+            return self.value.expand(len(images), *self.shape)
+
+    with pytest.raises(ValueError, match="answers NaN on noisy copies"):
+        certify(Broken(float("nan"), (2, 16, 16)), images)
+    for shape in ((2, 8, 8), (16, 16)):
+        with pytest.raises(ValueError, match=r"expected logits \(N, C, H, W\)"):
+            certify(Broken(0.0, shape), images)
+    with pytest.raises(ValueError, match="correction must be one of"):
+        rejected(torch.tensor([0.01, 0.04]), alpha=0.05, correction="none")

@@ -171,3 +171,14 @@ def test_divergence_needs_both_sides():
 def test_every_texture_is_there_without_a_download():
     for name in TEXTURES:
         assert getattr(data, name)().shape == (512, 512)
+
+
+def test_divergence_does_not_depend_on_the_number_type():
+    labels = np.zeros((1, 24, 24), dtype=int)
+    labels[:, 8:16, 8:16] = 1
+    levels = np.random.default_rng(0).integers(-125, 125, (1, 1, 24, 24))
+    expected = texture_divergence(levels.astype(np.float64), labels)
+    for images in (levels.astype(np.int8), (levels * 250).astype(np.int16), levels * 1e-16):
+        np.testing.assert_allclose(texture_divergence(images, labels), expected, atol=1e-12)
+    with pytest.raises(ValueError, match="images must be finite"):
+        texture_divergence(np.where(levels > 0, np.nan, levels), labels)

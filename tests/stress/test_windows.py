@@ -163,3 +163,11 @@ def test_wrong_arguments_are_named(pixelwise, changed, message):
 def test_ratio_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"must be non-empty .N, H, W., got \(6, 8\)"):
         foreground_ratio(np.zeros((6, 8)))
+
+
+def test_half_precision_keeps_sums_at_one(pixelwise):
+    images = torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    for blending in ("constant", "gaussian"):
+        found = window_probabilities(pixelwise.bfloat16(), images, window=8, overlap=0.9, blending=blending)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.sum(dim=1), torch.ones(2, 20, 20), atol=1e-5, rtol=0)
