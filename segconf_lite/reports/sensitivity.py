@@ -50,8 +50,9 @@ def sensitivity_report(
     Returns:
         One row per factor (and pair): factor, share (of variance, in [0, 1]), low and high (95 % bootstrap
         interval of the share), share_by_chance (its mean if rows were shuffled, by formula if the design
-        is balanced, else over 200 shuffles; a share near it says nothing), range (largest minus smallest marginal mean, in the unit of the outcome; for a pair, of the
-        departures from additivity), highest and lowest (levels with these), n_levels, and design:
+        is balanced, else over 200 shuffles; a share near it says nothing), range (largest minus smallest
+        marginal mean, in the unit of the outcome; for a pair, of the departures from additivity), highest
+        and lowest (levels with these), n_levels, and design:
         ``"balanced"``, ``"unequal cells"`` or ``"missing cells"``.
 
         Shares of redrawn rows are too large (drawing adds noise to every mean), so the draws are shifted to
