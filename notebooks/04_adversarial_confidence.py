@@ -60,6 +60,7 @@ from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.confidence.predictor_inputs import FeatureReader
 from segconf_lite.evaluation import case_table, compare_methods, ledger
 from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.models import stored_unets
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import adversarial, trust, widgets
 
@@ -85,11 +86,7 @@ test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in phantom.SC
 # %%
 steps = sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
-networks = []
-for member in range(5):
-    config = training | {"seed": 10 * seed + member}
-    fit = lambda c=config: fit_unet(train, **c)  # noqa: E731
-    networks.append(load_or_fit("unet", config, train, fit))
+networks = stored_unets(train, seeds=range(10 * seed, 10 * seed + 5), **training)
 
 
 # %%

@@ -62,6 +62,7 @@ from segconf_lite.fragility import TangentSearch, WeightNoise, decompose
 from segconf_lite.fragility import geometry_ring, penalty_set, polish
 from segconf_lite.fragility import search_masks, search_pixels, stratified_pixels
 from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.models import stored_unets
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import fragile, trust, widgets
 
@@ -223,11 +224,7 @@ n_cases = sizes.n_test // 4
 tests = {name: make(name, n_cases, 1000) for name in phantom.SCANNERS}
 steps = sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
-networks = []
-for member in range(5):
-    config = training | {"seed": 10 * seed + member}
-    fit = lambda c=config: fit_unet(train, **c)  # noqa: E731
-    networks.append(load_or_fit("unet", config, train, fit))
+networks = stored_unets(train, seeds=range(10 * seed, 10 * seed + 5), **training)
 unet = networks[0]
 
 # %%
@@ -748,11 +745,8 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 if cases_out:
-    members = []
-    for member in (1, 2):
-        config = training | {"seed": 10 * seed + member}
-        fit = lambda c=config: fit_unet(one_each, **c)  # noqa: E731
-        members.append(load_or_fit("unet", config, one_each, fit))
+    later = range(10 * seed + 1, 10 * seed + 3)
+    members = stored_unets(one_each, seeds=later, **training)
     cohort, truth, new = known["A"]
     part = np.concatenate([np.flatnonzero(new)[::3], np.flatnonzero(~new)[::3]])
     cohort, truth, new = cohort.take(part), truth[part], new[part]

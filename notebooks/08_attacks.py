@@ -56,8 +56,8 @@ from segconf_lite.confidence import pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.evaluation import case_table, ledger
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
-from segconf_lite.models import network_training, store
+from segconf_lite.models import load_or_fit, predict_probabilities
+from segconf_lite.models import network_training, store, stored_unets
 from segconf_lite.models.network_training import fit_network
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
@@ -85,11 +85,7 @@ victims = make("A", 72, 1000).take(np.arange(0, 72, 3))
 # %%
 steps = sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
-networks = []
-for member in range(5):
-    config = training | {"seed": 10 * seed + member}
-    fit = lambda c=config: fit_unet(train, **c)  # noqa: E731
-    networks.append(load_or_fit("unet", config, train, fit))
+networks = stored_unets(train, seeds=range(10 * seed, 10 * seed + 5), **training)
 unet = networks[0]
 
 

@@ -47,3 +47,20 @@ def test_unknown_room_is_named_with_the_known_ones():
 
 def test_rooms_are_listed():
     assert {"cohorts", "models", "evaluation"} <= set(dir(segconf_lite))
+
+
+@pytest.mark.parametrize("room", ["models", "confidence", "stress"])
+def test_public_names_of_lazy_rooms_are_where_they_are_said_to_be(room):
+    module = getattr(segconf_lite, room)
+    assert sorted(module.__all__, key=str.casefold) == sorted(module._HOME, key=str.casefold)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"segconf_lite.{room}' has no attribute 'metrics'; it has"):
+        module.metrics  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ["models", "confidence", "stress"])
+def test_lazy_rooms_bring_no_heavy_library(room):
+    code = f"import sys, segconf_lite.{room}; print(*sorted(set(sys.modules) & {{'torch', 'monai'}}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

@@ -6,7 +6,6 @@ ensembles" (NeurIPS 2017).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -14,8 +13,7 @@ from torch import nn
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty
-from segconf_lite.models.fit import fit_unet
-from segconf_lite.models.store import load_or_fit
+from segconf_lite.models.members import stored_unets
 
 __all__ = ["DeepEnsemble"]
 
@@ -59,15 +57,11 @@ class DeepEnsemble(SampledUncertainty):
         """Train (or read) the further members on the source cohort. Returns the method itself."""
         self._others = list(self._given)
         device = next(unet.parameters()).device
-        first_seed = self.training.get("seed", 0)
-        for seed in range(first_seed + 1 + len(self._others), first_seed + self.n_members):
-            options = {**self.training, "seed": seed}
-            config = dict(options)
-            if self.validation is not None:
-                config["validation"] = self.validation.fingerprint()
-            fit = functools.partial(fit_unet, source_cohort, validation=self.validation, **options)
-            member = load_or_fit("unet", config, source_cohort, fit)
-            self._others.append(member.to(device))
+        training = dict(self.training)
+        first_seed = training.pop("seed", 0)
+        seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
+        trained = stored_unets(source_cohort, seeds=seeds, validation=self.validation, **training)
+        self._others += [member.to(device) for member in trained]
         return super().fit(unet, source_cohort)
 
     @property

@@ -13,24 +13,31 @@ if TYPE_CHECKING:
     from segconf_lite.models.autoencoder import ActivationAutoencoder
     from segconf_lite.models.autoencoder_training import fit_autoencoder, stored_autoencoder
     from segconf_lite.models.fit import fit_unet
+    from segconf_lite.models.members import stored_unets
+    from segconf_lite.models.network_training import fit_network, stored_segmenter
+    from segconf_lite.models.segmenter import Segmenter
     from segconf_lite.models.store import load_or_fit
     from segconf_lite.models.taps import Taps
     from segconf_lite.models.unet import UNet, predict_probabilities
 
 __all__ = [
-    "ActivationAutoencoder", "Taps", "UNet", "fit_autoencoder", "fit_unet", "load_or_fit",
-    "predict_probabilities", "stored_autoencoder",
+    "ActivationAutoencoder", "Segmenter", "Taps", "UNet", "fit_autoencoder", "fit_network", "fit_unet",
+    "load_or_fit", "predict_probabilities", "stored_autoencoder", "stored_segmenter", "stored_unets",
 ]  # fmt: skip
 
 _HOME = {
     "ActivationAutoencoder": "autoencoder",
+    "Segmenter": "segmenter",
     "Taps": "taps",
     "UNet": "unet",
     "fit_autoencoder": "autoencoder_training",
+    "fit_network": "network_training",
     "fit_unet": "fit",
     "load_or_fit": "store",
     "predict_probabilities": "unet",
     "stored_autoencoder": "autoencoder_training",
+    "stored_segmenter": "network_training",
+    "stored_unets": "members",
 }
 
 

@@ -52,6 +52,7 @@ def load_or_fit(
     fit: Callable[[], torch.nn.Module],
     *,
     device: str = "auto",
+    wait: bool = True,
 ) -> torch.nn.Module:
     """The stored network for these arguments, or a newly fitted one, which is then stored.
 
@@ -66,17 +67,19 @@ def load_or_fit(
         fit: takes nothing and returns a module of this package with a ``config`` such that
             ``type(module)(**module.config)`` has the same architecture.
         device: where the module is moved to, see `pick_device`.
+        wait: for another process that fits the same; see `segconf_lite.models.members` for more than one.
 
     Returns:
         The module in eval mode. A read one computes exactly as the fitted one did.
 
     Raises:
         ValueError: If kind or config is not as above, or `fit` returns another kind of object.
+        TimeoutError: If another process holds it, and `wait` is False.
     """
     stem = f"{kind}-{artefact_address(kind, config, cohort)}"
     place = pick_device(device)
     tensors_path, record_path = (store_folder() / f"{stem}.{end}" for end in ("safetensors", "json"))
-    with _only_one_process(tensors_path.with_suffix(".lock")):
+    with _only_one_process(tensors_path.with_suffix(".lock"), wait):
         module = _load(tensors_path, record_path)
         if module is None:
             module = fit()
@@ -134,12 +137,15 @@ def _check_plain(value: Any, where: str) -> None:
 
 
 @contextlib.contextmanager
-def _only_one_process(path: Path) -> Iterator[None]:
+def _only_one_process(path: Path, wait: bool) -> Iterator[None]:
     lock = filelock.FileLock(path)
-    # Without a lock (read-only folder, file system that has none) two may train: slow, not wrong.
-    with contextlib.suppress(OSError, NotImplementedError):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock.acquire(blocking=wait)
+    except filelock.Timeout:  # an OSError, too
+        raise
+    except (OSError, NotImplementedError):
+        pass  # no lock (read-only folder, file system that has none): two may train, slow but not wrong
     try:
         yield
     finally:
@@ -240,8 +246,5 @@ def _class_of(name: str) -> type[Any]:
 
 
 def _source_of(kind: type) -> str:
-    """SHA-256 of the file that defines a class.
-
-    The address covers the training of a U-Net; this, a network that another module defines.
-    """
+    """SHA-256 of the file that defines a class: the address knows the training of U-Nets only."""
     return hashlib.sha256(Path(str(sys.modules[kind.__module__].__file__)).read_bytes()).hexdigest()

@@ -205,17 +205,17 @@ def _to_input(images: Tensor | np.ndarray, module: nn.Module) -> Tensor:
     return images.to(device=like.device, dtype=like.dtype)
 
 
-def _check_images(images: Tensor, in_channels: int, multiple: int) -> None:
-    shape = tuple(images.shape)
-    if images.ndim != 4 or shape[1] != in_channels or 0 in shape:
+def _check_images(images: Tensor, in_channels: int, multiple: int, *, axes: int = 2) -> None:
+    shape, sides = tuple(images.shape), ("D, H, W", "H, W")[3 - axes]
+    if images.ndim != axes + 2 or shape[1] != in_channels or 0 in shape:
         raise ValueError(
-            f"images must be non-empty (N, {in_channels}, H, W), got {shape}; "
-            "a stack of slices (N, H, W) becomes one with images[:, None]"
+            f"images must be non-empty (N, {in_channels}, {sides}), got {shape}; "
+            f"a stack (N, {sides}) becomes one with images[:, None]"
         )
-    if shape[2] % multiple or shape[3] % multiple:
+    if any(side % multiple for side in shape[2:]):
         fits = tuple(-(-side // multiple) * multiple for side in shape[2:])
         raise ValueError(
-            f"H and W must be divisible by {multiple} (the network halves them "
+            f"{sides} must be divisible by {multiple} (the network halves them "
             f"{multiple.bit_length() - 1} times), got {shape[2:]}; pad or crop, e.g. to {fits}"
         )
 

@@ -82,33 +82,34 @@ def crop_around(
     generator: torch.Generator,
     foreground_share: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """One random square crop of each case, centred on foreground with a given probability.
+    """One random square (or cubic) crop of each case, centred on foreground with a given probability.
 
     What MONAI's `RandCropByPosNegLabel` does, for a whole batch at once: a random foreground pixel, or
     else a random background pixel, becomes the centre, and a window that would stick out is moved inside.
     A case without foreground (or background) is cropped around what it has.
 
     Args:
-        images: (B, 1, H, W), any dtype, on the CPU.
-        labels: (B, H, W) integers, > 0 is foreground.
-        window: side w in pixels, in 1 .. min(H, W).
+        images: (B, 1, H, W) or (B, 1, D, H, W), any dtype, on the CPU.
+        labels: (B, H, W) or (B, D, H, W) integers, > 0 is foreground.
+        window: side w in pixels, from 1 to the shortest side of the images.
         generator: of the CPU; the source of all chance.
         foreground_share: probability of a foreground centre, in [0, 1].
 
     Returns:
-        Crops (B, 1, w, w) of the images and (B, w, w) of the labels, at the same places.
+        Crops (B, 1, w, w) of the images and (B, w, w) of the labels, at the same places; with a third w
+        for volumes.
 
     Raises:
         ValueError: If shapes do not match or an argument is out of its range.
     """
-    if images.ndim != 4 or labels.shape != (len(images), *images.shape[2:]) or labels.numel() == 0:
+    size = labels.shape[1:]
+    if images.ndim not in (4, 5) or images.shape != (len(labels), 1, *size) or labels.numel() == 0:
         raise ValueError(
-            "images must be non-empty (B, 1, H, W) and labels (B, H, W), got "
+            "images must be non-empty (B, 1, H, W) and labels (B, H, W), or both with a D before H, got "
             f"{tuple(images.shape)} and {tuple(labels.shape)}"
         )
-    height, width = labels.shape[1:]
-    if not 1 <= window <= min(height, width):
-        raise ValueError(f"window must be in 1 .. {min(height, width)}, the image's side, got {window}")
+    if not 1 <= window <= min(size):
+        raise ValueError(f"window must be in 1 .. {min(size)}, the image's side, got {window}")
     if not 0 <= foreground_share <= 1:
         raise ValueError(f"foreground_share must be in [0, 1], got {foreground_share}")
     wanted = torch.rand(len(labels), generator=generator) < foreground_share
@@ -116,13 +117,11 @@ def crop_around(
     eligible = foreground == wanted[:, None]
     eligible |= ~eligible.any(dim=1, keepdim=True)  # nothing of that kind: any pixel
     centre = torch.multinomial(eligible.float(), 1, generator=generator)[:, 0]  # (B,)
-    row = (centre // width - window // 2).clamp(0, height - window)
-    column = (centre % width - window // 2).clamp(0, width - window)
-    reach = torch.arange(window)
-    case = torch.arange(len(labels))[:, None, None]
-    rows, columns = (row[:, None] + reach)[:, :, None], (column[:, None] + reach)[:, None, :]
-    crops = images.movedim(1, -1)[case, rows, columns].movedim(-1, 1)  # (B, w, w, 1) to (B, 1, w, w)
-    return crops.contiguous(), labels[case, rows, columns]
+    places = torch.stack(torch.unravel_index(centre, size), dim=1) - window // 2  # (B, 2 or 3)
+    corners = places.clamp(min=0).minimum(torch.tensor(size) - window).tolist()
+    cuts = [tuple(slice(start, start + window) for start in corner) for corner in corners]
+    crops = torch.stack([image[:, *cut] for image, cut in zip(images, cuts, strict=True)])
+    return crops, torch.stack([mask[cut] for mask, cut in zip(labels, cuts, strict=True)])
 
 
 def _balls(

@@ -1,6 +1,7 @@
 """Prediction window by window, and how much foreground a window sees.
 
-Shape letters: N cases, C classes, H rows, W columns, h x w the window, K window positions.
+Slices or volumes: what is written (N, 1, H, W) may be (N, 1, D, H, W) just as well. Shape letters: N cases,
+C classes, D slices, H rows, W columns, h x w the window, K window positions.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def window_probabilities(
     network: nn.Module,
     images: Tensor | np.ndarray,
     *,
-    window: int | tuple[int, int],
+    window: int | tuple[int, ...],
     overlap: float = 0.25,
     blending: str = "constant",
     batch_size: int = 32,
@@ -40,8 +41,8 @@ def window_probabilities(
 
     Args:
         network: maps (B, 1, h, w) to logits (B, C, h, w). Eval mode inside, put back afterwards.
-        images: (N, 1, H, W), numpy or torch.
-        window: side, or (h, w), in pixels, >= 1.
+        images: (N, 1, H, W) or (N, 1, D, H, W), numpy or torch.
+        window: side of a square or cube, or one side per axis, in pixels, >= 1.
         overlap: share of a window that the next one covers again, in [0, 1). The step is
             ``max(1, int(window * (1 - overlap)))``, shorter at the far border, so every pixel is covered.
         blending: weight of a window at its pixels: ``"constant"``, or ``"gaussian"`` with a deviation
@@ -58,9 +59,12 @@ def window_probabilities(
         raise ValueError(f"blending must be one of {BLENDINGS}, got {blending!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images must be non-empty (N, 1, H, W), got {tuple(images.shape)}")
-    sides, size = _sides(window, "window"), (int(images.shape[2]), int(images.shape[3]))
+    if images.ndim not in (4, 5) or 0 in images.shape:
+        raise ValueError(
+            f"images must be non-empty (N, 1, H, W), or (N, 1, D, H, W), got {tuple(images.shape)}"
+        )
+    size = tuple(int(side) for side in images.shape[2:])
+    sides = _sides(window, "window", len(size))
     window_starts(size, sides, overlap=overlap)  # checks the overlap, and that nothing is left uncovered
     if _padded(size, sides) != size:
         warnings.warn(
@@ -77,8 +81,9 @@ def window_probabilities(
     def probabilities(windows: Tensor) -> Tensor:
         logits = network(windows.to(dtype))  # of half precision, the sum over windows would not stay 1
         if logits.shape[0] != len(windows) or logits.shape[2:] != windows.shape[2:]:
+            window_text = ", ".join(map(str, sides))
             raise ValueError(
-                f"the network must map (B, 1, {sides[0]}, {sides[1]}) to (B, C, {sides[0]}, {sides[1]}), "
+                f"the network must map (B, 1, {window_text}) to (B, C, {window_text}), "
                 f"got {tuple(logits.shape)} for a batch of {len(windows)}"
             )
         return logits.float().softmax(dim=1)
@@ -91,26 +96,27 @@ def window_probabilities(
 
 
 def window_starts(
-    size: int | tuple[int, int], window: int | tuple[int, int], *, overlap: float = 0.25
+    size: int | tuple[int, ...], window: int | tuple[int, ...], *, overlap: float = 0.25
 ) -> np.ndarray:
-    """Top left pixels of the windows of `window_probabilities`, row by row.
+    """First (top left) pixels of the windows of `window_probabilities`, row by row.
 
     Args:
-        size: side, or (H, W), of the image in pixels. Where the window is larger, the image counts as
-            padded to the window.
-        window: side, or (h, w), of the window in pixels.
+        size: (H, W) or (D, H, W) of the image in pixels, or the side of a square. Where the window is
+            larger, the image counts as padded to the window.
+        window: side of the window in pixels, or one per axis.
         overlap: share of a window that the next one covers again, in [0, 1).
 
     Returns:
-        (K, 2) int64, row and column, >= 0; together the windows cover every pixel.
+        (K, 2) int64, row and column, or (K, 3) of a volume, >= 0; together they cover every pixel.
 
     Raises:
         ValueError: If a side is < 1 or the overlap is out of its range.
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must be in [0, 1), got {overlap}; at 1 the window would not move")
-    sides = _sides(window, "window")
-    image = _padded(_sides(size, "size"), sides)
+    axes = next((len(given) for given in (size, window) if isinstance(given, tuple | list)), 2)
+    sides = _sides(window, "window", axes)
+    image = _padded(_sides(size, "size", axes), sides)
     per_axis = []
     for length, side in zip(image, sides, strict=True):
         step = max(1, int(side * (1 - overlap)))
@@ -124,43 +130,42 @@ def window_starts(
 
 
 def foreground_ratio(
-    labels: np.ndarray, *, window: int | tuple[int, int] | None = None, overlap: float = 0.25
+    labels: np.ndarray, *, window: int | tuple[int, ...] | None = None, overlap: float = 0.25
 ) -> np.ndarray:
     """Share of foreground pixels that a network meets, per image or per window.
 
     Args:
-        labels: (N, H, W) integers, > 0 is foreground.
-        window: None for whole images, else side or (h, w) as in `window_probabilities`; an image smaller
-            than the window is padded with background, as it is there.
+        labels: (N, H, W) or (N, D, H, W) integers, > 0 is foreground.
+        window: None for whole images, else as in `window_probabilities`; an image smaller than the window
+            is padded with background, as it is there.
         overlap: of the windows, in [0, 1).
 
     Returns:
         float64 in [0, 1]: (N,) per image, or (N, K) per window, in the order of `window_starts`.
 
     Raises:
-        ValueError: If labels are not (N, H, W), or window or overlap are out of their ranges.
+        ValueError: If labels are not as above, or window or overlap are out of their ranges.
     """
     foreground = np.asarray(labels) > 0
-    if foreground.ndim != 3 or foreground[0:1].size == 0:
-        raise ValueError(f"labels must be non-empty (N, H, W), got {foreground.shape}")
+    if foreground.ndim not in (3, 4) or foreground.size == 0:
+        raise ValueError(f"labels must be non-empty (N, H, W), or (N, D, H, W), got {foreground.shape}")
+    axes = tuple(range(1, foreground.ndim))
     if window is None:
-        return foreground.mean(axis=(1, 2))
-    size, sides = (foreground.shape[1], foreground.shape[2]), _sides(window, "window")
+        return foreground.mean(axis=axes)
+    size, sides = foreground.shape[1:], _sides(window, "window", len(axes))
     starts = window_starts(size, sides, overlap=overlap)
     missing = [after - before for before, after in zip(size, _padded(size, sides), strict=True)]
     foreground = np.pad(foreground, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
-    height, width = sides
-    return np.stack(
-        [foreground[:, r : r + height, c : c + width].mean(axis=(1, 2)) for r, c in starts], axis=1
-    )
+    cuts = [tuple(slice(s, s + side) for s, side in zip(start, sides, strict=True)) for start in starts]
+    return np.stack([foreground[:, *cut].mean(axis=axes) for cut in cuts], axis=1)
 
 
-def _sides(value: int | tuple[int, int], name: str) -> tuple[int, int]:
-    sides = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"{name} must be a side >= 1 in pixels, or (rows, columns), got {value}")
-    return int(sides[0]), int(sides[1])
+def _sides(value: int | tuple[int, ...], name: str, axes: int) -> tuple[int, ...]:
+    sides = (value,) * axes if isinstance(value, int | np.integer) else tuple(value)
+    if len(sides) != axes or min(sides) < 1:
+        raise ValueError(f"{name} must be a side >= 1 in pixels, or one for each of {axes} axes, got {value}")
+    return tuple(int(side) for side in sides)
 
 
-def _padded(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
-    return max(size[0], window[0]), max(size[1], window[1])
+def _padded(size: tuple[int, ...], window: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(max(pair) for pair in zip(size, window, strict=True))

@@ -143,3 +143,33 @@ def test_wrong_images_are_named(kind):
     if kind != "unetr":
         with pytest.raises(ValueError, match="divisible by 2"):
             segmenter(torch.zeros(1, 1, 33, 32))
+
+
+@every_kind
+@every_norm
+def test_volumes_have_the_same_norm_throughout_and_keep_their_size(kind, norm):
+    segmenter = Segmenter(kind=kind, n_classes=2, norm=norm, channels=(8, 12), size=16, spatial_dims=3)
+    wanted = {"batch": nn.BatchNorm3d, "instance": nn.InstanceNorm3d}[norm]
+    norms = {type(m) for m in segmenter.modules() if "norm" in type(m).__name__.lower()}
+    assert norms - {nn.LayerNorm} == {wanted}
+    segmenter.eval()
+    assert segmenter(torch.zeros(2, 1, 16, 16, 16)).shape == (2, 2, 16, 16, 16)
+    again = Segmenter(**json.loads(json.dumps(segmenter.config)))
+    again.load_state_dict(segmenter.state_dict())
+    volumes = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(segmenter(volumes), again.eval()(volumes))
+
+
+@every_kind
+def test_wrong_volumes_are_named(kind):
+    segmenter = Segmenter(kind=kind, n_classes=2, channels=(8, 12), size=16, spatial_dims=3)
+    with pytest.raises(ValueError, match=r"must be non-empty .N, 1, D, H, W., got \(2, 1, 16, 16\)"):
+        segmenter(torch.zeros(2, 1, 16, 16))
+    expected = "16 x 16 x 16 pixels only" if kind == "unetr" else "D, H, W must be divisible by 2"
+    with pytest.raises(ValueError, match=expected):
+        segmenter(torch.zeros(1, 1, 16, 16, 17))
+
+
+def test_other_dimensions_are_refused():
+    with pytest.raises(ValueError, match=r"spatial_dims must be 2 .slices. or 3 .volumes., got 4"):
+        Segmenter(kind="unet", n_classes=2, spatial_dims=4)

@@ -137,5 +137,22 @@ def test_crops_refuse_wrong_arguments(numbered, window, share, message):
 
 
 def test_crops_refuse_shapes_that_do_not_match(numbered):
-    with pytest.raises(ValueError, match=r"labels .B, H, W., got"):
+    with pytest.raises(ValueError, match=r"labels .B, H, W., or both with a D before H, got"):
         crop_around(numbered[0], numbered[1][:1], 4, generator=generator())
+
+
+def test_crops_of_volumes_lie_at_the_same_place_and_inside():
+    volumes, labels = (torch.from_numpy(part) for part in ball_volumes(20, radius_px=(2, 3), size=12))
+    numbers = torch.arange(volumes.numel()).reshape(volumes.shape)
+    crops, cut = crop_around(numbers, labels, 5, generator=generator(), foreground_share=1)
+    assert crops.shape == (20, 1, 5, 5, 5)
+    assert cut.shape == (20, 5, 5, 5)
+    torch.testing.assert_close(labels.flatten()[crops[:, 0]], cut)
+    assert cut.flatten(1).any(dim=1).all()
+    for axis in (2, 3, 4):  # contiguous: neighbours in a crop are neighbours in the volume
+        step = crops.diff(dim=axis)
+        assert (step == 12 ** (4 - axis)).all()
+    whole, _ = crop_around(numbers, labels, 12, generator=generator())
+    assert torch.equal(whole, numbers)
+    with pytest.raises(ValueError, match=r"window must be in 1 \.\. 12"):
+        crop_around(numbers, labels, 13, generator=generator())

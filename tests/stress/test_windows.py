@@ -160,8 +160,30 @@ def test_wrong_arguments_are_named(pixelwise, changed, message):
         window_probabilities(arguments.pop("network"), arguments.pop("images"), **arguments)
 
 
+@pytest.mark.parametrize("blending", ["constant", "gaussian"])
+@pytest.mark.parametrize(("window", "overlap"), [(4, 0), ((3, 5, 4), 0.5)])
+def test_volumes_without_context_are_cut_without_a_trace(window, overlap, blending):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 4, 1), nn.ReLU(), nn.Conv3d(4, 2, 1))
+    volumes = torch.randn(2, 1, 7, 9, 8, generator=torch.Generator().manual_seed(0))
+    found = window_probabilities(network, volumes, window=window, overlap=overlap, blending=blending)
+    with torch.no_grad():
+        torch.testing.assert_close(found, network(volumes).softmax(dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_ratios_and_starts_of_volumes():
+    labels = np.zeros((1, 4, 4, 4), dtype=int)
+    labels[0, :2, :2, :2] = 1
+    np.testing.assert_allclose(foreground_ratio(labels), [1 / 8])
+    np.testing.assert_allclose(foreground_ratio(labels, window=2, overlap=0), [[1] + 7 * [0]])
+    np.testing.assert_allclose(foreground_ratio(labels, window=(2, 4, 4), overlap=0), [[1 / 4, 0]])
+    assert window_starts((4, 4, 4), 2, overlap=0).tolist()[:3] == [[0, 0, 0], [0, 0, 2], [0, 2, 0]]
+    with pytest.raises(ValueError, match=r"one for each of 3 axes, got \(2, 2\)"):
+        foreground_ratio(labels, window=(2, 2))
+
+
 def test_ratio_refuses_other_shapes():
-    with pytest.raises(ValueError, match=r"must be non-empty .N, H, W., got \(6, 8\)"):
+    with pytest.raises(ValueError, match=r"must be non-empty .N, H, W., .*, got \(6, 8\)"):
         foreground_ratio(np.zeros((6, 8)))
 
 
