@@ -8,6 +8,7 @@ NB ?=
 PROFILE ?= lite
 CORES ?= 2
 JOBS ?= 2
+RECHECK_MINUTES ?= 15
 ACCEPT ?=
 
 BIN := .venv/bin
@@ -32,9 +33,12 @@ PACKAGE := $(filter-out segconf_lite/cli.py,$(shell find segconf_lite -name '*.p
 BOOK := $(shell find book -type f)
 # Small networks gain little from a second core, so JOBS notebooks run at a time, each on its share of the cores.
 # A single notebook (NB=01) has them all.
+SHARE = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c \
+  'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')}
 AT_ONCE = $(if $(filter 1,$(words $(WANTED))),,-j$(JOBS))
-THREADS = $(if $(filter -j%,$(MAKEFLAGS)),OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c \
-  'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')})
+THREADS = $(if $(filter -j%,$(MAKEFLAGS)),$(SHARE))
+# Tests of one file, or cells of one notebook, stay together and in order.
+WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book run test lab check claims clean distclean notebooks setup nbval render browser recheck
@@ -62,17 +66,18 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests --ignore=tests/test_browser.py
+	$(SHARE) $(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py
 
 test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run
-	@$(MAKE) -j$(JOBS) --no-print-directory nbval recheck
+	@$(MAKE) --no-print-directory nbval
+	@$(MAKE) --no-print-directory recheck
 	@$(MAKE) --no-print-directory render
 	@$(if $(CI),echo "The browser test is left out: CI is set",$(MAKE) --no-print-directory browser)
 
 nbval: $(READY) # run the notebooks as committed and compare the outputs that are marked for it
-	$(if $(NOTEBOOKS),$(THREADS) MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
-	  $(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
+	$(if $(NOTEBOOKS),$(SHARE) MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
+	  $(BIN)/pytest -q -p no:cacheprovider $(WORKERS) --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
 
 render: $(READY) # render the executed notebooks, whether or not anything changed
 	$(BIN)/python book/build.py
@@ -89,8 +94,8 @@ claims: $(READY) ## run what the registered claims need (hours), judge them; goe
 	  --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
 
-recheck: $(READY) # train and measure one stored claim again; the commit chooses which
-	$(BIN)/segconf claims recheck --profile lite
+recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
+	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)
 
 clean: ## remove everything built (trained models in the cache folder stay)
 	rm -rf _build

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     claims.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
     claims.add_argument("--accept", action="store_true", help="judge: replace verdicts that changed")
     claims.add_argument("--pick", metavar="HEX", help="recheck: which claim and seed (default: the commit)")
+    claims.add_argument("--minutes", type=float, help="recheck: pick among what takes no longer here")
     claims.set_defaults(act=_claims)
 
     given = parser.parse_args(arguments)
@@ -190,7 +191,8 @@ def _run(name: str, pairs: Sequence[tuple[str, str]], out: str | None) -> int:
 def _claims(given: argparse.Namespace) -> int:
     sweep: Any = importlib.import_module("segconf_lite.sweep")
     if given.step == "recheck":
-        print("\n".join(sweep.recompute(given.pick or sweep.commit_hash(), profile=given.profile)))
+        choice = given.pick or sweep.commit_hash()
+        print("\n".join(sweep.recompute(choice, profile=given.profile, minutes=given.minutes)))
         return 0
     changed = []
     if given.step == "judge":

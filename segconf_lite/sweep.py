@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from segconf_lite.evaluation import claims as register
 from segconf_lite.evaluation import ledger
 
 __all__ = [
-    "FIRST_SEED", "commit_hash", "compare_seed", "recompute", "seeds_of_chapters", "settle_runs", "table",
+    "FIRST_SEED", "commit_hash", "compare_seed", "recompute", "seeds_of_chapters", "settle_runs", "slowness",
+    "table",
 ]  # fmt: skip
 
 # Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
 FIRST_SEED = 11
+_STEP_SECONDS = 0.18  # of `slowness`, forward and back, where the notebooks' headers were timed
 _DATA_OF = {
     "cord": "gm_challenge",
     "retina": "retina_chase_hrf",
@@ -72,12 +75,32 @@ def commit_hash() -> str:
     return asked.stdout.strip() or "0"
 
 
-def recompute(choice: str, *, profile: str = "lite") -> list[str]:
+def slowness(repeats: int = 2) -> float:
+    """How much slower a training step is here than where the notebooks' times were measured; 1 = as quick."""
+    import torch
+
+    from segconf_lite.models.device import bf16_pays, pick_device
+    from segconf_lite.models.unet import UNet
+
+    place, seconds = pick_device("auto"), []
+    unet, images = UNet(n_classes=4).to(place), torch.zeros(32, 1, 96, 96, device=place)
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bf16_pays(place)):
+            loss = unet(images).square().mean()
+        loss.backward()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:]) / _STEP_SECONDS  # the first one compiles
+
+
+def recompute(choice: str, *, profile: str = "lite", minutes: float | None = None) -> list[str]:
     """Train and measure one claim again for one of its seeds, and compare with what is stored.
 
     Args:
         choice: a hexadecimal number, such as a commit's hash, that picks claim and seed.
         profile: of the stored run.
+        minutes: pick among the chapters whose stated time, times `slowness`, is no longer (the quickest,
+            if all are); None picks among all.
 
     Returns:
         Lines that say what was compared.
@@ -96,12 +119,16 @@ def recompute(choice: str, *, profile: str = "lite") -> list[str]:
         raise ValueError(
             f"no claim has a stored {profile} outcome in {results} and its data here; run `make claims` first"
         )
+    folder_of_notebooks = results.parents[1] / "notebooks"
+    if minutes is not None:
+        quick = _quick_chapters({known[name].chapter for name in judged}, folder_of_notebooks, minutes)
+        judged = {name: record for name, record in judged.items() if known[name].chapter in quick}
     number = int(choice, 16)
     name = sorted(judged)[number % len(judged)]
     seeds = judged[name]["seeds"]
     seed = seeds[number // len(judged) % len(seeds)]
     chapter = f"{known[name].chapter:02d}"
-    path = notebook.find_notebook(chapter, results.parents[1] / "notebooks")
+    path = notebook.find_notebook(chapter, folder_of_notebooks)
     with tempfile.TemporaryDirectory() as folder:
         cases = Path(folder) / "cases.csv"
         there = next(run for run in judged[name]["runs"] if run["seed"] == seed)
@@ -115,6 +142,12 @@ def recompute(choice: str, *, profile: str = "lite") -> list[str]:
         found = register.seed_estimates(known[name], pd.read_csv(cases))
         here = json.loads(cases.with_suffix(".json").read_text("utf-8"))
     return [f"{name}, seed {seed}:", *compare_seed(judged[name], found, here)]
+
+
+def _quick_chapters(chapters: set[int], folder: Path, minutes: float) -> set[int]:
+    stated = {c: notebook.stated_minutes(notebook.find_notebook(f"{c:02d}", folder)) or 0 for c in chapters}
+    limit = max(minutes / slowness(), min(stated.values()))
+    return {chapter for chapter, needed in stated.items() if needed <= limit}
 
 
 def _measurable(claim: register.Claim) -> bool:

@@ -121,6 +121,25 @@ def test_recheck_needs_something_stored(project, capsys):
     assert "no claim has a stored lite outcome" in capsys.readouterr().err
 
 
+def test_a_slow_machine_rechecks_what_it_can_in_the_time(project, monkeypatch):
+    folder = project / "notebooks"
+    for chapter, header in ((1, "**Time:** about 4 min"), (2, "**Time:** about 7 min")):
+        (folder / f"0{chapter}_tiny.py").write_text(f"# %% [markdown]\n# {header}\n")
+    for slow, minutes, expected in (
+        (1, 7, {1, 2}),
+        (1, 6.9, {1}),
+        (3, 21, {1, 2}),
+        (3, 20, {1}),
+        (9, 1, {1}),
+    ):
+        monkeypatch.setattr(sweep, "slowness", lambda s=slow: s)
+        assert sweep._quick_chapters({1, 2}, folder, minutes) == expected
+
+
+def test_slowness_is_a_plausible_number():
+    assert 0.01 < sweep.slowness(1) < 100
+
+
 def record(device="cpu x", seeds=(1.0, 1.2)):
     run = {"device": device, "threads": 1, "versions": {"torch": "2"}}
     runs = [{"seed": 11 + k, **run} for k in range(len(seeds))]
