@@ -59,7 +59,8 @@ class Segmenter(nn.Module):
             ``"attention"`` (MONAI's `AttentionUnet`; Oktay et al., "Attention U-Net", 2018) or ``"unetr"``
             (MONAI's `UNETR`; Hatamizadeh et al., WACV 2022), all made small.
         n_classes: C, background included; >= 2.
-        norm: ``"batch"`` (statistics of the training set) or ``"instance"`` (of the window it sees).
+        norm: ``"batch"`` (statistics of the training set) or ``"instance"`` (of the window it sees); for
+            ``"attention"`` also ``"mixed"``, as MONAI makes it: instance where paths merge, batch elsewhere.
         channels: features per level, fine to coarse, see `UNet`. ``"unetr"`` reads the first one only:
             ``channels[0] // 2`` features on its finest level, tokens of ``3 * channels[0]`` numbers.
         size: side of the training window in pixels. ``"unetr"`` needs it, a multiple of 16, and takes no
@@ -83,7 +84,7 @@ class Segmenter(nn.Module):
     ) -> None:
         super().__init__()
         _check_arguments(kind, norm, channels, size, spatial_dims)
-        _check_as_unet(n_classes, 1, channels, norm, 0.0)
+        _check_as_unet(n_classes, 1, channels, "batch", 0.0)
         self.config: dict[str, Any] = {  # JSON-able; Segmenter(**config) has the same architecture
             "kind": kind, "n_classes": int(n_classes), "norm": norm,
             "channels": [int(c) for c in channels], "size": None if size is None else int(size),
@@ -106,7 +107,8 @@ class Segmenter(nn.Module):
             network = StridedUNet(spatial_dims, 1, n_classes, **halvings, num_res_units=units)
         else:
             network = UNet(n_classes=n_classes, channels=channels, norm=norm)
-        _set_norms(network, _LAYERS[norm, spatial_dims])
+        if norm != "mixed":
+            _set_norms(network, _LAYERS[norm, spatial_dims])
         self.network = network
         if norm == "instance":  # a third faster so on a CPU; the U-Net's channels_last pays with batch norm
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -144,8 +146,8 @@ def _check_arguments(
         raise ValueError(f"spatial_dims must be 2 (slices) or 3 (volumes), got {spatial_dims}")
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    if norm not in SEGMENTER_NORMS:
-        raise ValueError(f"norm must be one of {SEGMENTER_NORMS}, got {norm!r}")
+    if norm not in SEGMENTER_NORMS and (kind, norm) != ("attention", "mixed"):
+        raise ValueError(f"norm must be one of {SEGMENTER_NORMS} (attention: or mixed), got {norm!r}")
     if kind == "unetr" and (size is None or size < _PATCH or size % _PATCH):
         raise ValueError(
             f"a unetr needs size, the side of its window, as a multiple of {_PATCH} (its tokens are "

@@ -173,3 +173,18 @@ def test_wrong_volumes_are_named(kind):
 def test_other_dimensions_are_refused():
     with pytest.raises(ValueError, match=r"spatial_dims must be 2 .slices. or 3 .volumes., got 4"):
         Segmenter(kind="unet", n_classes=2, spatial_dims=4)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_mixed_norms_are_those_of_the_published_attention_network(spatial_dims):
+    mixed = Segmenter(
+        kind="attention", n_classes=2, norm="mixed", channels=(8, 12), spatial_dims=spatial_dims
+    )
+    merges = [m for n, m in mixed.network.named_modules() if "merge" in n and isinstance(m, _NormBase)]
+    others = [m for n, m in mixed.network.named_modules() if "merge" not in n and isinstance(m, _NormBase)]
+    assert merges
+    assert others
+    assert all(type(m).__name__.startswith("InstanceNorm") for m in merges)
+    assert all(type(m).__name__.startswith("BatchNorm") for m in others)
+    with pytest.raises(ValueError, match=r"norm must be one of .*attention: or mixed.*, got 'mixed'"):
+        Segmenter(kind="unet", n_classes=2, norm="mixed", spatial_dims=spatial_dims)
