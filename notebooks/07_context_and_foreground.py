@@ -522,18 +522,18 @@ print("right!" if np.allclose(my_values, right, atol=0.01) else "not yet")
 # has one in this run and five in the ledger.
 
 # %% tags=["remove-cell"]
-if cases_out:
-    # claims on architectures are about the three without the residual U-Net
+if cases_out:  # claims on architectures are about the three without the residual U-Net
     names = ["subject", "domain", "quality", "false_share", "network", "norm", "window"]
     kept = [cases.loc[cases["network"] != "residual", names].assign(cohort="balls")]
     ids = ["subject", "network", "window", "domain"]
-    noisy = spoilt.pivot_table(
-        index=ids, columns="norm", values="quality"
-    ).reset_index()
+    noisy = spoilt.pivot_table(index=ids, columns="norm", values="quality").reset_index()  # fmt: skip
     kept.append(noisy[noisy["network"] != "residual"].assign(cohort="axes"))
     coded = kept[0][kept[0]["domain"] == "below"].assign(cohort="codes")
     for name in ("network", "norm"):
         coded[f"{name} code"] = pd.factorize(coded[name], sort=True)[0]
+
+# %% tags=["remove-cell"]
+if cases_out:
     kept.append(coded)
     twins = cases[cases["norm"].eq("instance") & cases["domain"].eq("below")]
     twins = twins.pivot_table(index=["subject", "window"], columns="network", values="quality")  # fmt: skip
