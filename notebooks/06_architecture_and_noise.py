@@ -20,8 +20,8 @@
 # **You will be able to** read a degradation curve and take its area; re-analyse a published table and say what it can and cannot tell; plan an experiment that changes one factor at a time, and rank the factors by the variance they
 # explain; and find the dangerous case: a confidence that stays high while the outline falls apart.
 #
-# **In short.** With one factor changed at a time, the normalisation explains more than the skip connections do: most of what happens under speckle, a seventh of what happens under a blend of textures. Skips matter little on average, but not for every norm. Published tables cannot tell the two apart, and one of their "robust" networks never looked at its images. On ladders of thirteen corruptions most confidences follow the fall of the Dice, the free entropy as
-# well as any; the agreement of dropout answers mostly stays below its alarm. Training masks that are all drawn too wide do not lower the mean confidence at all.
+# **In short.** With one factor changed at a time, the normalisation explains more than the skip connections do: most of what happens under speckle, a seventh of what happens under a blend of textures. Skips matter little on average, but not for every norm. Published tables cannot tell the two apart, and one training that seemed robust never looked at its images. On ladders of thirteen corruptions most confidences follow the fall of the Dice, the plain entropy as
+# well as any; the agreement of dropout answers often stays below its alarm. Training masks that are all drawn too wide, or too tight, hardly lower the mean confidence.
 #
 # **You need** chapters 1 and 2. Some methods are those of chapters 3 to 5; you need not have read how they work.
 #
@@ -94,13 +94,13 @@ means = means.sort_values(["dataset", "level"])
 curves.line_panels(
     means.assign(level=means["level"].astype(str)),
     x="level", y="dice", line="network", panel="dataset", columns=2, axes=("level of the test images", "mean Dice (higher is better)"),
-    alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Heart and Spleen most networks fall to nearly 0 at both ends; on BUSI and GLaS the curves are flatter.",
+    alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Spleen all networks fall at both ends; on Heart three fall to nearly 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the curves are flatter.",
 )  # fmt: skip
 
 # %% [markdown]
 # *Each point is the mean over all test images and three trainings.*
 #
-# First surprise: the "easy" levels are not easy. On Heart and Spleen the networks fall at *both* ends. Blurring the background by way of the true mask makes an edge that no training image had, and it uses the answer. Every corruption below is applied to the whole
+# First surprise: the "easy" levels are not easy. On Spleen all networks fall at *both* ends, on Heart some. Blurring the background by way of the true mask makes an edge that no training image had, and it uses the answer. Every corruption below is applied to the whole
 # picture, without any mask.
 #
 # How much does each network lose from unperturbed to hardest? Images and trainings are both drawn at random for the interval: 216 images seen by three networks are not 648 independent facts.
@@ -133,7 +133,7 @@ trust.method_intervals(
 # %% [markdown]
 # *A mark a network, with a 95 % interval over images and trainings. Images of one patient are not marked as such in the table, so the intervals are still too narrow.*
 #
-# The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that is not so: there the V-Net, which has skips, loses least. And with three trainings, the intervals are wide: one training of the U-Net on Heart
+# The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average. And with three trainings, the intervals are wide: one training of the U-Net on Heart
 # keeps .72 at "harder", another .09.
 #
 # **A network that loses nothing.** The V-Net's interval on GLaS begins at 0 exactly, which real measurements seldom do. So we take GLaS apart by training, and add the most that any one image changes over all five levels.
@@ -156,7 +156,7 @@ glas.pivot(index="network", columns="seed", values=["unperturbed", "hardest", "m
 # %% [markdown]
 # *Mean Dice by training (1 to 3) at two levels; most_changed: highest less lowest Dice over the five levels, of the image that changes most.*
 #
-# One training of the V-Net scores .713 at every level, and not one of its 80 images changes by a digit. Whatever is done to the picture, the answer stays: it marks everything as gland, which scores .713 on these test images. It "loses nothing" because it never looks. Without this training the V-Net loses .067 in place of .045, still the least on GLaS.
+# One training of the V-Net scores .713 at every level, and not one of its 80 images changes by a digit. Whatever is done to the picture, the answer stays: it marks everything as gland, which scores .713 on these test images (the outlines were not published; the Dice is that of marking everything). It "loses nothing" because it never looks. Without this training the V-Net loses .067 in place of .045, still the least on GLaS.
 #
 # The dead network has a use: it is the **baseline that sees nothing**, image by image. How far above it are the others at the hardest level?
 
@@ -185,7 +185,7 @@ trust.method_intervals(
 #
 # The U-Net with and without skips, .715 and .713 at the hardest level, has become that blind answer. Where objects fill more than half of the picture, a network can collapse without losing much Dice, and what looked like robustness on GLaS is the floor. **Always show the baseline that sees nothing.**
 #
-# Last surprise: networks that are better on clean images are not the ones that hold. Spearman over the six networks, between the Dice on unperturbed images and that on the hardest:
+# Last surprise: taken over all trainings, networks that are better on clean images hold worse. Spearman over the six networks, between the Dice on unperturbed images and that on the hardest:
 
 # %%
 if table is not None:
@@ -202,7 +202,7 @@ if table is not None:
 #
 # ## One factor at a time
 #
-# So we change one thing at a time. Networks outline a blob that differs from its surroundings by **texture** alone: brick against grass, two photographs that come with scikit-image. Training and test pictures are cut from different parts of the photographs.
+# So we change one thing at a time. (A *norm layer* brings the features inside a network to a common mean and spread.) Networks outline a blob that differs from its surroundings by **texture** alone: brick against grass, two photographs that come with scikit-image. Training and test pictures are cut from different parts of the photographs.
 #
 # | factor | values |
 # |---|---|
@@ -473,13 +473,13 @@ areas.sort_values("phantom heart").round(2)
 # %% [markdown]
 # *Mean Dice over severities 0 to 5; low = harmful.*
 #
-# Not reliably: Spearman lies between .13 and .87 in seven runs on two processors. Shading does little to either, and motion ghosts much to both; but noise and the spike are among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. Nor is it a matter of the organ alone: with cord networks that
+# Not reliably: Spearman lies between .13 and .87 in seven runs on two processors. Shading does little to either, and motion ghosts much to both; but in most runs noise and the spike are among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. Nor is it a matter of the organ alone: with cord networks that
 # trained 1.5 times as long, and without dropout, the same six runs gave .66 to .84. A ranking of corruptions belongs to a network, not to a modality. Mind the units: speckle of variance .1 does little to most hearts here, while the texture networks with batch norm
 # above fell at .01. What is "severe" depends on the task.
 #
 # ## Does a confidence follow the fall?
 #
-# A network that falls is a nuisance. A network that falls while its confidence stays up is a danger. We ask the methods of chapters 2 to 5 on severities 3 and 5 of every ladder: does the uncertainty of a slice rise as its Dice falls? An alarm is set so that 95 % of untouched slices of other hearts pass.
+# A network that falls is a nuisance. A network that falls while its confidence stays up is a danger. We ask the methods of chapters 2 (entropy; disagreement of dropout answers and of five networks), 3 (distance, distortion), 4 (Beta predictor) and 5 (last layer) on severities 3 and 5 of every ladder: does the uncertainty of a slice rise as its Dice falls? An alarm is set so that 95 % of untouched slices of other hearts pass.
 #
 # **Predict:** which corruption fools the most methods?
 
@@ -547,8 +547,8 @@ curves.number_table(
 # %% [markdown]
 # *In brackets: failed slices, of those asked.*
 #
-# Along most ladders every method follows the fall: heavy corruption makes networks hesitate. The order is worst where little harm is done (shading, specular spots), since there is little to order. But an order is not an alarm. **The agreement of dropout answers orders these slices well and yet mostly stays below its alarm**: for ghosts in every run, for noise in
-# most. The five networks miss many ghosts, too. The plain entropy over the foreground, which costs nothing, rings for every one of these failures in this run. That is easier here than elsewhere: such pictures look wrong at first sight. Scanners D and F of chapter 2 look right, and there the order of the methods was another.
+# Along most ladders every method follows the fall: heavy corruption makes networks hesitate. The order is worst where little harm is done (shading, specular spots), since there is little to order. But an order is not an alarm. **The agreement of dropout answers orders these slices well and yet often stays below its alarm**: for ghosts in every run, for noise in
+# most. The five networks miss many ghosts, too. The plain entropy over the foreground, which costs nothing, rings for nearly every one of these failures in this run. That is easier here than elsewhere: such pictures look wrong at first sight. Scanners D and F of chapter 2 look right, and there the order of the methods was another.
 #
 # An alarm can also look at the picture alone, before any network: is a property of it outside the range that the training slices held? `check_input_assumptions` lists what a network silently assumes.
 
@@ -707,7 +707,7 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 # %% [markdown]
 # *Pixels of 60 slices against the true masks. ECE, the expected calibration error of chapter 2, compares the confidence of a pixel with how often such pixels are right: 0 is honest.*
 #
-# The networks learn the habit of whoever drew: the size of what they find goes with it, and the Dice falls, by about a tenth in this run. **Their mean confidence does not fall**. ECE against the *true* masks, which a user does not have, rises up to twofold and stays small, since a shifted border is a small share of all pixels. Where each mask errs now this way, now that, the errors
+# The networks learn the habit of whoever drew: the size of what they find goes with it, and the Dice falls, by up to a tenth in this run. **Their mean confidence hardly falls.** ECE against the *true* masks, which a user does not have, rises by half (in some runs twofold) and stays small, since a shifted border is a small share of all pixels. Where each mask errs now this way, now that, the errors
 # nearly cancel. (These are small networks after 120 steps; on one of five other seeds the network with true masks found too little itself.)
 #
 # ## How it fails
@@ -744,7 +744,7 @@ pictures.picture_grid(
 # %% [markdown]
 # *Top: true borders; below: what the network draws. The worst of 24 slices a ladder; a gallery of the worst shows kinds of failure, not how often they come.*
 #
-# There are two kinds: the heart that is not found at all (blur, lost resolution), and ventricles found where there are none (specks in the liver under noise, a ghost of the heart). The first is easy to alarm on, since an empty answer is a strange one. The second needs a look at the picture.
+# There are two kinds: the heart that is not found at all (blur, lost resolution), and ventricles found where there are none (specks in the liver under noise, a ghost of the heart). An empty answer is at least easy to see.
 #
 # :::{admonition} Exercise: one factor at a time?
 # Somebody compares two networks: one with skips and batch norm, Dice .20 under speckle, one without skips and with instance norm, Dice .90, and concludes that skips do harm. You also train the two missing combinations and find .25 (no skips, batch) and .85 (skips, instance). What share of
@@ -768,7 +768,7 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # * Compare architectures only where one thing differs at a time. Here the norm mattered more than skips; a comparison of two named networks could have called it skips.
 # * Batch norm carries the statistics of its training pictures; under speckle it collapsed. Instance norm measures each picture anew and held. Chapter 7 shows the price.
 # * Look at a curve along severities, not at one number; look at the tail, not at the mean; and show the baseline that sees nothing.
-# * A confidence can follow corruption and still miss what matters: wrong training masks do not lower it.
+# * A confidence can follow corruption and still miss what matters: wrong training masks hardly lower it.
 #
 # **Limits.** Two photographs are two textures. Twelve networks differ in three choices; depth, width, loss and data do not vary. The ladders' parameters are physical, but no two ladders are equally hard at equal severity: compare areas along one ladder. Few subjects stand behind each rung. On the spinal cord, one volunteer teaches and the
 # other is tested. The methods of chapters 3 to 5 have the settings of their chapters; none was tuned to any corruption.
