@@ -42,6 +42,9 @@ def crossed_interval(
     Raises:
         ValueError: If shapes differ, no value is defined, or ``level`` is not in (0, 1).
     """
+    nameless = [
+        pd.isna(np.asarray(names, dtype=object)) for names in (first, second)
+    ]  # a list would turn NaN to text
     numbers, sides = np.asarray(values, dtype=np.float64), [np.asarray(first), np.asarray(second)]
     if numbers.ndim != 1 or any(side.shape != numbers.shape for side in sides):
         raise ValueError(
@@ -53,9 +56,9 @@ def crossed_interval(
     defined = ~np.isnan(numbers)
     if not defined.any():
         raise ValueError(f"no defined value among {len(numbers)}; nothing to average")
-    numbers, sides = numbers[defined], [side[defined] for side in sides]
-    if any(pd.isna(side).any() for side in sides):
+    if any(missing[defined].any() for missing in nameless):
         raise ValueError("a value has no name on one side; name one for each, since those are drawn")
+    numbers, sides = numbers[defined], [side[defined] for side in sides]
     ids = [np.unique(side, return_inverse=True)[1] for side in sides]
     draws = (weights @ numbers / total for weights in draw_weights(ids, n_resamples, seed)
              if (total := weights.sum()) > 0)  # fmt: skip
@@ -94,6 +97,7 @@ def cluster_interval(
     if not columns:
         raise ValueError("clusters must name one column or more, got none")
     check_columns(table, columns)
+    check_names(table, columns)
     if table.empty:
         raise ValueError("the table has no rows; nothing to draw from")
     ids, rows = (
@@ -135,6 +139,18 @@ def _percentiles(estimate: float, draws: Iterable[float], ids: list[np.ndarray],
         return Interval(estimate, float("nan"), float("nan"))
     low, high = np.nanquantile(np.fromiter(draws, float), [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def check_names(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse rows that belong to no cluster: they would be drawn as if they were one.
+
+    Raises:
+        ValueError: If a name is missing.
+    """
+    for name in columns:
+        n_missing = int(table[name].isna().sum())
+        if n_missing:
+            raise ValueError(f"{n_missing} rows have no {name}; name one for each, since {name}s are drawn")
 
 
 def check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ class Segmenter(nn.Module):
             ``channels[0] // 2`` features on its finest level, tokens of ``3 * channels[0]`` numbers.
         size: side of the training window in pixels. ``"unetr"`` needs it, a multiple of 16, and takes no
             other size; the others ignore it and take every H and W (and D) divisible by
-            ``2**(len(channels) - 1)``.
+            ``2**(len(channels) - 1)``; with instance norm, not all of them equal to it.
         spatial_dims: 2 for slices, 3 for volumes.
 
     Raises:
@@ -121,7 +121,13 @@ class Segmenter(nn.Module):
         """
         inputs, size, axes = _to_input(images, self), self.config["size"], self.config["spatial_dims"]
         unetr = self.config["kind"] == "unetr"
-        _check_images(inputs, 1, 1 if unetr else 2 ** (len(self.config["channels"]) - 1), axes=axes)
+        multiple = 1 if unetr else 2 ** (len(self.config["channels"]) - 1)
+        _check_images(inputs, 1, multiple, axes=axes)
+        if self.config["norm"] != "batch" and tuple(inputs.shape[2:]) == (multiple,) * axes:
+            raise ValueError(
+                f"an instance norm needs more than one pixel on the coarsest level, got images of "
+                f"{tuple(inputs.shape[2:])}, which {multiple.bit_length() - 1} halvings leave one of"
+            )
         if unetr and tuple(inputs.shape[2:]) != (size,) * axes:
             raise ValueError(
                 f"this unetr takes images of {' x '.join([str(size)] * axes)} pixels only (it learns one "

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from segconf_lite.evaluation.crossed import check_columns, draw_weights
+from segconf_lite.evaluation.crossed import check_columns, check_names, draw_weights
 
 __all__ = ["sensitivity_report"]
 
@@ -66,6 +66,7 @@ def sensitivity_report(
     factors = [factors] if isinstance(factors, str) else list(factors)
     columns = [] if clusters is None else [clusters] if isinstance(clusters, str) else list(clusters)
     check_columns(table, [outcome, *factors, *columns])
+    check_names(table, columns)
     values = table[outcome].to_numpy(np.float64)
     _check_finite(outcome, values)
     values = values - np.median(values)  # squares of large numbers would round

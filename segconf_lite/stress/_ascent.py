@@ -39,8 +39,8 @@ def climb(
         adaptive: Auto-PGD: with momentum, and `share` is the first length only.
     """
     _check_choice("loss", loss, (*LOSSES, "segpgd"))
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
+    if steps < 1 or steps != int(steps):
+        raise ValueError(f"steps must be >= 1, got {steps}; a whole number")
     truth, kept = _check_labels(ball.images, labels, ignore, batch_size)
     parts = []
     with frozen(network), torch.random.fork_rng(devices=[]):
@@ -150,6 +150,7 @@ def _look(
                 f"labels go up to {labels.max()}, but the network has classes 0 to {logits.shape[1] - 1}; "
                 "pass pixels without a class as `ignore`"
             )
+        _check_defined(logits, "answers NaN")
         labels, kept = labels.to(logits.device), kept.to(logits.device)
         value = climbed = _measure(logits, labels, kept, measure)
         if wrong_weight is not None:
@@ -159,6 +160,8 @@ def _look(
         gradient = None
         if climbed.requires_grad:  # the sum: no case has a share in another's gradient
             (gradient,) = torch.autograd.grad(climbed.sum(), inputs, allow_unused=True)
+            if gradient is not None:
+                _check_defined(gradient, "has NaN in its gradient (a root or a logarithm at 0, say)")
     return value.detach().cpu(), torch.zeros_like(images) if gradient is None else gradient
 
 
@@ -176,6 +179,16 @@ def _measure(logits: Tensor, labels: Tensor, kept: Tensor, measure: str) -> Tens
     total = (found * inside).sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + added
     dice = torch.where(total == 0, 1.0, overlap / total)  # 0 / 0: neither there nor found
     return 1 - dice[:, 1:].mean(dim=1)
+
+
+def _check_defined(values: Tensor, what: str) -> None:
+    """NaN compares as false everywhere: an attack would stand still, and the network would look robust."""
+    lost = torch.isnan(values).flatten(1).any(dim=1)
+    if lost.any():
+        raise ValueError(
+            f"the network {what} for {int(lost.sum())} of {len(values)} images, so no attack tells anything; "
+            "look for NaN among its weights, or for what overflows on these images"
+        )
 
 
 def _mean(of_pixels: Tensor, kept: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def _limits(images: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
         return low, high
     if bounds is None:
         return torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
-    if isinstance(bounds, str) or len(bounds) != 2 or not bounds[0] < bounds[1]:
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2 or not bounds[0] < bounds[1]:
         raise ValueError(f'bounds must be None, "image" or (low, high) with low < high, got {bounds!r}')
     least, most = (torch.full_like(low, float(value)) for value in bounds)
     outside = int(((low < least) | (high > most)).sum())

@@ -116,12 +116,20 @@ def crop_around(
     foreground = labels.flatten(1) > 0  # (B, H * W)
     eligible = foreground == wanted[:, None]
     eligible |= ~eligible.any(dim=1, keepdim=True)  # nothing of that kind: any pixel
-    centre = torch.multinomial(eligible.float(), 1, generator=generator)[:, 0]  # (B,)
+    centre = _draw_one(eligible, generator)  # (B,)
     places = torch.stack(torch.unravel_index(centre, size), dim=1) - window // 2  # (B, 2 or 3)
     corners = places.clamp(min=0).minimum(torch.tensor(size) - window).tolist()
     cuts = [tuple(slice(start, start + window) for start in corner) for corner in corners]
     crops = torch.stack([image[:, *cut] for image, cut in zip(images, cuts, strict=True)])
     return crops, torch.stack([mask[cut] for mask, cut in zip(labels, cuts, strict=True)])
+
+
+def _draw_one(eligible: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,) position of one true value in each row, all equally likely."""
+    if eligible.shape[1] < 2**24:  # more than that multinomial refuses
+        return torch.multinomial(eligible.float(), 1, generator=generator)[:, 0]
+    places = [row.nonzero()[:, 0] for row in eligible]
+    return torch.stack([of[torch.randint(len(of), (), generator=generator)] for of in places])
 
 
 def _balls(

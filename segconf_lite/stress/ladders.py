@@ -28,8 +28,7 @@ from segconf_lite.stress.corruptions import ghost
 __all__ = ["CONTRAST_NOISE_SD", "LADDERS", "Ladder", "corrupt", "ladder_table"]
 
 CONTRAST_NOISE_SD = 0.02  # share of the intensity range
-_N_SPOTS = 5
-_SPOT_EDGE_PIXELS = 1.0
+_N_SPOTS, _SPOT_EDGE_PIXELS = 5, 1.0
 _TINY = 1e-6  # share of the range; below it a standard deviation is rounding, not signal
 
 
@@ -93,13 +92,15 @@ def corrupt(
         return clean
     low = clean.amin(dim=(2, 3), keepdim=True)  # (B, 1, 1, 1), as all statistics of an image below
     extent = clean.amax(dim=(2, 3), keepdim=True) - low
+    if not torch.isfinite(extent).all():
+        raise ValueError("images span more than float32 holds; scale them down, e.g. to deviation 1")
     unit = (clean - low) / torch.where(extent > 0, extent, 1.0)
-    generator = generator or torch.Generator().manual_seed(0)
-    spoiled = LADDERS[name].apply(unit, LADDERS[name].values[severity - 1], generator)
+    draws = generator or torch.Generator().manual_seed(0)
+    spoiled = LADDERS[name].apply(unit, LADDERS[name].values[severity - 1], draws)
     if standardise:
         scale = _deviation(unit) / _deviation(spoiled).clamp(min=_TINY)
         spoiled = _mean(unit) + scale * (spoiled - _mean(spoiled))
-    return low + extent * spoiled
+    return (low + extent * spoiled).float()
 
 
 def ladder_table() -> pd.DataFrame:
@@ -135,7 +136,7 @@ def _deviation(images: Tensor) -> Tensor:
 
 
 def _normal(unit: Tensor, generator: Generator) -> Tensor:
-    return torch.randn(unit.shape, generator=generator)
+    return torch.randn(unit.shape, generator=generator, dtype=unit.dtype)
 
 
 def _rician(unit: Tensor, sd: float, generator: Generator) -> Tensor:
@@ -144,7 +145,7 @@ def _rician(unit: Tensor, sd: float, generator: Generator) -> Tensor:
 
 
 def _salt_and_pepper(unit: Tensor, share: float, generator: Generator) -> Tensor:
-    chance, coin = torch.rand(2, *unit.shape, generator=generator)
+    chance, coin = torch.rand(2, *unit.shape, generator=generator, dtype=unit.dtype)
     return torch.where(chance < share, (coin < 0.5).float(), unit)
 
 
@@ -165,8 +166,8 @@ def _bias_field(unit: Tensor, amplitude: float, generator: Generator) -> Tensor:
     # Not MONAI's RandBiasField: in 2D that has no term in columns alone, and an amplitude left to chance.
     grids = (np.linspace(-1, 1, n) for n in unit.shape[-2:])
     rows, columns = (torch.from_numpy(legvander(grid, 3)).float() for grid in grids)  # (H, 4) and (W, 4)
-    at_most_cubic = torch.ones(4, 4).triu().flip(1)  # where the two degrees sum to 3 or less
-    weights = torch.randn(len(unit), 4, 4, generator=generator) * at_most_cubic
+    at_most_cubic = torch.ones(4, 4).triu().flip(1).to(unit)  # where the two degrees sum to 3 or less
+    weights = torch.randn(len(unit), 4, 4, generator=generator, dtype=unit.dtype) * at_most_cubic
     field = torch.einsum("hi,bij,wj->bhw", rows, weights, columns)[:, None]  # (B, 1, H, W)
     field = field - field.amin(dim=(2, 3), keepdim=True)
     field = 2 * field / field.amax(dim=(2, 3), keepdim=True).clamp(min=_TINY) - 1
@@ -190,7 +191,7 @@ def _gibbs(unit: Tensor, share: float, _: Generator) -> Tensor:
 def _k_space_spike(unit: Tensor, share: float, generator: Generator) -> Tensor:
     # One spike, real part kept, is a plane wave. The k-space maximum of an image >= 0 is its sum, at the
     # centre, so a spike of a share of that is a wave whose amplitude is the same share of the mean.
-    radius, angle, start = torch.rand(3, len(unit), 1, 1, 1, generator=generator)
+    radius, angle, start = torch.rand(3, len(unit), 1, 1, 1, generator=generator, dtype=unit.dtype)
     radius, angle = 0.1 + 0.3 * radius, 2 * torch.pi * angle  # cycles per pixel: neither shading nor Nyquist
     n_rows, n_columns = unit.shape[-2:]
     along_rows = torch.round(radius * angle.sin() * n_rows) * torch.arange(n_rows)[:, None] / n_rows
@@ -200,7 +201,7 @@ def _k_space_spike(unit: Tensor, share: float, generator: Generator) -> Tensor:
 
 
 def _motion_ghost(unit: Tensor, radians: float, generator: Generator) -> Tensor:
-    draws = torch.rand(len(unit), 2, generator=generator).tolist()
+    draws = torch.rand(len(unit), 2, generator=generator, dtype=unit.dtype).tolist()
     return torch.stack([
         ghost(image, strength=radians, period=3 + 6 * period, start=2 * torch.pi * start)
         for image, (period, start) in zip(unit, draws, strict=True)
@@ -210,7 +211,7 @@ def _motion_ghost(unit: Tensor, radians: float, generator: Generator) -> Tensor:
 def _specular_reflection(unit: Tensor, share: float, generator: Generator) -> Tensor:
     n_rows, n_columns = unit.shape[-2:]
     n_saturated = max(1, round(share * n_rows * n_columns))
-    draws = torch.rand(len(unit), 3, _N_SPOTS, 1, 1, generator=generator)
+    draws = torch.rand(len(unit), 3, _N_SPOTS, 1, 1, generator=generator, dtype=unit.dtype)
     spoiled = []
     for image, (row, column, size) in zip(unit, draws, strict=True):  # one by one: (S, H, W) is large
         size = 0.5 + size  # radii relative to each other

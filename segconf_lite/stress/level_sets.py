@@ -90,7 +90,7 @@ def local_fitting_labels(
         return gaussian_filter(values, (0, sigma_px, sigma_px))
 
     local_mean = local(pictures)
-    for _ in range(steps):
+    for _ in range(int(steps)):
         inside = 0.5 + np.arctan(level) / np.pi  # smoothed step function, epsilon = 1
         share, part = local(inside), local(inside * pictures)
         f1, f2 = part / (share + 1e-8), (local_mean - part) / (1 - share + 1e-8)

@@ -60,6 +60,10 @@ def certified_segmentation(
         ValueError: If an argument is out of its range, or `n_samples` could not certify a single pixel.
     """
     centre = to_images(images)
+    if next(network.parameters(), None) is None:
+        raise ValueError(
+            "the network has no parameters; give one an nn.Parameter, which says where it computes"
+        )
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"sigma must be finite and > 0, got {sigma}")
     if min(n_samples, n_choose, batch_size) < 1:
@@ -77,9 +81,10 @@ def certified_segmentation(
     p_of_count = torch.from_numpy(binom.sf(np.arange(n_samples + 1) - 1, n_samples, tau))  # P(X >= count)
     labels, p_values = [], []
     for image in centre:
-        votes = _noisy_labels(network, image, sigma, n_choose, generator, batch_size)
+        with torch.random.fork_rng(devices=[]):  # the network may draw, too
+            votes = _noisy_labels(network, image, sigma, n_choose, generator, batch_size)
+            tests = _noisy_labels(network, image, sigma, n_samples, generator, batch_size)
         elected = votes.mode(dim=0).values  # (H, W); the lowest of equally frequent labels
-        tests = _noisy_labels(network, image, sigma, n_samples, generator, batch_size)
         p_values.append(p_of_count[(tests == elected).sum(dim=0)])
         sure = rejected(p_values[-1], alpha=alpha, correction=correction)
         labels.append(torch.where(sure, elected, -1))

@@ -62,7 +62,7 @@ def texture_cohort(
         seed: >= 0; equal arguments give equal bytes.
 
     Returns:
-        Cohort of z-scored pictures; label 1 is the object, 10 to 36 % of the picture; one subject each,
+        Cohort of z-scored pictures; label 1 is the object, about 10 to 36 % of the picture; one subject each,
         spacing 1 mm, domain ``"<direction> <alpha>"``.
 
     Raises:

@@ -88,7 +88,7 @@ def window_probabilities(
             )
         return logits.float().softmax(dim=1)
 
-    with frozen(network), torch.no_grad():
+    with frozen(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
         found = sliding_window_inference(
             inputs, sides, batch_size, probabilities, overlap=overlap, mode=blending, padding_mode="constant"
         )
@@ -161,8 +161,8 @@ def foreground_ratio(
 
 
 def _sides(value: int | tuple[int, ...], name: str, axes: int) -> tuple[int, ...]:
-    sides = (value,) * axes if isinstance(value, int | np.integer) else tuple(value)
-    if len(sides) != axes or min(sides) < 1:
+    sides = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
+    if len(sides) != axes or any(side < 1 or side != int(side) for side in sides):
         raise ValueError(f"{name} must be a side >= 1 in pixels, or one for each of {axes} axes, got {value}")
     return tuple(int(side) for side in sides)
 

@@ -188,3 +188,11 @@ def test_mixed_norms_are_those_of_the_published_attention_network(spatial_dims):
     assert all(type(m).__name__.startswith("BatchNorm") for m in others)
     with pytest.raises(ValueError, match=r"norm must be one of .*attention: or mixed.*, got 'mixed'"):
         Segmenter(kind="unet", n_classes=2, norm="mixed", spatial_dims=spatial_dims)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_an_instance_norm_over_one_pixel_is_named(spatial_dims):
+    one = Segmenter(kind="unet", n_classes=2, norm="instance", channels=(8, 12), spatial_dims=spatial_dims)
+    with pytest.raises(ValueError, match="more than one pixel on the coarsest level"):
+        one.eval()(torch.zeros(1, 1, *[2] * spatial_dims))
+    assert one(torch.zeros(1, 1, *[4] * spatial_dims)).shape[2:] == (4,) * spatial_dims

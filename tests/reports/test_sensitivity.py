@@ -273,3 +273,9 @@ def test_share_by_chance_is_that_of_noise(interactions):
     for told, measured in found:
         np.testing.assert_allclose(told.sort_index(), measured.sort_index(), rtol=0.25, atol=0.01)
     assert found[0][0]["a"] > 2 / 39  # one degree of freedom in 39 would be half of that
+
+
+def test_rows_without_a_cluster_are_refused():
+    table = pd.DataFrame({"a": [0, 0, 1, 1], "y": [1.0, 2, 3, 4], "subject": ["p", None, "q", "q"]})
+    with pytest.raises(ValueError, match="1 rows have no subject"):
+        sensitivity_report(table, outcome="y", factors="a", clusters="subject")

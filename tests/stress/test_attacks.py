@@ -432,10 +432,39 @@ def test_arrays_that_torch_refuses(make_unet, images, labels):
         assert torch.equal(fgsm(unet, *given, **usual).images, expected)
 
 
-def test_a_network_of_nan_is_not_perfect(images, labels):
-    class Broken(torch.nn.Module):
-        def forward(self, images):
-            return torch.full((len(images), 3, *images.shape[2:]), torch.nan)
+class Lost(nn.Module):
+    """NaN where the image is bright, as after an overflow."""
 
-    for measure in ("cross_entropy", "dice"):
-        assert case_loss(Broken(), images, labels, measure=measure).isnan().all()
+    def forward(self, images):
+        lost = torch.where(images > 0.9, torch.nan, images)
+        return torch.cat([lost, -lost], dim=1)
+
+
+@pytest.mark.parametrize("measure", ["hard_dice", "pixel_error", "cross_entropy"])
+def test_a_network_that_answers_nan_is_not_taken_for_a_good_one(measure):
+    images, labels = torch.zeros(3, 1, 6, 6), torch.zeros(3, 6, 6, dtype=torch.long)
+    images[1] = 1
+    with pytest.raises(ValueError, match="answers NaN for 1 of 3 images"):
+        case_loss(Lost(), images, labels, measure=measure)
+    with pytest.raises(ValueError, match="answers NaN for 1 of 3 images"):
+        pgd(Lost(), images, labels, eps=0.1, unit="absolute", bounds=None)
+
+
+def test_a_gradient_of_nan_is_not_taken_for_robustness():
+    class Root(nn.Module):
+        def forward(self, images):
+            size = images.square().sqrt()  # infinite slope times 0 at 0
+            return torch.cat([size, -size], dim=1)
+
+    images, labels = torch.zeros(2, 1, 6, 6), torch.zeros(2, 6, 6, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"NaN in its gradient .* for 2 of 2 images"):
+        fgsm(Root(), images, labels, eps=0.1, unit="absolute", bounds=None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"), [({"steps": 2.5}, "whole number"), ({"bounds": 5}, "bounds must be")]
+)
+def test_odd_arguments_are_named(changed, message):
+    given = {"eps": 0.1, "unit": "absolute", "bounds": None} | changed
+    with pytest.raises(ValueError, match=message):
+        pgd(Lost(), torch.zeros(1, 1, 6, 6), torch.zeros(1, 6, 6, dtype=torch.long), **given)

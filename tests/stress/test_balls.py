@@ -156,3 +156,10 @@ def test_crops_of_volumes_lie_at_the_same_place_and_inside():
     assert torch.equal(whole, numbers)
     with pytest.raises(ValueError, match=r"window must be in 1 \.\. 12"):
         crop_around(numbers, labels, 13, generator=generator())
+
+
+def test_large_volumes_are_cropped_around_the_object_too():
+    labels = torch.zeros(1, 260, 260, 260, dtype=torch.uint8)  # above 2^24 voxels
+    labels[0, 100, 200, 30] = 1
+    _, cut = crop_around(labels[:, None], labels, 3, generator=generator(), foreground_share=1)
+    assert cut[0, 1, 1, 1] == 1

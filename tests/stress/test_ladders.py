@@ -414,3 +414,23 @@ def test_generators_of_other_libraries_are_refused(images):
 def test_half_precision_is_a_float():
     images = torch.rand(2, 1, 16, 16).bfloat16()
     assert torch.equal(corrupt(images, "blur", 3), corrupt(images.float(), "blur", 3))
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_float32_comes_back_whatever_torch_makes_by_default(name):
+    images = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    expected = corrupt(images, name, 3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = corrupt(images, name, 3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+def test_images_beyond_float32_are_refused():
+    images = torch.zeros(1, 1, 8, 8)
+    images[0, 0, 0, 0], images[0, 0, 1, 1] = -3e38, 3e38
+    with pytest.raises(ValueError, match="span more than float32 holds"):
+        corrupt(images, "blur", 1)

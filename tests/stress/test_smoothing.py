@@ -162,3 +162,21 @@ def test_what_is_no_answer_is_not_certified(images):
             certify(Broken(0.0, shape), images)
     with pytest.raises(ValueError, match="correction must be one of"):
         rejected(torch.tensor([0.01, 0.04]), alpha=0.05, correction="none")
+
+
+def test_the_random_state_is_left_alone_and_a_network_without_parameters_is_named():
+    class Drawing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, images):
+            torch.rand(3)
+            return torch.cat([self.scale * images, -images], dim=1)
+
+    given = {"sigma": 0.1, "generator": torch.Generator().manual_seed(0), "n_samples": 50}
+    before = torch.get_rng_state()
+    certified_segmentation(Drawing(), torch.ones(1, 1, 4, 4), **given)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(ValueError, match="no parameters"):
+        certified_segmentation(nn.Identity(), torch.ones(1, 1, 4, 4), **given)

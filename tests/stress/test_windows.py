@@ -193,3 +193,20 @@ def test_half_precision_keeps_sums_at_one(pixelwise):
         found = window_probabilities(pixelwise.bfloat16(), images, window=8, overlap=0.9, blending=blending)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found.sum(dim=1), torch.ones(2, 20, 20), atol=1e-5, rtol=0)
+
+
+def test_a_network_that_draws_leaves_the_random_state_as_it_was():
+    class Drawing(nn.Module):
+        def forward(self, windows):
+            torch.rand(3)
+            return torch.cat([windows, -windows], dim=1)
+
+    before = torch.get_rng_state()
+    window_probabilities(Drawing(), torch.zeros(1, 1, 8, 8), window=4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("window", [4.5, (4, 4.5)])
+def test_windows_are_whole_pixels(window):
+    with pytest.raises(ValueError, match="window must be a side >= 1 in pixels"):
+        window_starts(12, window)
