@@ -1,6 +1,6 @@
 """The foreground study of chapter 7 in three dimensions: balls in noise, as the paper had them.
 
-    python benchmarks/chapter_07.py                    # about 40 minutes on two cores
+    python benchmarks/chapter_07.py                    # about 50 minutes on one core
     python benchmarks/chapter_07.py --profile full     # on a GPU
 
 ``chapter_07_volumes.csv`` (``..._full.csv``): U-Nets without and with residual units, attention U-Net and

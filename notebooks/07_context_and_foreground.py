@@ -384,7 +384,7 @@ lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2)
 #
 # ## In three dimensions
 #
-# The published study was of volumes. So we train the same four architectures in 3-D (MONAI's, made small) on balls in cubes of 96 voxels, window by window of 32. That takes half an hour on two cores, so the table is stored; `python benchmarks/chapter_07.py` makes it anew.
+# The published study was of volumes. So we train the same four architectures in 3-D (MONAI's, made small) on balls in cubes of 96 voxels, window by window of 32. That takes fifty minutes on one core, so the table is stored; `python benchmarks/chapter_07.py` makes it anew.
 #
 # **Predict:** is it the norm again? And what will the shortcuts of the residual U-Net do to an instance norm?
 
