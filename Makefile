@@ -66,7 +66,7 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(SHARE) $(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py
+	$(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py
 
 test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run

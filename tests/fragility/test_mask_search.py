@@ -167,7 +167,7 @@ def test_a_huge_multiplier_brings_the_rise_back_to_the_budget(trained, hearts, p
     free, held = (
         search_masks(
             trained, hearts.images[2], penalty,
-            dataclasses.replace(QUICK, steps=12, learning_rate=1e-3, targets=("dilated",), multiplier=c),
+            dataclasses.replace(QUICK, steps=40, learning_rate=5e-4, targets=("dilated",), multiplier=c),
             budget=0.01,
         ).rises[-6:].mean()
         for c in (0.0, 1e4)
