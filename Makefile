@@ -37,7 +37,7 @@ SHARE = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c \
   'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')}
 AT_ONCE = $(if $(filter 1,$(words $(WANTED))),,-j$(JOBS))
 THREADS = $(if $(filter -j%,$(MAKEFLAGS)),$(SHARE))
-# Tests of one file, or cells of one notebook, stay together and in order.
+# Cells of one notebook stay together and in order.
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -66,7 +66,7 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py
+	$(BIN)/pytest -q tests --ignore=tests/test_browser.py
 
 test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run
