@@ -41,7 +41,7 @@ THREADS = $(if $(filter -j%,$(MAKEFLAGS)),$(SHARE))
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check claims clean distclean notebooks setup nbval render browser recheck
+.PHONY: help book run test lab check claims clean distclean notebooks setup facts nbval render browser recheck
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -66,16 +66,20 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests --ignore=tests/test_browser.py
+	$(BIN)/pytest -q tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
 
 test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run
+	@$(MAKE) --no-print-directory facts
 	@$(MAKE) --no-print-directory nbval
 	@$(MAKE) --no-print-directory recheck
 	@$(MAKE) --no-print-directory render
 	@$(if $(CI),echo "The browser test is left out: CI is set",$(MAKE) --no-print-directory browser)
 
-nbval: $(READY) # run the notebooks as committed and compare the outputs that are marked for it
+facts: $(READY) # what the executed notebooks say of themselves must be true
+	$(BIN)/pytest -q -p no:cacheprovider tests/test_executed.py
+
+nbval: $(READY) # run the notebooks as committed; an error in any cell fails
 	$(if $(NOTEBOOKS),$(SHARE) MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
 	  $(BIN)/pytest -q -p no:cacheprovider $(WORKERS) --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
 

