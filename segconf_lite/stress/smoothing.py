@@ -81,9 +81,8 @@ def certified_segmentation(
     p_of_count = torch.from_numpy(binom.sf(np.arange(n_samples + 1) - 1, n_samples, tau))  # P(X >= count)
     labels, p_values = [], []
     for image in centre:
-        with torch.random.fork_rng(devices=[]):  # the network may draw, too
-            votes = _noisy_labels(network, image, sigma, n_choose, generator, batch_size)
-            tests = _noisy_labels(network, image, sigma, n_samples, generator, batch_size)
+        votes = _noisy_labels(network, image, sigma, n_choose, generator, batch_size)
+        tests = _noisy_labels(network, image, sigma, n_samples, generator, batch_size)
         elected = votes.mode(dim=0).values  # (H, W); the lowest of equally frequent labels
         p_values.append(p_of_count[(tests == elected).sum(dim=0)])
         sure = rejected(p_values[-1], alpha=alpha, correction=correction)
@@ -130,7 +129,10 @@ def _noisy_labels(
             for _ in range(min(batch_size, count - first))
         ]
         copies = image + sigma * torch.stack(noise)
-        chances = predict_probabilities(network, copies, batch_size=batch_size)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the network may draw, too; not the noise, if that is torch's own
+            chances = predict_probabilities(network, copies, batch_size=batch_size)
         expected = (len(copies), *image.shape[1:])
         if chances.ndim != 4 or (len(chances), *chances.shape[2:]) != expected:
             raise ValueError(

@@ -180,3 +180,18 @@ def test_the_random_state_is_left_alone_and_a_network_without_parameters_is_name
     assert torch.equal(torch.get_rng_state(), before)
     with pytest.raises(ValueError, match="no parameters"):
         certified_segmentation(nn.Identity(), torch.ones(1, 1, 4, 4), **given)
+
+
+def test_torchs_own_generator_gives_every_image_noise_of_its_own():
+    network = nn.Conv2d(1, 2, 1)
+    given = {"sigma": 1.0, "n_samples": 50, "tau": 0.75}
+    seen = []
+    network.register_forward_hook(lambda layer, inputs, made: seen.append(inputs[0].clone()))
+    before = torch.get_rng_state()
+    try:
+        certified_segmentation(network, torch.zeros(2, 1, 4, 4), generator=torch.default_generator, **given)
+    finally:
+        torch.set_rng_state(before)
+    first, second = torch.cat(seen).split(60)  # 10 copies to elect and 50 to test, of each image
+    assert len(torch.unique(first[:, 0, 0, 0])) == 60
+    assert not torch.equal(first, second)
