@@ -407,7 +407,7 @@ curves.number_table(
 #
 # With batch norm all hold, as in 2-D. With instance norm the UNETR fails on small balls in both seeds (.45), as published, and the plain U-Net does, too (.73 and .71). But the residual U-Net (.97, .95) and the attention U-Net (.95, .93) hardly lose: in volumes the norm is not all, and some architectures learn to live with it. With both norms mixed, as published, the attention U-Net holds in one seed (.96) and fails in the other (.69).
 #
-# Two seeds of small networks, of unequal size, cannot say why. But the published U-Net had two things on its side besides its shape, batch norm and shortcuts, and in these volumes either of them is enough.
+# Two seeds of small networks, of unequal size, cannot say why. But the published U-Net had two things on its side besides its shape, batch norm and shortcuts, and in these volumes and two seeds either of them was enough.
 #
 # ## Do overlapping windows help?
 #
