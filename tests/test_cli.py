@@ -4,7 +4,10 @@ import pytest
 
 from segconf_lite import __version__, cli, notebook
 
-SOURCE = '# %% [markdown]\n# **Time:** 1 min\n\n# %% tags=["parameters"]\nseed = 0\nname = "lite"\n'
+SOURCE = (
+    "# %% [markdown]\n# **Time:** 1 min\n\n"
+    '# %% tags=["parameters"]\nseed = 0\nname = "lite"\ncases_out = ""\n'
+)
 
 
 @pytest.fixture
@@ -69,6 +72,11 @@ def test_run_reads_parameters_as_yaml_and_keeps_the_plain_result(runs):
     assert call[1:] == ("_build/runs/01_first__seed=3_name=full.ipynb", {"seed": 3, "name": "full"})
 
 
+def test_a_table_of_cases_is_written_where_the_caller_is_not_beside_the_notebook(runs, folder):
+    assert cli.main(["run", "01", "-p", "cases_out", "out/cases.csv"]) == 0
+    assert runs[0][2] == {"cases_out": str(folder / "out" / "cases.csv")}
+
+
 def test_run_to_a_path(runs):
     assert cli.main(["run", "notebooks/01_first.py", "--out", "here.ipynb"]) == 0
     assert runs[0][1] == "here.ipynb"
@@ -78,7 +86,7 @@ def test_run_refuses_unknown_parameters_and_says_which_are_known(runs, capsys):
     assert cli.main(["run", "01", "-p", "sead", "3"]) == 1
     assert runs == []
     assert (
-        "segconf run: 01_first.py has no parameter sead; it has: seed=0, name='lite'"
+        "segconf run: 01_first.py has no parameter sead; it has: seed=0, name='lite', cases_out=''"
         in capsys.readouterr().err
     )
 

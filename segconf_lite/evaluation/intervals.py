@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Interval", "bootstrap_interval", "mean_interval", "nested_bootstrap_interval"]
+__all__ = ["Interval", "bootstrap_interval", "drawn_counts", "mean_interval", "nested_bootstrap_interval"]
 
 
 class Interval(NamedTuple):
@@ -107,6 +107,20 @@ def bootstrap_interval(
         found[draw] = statistic(*(column[cases] for column in columns))
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def drawn_counts(subjects: Any, *, n_resamples: int, seed: int = 0) -> np.ndarray:
+    """How often each case stands in each draw of `bootstrap_interval`, for statistics that take weights.
+
+    Returns:
+        (n_resamples, n_cases) int64 >= 0; equal arguments give the draws of `bootstrap_interval`.
+    """
+    _, owner = np.unique(np.asarray(subjects), return_inverse=True)
+    n_subjects = int(owner.max()) + 1
+    drawn = np.random.default_rng(seed).integers(n_subjects, size=(n_resamples, n_subjects))
+    flat = (drawn + n_subjects * np.arange(n_resamples)[:, None]).ravel()
+    times = np.bincount(flat, minlength=n_resamples * n_subjects).reshape(n_resamples, n_subjects)
+    return times[:, owner]
 
 
 def nested_bootstrap_interval(

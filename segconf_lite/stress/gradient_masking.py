@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from segconf_lite.stress._reach import Bounds, Images
+from segconf_lite.stress._reach import Bounds, Images, epsilon_per_image
 from segconf_lite.stress.attacks import case_loss, fgsm, loss_gradient, pgd, random_noise
 
 __all__ = ["QuantisedInput", "masking_report"]
@@ -89,10 +89,16 @@ def masking_report(
         suspicious (bool), why (text, empty if not suspicious).
 
     Raises:
-        ValueError: If an argument is not as above.
+        ValueError: If an argument is not as above, or an image is constant and `unit` relative to it.
     """
     if not eps > 0:
         raise ValueError(f"eps must be > 0, got {eps}: attacks of no size do not differ")
+    still = int((epsilon_per_image(images, eps, unit="range") == 0).sum())
+    if still and unit in ("sd", "range"):
+        raise ValueError(
+            f"{still} of {len(images)} images are constant, and {eps} {unit} of them is 0: no attack there; leave "
+            'them out, or give eps in unit "absolute"'
+        )
     steps = [int(count) for count in steps]
     if not steps or min(steps) < 1 or sorted(set(steps)) != list(steps):
         raise ValueError(f"steps must be rising and >= 1, got {tuple(steps)}")

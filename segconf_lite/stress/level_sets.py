@@ -122,7 +122,8 @@ def _pictures(images: np.ndarray) -> np.ndarray:
         )
     pictures = images[:, 0]
     lowest = pictures.min(axis=(1, 2), keepdims=True)
-    return (pictures - lowest) / np.maximum(np.ptp(pictures, axis=(1, 2), keepdims=True), 1e-12)
+    span = np.ptp(pictures, axis=(1, 2), keepdims=True)
+    return (pictures - lowest) / np.where(span > 0, span, 1)
 
 
 def _object(regions: np.ndarray, pictures: np.ndarray) -> np.ndarray:

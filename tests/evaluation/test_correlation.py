@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from segconf_lite.evaluation import correlation, detection
+from segconf_lite.evaluation.intervals import bootstrap_interval, drawn_counts
 
 RNG = np.random.default_rng(0)
 RISK = RNG.uniform(size=60)
@@ -36,6 +37,28 @@ def test_interval_is_over_subjects_and_repeats():
     assert first == correlation.rank_correlation(RISK, UNCERTAINTY, subjects=SUBJECTS)
     copied = correlation.rank_correlation(RISK.repeat(5), UNCERTAINTY.repeat(5), subjects=SUBJECTS.repeat(5))
     assert (copied.low, copied.high) == pytest.approx((first.low, first.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("n_subjects", [2, 7, 40])
+def test_all_draws_at_once_give_the_interval_of_one_draw_after_the_other(n_subjects):
+    rng = np.random.default_rng(n_subjects)
+    subjects = rng.integers(n_subjects, size=60).astype(str)  # of unequal size, in no order
+    risk, uncertainty = np.round(4 * RISK), np.round(UNCERTAINTY, 1)
+    if n_subjects == 2:
+        risk[subjects == "0"] = 1.0  # draws of that subject alone have no correlation
+    at_once = correlation.rank_correlation(risk, uncertainty, subjects=subjects, n_resamples=200, seed=3)
+    in_turn = bootstrap_interval(
+        lambda a, b: correlation._pearson(stats.rankdata(a), stats.rankdata(b)),
+        subjects, risk, uncertainty, n_resamples=200, seed=3,
+    )  # fmt: skip
+    np.testing.assert_allclose(at_once, in_turn, rtol=0, atol=1e-12)
+
+
+def test_counts_are_the_draws_of_the_bootstrap():
+    means = []
+    bootstrap_interval(lambda x: means.append(x.mean()) or 0.0, SUBJECTS, RISK, n_resamples=50, seed=2)
+    counts = drawn_counts(SUBJECTS, n_resamples=50, seed=2)
+    np.testing.assert_allclose(counts @ RISK / counts.sum(axis=1), means[1:])
 
 
 def test_partial_by_domain_ignores_what_the_domains_explain():

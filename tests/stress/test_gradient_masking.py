@@ -114,6 +114,10 @@ def test_bad_use(task):
     unet, images, labels = task
     with pytest.raises(ValueError, match="eps must be > 0, got 0"):
         masking_report(unet, images, labels, eps=0, unit="sd", bounds=None, generator=seeded())
+    flat = images.clone()
+    flat[:2] = 0.1
+    with pytest.raises(ValueError, match=f"2 of {len(flat)} images are constant, and .* sd of them is 0"):
+        masking_report(unet, flat, labels, eps=0.1, unit="sd", bounds=None, generator=seeded())
     for steps in ((), (0, 5), (5, 1), (5, 5)):
         with pytest.raises(ValueError, match="steps must be rising and >= 1"):
             masking_report(unet, images, labels, generator=seeded(), steps=steps, **SIZE)

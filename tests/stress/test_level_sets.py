@@ -55,6 +55,7 @@ def test_grey_scale_and_company_do_not_matter(segment):
     images, _ = ellipses(0.4, 2)
     found = segment(images, steps=20)
     np.testing.assert_array_equal(found, segment(500 * images - 70, steps=20))
+    np.testing.assert_array_equal(found, segment(2.0**-60 * images, steps=20))
     np.testing.assert_array_equal(found[1:], segment(images[1:], steps=20))
 
 
