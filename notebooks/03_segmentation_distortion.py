@@ -258,6 +258,8 @@ five = ["distance", "code distance", "entropy, image", "ensemble entropy", "dist
 others = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
 ensemble = DeepEnsemble(members=others).fit(unet, train)
 cases["ensemble entropy"] = ensemble.uncertainty(test.images).numpy()
+
+# %% tags=["hide-input"]
 ranks = cases.groupby("domain")[["risk", *five]].rank(method="first").astype("Int64")
 
 

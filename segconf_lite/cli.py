@@ -178,7 +178,7 @@ def _run(name: str, pairs: Sequence[tuple[str, str]], out: str | None) -> int:
     parameters = {key: yaml.safe_load(value) for key, value in pairs}
     notebook.check_parameters(path, parameters)
     if parameters.get("cases_out"):  # a notebook works in its own folder; the caller means this one
-        parameters["cases_out"] = os.path.abspath(parameters["cases_out"])
+        parameters["cases_out"] = str(Path(parameters["cases_out"]).resolve())
     target = Path(out) if out else _default_out(path, pairs)
     stated = notebook.stated_minutes(path)
     print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)

@@ -134,7 +134,7 @@ def _rank_interval(
 
 
 def _drawn_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(draws, n) rank of each case among those drawn, less the mean rank; counts (draws, n), how often each is."""
+    """(draws, n) rank of each case among those drawn, less the mean rank; counts as in `drawn_counts`."""
     by_value = np.argsort(values, kind="stable")
     _, first, group = np.unique(values[by_value], return_index=True, return_inverse=True)
     size = np.add.reduceat(counts[:, by_value], first, axis=1)  # of each tie in each draw

@@ -96,8 +96,8 @@ def masking_report(
     still = int((epsilon_per_image(images, eps, unit="range") == 0).sum())
     if still and unit in ("sd", "range"):
         raise ValueError(
-            f"{still} of {len(images)} images are constant, and {eps} {unit} of them is 0: no attack there; leave "
-            'them out, or give eps in unit "absolute"'
+            f"{still} of {len(images)} images are constant, and {eps} {unit} of them is 0: no attack there; "
+            'leave them out, or give eps in unit "absolute"'
         )
     steps = [int(count) for count in steps]
     if not steps or min(steps) < 1 or sorted(set(steps)) != list(steps):
