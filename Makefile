@@ -115,7 +115,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (one to three minutes the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) $(CONSTRAINTS) -e ".[all]"
+	@# Compiling all that is installed takes as long as installing it; most of it is never imported.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_FLAGS) $(CONSTRAINTS) -e ".[all]"
 	@touch $@
 
 _build/executed/%.ipynb: notebooks/%.py $(PACKAGE) $(READY)

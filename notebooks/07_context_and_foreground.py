@@ -26,7 +26,7 @@
 #
 # **You need** chapter 1. Chapter 6 compares norm layers on textures; it helps, but is not needed.
 #
-# **Time:** about 3 min on two CPU cores from nothing, 1 min when the trained networks are stored.
+# **Time:** about 4 min on two CPU cores from nothing, 1 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys

@@ -160,6 +160,7 @@ class _Loop:
         self.attacks = head.attacked(gradient_of=replay.options.gradient_of)
         self._cached: tuple[list[Tensor], Tensor] | None = None
         self._last_index: Tensor | None = None
+        self._unmoved: tuple[list[Tensor], Tensor] | None = None  # judged by a step that moved nothing
 
     def cache(self, batch_size: int) -> None:
         """Judge the whole cohort once, where that fits into memory; every step then only reads it."""
@@ -182,12 +183,17 @@ class _Loop:
         batch = self._clean(index)
         images = batch.images.requires_grad_(attacks)
         levels, wanted = self.judge(images, batch.labels, batch.spacing_mm)
-        old = self.replay.draw()
-        given = batch._replace(images=images.detach()) if old is None else _Batch(*old[:3])
-        old_levels, old_wanted = self.judge(*given)
+        judged = [level.detach() for level in levels], wanted
+        old, known = self.replay.draw(), self._unmoved
+        self._unmoved = None if attacks or options.replay_size else judged
+        if old is None:
+            known = judged  # the first step: the clean half twice
+        elif known is None or len(known[1]) != len(old.images):
+            known = self.judge(*old[:3])
+        old_levels, old_wanted = known
         # The attack needs the network's gradient down to its inputs, the weights' update does not need
         # the segmentation network's: so the graph is cut here, and both use one pass of the quality network.
-        leaves = [level.detach().requires_grad_(attacks) for level in levels]
+        leaves = [level.detach().requires_grad_(attacks) for level in judged[0]]
         raw = self.network([torch.cat(pair) for pair in zip(leaves, old_levels, strict=True)])
         clean, replayed = raw[: len(index)], raw[len(index) :]
         attack = torch.arange(len(index), device=raw.device) % len(self.attacks)
@@ -205,8 +211,7 @@ class _Loop:
             moved, batch.labels, batch.spacing_mm, attack, before.detach(), wanted[:, 0],
             torch.ones_like(attack, dtype=torch.bool),
         ))  # fmt: skip
-        progress = self.step / self.steps
-        return self.head.loss(raw, torch.cat([wanted, old_wanted]), progress=progress)
+        return self.head.loss(raw, torch.cat([wanted, old_wanted]), progress=self.step / self.steps)
 
     def _clean(self, index: Tensor) -> _Batch:
         batch = _batch(self.cohort, index)
@@ -217,8 +222,7 @@ class _Loop:
 
     def _attacked(self, raw: Tensor, attack: Tensor) -> Tensor:
         """(B,) what each case's own attack wants to lower."""
-        values = torch.stack([quantity(raw) for quantity in self.attacks.values()])
-        return values.gather(0, attack[None])[0]
+        return torch.stack([quantity(raw) for quantity in self.attacks.values()]).gather(0, attack[None])[0]
 
 
 def _batch(cohort: Cohort, index: Tensor) -> _Batch:
