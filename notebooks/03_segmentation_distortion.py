@@ -255,8 +255,8 @@ shift.quality_boxes(
 
 # %% tags=["hide-input"]
 five = ["distance", "code distance", "entropy, image", "ensemble entropy", "distortion"]
-others = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
-ensemble = DeepEnsemble(members=others).fit(unet, train)
+members = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
+ensemble = DeepEnsemble(members=members).fit(unet, train)
 cases["ensemble entropy"] = ensemble.uncertainty(test.images).numpy()
 
 # %% tags=["hide-input"]

@@ -367,10 +367,10 @@ adversarial.prediction_scatter(
 # **Predict:** can one pass beat five networks?
 
 # %%
-others = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
+members = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
 samplers = {
     "dropout": MCDropout(n_samples=2).fit(unet, train),
-    "ensemble": DeepEnsemble(members=others).fit(unet, train),
+    "ensemble": DeepEnsemble(members=members).fit(unet, train),
 }
 cases = cases.assign(
     **one_pass_columns(answer), **sampled_columns(samplers, test.images)

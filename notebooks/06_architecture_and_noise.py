@@ -25,7 +25,7 @@
 #
 # **You need** chapters 1 and 2. Some methods are those of chapters 3 to 5; you need not have read how they work.
 #
-# **Time:** about 5 min on two CPU cores from nothing, 2 min when the trained networks are stored.
+# **Time:** about 6 min on two CPU cores from nothing, 2 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from segconf_lite.evaluation.intervals import Interval, bootstrap_interval, drawn_counts
+from segconf_lite.evaluation.intervals import Interval, bootstrap_interval
 
 __all__ = ["linear_correlation", "rank_correlation", "rank_correlation_difference", "variance_explained"]
 
@@ -63,9 +63,11 @@ def rank_correlation_difference(
     risks, first = _checked(risk, first_uncertainty)
     _, second = _checked(risk, second_uncertainty)
     difference = lambda r, a, b: _spearman(r, a) - _spearman(r, b)  # noqa: E731
+    together = lambda n: _drawn_spearman(risks, first, n) - _drawn_spearman(risks, second, n)  # noqa: E731
     return bootstrap_interval(
-        difference, subjects, risks, first, second, level=level, n_resamples=n_resamples, seed=seed
-    )
+        difference, subjects, risks, first, second, level=level, n_resamples=n_resamples, seed=seed,
+        at_once=together,
+    )  # fmt: skip
 
 
 def _interval(
@@ -83,9 +85,10 @@ def _interval(
         statistic = lambda r, u, g: _within(correlate, r, u, g)  # noqa: E731
     if subjects is None:
         return Interval(float(statistic(*columns)), float("nan"), float("nan"))
-    if statistic is _spearman and 0 < level < 1 and np.shape(subjects) == risks.shape:
-        return _rank_interval(risks, order, np.asarray(subjects), level, n_resamples, seed)
-    return bootstrap_interval(statistic, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed)
+    together = (lambda counts: _drawn_spearman(risks, order, counts)) if statistic is _spearman else None
+    return bootstrap_interval(
+        statistic, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed, at_once=together
+    )
 
 
 def _checked(risk: Any, uncertainty: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -115,26 +118,19 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return _pearson(stats.rankdata(a), stats.rankdata(b))
 
 
-def _rank_interval(
-    risks: np.ndarray, order: np.ndarray, subjects: np.ndarray, level: float, n_resamples: int, seed: int
-) -> Interval:
-    """`bootstrap_interval` of `_spearman`, all draws at once: a thirtieth of its time."""
-    estimate = _spearman(risks, order)
-    if len(np.unique(subjects)) < 2:
-        return Interval(estimate, float("nan"), float("nan"))
+def _drawn_spearman(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(draws,) `_spearman` of each draw; counts (draws, n), how often each case is in it."""
     found = []
-    counts = drawn_counts(subjects, n_resamples=n_resamples, seed=seed)
     for part in np.array_split(counts, max(1, counts.size // 1_000_000)):  # bounds the memory
-        a, b = (_drawn_ranks(values, part) for values in (risks, order))
-        scale = np.sqrt((part * a * a).sum(axis=1) * (part * b * b).sum(axis=1))
+        left, right = (_drawn_ranks(values, part) for values in (a, b))
+        scale = np.sqrt((part * left * left).sum(axis=1) * (part * right * right).sum(axis=1))
         with np.errstate(invalid="ignore"):  # 0 / 0: a draw may hold one value only
-            found.append((part * a * b).sum(axis=1) / scale)
-    low, high = np.nanquantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high))
+            found.append((part * left * right).sum(axis=1) / scale)
+    return np.concatenate(found)
 
 
 def _drawn_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(draws, n) rank of each case among those drawn, less the mean rank; counts as in `drawn_counts`."""
+    """(draws, n) rank of each case among those drawn, less the mean rank."""
     by_value = np.argsort(values, kind="stable")
     _, first, group = np.unique(values[by_value], return_index=True, return_inverse=True)
     size = np.add.reduceat(counts[:, by_value], first, axis=1)  # of each tie in each draw

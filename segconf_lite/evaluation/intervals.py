@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Interval", "bootstrap_interval", "drawn_counts", "mean_interval", "nested_bootstrap_interval"]
+__all__ = ["Interval", "bootstrap_interval", "mean_interval", "nested_bootstrap_interval"]
 
 
 class Interval(NamedTuple):
@@ -51,7 +51,7 @@ def mean_interval(
     defined = np.isfinite(numbers)
     if not defined.any():
         raise ValueError(f"no finite value among {len(numbers)} cases; nothing to average")
-    _, owner = np.unique(names[defined], return_inverse=True)
+    owner = _owners(names[defined])
     sums, counts = np.bincount(owner, weights=numbers[defined]), np.bincount(owner)
     estimate = float(sums.sum() / counts.sum())
     if len(counts) < 2:
@@ -69,6 +69,7 @@ def bootstrap_interval(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
+    at_once: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Interval:
     """Any statistic of cases with a percentile bootstrap interval over subjects.
 
@@ -80,12 +81,14 @@ def bootstrap_interval(
         level: probability the interval aims at, between 0 and 1.
         n_resamples: bootstrap draws.
         seed: equal seeds give equal intervals, and paired draws to statistics of the same cases.
+        at_once: the same statistic for all draws together, where that is quicker: from how often each case is
+            drawn, (n_resamples, n_cases) whole numbers, to (n_resamples,) values.
 
     Returns:
         The statistic of all cases, and its interval; ends NaN with fewer than two subjects.
 
     Raises:
-        ValueError: If shapes differ, or ``level`` is not in (0, 1).
+        ValueError: If shapes differ, subjects mix text and numbers, or ``level`` is not in (0, 1).
     """
     names, columns = np.asarray(subjects), [np.asarray(array) for array in arrays]
     if names.ndim != 1 or any(column.shape != names.shape for column in columns):
@@ -96,31 +99,20 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     estimate = float(statistic(*columns))
-    _, owner = np.unique(names, return_inverse=True)
+    owner = _owners(names)
     cases_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    if len(cases_of) < 2:
+    n_subjects = len(cases_of)
+    if n_subjects < 2:
         return Interval(estimate, float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    found = np.empty(n_resamples)
-    for draw in range(n_resamples):
-        cases = np.concatenate([cases_of[k] for k in rng.integers(len(cases_of), size=len(cases_of))])
-        found[draw] = statistic(*(column[cases] for column in columns))
+    drawn = np.random.default_rng(seed).integers(n_subjects, size=(n_resamples, n_subjects))
+    if at_once is not None:
+        times = np.stack([np.bincount(draw, minlength=n_subjects) for draw in drawn])
+        found = at_once(times[:, owner])
+    else:
+        picked = (np.concatenate([cases_of[k] for k in draw]) for draw in drawn)
+        found = np.array([statistic(*(column[cases] for column in columns)) for cases in picked])
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
-
-
-def drawn_counts(subjects: Any, *, n_resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each case stands in each draw of `bootstrap_interval`, for statistics that take weights.
-
-    Returns:
-        (n_resamples, n_cases) int64 >= 0; equal arguments give the draws of `bootstrap_interval`.
-    """
-    _, owner = np.unique(np.asarray(subjects), return_inverse=True)
-    n_subjects = int(owner.max()) + 1
-    drawn = np.random.default_rng(seed).integers(n_subjects, size=(n_resamples, n_subjects))
-    flat = (drawn + n_subjects * np.arange(n_resamples)[:, None]).ravel()
-    times = np.bincount(flat, minlength=n_resamples * n_subjects).reshape(n_resamples, n_subjects)
-    return times[:, owner]
 
 
 def nested_bootstrap_interval(
@@ -155,7 +147,7 @@ def nested_bootstrap_interval(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    repeat, person = np.asarray(seeds), np.asarray(subjects)
+    repeat, person = np.asarray(seeds), _owners(subjects)
     table = np.stack([np.asarray(array, dtype=np.float64) for array in arrays])  # (n_arrays, n_cases)
     people, estimates = [], []
     for seed in np.unique(repeat):
@@ -171,3 +163,14 @@ def nested_bootstrap_interval(
         draws[k] = np.mean(values)
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean(estimates)), float(low), float(high))
+
+
+def _owners(subjects: Any) -> np.ndarray:
+    """(n_cases,) number of the subject of each case, in the order of their names."""
+    try:
+        return np.unique(np.asarray(subjects), return_inverse=True)[1]
+    except TypeError:
+        raise ValueError(
+            "the names of subjects mix text with numbers or nothing, so it is open whether '1' and 1 are one "
+            "person; make all of them text, e.g. with .astype(str)"
+        ) from None

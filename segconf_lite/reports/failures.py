@@ -88,12 +88,6 @@ def failure_report(
             f"{int(cases[subject].isna().sum())} cases have no {subject}; name one for each, since intervals "
             "are over persons"
         )
-    n_text = sum(isinstance(name, str) for name in cases[subject])
-    if 0 < n_text < len(cases):
-        raise ValueError(
-            f"{n_text} of {len(cases)} cases have text as {subject}, the others a number; is '1' the same "
-            f"person as 1? Make all text: cases['{subject}'].astype(str)"
-        )
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be finite, got {threshold}")
     defined = cases[quality].notna().to_numpy()

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from segconf_lite.evaluation import correlation, detection
-from segconf_lite.evaluation.intervals import bootstrap_interval, drawn_counts
+from segconf_lite.evaluation.intervals import bootstrap_interval
 
 RNG = np.random.default_rng(0)
 RISK = RNG.uniform(size=60)
@@ -54,11 +54,22 @@ def test_all_draws_at_once_give_the_interval_of_one_draw_after_the_other(n_subje
     np.testing.assert_allclose(at_once, in_turn, rtol=0, atol=1e-12)
 
 
-def test_counts_are_the_draws_of_the_bootstrap():
-    means = []
-    bootstrap_interval(lambda x: means.append(x.mean()) or 0.0, SUBJECTS, RISK, n_resamples=50, seed=2)
-    counts = drawn_counts(SUBJECTS, n_resamples=50, seed=2)
-    np.testing.assert_allclose(counts @ RISK / counts.sum(axis=1), means[1:])
+def test_differences_too_are_those_of_one_draw_after_the_other():
+    second = np.round(UNCERTAINTY[::-1])
+    spearman = lambda a, b: correlation._pearson(stats.rankdata(a), stats.rankdata(b))  # noqa: E731
+    in_turn = bootstrap_interval(
+        lambda r, a, b: spearman(r, a) - spearman(r, b),
+        SUBJECTS, RISK, UNCERTAINTY, second, n_resamples=200, seed=3,
+    )  # fmt: skip
+    options = {"subjects": SUBJECTS, "n_resamples": 200, "seed": 3}
+    at_once = correlation.rank_correlation_difference(RISK, UNCERTAINTY, second, **options)
+    np.testing.assert_allclose(at_once, in_turn, rtol=0, atol=1e-12)
+
+
+def test_subjects_that_mix_text_and_numbers_are_refused():
+    names = np.array([1, "1", 2] * 20, dtype=object)
+    with pytest.raises(ValueError, match=r"subjects mix text with numbers .* make all of them text"):
+        correlation.rank_correlation(RISK, UNCERTAINTY, subjects=names)
 
 
 def test_partial_by_domain_ignores_what_the_domains_explain():

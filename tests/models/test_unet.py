@@ -194,3 +194,11 @@ def test_wrong_prediction_arguments():
         predict_probabilities(unet, images_of(), batch_size=0)
     with pytest.raises(ValueError, match=r"non-empty \(N, 1, H, W\), got \(0, 1, 16, 16\)"):
         predict_probabilities(unet, torch.zeros(0, 1, 16, 16))
+
+
+def test_gradients_reach_the_upsampling_without_gaps():
+    unet, arrived = UNet(n_classes=2, channels=SMALL), []
+    unet.upsample.register_full_backward_hook(lambda module, inner, outer: arrived.append(outer[0]))
+    unet(images_of()).square().sum().backward()
+    assert len(arrived) == 2
+    assert all(gradient.is_contiguous(memory_format=torch.channels_last) for gradient in arrived)

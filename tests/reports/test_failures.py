@@ -131,7 +131,7 @@ def test_bad_input_of_intervals_is_refused(cases):
     with pytest.raises(ValueError, match="2 cases have no subject"):
         failure_report(cases.assign(subject=[np.nan] * 2 + ["x"] * 38))
     mixed = cases.assign(subject=[1] * 3 + ["x"] * 37)
-    with pytest.raises(ValueError, match="37 of 40 cases have text as subject, the others a number"):
+    with pytest.raises(ValueError, match=r"subjects mix text with numbers .* make all of them text"):
         failure_report(mixed)
     assert len(failure_report(mixed.assign(subject=mixed["subject"].astype(str))).summary) > 1
     with pytest.raises(ValueError, match="threshold must be finite, got nan"):
