@@ -146,7 +146,7 @@ adversarial.prediction_scatter(
 )
 
 # %% [markdown]
-# *One point a slice; on the dotted line a prediction is right. The predictor has hardly seen a bad answer, so it expects none: on D and F it is
+# *One point a slice; on the dotted line a prediction is right. "As it is": trained on the images without any augmentation. The predictor has hardly seen a bad answer, so it expects none: on D and F it is
 # wrong by half a Dice. This is the failure that matters, since D and F are where we would need it.*
 #
 # ## An adversary asks: where could you be wrong?
