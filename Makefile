@@ -22,6 +22,9 @@ export SEGCONF_DATA := $(abspath ../shared/data)
 endif
 endif
 
+# The packages are installed uncompiled: what is imported is compiled once, not in every process anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.py))
 ALL := $(NOTEBOOKS:notebooks/%.py=_build/executed/%.ipynb)
 # First the chapter that trains the networks which most others need, and beside it those that can do without.
@@ -37,7 +40,9 @@ SHARE = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c \
   'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')}
 AT_ONCE = $(if $(filter 1,$(words $(WANTED))),,-j$(JOBS))
 THREADS = $(if $(filter -j%,$(MAKEFLAGS)),$(SHARE))
-# Cells of one notebook stay together and in order.
+# glibc keeps the memory it was given, see segconf_lite/notebook.py.
+KEEP = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
+# Cells of one notebook, and tests of one file, stay together and in order.
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -66,7 +71,7 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
+	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
 
 test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory run
@@ -80,8 +85,7 @@ facts: $(READY) # what the executed notebooks say of themselves must be true
 	$(BIN)/pytest -q -p no:cacheprovider tests/test_executed.py
 
 nbval: $(READY) # run the notebooks as committed; an error in any cell fails
-	$(if $(NOTEBOOKS),$(SHARE) MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 \
-	  $(BIN)/pytest -q -p no:cacheprovider $(WORKERS) --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
+	$(if $(NOTEBOOKS),$(SHARE) $(KEEP) $(BIN)/pytest -q -p no:cacheprovider $(WORKERS) --nbval-lax --nbval-cell-timeout=1200 $(NOTEBOOKS:.py=.ipynb))
 
 render: $(READY) # render the executed notebooks, whether or not anything changed
 	$(BIN)/python book/build.py

@@ -25,7 +25,7 @@
 #
 # **You need** chapter 1: the phantom heart, the scanners A to F, Dice. Everything else is explained here.
 #
-# **Time:** about 10 min on two CPU cores from nothing, 2 min when the trained networks are stored.
+# **Time:** about 13 min on two CPU cores from nothing, 2 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys

@@ -167,6 +167,14 @@ def test_probabilities_are_float32_on_the_cpu_sum_to_one_and_ignore_batch_size()
     torch.testing.assert_close(predict_probabilities(unet, images_of(5), batch_size=2), whole)
 
 
+def test_on_a_cpu_sixteen_cases_are_asked_at_a_time_unless_told_otherwise():
+    unet, asked = UNet(n_classes=3, channels=SMALL), []
+    unet.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0])))
+    by_default = predict_probabilities(unet, images_of(40))
+    torch.testing.assert_close(predict_probabilities(unet, images_of(40), batch_size=64), by_default)
+    assert asked == [16, 16, 8, 40]
+
+
 def test_probabilities_of_any_module_with_logits():
     torch.testing.assert_close(
         predict_probabilities(torch.nn.Conv2d(1, 2, 1).double(), images_of()).sum(dim=1),
