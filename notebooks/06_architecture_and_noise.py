@@ -471,7 +471,7 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # %% [markdown]
 # *Severity 3, 24 slices. Far outside: share of the slices where heart is drawn more than 10 mm outside the true one; missed: share of the heart's area that is not found.*
 #
-# No, twice. Under noise hardly any heart is missed; instead some networks see a second one elsewhere. In the run of this page, networks 2 and 4 are within .02 of each other in Dice, but network 2 draws far outside on most slices and network 4 on few, and that is what sets their HD95 31 mm apart. (On another processor it may be another pair.) Under blur a fifth to a quarter of the heart is missed. Which measure is right
+# No, twice. Under noise hardly any heart is missed; instead some networks see a second one elsewhere. In the run of this page, networks 2 and 4 are within .02 of each other in Dice, but network 2 draws far outside on most slices and network 4 on few, and that is what sets their HD95 31 mm apart. (On another processor it may be another pair.) Under blur an eighth to a quarter of the heart is missed, and two networks put some of it elsewhere, too. Which measure is right
 # depends on what the outline is for.
 #
 # The **area under a degradation curve** sums up a curve of the Dice: the mean over severities 0 to 5. Does the phantom tell which corruption will harm a real network? Beside it, the spinal cord of chapter 1: a network that learned from one volunteer, tried on the others' scans at the same sites.
