@@ -25,7 +25,7 @@
 #
 # **You need** chapters 1 and 2: the scanners A to F, entropy, raters, eAURC.
 #
-# **Time:** about 8 min on two CPU cores from nothing, 2 min when the trained networks are stored.
+# **Time:** about 8 min on two CPU cores from nothing, 3 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
