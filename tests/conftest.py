@@ -1,11 +1,40 @@
-"""A small network and a cohort for it."""
+"""A small network and a cohort for it; and ``--pretend-device``, which runs the tests as on a GPU."""
+
+import importlib.util
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models import device
 from segconf_lite.models.unet import UNet
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--pretend-device", action="store_true", help='networks go to a pretended GPU, where "auto" picks one'
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device_of_the_session(request):
+    """With ``--pretend-device``, `pick_device` finds a device that refuses what a GPU refuses."""
+    if not request.config.getoption("--pretend-device"):
+        yield
+        return
+    spec = importlib.util.spec_from_file_location("pretend_device", Path(__file__).with_name("pretend_device.py"))
+    pretend_device = sys.modules["pretend_device"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pretend_device)
+    if not pretend_device.available:
+        pytest.skip(f"torch {torch.__version__} has no hooks for a device written in Python")
+    preferred = device.PREFERRED
+    with pretend_device.PretendDevice():
+        device.PREFERRED = (pretend_device.NAME,)
+        yield
+        device.PREFERRED = preferred
 
 
 def _unet(seed=0, dropout=0.3, n_classes=3):
@@ -15,7 +44,7 @@ def _unet(seed=0, dropout=0.3, n_classes=3):
         unet = UNet(n_classes=n_classes, channels=(4, 6, 8), dropout=dropout).eval()
         for parameter in unet.parameters():  # far from the almost constant answer of a fresh network
             parameter.data.add_(0.4 * torch.randn_like(parameter))
-    return unet
+    return unet.to(device.pick_device())
 
 
 @pytest.fixture

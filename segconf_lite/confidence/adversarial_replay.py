@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segconf_lite.confidence.adversary import BOUNDS, UNITS, Perturbed, perturb, random_step, update_alpha
+from segconf_lite.arrays import to_numpy
+from segconf_lite.confidence.adversary import (
+    BOUNDS,
+    UNITS,
+    Perturbed,
+    noise_of_length,
+    step_against,
+    update_alpha,
+)
 
 __all__ = ["Adversary", "Replay", "Replayed"]
 
@@ -86,7 +94,7 @@ class Replayed(NamedTuple):
 
     def take(self, index: Tensor) -> Replayed:
         """Some of them."""
-        chosen = index.cpu().numpy()
+        chosen = to_numpy(index)
         return Replayed(
             self.images[index], self.labels[chosen], self.spacing_mm[chosen], self.attack[index],
             self.attacked[index], self.quality[index], self.fresh[index],
@@ -134,14 +142,14 @@ class Replay:
         options, moved = self.options, images.clone()
         for number, name in enumerate(self.attacks):
             own = attack == number
-            found: Perturbed = perturb(
+            found: Perturbed = step_against(
                 images[own], gradient[own], alpha=self.alpha[name], unit=options.unit,
                 bound=options.bound, bound_norm=options.bound_norm, value_range=options.value_range,
             )  # fmt: skip
             self.vanished += int(found.vanished.sum())
             self._lengths += found.norm.tolist()
             random = options.direction == "random"
-            moved[own] = random_step(images[own], found.norm, self.generator) if random else found.images
+            moved[own] = noise_of_length(images[own], found.norm, self.generator) if random else found.images
         return moved
 
     def remember(self, new: Replayed) -> None:

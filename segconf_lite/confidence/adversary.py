@@ -14,14 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Perturbed", "perturb", "random_step", "update_alpha"]
+__all__ = ["Perturbed", "noise_of_length", "perturb", "random_step", "step_against", "update_alpha"]
 
 BOUNDS = ("l2", "linf")
 UNITS = ("quality", "length")
 
 
 class Perturbed(NamedTuple):
-    """Images after a step, and what happened to each."""
+    """Images after a step, and what happened to each; as `perturb` returns it, on the CPU."""
 
     images: Tensor  # (B, 1, H, W)
     norm: Tensor  # (B,) L2 length of the step, in grey values
@@ -42,7 +42,7 @@ def perturb(
     """One step against the gradient, image by image.
 
     Args:
-        images: (B, 1, H, W).
+        images: (B, 1, H, W), on any device; they are not changed.
         gradient: of the summed predicted quality with respect to them, same shape.
         alpha: size of the step, >= 0, in `unit`; 0 leaves the images bit for bit.
         unit: ``"quality"``: by how much the prediction falls to first order (2025); the weaker the gradient,
@@ -52,6 +52,9 @@ def perturb(
         bound_norm: of which norm, ``"l2"`` or ``"linf"``. Longer steps are shortened (L2) or clipped
             (L-infinity).
         value_range: lowest and highest grey value that may result; None for none.
+
+    Returns:
+        `Perturbed` on the CPU.
 
     Raises:
         ValueError: If the shapes differ, or an argument is out of its range.
@@ -66,6 +69,31 @@ def perturb(
     for name, value, allowed in (("bound_norm", bound_norm, BOUNDS), ("unit", unit, UNITS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    moved = step_against(
+        images.detach(),
+        gradient.detach(),
+        alpha=alpha,
+        unit=unit,
+        eps=eps,
+        bound=bound,
+        bound_norm=bound_norm,
+        value_range=value_range,
+    )
+    return Perturbed(*(part.cpu() for part in moved))
+
+
+def step_against(
+    images: Tensor,
+    gradient: Tensor,
+    *,
+    alpha: float,
+    unit: str,
+    eps: float = 1e-8,
+    bound: float | None,
+    bound_norm: str,
+    value_range: tuple[float, float] | None,
+) -> Perturbed:
+    """`perturb` without its checks, on the device of the images: a part of a training."""
     squared = gradient.square().sum(dim=(1, 2, 3), keepdim=True)
     vanished = squared < eps
     divisor = squared + eps if unit == "quality" else (squared + eps).sqrt()
@@ -89,10 +117,18 @@ def random_step(images: Tensor, norm: Tensor, generator: torch.Generator) -> Ten
         images: (B, 1, H, W).
         norm: (B,) lengths, >= 0, as `perturb` reports them.
         generator: of the noise.
+
+    Returns:
+        (B, 1, H, W) on the CPU.
     """
+    return noise_of_length(images, norm, generator).cpu()
+
+
+def noise_of_length(images: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
+    """`random_step` on the device of the images: a part of a training."""
     noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images)
     length = noise.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-    return images + noise * (norm[:, None, None, None] / length)
+    return images + noise * (norm.to(images)[:, None, None, None] / length)
 
 
 def update_alpha(alpha: float, *, drop: float, effect_size: float, gain: float = 0.01) -> float:

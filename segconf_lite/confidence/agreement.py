@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty
 from segconf_lite.evaluation.quality import pairwise_dice
@@ -95,7 +96,7 @@ class ScoreAgreement:
         """(B,) agreement of finished answers, (B, S, H, W) whole-number labels."""
         if self.n_classes == 0:
             raise ValueError("ScoreAgreement is not fitted: call .fit(unet, source_cohort) first")
-        answers = np.asarray(labels)
+        answers = to_numpy(labels)
         first, second = np.array(list(itertools.combinations(range(answers.shape[1]), 2))).T
         if self.quality == "dice":
             matrix = pairwise_dice(answers, answers, n_classes=self.n_classes, empty=self.empty)

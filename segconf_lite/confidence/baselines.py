@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.agreement import ScoreAgreement
 from segconf_lite.confidence.sampling import SampledUncertainty
@@ -34,16 +35,16 @@ def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) ->
     Raises:
         ValueError: If they are no probabilities.
     """
-    chances = torch.as_tensor(probabilities)
-    check_probabilities(chances.numpy())
+    chances = torch.from_numpy(to_numpy(probabilities))
+    check_probabilities(to_numpy(chances))
     found = chances.max(dim=1).indices
     asked = {f"entropy, {region}": (pixels.entropy(chances), region) for region in pixels.REGIONS}
     asked["probability, foreground"] = pixels.max_probability_uncertainty(chances), "foreground"
     columns = {
-        name: pixels.aggregate(values, found, aggregation="mean", region=region, band_px=band_px).numpy()
+        name: to_numpy(pixels.aggregate(values, found, aggregation="mean", region=region, band_px=band_px))
         for name, (values, region) in asked.items()
     }
-    return {**columns, "small prediction": -(found > 0).float().mean(dim=(1, 2)).numpy()}
+    return {**columns, "small prediction": to_numpy(-(found > 0).float().mean(dim=(1, 2)))}
 
 
 def sampled_columns(
@@ -64,9 +65,10 @@ def sampled_columns(
     for name, sampler in samplers.items():
         told, labels = sampler.answers(images)
         mean_answer, n_classes = told.mean_probability.max(dim=1).indices, told.mean_probability.shape[1]
-        columns[f"{name}: entropy"] = pixels.aggregate(
+        entropy = pixels.aggregate(
             told.entropy, mean_answer, aggregation="mean", region="foreground", band_px=1
-        ).numpy()
+        )
+        columns[f"{name}: entropy"] = to_numpy(entropy)
         for suffix, empty, part in (
             (": agreement", "one", labels),
             (": agreement, strict", "zero", labels),

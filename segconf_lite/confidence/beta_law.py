@@ -12,6 +12,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from segconf_lite.arrays import to_numpy
+
 __all__ = ["beta_interval", "beta_nll", "bounded_concentration", "probability_below"]
 
 LOWEST, HIGHEST = 0.5, 500.0  # of the concentration: flatter than uniform, and a spread of a few hundredths
@@ -87,5 +89,5 @@ def beta_interval(mean: Tensor, concentration: Tensor, *, level: float = 0.9) ->
 
 
 def _parameters(mean: Tensor, concentration: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    m, k = (value.detach().cpu().double().numpy() for value in (mean, concentration))
+    m, k = (to_numpy(value, np.float64) for value in (mean, concentration))
     return m * k, (1 - m) * k

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.entropy import PixelUncertainty
 from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import stored_autoencoder
+from segconf_lite.models.device import check_same_device
 from segconf_lite.models.splice import Splice, frozen, splice
 
 __all__ = ["SegmentationDistortion", "distortion_columns"]
@@ -90,6 +92,7 @@ class SegmentationDistortion(PixelUncertainty):
         unet, opened, coder = self.unet, self._opened, self.autoencoder
         assert opened is not None  # fit sets both before the network
         assert coder is not None
+        check_same_device(unet, autoencoder=coder)
         with frozen(unet), torch.no_grad():
             for _, batch in self._batches(images):
                 logits, activation, rest = opened.read(batch)
@@ -118,10 +121,10 @@ def distortion_columns(plain: Tensor, altered: Tensor) -> dict[str, np.ndarray]:
     maps = (plain - altered).square().mean(dim=1)
     before, after = (answer.max(dim=1).indices for answer in (plain, altered))
     means = {
-        region: pixels.aggregate(maps, before, aggregation="mean", region=region, band_px=1).numpy()
+        region: to_numpy(pixels.aggregate(maps, before, aggregation="mean", region=region, band_px=1))
         for region in ("image", "foreground")
     }
-    dice = dice_per_case(after.numpy(), before.numpy(), n_classes=plain.shape[1], empty="one")
+    dice = dice_per_case(after, before, n_classes=plain.shape[1], empty="one")
     return {
         "distortion": means["image"],
         "distortion, foreground": means["foreground"],

@@ -13,6 +13,7 @@ from torch import nn
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty
+from segconf_lite.models.device import device_of
 from segconf_lite.models.members import stored_unets
 
 __all__ = ["DeepEnsemble"]
@@ -56,12 +57,11 @@ class DeepEnsemble(SampledUncertainty):
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Train (or read) the further members on the source cohort. Returns the method itself."""
         self._others = list(self._given)
-        device = next(unet.parameters()).device
         training = dict(self.training)
         first_seed = training.pop("seed", 0)
         seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
         trained = stored_unets(source_cohort, seeds=seeds, validation=self.validation, **training)
-        self._others += [member.to(device) for member in trained]
+        self._others += [member.to(device_of(unet)) for member in trained]
         return super().fit(unet, source_cohort)
 
     @property

@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import stored_autoencoder
+from segconf_lite.models.batches import in_batches, joined
+from segconf_lite.models.device import check_same_device
 from segconf_lite.models.splice import frozen, splice
 
 __all__ = ["GaussianFit", "LatentMahalanobis", "PooledMahalanobis", "fit_gaussian", "pool_activations"]
@@ -34,7 +37,7 @@ class GaussianFit(NamedTuple):
 
     def distance(self, vectors: np.ndarray) -> np.ndarray:
         """(n,) Mahalanobis distance, >= 0; not squared."""
-        off = np.asarray(vectors, dtype=np.float64) - self.mean
+        off = to_numpy(vectors, np.float64) - self.mean
         return np.sqrt(np.maximum(np.einsum("nd,de,ne->n", off, self.precision, off, optimize=True), 0))
 
 
@@ -49,7 +52,7 @@ def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
     """
     from sklearn.covariance import LedoitWolf
 
-    values = np.asarray(vectors, dtype=np.float64)
+    values = to_numpy(vectors, np.float64)
     if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"expected finite vectors (n, D) with n >= 2, got {values.shape}")
     if len(values) <= values.shape[1]:
@@ -126,19 +129,22 @@ class _ActivationDistance:
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"images must be non-empty (B, 1, H, W), got {tuple(images.shape)}")
         assert self._unet is not None
-        opened, parts = splice(self._unet, self.module), []
+        opened = splice(self._unet, self.module)
+
+        def vectors(batch: Tensor) -> Tensor:
+            activation = opened.activation(batch)
+            shape = tuple(activation.shape[1:])
+            if self._shape and shape != self._shape:
+                raise ValueError(
+                    f"activations must have the shape of those in fit, {self._shape}, got {shape}; "
+                    "crop or pad the images to the size of the source cohort"
+                )
+            self._shape = shape
+            return self._vector(activation).float().cpu()
+
         with frozen(self._unet), torch.no_grad():
-            for start in range(0, len(images), self.batch_size):
-                activation = opened.activation(images[start : start + self.batch_size])
-                shape = tuple(activation.shape[1:])
-                if self._shape and shape != self._shape:
-                    raise ValueError(
-                        f"activations must have the shape of those in fit, {self._shape}, got {shape}; "
-                        "crop or pad the images to the size of the source cohort"
-                    )
-                self._shape = shape
-                parts.append(self._vector(activation).float().cpu().numpy())
-        return np.concatenate(parts)
+            found = in_batches(vectors, images, self._unet, batch_size=self.batch_size)
+            return to_numpy(joined(found))
 
 
 class PooledMahalanobis(_ActivationDistance):
@@ -194,4 +200,6 @@ class LatentMahalanobis(_ActivationDistance):
 
     def _vector(self, activation: Tensor) -> Tensor:
         assert self.autoencoder is not None
+        assert self._unet is not None
+        check_same_device(self._unet, autoencoder=self.autoencoder)
         return self.autoencoder.encode(activation)

@@ -1,6 +1,6 @@
 """From class probabilities to uncertainty per pixel, and from pixels to one number per case.
 
-Shape letters: B cases, C classes, H rows, W columns.
+Arguments may lie on any device; results are on the CPU. Shape letters: B cases, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ def entropy(probabilities: Tensor) -> Tensor:
     Returns:
         (..., H, W) in [0, 1]; 0 = one class is certain, 1 = all are equally likely.
     """
+    probabilities = probabilities.cpu()
     # xlogy has 0 log 0 = 0, as the entropy wants it; a plain product gives NaN there.
     return -torch.xlogy(probabilities, probabilities).sum(dim=-3) / math.log(probabilities.shape[-3])
 
 
 def max_probability_uncertainty(probabilities: Tensor) -> Tensor:
     """1 minus the winning probability (Hendrycks & Gimpel, ICLR 2017); (..., H, W) in [0, 1 - 1/C]."""
-    return 1 - probabilities.amax(dim=-3)
+    return 1 - probabilities.cpu().amax(dim=-3)
 
 
 def margin_uncertainty(probabilities: Tensor) -> Tensor:
     """1 minus the lead of the winning class over the second; (..., H, W) in [0, 1], 1 = a tie."""
-    best_two = probabilities.topk(2, dim=-3).values
+    best_two = probabilities.cpu().topk(2, dim=-3).values
     return 1 - (best_two.select(-3, 0) - best_two.select(-3, 1))
 
 
@@ -59,6 +60,7 @@ def aggregate(
         value possible (1, or the root of H * W): the slices of our cohorts show what is asked for,
         so to find nothing is to fail. Where empty answers can be right, use the whole image.
     """
+    uncertainty_map, labels = uncertainty_map.cpu(), labels.cpu()
     inside = _region(labels, region, band_px)
     n_inside = inside.sum(dim=(1, 2))
     values = torch.where(inside, uncertainty_map, 0)

@@ -22,6 +22,8 @@ from segconf_lite.confidence.beta_law import beta_interval, probability_below
 from segconf_lite.confidence.predictor_inputs import FeatureReader
 from segconf_lite.confidence.predictor_training import fit_quality_network
 from segconf_lite.confidence.quality_heads import HEADS, BetaHead
+from segconf_lite.models.batches import in_batches, joined, network_input
+from segconf_lite.models.device import check_same_device, device_of
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen, weights_fingerprint
 from segconf_lite.models.store import code_fingerprint, load_or_fit
@@ -111,7 +113,7 @@ class QualityPredictor:
             )
             found = load_or_fit("quality", config, source_cohort, fit)
             assert isinstance(found, QualityNetwork)
-            self.network = found.to(next(unet.parameters()).device)
+            self.network = found.to(device_of(unet))
         return self
 
     def uncertainty(self, images: Tensor | np.ndarray) -> Tensor:
@@ -137,17 +139,21 @@ class QualityPredictor:
             images: (B, 1, H, W).
             alpha: size of the step, see `perturb`.
             options: of `perturb`.
+
+        Returns:
+            What `perturb` returns, on the CPU.
         """
         read, network = self._fitted()
-        given = torch.as_tensor(images).clone().to(next(read.unet.parameters())).requires_grad_()
+        given = network_input(images, read.unet).requires_grad_()
         with frozen(read.unet), frozen(network), torch.enable_grad():
             told = HEADS[self._head].mean(network([level.float() for level in read(given)[0]]))[:, 0]
             gradient = torch.autograd.grad(told.sum(), given)[0]
-        return perturb(given.detach(), gradient, alpha=alpha, **options)
+        return perturb(given, gradient, alpha=alpha, **options)
 
     def _fitted(self) -> tuple[FeatureReader, QualityNetwork]:
         if self._read is None or self.network is None:
             raise ValueError(f"{type(self).__name__} is not fitted: call .fit(unet, source_cohort) first")
+        check_same_device(self._read.unet, predictor=self.network)
         return self._read, self.network
 
     def _qualities(self, images: Tensor | np.ndarray) -> Tensor:
@@ -158,14 +164,12 @@ class QualityPredictor:
         read, network = self._fitted()
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"images must be non-empty (B, 1, H, W), got {tuple(images.shape)}")
-        like, parts = next(read.unet.parameters()), []
+
+        def numbers(batch: Tensor) -> Tensor:
+            return network([level.float() for level in read(batch)[0]]).cpu()
+
         with frozen(read.unet), torch.no_grad():
-            for start in range(0, len(images), self.batch_size):
-                batch = images[start : start + self.batch_size]
-                given = torch.tensor(batch) if isinstance(batch, np.ndarray) else batch
-                levels, _ = read(given.to(device=like.device, dtype=like.dtype))
-                parts.append(network([level.float() for level in levels]).cpu())
-        return torch.cat(parts)
+            return joined(in_batches(numbers, images, read.unet, batch_size=self.batch_size))
 
 
 class BetaQualityPredictor(QualityPredictor):

@@ -45,10 +45,10 @@ class FeatureReader:
     def __call__(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The activations, and the logits; gradients reach the images if they ask for them."""
         if not self.places:
-            logits = self.unet(images)
+            logits = self.unet(images.clone())  # a network may work in place on its input
             return [logits.softmax(dim=1)], logits
         with Taps(self.unet, **self.places) as taps:
-            logits = self.unet(images)
+            logits = self.unet(images.clone())
             found = [taps[name] for name in self.places]
         return ([*found, logits.softmax(dim=1)] if self.probabilities else found), logits
 

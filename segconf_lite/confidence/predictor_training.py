@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.adversarial_replay import Adversary, Replay, Replayed
 from segconf_lite.confidence.predictor_inputs import TARGETS, FeatureReader, quality_targets
 from segconf_lite.confidence.quality_heads import HEADS, Head
-from segconf_lite.models.device import bf16_pays, isolated_random_state
+from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
 from segconf_lite.models.fit import VALIDATION_SHARE, optimise, shuffled_batches
 from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen
@@ -81,7 +82,7 @@ def fit_quality_network(
     _check(target, tolerance_mm, augmentation, head, batch_size)
     if validation is None:
         cohort, validation = cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)
-    place = next(unet.parameters()).device
+    place = device_of(unet)
     use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
     with frozen(unet), isolated_random_state(seed, place):
         judge = _Judge(
@@ -130,7 +131,7 @@ class _Judge:
 
     def __init__(self, read: FeatureReader, target: str, tolerance_mm: float | None, use_bf16: bool) -> None:
         self.read, self.target, self.tolerance_mm, self.use_bf16 = read, target, tolerance_mm, use_bf16
-        self.device = next(read.unet.parameters()).device
+        self.device = device_of(read.unet)
 
     def __call__(
         self, images: Tensor, labels: np.ndarray, spacing_mm: np.ndarray
@@ -142,7 +143,7 @@ class _Judge:
         ):
             levels, logits = self.read(images)
         wanted = quality_targets(
-            logits.detach().max(dim=1).indices.cpu().numpy(), labels, n_classes=logits.shape[1],
+            to_numpy(logits.max(dim=1).indices), labels, n_classes=logits.shape[1],
             target=self.target, tolerance_mm=self.tolerance_mm, spacing_mm=spacing_mm,
         )  # fmt: skip
         return [level.float() for level in levels], wanted.to(self.device)
@@ -217,7 +218,7 @@ class _Loop:
         batch = _batch(self.cohort, index)
         if self.augment is not None:
             images, labels = self.augment(batch.images, torch.from_numpy(batch.labels))
-            batch = batch._replace(images=images, labels=labels.numpy())
+            batch = batch._replace(images=images, labels=to_numpy(labels))
         return batch._replace(images=batch.images.to(self.judge.device))
 
     def _attacked(self, raw: Tensor, attack: Tensor) -> Tensor:
@@ -226,7 +227,7 @@ class _Loop:
 
 
 def _batch(cohort: Cohort, index: Tensor) -> _Batch:
-    chosen = index.numpy()
+    chosen = to_numpy(index)
     return _Batch(torch.from_numpy(cohort.images[chosen]), cohort.labels[chosen], cohort.spacing_mm[chosen])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.entropy import PixelUncertainty
-from segconf_lite.models.device import bf16_pays, isolated_random_state
+from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
 from segconf_lite.models.fit import PRECISIONS
 from segconf_lite.models.unet import predict_probabilities
 
@@ -75,7 +75,7 @@ class SampledUncertainty(PixelUncertainty):
 
     def samples(self, images: Tensor | np.ndarray) -> Iterator[Tensor]:
         """(S, b, C, H, W) class probabilities, batch by batch, so that memory stays bounded."""
-        views, device = self._views(), next(self.unet.parameters()).device
+        views, device = self._views(), device_of(self.unet)
         bf16 = self.precision == "bf16" or (self.precision == "auto" and bf16_pays(device))
         for start, batch in self._batches(images):
             seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])

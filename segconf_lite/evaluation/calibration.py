@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.quality import check_probabilities
 
 __all__ = [
@@ -214,7 +215,7 @@ def apply_temperature(logits: Any, temperature: float) -> np.ndarray:
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
-    values = np.asarray(logits)
+    values = to_numpy(logits)
     scaled = np.exp((values - values.max(axis=1, keepdims=True)) / temperature)  # log 0 = -inf gives 0
     return scaled / scaled.sum(axis=1, keepdims=True)
 
@@ -228,7 +229,7 @@ def _chunks(probabilities: Any, labels: Any) -> Iterator[tuple[np.ndarray, np.nd
 
 
 def _as_arrays(values: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    chances, truth = np.asarray(values), np.asarray(labels)
+    chances, truth = to_numpy(values), to_numpy(labels)
     if chances.ndim < 2 or chances.size == 0 or chances.shape[:1] + chances.shape[2:] != truth.shape:
         raise ValueError(
             f"expected non-empty (N, C, ...) and labels (N, ...), got {chances.shape} and {truth.shape}"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.intervals import Interval, bootstrap_interval
 
 __all__ = ["linear_correlation", "rank_correlation", "rank_correlation_difference", "variance_explained"]
@@ -78,7 +79,7 @@ def _interval(
     columns = [risks, order]
     statistic = correlate
     if domains is not None:
-        groups = np.unique(np.asarray(domains), return_inverse=True)[1]
+        groups = np.unique(to_numpy(domains), return_inverse=True)[1]
         if groups.shape != risks.shape:
             raise ValueError(f"domains must have shape {risks.shape}, got {groups.shape}")
         columns.append(groups)
@@ -92,7 +93,7 @@ def _interval(
 
 
 def _checked(risk: Any, uncertainty: Any) -> tuple[np.ndarray, np.ndarray]:
-    risks, order = np.asarray(risk, dtype=np.float64), np.asarray(uncertainty, dtype=np.float64)
+    risks, order = to_numpy(risk, dtype=np.float64), to_numpy(uncertainty, dtype=np.float64)
     if risks.ndim != 1 or risks.shape != order.shape or risks.size < 2:
         raise ValueError(
             "risk and uncertainty must share one shape (n_cases,) of at least 2 cases, got "
@@ -170,7 +171,7 @@ def variance_explained(outcome: Any, factor_levels: Any) -> float:
     Raises:
         ValueError: If shapes differ or an outcome is not finite.
     """
-    values, levels = np.asarray(outcome, dtype=np.float64), np.asarray(factor_levels)
+    values, levels = to_numpy(outcome, dtype=np.float64), to_numpy(factor_levels)
     if values.ndim != 1 or values.shape != levels.shape or values.size == 0:
         raise ValueError(
             "outcome and factor_levels must share one non-empty shape (n_rows,), "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.intervals import Interval
 
 __all__ = ["check_columns", "cluster_interval", "crossed_interval", "draw_weights"]
@@ -43,9 +44,9 @@ def crossed_interval(
         ValueError: If shapes differ, no value is defined, or ``level`` is not in (0, 1).
     """
     nameless = [
-        pd.isna(np.asarray(names, dtype=object)) for names in (first, second)
+        pd.isna(to_numpy(names, dtype=object)) for names in (first, second)
     ]  # a list would turn NaN to text
-    numbers, sides = np.asarray(values, dtype=np.float64), [np.asarray(first), np.asarray(second)]
+    numbers, sides = to_numpy(values, dtype=np.float64), [to_numpy(first), to_numpy(second)]
     if numbers.ndim != 1 or any(side.shape != numbers.shape for side in sides):
         raise ValueError(
             f"values, first and second must share one shape (n,), got {numbers.shape}, {sides[0].shape} and "

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from segconf_lite.arrays import to_numpy
+
 __all__ = ["auroc", "detection_rate", "detection_threshold"]
 
 
@@ -65,7 +67,7 @@ def auroc(familiar_uncertainty: Any, target_uncertainty: Any) -> float:
 
 
 def _checked(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
+    array = to_numpy(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be non-empty (n_cases,), got {array.shape}")
     if not np.isfinite(array).all():

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from segconf_lite.arrays import to_numpy
+
 __all__ = ["boundary_distance_px", "errors_found"]
 
 
@@ -27,8 +29,8 @@ def errors_found(uncertainty_map: Any, wrong: Any, *, share: float, where: Any =
     Raises:
         ValueError: If shapes differ, a number is not finite, or the share is not in (0, 1).
     """
-    values, errors = np.asarray(uncertainty_map, np.float64), np.asarray(wrong, bool)
-    looked = np.ones(values.shape, bool) if where is None else np.asarray(where, bool)
+    values, errors = to_numpy(uncertainty_map, np.float64), to_numpy(wrong, bool)
+    looked = np.ones(values.shape, bool) if where is None else to_numpy(where, bool)
     if values.ndim != 3 or not values.shape == errors.shape == looked.shape:
         raise ValueError(
             f"maps must share one shape (N, H, W), got {values.shape}, {errors.shape}, {looked.shape}"
@@ -58,7 +60,7 @@ def boundary_distance_px(labels: Any) -> np.ndarray:
     Raises:
         ValueError: If labels are not (N, H, W).
     """
-    drawn = np.asarray(labels)
+    drawn = to_numpy(labels)
     if drawn.ndim != 3:
         raise ValueError(f"labels must be (N, H, W), got {drawn.shape}")
     distance = np.full(drawn.shape, np.inf)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segconf_lite.arrays import to_numpy
+
 __all__ = ["Interval", "bootstrap_interval", "mean_interval", "nested_bootstrap_interval"]
 
 
@@ -41,7 +43,7 @@ def mean_interval(
     Raises:
         ValueError: If shapes differ, no value is defined, or ``level`` is not in (0, 1).
     """
-    numbers, names = np.asarray(values, dtype=np.float64), np.asarray(subjects)
+    numbers, names = to_numpy(values, dtype=np.float64), to_numpy(subjects)
     if numbers.ndim != 1 or numbers.shape != names.shape:
         raise ValueError(
             f"values and subjects must share one shape (n_cases,), got {numbers.shape} and {names.shape}"
@@ -90,7 +92,7 @@ def bootstrap_interval(
     Raises:
         ValueError: If shapes differ, subjects mix text and numbers, or ``level`` is not in (0, 1).
     """
-    names, columns = np.asarray(subjects), [np.asarray(array) for array in arrays]
+    names, columns = to_numpy(subjects), [to_numpy(array) for array in arrays]
     if names.ndim != 1 or any(column.shape != names.shape for column in columns):
         raise ValueError(
             f"subjects and arrays must share one shape (n_cases,), got {names.shape} and "
@@ -147,8 +149,8 @@ def nested_bootstrap_interval(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    repeat, person = np.asarray(seeds), _owners(subjects)
-    table = np.stack([np.asarray(array, dtype=np.float64) for array in arrays])  # (n_arrays, n_cases)
+    repeat, person = to_numpy(seeds), _owners(subjects)
+    table = np.stack([to_numpy(array, dtype=np.float64) for array in arrays])  # (n_arrays, n_cases)
     people, estimates = [], []
     for seed in np.unique(repeat):
         inside = np.flatnonzero(repeat == seed)
@@ -168,7 +170,7 @@ def nested_bootstrap_interval(
 def _owners(subjects: Any) -> np.ndarray:
     """(n_cases,) number of the subject of each case, in the order of their names."""
     try:
-        return np.unique(np.asarray(subjects), return_inverse=True)[1]
+        return np.unique(to_numpy(subjects), return_inverse=True)[1]
     except TypeError:
         raise ValueError(
             "the names of subjects mix text with numbers or nothing, so it is open whether '1' and 1 are one "

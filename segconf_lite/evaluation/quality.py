@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segconf_lite.arrays import to_numpy
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -61,8 +63,8 @@ def dice_per_class(prediction: Any, reference: Any, *, n_classes: int, empty: st
 
     predicted, expected = check_pair(prediction, reference, n_classes=n_classes, empty=empty)
     masks = [one_hot_foreground(x, n_classes) for x in (predicted, expected)]
-    dice = compute_dice(*masks, include_background=True, ignore_empty=False).numpy().astype(np.float64)
-    both_absent = ~(masks[0] | masks[1]).flatten(2).any(dim=2).numpy()
+    dice = to_numpy(compute_dice(*masks, include_background=True, ignore_empty=False)).astype(np.float64)
+    both_absent = ~to_numpy((masks[0] | masks[1]).flatten(2).any(dim=2))
     dice[both_absent] = EMPTY_POLICIES[empty]
     return dice
 
@@ -98,7 +100,7 @@ def pairwise_dice(first: Any, second: Any, *, n_classes: int, empty: str) -> np.
     Raises:
         ValueError: As `dice_per_case`.
     """
-    one, other = np.asarray(first), np.asarray(second)
+    one, other = to_numpy(first), to_numpy(second)
     if one.ndim != 4 or other.ndim != 4 or _but_second(one.shape) != _but_second(other.shape):
         raise ValueError(
             f"expected labels (N, S, H, W) and (N, T, H, W), equal in N, H, W, got {one.shape} "
@@ -181,7 +183,7 @@ def _check_empty(empty: str) -> None:
 
 
 def _labels(values: Any, n_classes: int) -> np.ndarray:
-    labels = np.asarray(values)
+    labels = to_numpy(values)
     if labels.ndim != 3 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be non-empty whole numbers of shape (N, H, W), got {labels.dtype} "

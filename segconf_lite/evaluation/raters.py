@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.quality import mean_of_defined, pairwise_dice
 
 __all__ = [
@@ -131,7 +132,7 @@ def map_agreement(
     """
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {MEASURES}, got {measure!r}")
-    maps = [np.asarray(x, dtype=np.float64) for x in (uncertainty_map, disagreement)]
+    maps = [to_numpy(x, dtype=np.float64) for x in (uncertainty_map, disagreement)]
     if maps[0].ndim != 3 or maps[0].shape != maps[1].shape:
         raise ValueError(f"maps must share one shape (N, H, W), got {maps[0].shape} and {maps[1].shape}")
     for name, values in zip(("uncertainty_map", "disagreement"), maps, strict=True):
@@ -164,8 +165,8 @@ def boundary_band(labels: Any, *, band_mm: float, spacing_mm: Any) -> np.ndarray
     Raises:
         ValueError: If a shape or a number is not as above.
     """
-    drawn = np.asarray(labels)
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    drawn = to_numpy(labels)
+    spacing = to_numpy(spacing_mm, dtype=np.float64)
     if drawn.ndim != 3 or spacing.shape not in ((2,), (len(drawn), 2)) or not (spacing > 0).all():
         raise ValueError(
             f"expected labels (N, H, W) and spacing_mm (2,) or (N, 2) > 0, got {drawn.shape} and "
@@ -204,7 +205,7 @@ def _soft_dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _raters(values: Any, *, fewest: int = 2) -> np.ndarray:
-    drawn = np.asarray(values)
+    drawn = to_numpy(values)
     if drawn.ndim != 4 or drawn.shape[1] < fewest or drawn.size == 0:
         raise ValueError(f"expected labels (N, R, H, W) with R >= {fewest}, got {drawn.shape}")
     if not np.issubdtype(drawn.dtype, np.integer) or drawn.min() < 0:

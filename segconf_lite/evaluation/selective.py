@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.intervals import Interval, bootstrap_interval
 
 __all__ = ["augrc", "aurc", "excess_aurc", "excess_aurc_interval", "risk_at_coverage", "risk_coverage"]
@@ -105,7 +106,7 @@ def excess_aurc_interval(
 
 
 def _checked(risk: Any, uncertainty: Any) -> tuple[np.ndarray, np.ndarray]:
-    risks, order = np.asarray(risk, dtype=np.float64), np.asarray(uncertainty, dtype=np.float64)
+    risks, order = to_numpy(risk, dtype=np.float64), to_numpy(uncertainty, dtype=np.float64)
     if risks.ndim != 1 or risks.shape != order.shape or risks.size == 0:
         raise ValueError(
             "risk and uncertainty must share one non-empty shape (n_cases,), "

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.quality import EMPTY_POLICIES, check_pair, mean_of_defined, one_hot_foreground
 
 __all__ = [
@@ -152,14 +153,14 @@ def _per_class(
     with warnings.catch_warnings():  # MONAI warns of each absent class, which the policy settles
         warnings.simplefilter("ignore")
         found = np.array(measure(*masks, spacing.tolist()), dtype=np.float64)
-    present = [mask.flatten(2).any(dim=2).numpy() for mask in masks]
+    present = [to_numpy(mask.flatten(2).any(dim=2)) for mask in masks]
     found[present[0] != present[1]] = when_one_absent  # MONAI's percentile of infinities is NaN
     found[~present[0] & ~present[1]] = when_both_absent[empty]
     return found
 
 
 def _spacing(spacing_mm: Any, n_cases: int) -> np.ndarray:
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    spacing = to_numpy(spacing_mm, dtype=np.float64)
     if spacing.shape not in ((2,), (n_cases, 2)) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise ValueError(
             f"spacing_mm must be (row, column) in mm, > 0, of shape (2,) or ({n_cases}, 2), "

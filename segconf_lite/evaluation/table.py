@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.evaluation.quality import check_probabilities, dice_per_class, mean_of_defined
 
@@ -30,7 +31,7 @@ def case_table(probabilities: Any, cohort: Cohort, *, empty: str) -> pd.DataFram
     Raises:
         ValueError: If the probabilities do not fit the cohort, or are none (logits, say).
     """
-    chances = np.asarray(probabilities)
+    chances = to_numpy(probabilities)
     expected = (len(cohort), len(cohort.class_names), *cohort.labels.shape[1:])
     if chances.shape != expected:
         raise ValueError(f"probabilities must be (N, C, H, W) = {expected}, got {chances.shape}")

@@ -9,8 +9,10 @@ import torch
 from scipy import optimize, special
 from torch import nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.fragility.flip_cost import accumulate_fisher, find_head, head_pass, head_terms
+from segconf_lite.models.batches import network_input
 from segconf_lite.models.splice import frozen
 
 __all__ = ["ConvexCheck", "check_closed_form"]
@@ -45,22 +47,22 @@ def check_closed_form(
     with frozen(unet):
         parts = []
         for image in train.images:
-            features, logits = head_pass(unet, head, torch.from_numpy(image[None].copy()))
+            features, logits = head_pass(unet, head, network_input(image[None], unet))
             chosen = torch.from_numpy(rng.permutation(logits[0, 0].numel())[: -(-n_training // len(train))])
-            parts.append([v[0].flatten(1).T[chosen].double() for v in (features, logits)])
+            parts.append([v[0].flatten(1).T.cpu()[chosen].double() for v in (features, logits)])
         rows, told = (torch.cat(values)[:n_training] for values in zip(*parts, strict=True))
-        asked, asked_logits = head_pass(unet, head, torch.from_numpy(np.array(images)))
-    case, row, column = torch.from_numpy(np.array(pixels)).T
-    vectors, scores = (v[case, :, row, column].double() for v in (asked, asked_logits))
+        asked, asked_logits = head_pass(unet, head, network_input(images, unet))
+    case, row, column = torch.from_numpy(np.array(to_numpy(pixels))).T
+    vectors, scores = (v.cpu()[case, :, row, column].double() for v in (asked, asked_logits))
     fisher = accumulate_fisher(_image(rows), _image(told), told.argmax(dim=1)[None, None])
     inverse = fisher._replace(gradient=0 * fisher.gradient).inverse(told.shape[1])
     closed, rival = head_terms(_image(vectors), _image(scores), inverse).cost()[0, :, 0].min(dim=0)
     own = scores.argmax(dim=1)
     exact = [
-        _solve(rows.numpy(), told.numpy(), vectors[n].numpy(), scores[n].numpy(), int(own[n]), int(rival[n]))
+        _solve(*map(to_numpy, (rows, told, vectors[n], scores[n])), int(own[n]), int(rival[n]))
         for n in range(len(own))
     ]
-    return ConvexCheck(closed.numpy(), np.array(exact))
+    return ConvexCheck(to_numpy(closed), np.array(exact))
 
 
 def _image(rows: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ def posterior_weights(rises: Tensor, *, temperature: float) -> Tensor:
         )
     if not torch.isfinite(rises).all():
         raise ValueError(f"rises must be finite, got {rises.tolist()}; leave out models that diverged")
-    return (-rises / temperature).softmax(dim=0)
+    return (-rises.cpu() / temperature).softmax(dim=0)
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def effective_sample_size(weights: Tensor) -> Tensor:
     Returns:
         () or (B,) in [1, S]; S = all count alike, 1 = a single one counts.
     """
-    return 1 / weights.square().sum(dim=0)
+    return 1 / weights.cpu().square().sum(dim=0)
 
 
 def decompose(
@@ -82,7 +82,7 @@ def decompose(
         setting: ``"a"`` or ``"b"``.
 
     Returns:
-        Three maps in the dtype of the samples, computed in double precision.
+        Three maps on the CPU in the dtype of the samples, computed in double precision.
 
     Raises:
         ValueError: If a shape, the weights or the setting is not as above.
@@ -91,6 +91,7 @@ def decompose(
         raise ValueError(f"setting must be one of {SETTINGS}, got {setting!r}")
     if samples.ndim != 5 or len(samples) == 0:
         raise ValueError(f"samples must be non-empty (S, B, C, H, W), got {tuple(samples.shape)}")
+    samples, weights = samples.cpu(), None if weights is None else weights.cpu()
     answers, weighted = samples.double(), _mean_over(samples, weights)
     if setting == "a":
         total, aleatoric = _cross_entropy(weighted(answers)), weighted(_cross_entropy(answers))
@@ -101,7 +102,7 @@ def decompose(
                 f"setting 'b' needs the reference answer of shape {tuple(samples.shape[1:])}, got "
                 f"{None if reference is None else tuple(reference.shape)}; setting 'a' needs none"
             )
-        own = reference.double()
+        own = reference.cpu().double()
         total, aleatoric = weighted(_cross_entropy(own, answers)), _cross_entropy(own)
         apart = own * (own.clamp(min=SMALLEST).log() - answers.clamp(min=SMALLEST).log())
         epistemic = weighted(apart.sum(dim=-3)).clamp(min=0)  # clamped sums exceed 1 by up to C * 1e-8

@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.models.device import in_double_precision
+
 __all__ = [
     "FlipTerms", "HeadFisher", "HeadInverse", "accumulate_fisher", "find_head", "head_pass", "head_terms",
     "pairs_of_classes",
@@ -136,7 +138,7 @@ def head_pass(model: nn.Module, head: nn.Conv2d, images: Tensor) -> tuple[Tensor
     read: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
     try:
-        logits = model(images)
+        logits = model(images.clone())  # a model may work in place on its input
     finally:
         handle.remove()
     if not read:
@@ -155,15 +157,15 @@ def accumulate_fisher(
         so_far: of the batches before.
     """
     # Double: eigenvalues span eight decades, and rounding must not make one of them negative.
-    rows = features.movedim(1, -1).flatten(0, -2).double()  # (N, D)
-    chances = logits.movedim(1, -1).flatten(0, -2).double().softmax(dim=1)  # (N, C)
+    rows = in_double_precision(features.movedim(1, -1).flatten(0, -2))  # (N, D)
+    chances = in_double_precision(logits.movedim(1, -1).flatten(0, -2)).softmax(dim=1)  # (N, C)
     (n_pixels, n_classes), width = chances.shape, rows.shape[1]
     spread = (chances[:, :, None] * rows[:, None]).flatten(1)  # (N, C D)
     matrix, own = -spread.T @ spread, spread.T @ rows
     for k in range(n_classes):
         block = slice(k * width, (k + 1) * width)
         matrix[block, block] += own[block]
-    wanted = nn.functional.one_hot(labels.flatten(), n_classes).to(chances)
+    wanted = nn.functional.one_hot(labels.flatten().to(chances.device), n_classes).to(chances)
     gradient = ((chances - wanted).T @ rows).flatten()
     if so_far is not None:
         matrix += so_far.n_pixels * so_far.matrix

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.entropy import PixelUncertainty
 from segconf_lite.fragility.decomposition import Decomposition, decompose
@@ -30,6 +31,7 @@ from segconf_lite.fragility.mask_search import (
 )
 from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
 from segconf_lite.fragility.quadratic_search import FittedSearch, HeadSearch, SearchMaps, TangentSearch
+from segconf_lite.models.batches import in_batches, joined, network_input
 from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
@@ -99,7 +101,7 @@ class FragilityMap(PixelUncertainty):
         Args:
             images: (B, 1, H, W), numpy or torch.
         """
-        return torch.cat([maps.flip_cost.cpu() for maps in self._batched(images)])
+        return joined(maps.flip_cost.cpu() for maps in self._batched(images))
 
     def fragile(self, images: Tensor | np.ndarray) -> Tensor:
         """(B, H, W) bool: where the flip cost is within the budget."""
@@ -115,7 +117,7 @@ class FragilityMap(PixelUncertainty):
             raise ValueError('decompose needs FragilityMap(search="mask"), fitted: only it keeps many models')
         parts = []
         for _, batch in self._batches(images):
-            for found, own in self._fitted.search(_tensor(batch), self.budget):
+            for found, own in self._fitted.search(network_input(batch, self.unet), self.budget):
                 given = found.probabilities[:, None], found.weights
                 parts.append(decompose(given[0], weights=given[1], setting=setting, reference=own[None]))
         return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -125,12 +127,14 @@ class FragilityMap(PixelUncertainty):
             yield maps.uncertainty.cpu(), maps.labels.cpu()
 
     def _batched(self, images: Tensor | np.ndarray) -> Iterator[SearchMaps]:
+        list(self._batches(images[:1]))  # checks the shape
         if self._fitted is None:
             raise ValueError("FragilityMap is not fitted: call .fit(unet, source_cohort) first")
+        fitted = self._fitted
         with frozen(self.unet):
-            for _, batch in self._batches(images):
-                like = next(self.unet.parameters())
-                yield self._fitted.maps(_tensor(batch).to(device=like.device, dtype=like.dtype), self.budget)
+            yield from in_batches(
+                lambda batch: fitted.maps(batch, self.budget), images, self.unet, batch_size=self.batch_size
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,12 +168,8 @@ class _FittedPixels:
     options: PixelSearch
 
     def maps(self, images: Tensor, budget: float) -> SearchMaps:
-        where = torch.ones_like(images[:, 0], dtype=torch.bool).nonzero().cpu().numpy()
-        found = search_pixels(self.unet, images.cpu().numpy(), where, self.cohort, self.options)
+        where = to_numpy(torch.ones_like(images[:, 0], dtype=torch.bool).nonzero())
+        found = search_pixels(self.unet, images, where, self.cohort, self.options)
         labels = predict_probabilities(self.unet, images).argmax(dim=1)
         cost = found.cost.reshape(labels.shape)
         return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))
-
-
-def _tensor(images: Tensor | np.ndarray) -> Tensor:
-    return images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))

@@ -23,7 +23,8 @@ from torch.nn import functional
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.fragility.decomposition import effective_sample_size, posterior_weights
 from segconf_lite.fragility.ring import dilate, erode
-from segconf_lite.models.device import isolated_random_state
+from segconf_lite.models.batches import network_input
+from segconf_lite.models.device import device_of, isolated_random_state
 from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
@@ -97,7 +98,7 @@ class MaskSearch:
 class PenaltySet(NamedTuple):
     """Training cases that must not be forgotten, and what the network's loss on them is."""
 
-    images: Tensor  # (N, 1, H, W)
+    images: Tensor  # (N, 1, H, W), on the CPU as the rest
     labels: Tensor  # (N, H, W) int64
     reference_loss: float  # mean cross-entropy in nats per pixel, eval mode
 
@@ -127,10 +128,9 @@ def penalty_set(unet: nn.Module, cohort: Cohort, *, n_images: int = 16, seed: in
     if not 1 <= n_images <= len(cohort):
         raise ValueError(f"n_images must be in 1 .. {len(cohort)} (cases of the cohort), got {n_images}")
     chosen = np.sort(np.random.default_rng(seed).choice(len(cohort), n_images, replace=False))
-    device = next(unet.parameters()).device
-    images, labels = (torch.from_numpy(part[chosen]).to(device) for part in (cohort.images, cohort.labels))
+    images, labels = (torch.from_numpy(part[chosen]) for part in (cohort.images, cohort.labels))
     with frozen(unet), torch.no_grad():
-        loss = functional.cross_entropy(unet(images), labels)
+        loss = functional.cross_entropy(unet(network_input(images, unet)), labels.to(device_of(unet)))
     return PenaltySet(images, labels, float(loss))
 
 
@@ -168,8 +168,10 @@ def search_masks(
     if tuple(image.shape) != expected:
         raise ValueError(f"image must be one case {expected}, got {tuple(image.shape)}; take images[k]")
     own = predict_probabilities(unet, image[None])[0]
-    case = torch.from_numpy(image.copy()) if isinstance(image, np.ndarray) else image
-    case, predicted = case.to(penalty.images)[None], own.argmax(dim=0)
+    case, predicted = network_input(image[None], unet), own.argmax(dim=0)
+    known = penalty._replace(
+        images=network_input(penalty.images, unet), labels=penalty.labels.to(device_of(unet))
+    )
     walk = _walk_as_published if options.as_published else _walk
     visits = [] if options.as_published else [_Visit(own, 0.0, 0.0)]
     names, counts = ["reference"] * len(visits), [True] * len(visits)
@@ -180,7 +182,7 @@ def search_masks(
                 visits += [_Visit(own, 0.0, 0.0)] * options.steps
                 counts += [False] * options.steps
                 continue
-            visits += walk(unet, case, target[None].to(case.device), penalty, options, budget)
+            visits += walk(unet, case, target[None].to(case.device), known, options, budget)
             counts += [options.as_published or visit.rise <= budget for visit in visits[-options.steps :]]
     answers, rises, losses = zip(*visits, strict=True)
     weights = torch.zeros(len(visits))
@@ -213,7 +215,7 @@ def _walk(
     for step in range(options.steps + 1):  # one pass more than steps: a step is judged by the next pass
         searching = step < options.steps
         with torch.set_grad_enabled(searching):
-            logits = network(cases)
+            logits = network(cases.clone())  # it may work in place on its input
             rise = functional.cross_entropy(logits[1:], penalty.labels) - penalty.reference_loss
         if step:
             yield _visit(logits[0], rise, rise)
@@ -231,10 +233,10 @@ def _walk_as_published(
     for step, multiplier in enumerate(options.multipliers):
         batch = batches[step % len(batches)].to(case.device)
         penalty_loss = functional.cross_entropy(network(penalty.images[batch]), penalty.labels[batch])
-        _step(adam, functional.cross_entropy(network(case), target) + multiplier * penalty_loss)
+        _step(adam, functional.cross_entropy(network(case.clone()), target) + multiplier * penalty_loss)
         with torch.no_grad():
-            loss = functional.cross_entropy(network(penalty.images), penalty.labels)
-            yield _visit(network(case)[0], loss - penalty.reference_loss, penalty_loss)
+            loss = functional.cross_entropy(network(penalty.images.clone()), penalty.labels)
+            yield _visit(network(case.clone())[0], loss - penalty.reference_loss, penalty_loss)
 
 
 def _step(adam: torch.optim.Adam, objective: Tensor) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.batches import network_input
+from segconf_lite.models.device import device_of
 
 __all__ = ["as_tensors", "polish"]
 
@@ -38,7 +40,7 @@ def polish(unet: nn.Module, penalty: Cohort, *, steps: int = 100, prior_sd: floa
     def closure() -> Tensor:
         optimiser.zero_grad()
         prior = sum(weight.square().sum() for weight in network.parameters())
-        loss = nn.functional.cross_entropy(network(images), labels) + 0.5 * precision * prior
+        loss = nn.functional.cross_entropy(network(images.clone()), labels) + 0.5 * precision * prior
         loss.backward()
         return loss
 
@@ -49,6 +51,5 @@ def polish(unet: nn.Module, penalty: Cohort, *, steps: int = 100, prior_sd: floa
 
 def as_tensors(network: nn.Module, cohort: Cohort) -> tuple[Tensor, Tensor]:
     """Images and labels, copied, on the device of the network."""
-    like = next(network.parameters())
-    labels = torch.from_numpy(cohort.labels.copy()).to(like.device)
-    return torch.from_numpy(cohort.images.copy()).to(like), labels
+    labels = torch.from_numpy(cohort.labels.copy()).to(device_of(network))
+    return network_input(cohort.images, network), labels

@@ -22,9 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.fragility.optimum import as_tensors
 from segconf_lite.fragility.tangent import ChosenWeights, choose_weights
+from segconf_lite.models.batches import network_input
 from segconf_lite.models.splice import frozen
 
 __all__ = ["PixelFlips", "PixelSearch", "search_pixels"]
@@ -73,25 +75,28 @@ class PixelSearch:
 
 
 def search_pixels(
-    unet: nn.Module, images: np.ndarray, pixels: np.ndarray, penalty: Cohort,
+    unet: nn.Module, images: Tensor | np.ndarray, pixels: Tensor | np.ndarray, penalty: Cohort,
     search: PixelSearch | None = None, *, start: Mapping[str, Tensor] | None = None,
 ) -> PixelFlips:  # fmt: skip
     """Flip costs of some pixels, by search.
 
     Args:
         unet: at the optimum of the loss on the penalty set, see `polish`. It is not changed.
-        images: (B, 1, H, W).
+        images: (B, 1, H, W), numpy or torch.
         pixels: (n, 3) case, row and column of each pixel.
         penalty: the training cases that hold the network back; ``n_penalty`` of them, used in every step.
         search: what may move, and how.
         start: ``weights`` of a search over fewer modules, for the same pixels.
+
+    Returns:
+        `PixelFlips` on the CPU.
 
     Raises:
         ValueError: If a pixel lies outside, a module has no weights, or a single slice of a single network
             needs more than ``memory_mib``.
     """
     options = search or PixelSearch()
-    where = np.asarray(pixels)
+    where = to_numpy(pixels)
     if where.ndim != 2 or where.shape[1] != 3 or len(where) == 0:
         raise ValueError(f"pixels must be (n, 3) case, row, column with n >= 1, got {where.shape}")
     limits = np.array([len(images), *images.shape[-2:]])
@@ -106,18 +111,27 @@ def search_pixels(
         for first in range(0, len(where), task.n_members):
             chunk = slice(first, first + task.n_members)
             given = None if start is None else {name: value[chunk] for name, value in start.items()}
-            parts.append(task.search(where[chunk], given))
+            parts.append(_on_cpu(task.search(where[chunk], given)))
     weights = {name: torch.cat([part.weights[name] for part in parts]) for name in parts[0].weights}
     cost, data_cost = (torch.cat([getattr(part, name) for part in parts]) for name in ("cost", "data_cost"))
     return PixelFlips(cost, data_cost, torch.cat([part.history for part in parts], dim=1), weights)
 
 
+def _on_cpu(found: PixelFlips) -> PixelFlips:
+    *numbers, weights = found
+    return PixelFlips(
+        *(part.cpu() for part in numbers), {name: value.cpu() for name, value in weights.items()}
+    )
+
+
 class _Task:
     """One network, one penalty set; searches for some pixels at a time."""
 
-    def __init__(self, unet: nn.Module, images: np.ndarray, penalty: Cohort, options: PixelSearch) -> None:
+    def __init__(
+        self, unet: nn.Module, images: Tensor | np.ndarray, penalty: Cohort, options: PixelSearch
+    ) -> None:
         self.options, self.chosen = options, choose_weights(unet, options.modules)
-        self.inputs = torch.as_tensor(np.array(images)).to(next(unet.parameters()))
+        self.inputs = network_input(images, unet)
         given, self.labels = as_tensors(unet, penalty)
         self.precision = 1 / (options.prior_sd**2 * self.labels.numel())
         self.n_members, n_slices = _fit_memory(unet, self.chosen, given, options.memory_mib)
@@ -142,7 +156,7 @@ class _Task:
             told = logits[torch.arange(n), :, row, column]  # (n, C)
         own, rival = nn.functional.one_hot(told.topk(2, dim=1).indices, told.shape[1]).to(inputs).unbind(1)
         at = nn.functional.one_hot(row * inputs.shape[-1] + column, inputs[0, 0].numel()).to(inputs)
-        weights = at_rest | {k: v for k, v in (start or {}).items() if k in at_rest}
+        weights = at_rest | {k: v.to(at_rest[k]) for k, v in (start or {}).items() if k in at_rest}
         lowest = self._loss(at_rest)[0]
         lowest_data = lowest - self._prior(at_rest)
         best = torch.full((n,), math.inf).to(inputs)
@@ -215,7 +229,7 @@ def _fit_memory(unet: nn.Module, chosen: ChosenWeights, images: Tensor, memory_m
     ]
     try:
         with torch.no_grad():
-            unet(images[:1])
+            unet(images[:1].clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -2,7 +2,7 @@
 
 QUAM-SM searches for models that answer with the predicted mask dilated or eroded by 3 px. Whatever a model
 does, such targets draw a ring around the prediction; `geometry_ring` is that ring without any model.
-Shape letters: B cases, C classes, H rows, W columns.
+Labels may lie on any device; results are on the CPU. Shape letters: B cases, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def dilate(labels: Tensor, reach_px: int = 3) -> Tensor:
         ValueError: If labels are not (B, H, W), or the reach is below 1.
     """
     _check(labels, reach_px)
+    labels = labels.cpu()
     for _ in range(reach_px):
         reached = functional.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
         labels = torch.where(labels == 0, reached, labels)
@@ -47,6 +48,7 @@ def erode(labels: Tensor, reach_px: int = 3) -> Tensor:
     errors as in `dilate`.
     """
     _check(labels, reach_px)
+    labels = labels.cpu()
     background = functional.pad((labels == 0).float(), (reach_px,) * 4, value=1.0)
     near = functional.max_pool2d(background[:, None], 2 * reach_px + 1, stride=1)[:, 0] > 0
     return labels.masked_fill(near, 0)
@@ -73,6 +75,7 @@ def geometry_ring(labels: Tensor, *, n_classes: int, reach_px: int = 3) -> Tenso
             f"labels must lie in 0 .. n_classes - 1 with n_classes >= 2, got {int(labels.min())} .. "
             f"{int(labels.max())} with n_classes={n_classes}; count the background too"
         )
+    labels = labels.cpu()
     masks = torch.stack([dilate(labels, reach_px), erode(labels, reach_px), labels])
     votes = functional.one_hot(masks, n_classes).float().mean(dim=0)  # (B, H, W, C)
     return pixels.entropy(votes.movedim(-1, 1))

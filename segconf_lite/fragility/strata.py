@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation.error_search import boundary_distance_px
 
 __all__ = ["STRATA", "stratified_pixels"]
@@ -36,7 +37,7 @@ def stratified_pixels(labels: Any, *, n_each: int, seed: int = 0) -> pd.DataFram
     """
     if n_each < 1:
         raise ValueError(f"n_each must be >= 1 pixel, got {n_each}")
-    drawn = np.asarray(labels)
+    drawn = to_numpy(labels)
     distance, rng = boundary_distance_px(drawn), np.random.default_rng(seed)
     parts = []
     for name, (foreground, background, nearest, farthest) in STRATA.items():

@@ -73,7 +73,7 @@ def choose_weights(model: nn.Module, modules: tuple[str, ...]) -> ChosenWeights:
         return ChosenWeights(chosen, model.encode, decode)
 
     def whole(weights: Mapping[str, Tensor], images: Any) -> Tensor:
-        return functional_call(model, fixed | dict(weights), (images,))
+        return functional_call(model, fixed | dict(weights), (images.clone(),))  # it may work in place
 
     return ChosenWeights(chosen, lambda images: images, whole)
 

@@ -102,5 +102,5 @@ def _noise(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
 
 def _rise(network: nn.Module, penalty: PenaltySet) -> float:
     told = predict_probabilities(network, penalty.images)
-    loss = functional.nll_loss(told.clamp(min=1e-30).log(), penalty.labels.cpu())
+    loss = functional.nll_loss(told.clamp(min=1e-30).log(), penalty.labels)
     return float(loss) - penalty.reference_loss

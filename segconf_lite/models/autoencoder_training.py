@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.device import bf16_pays, isolated_random_state
+from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
 from segconf_lite.models.fit import VALIDATION_SHARE, optimise, shuffled_batches
 from segconf_lite.models.splice import Splice, frozen, splice, weights_fingerprint
 from segconf_lite.models.store import code_fingerprint, load_or_fit
@@ -65,7 +65,7 @@ def fit_autoencoder(
         raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
     if validation is None:
         cohort, validation = cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)
-    place = next(unet.parameters()).device
+    place = device_of(unet)
     use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
     opened = splice(unet, module)
 
@@ -123,7 +123,7 @@ def stored_autoencoder(
     fit = functools.partial(fit_autoencoder, unet, cohort, validation=validation, **training)
     coder = load_or_fit("autoencoder", config, cohort, fit)
     assert isinstance(coder, ActivationAutoencoder)
-    return coder.to(next(unet.parameters()).device)
+    return coder.to(device_of(unet))
 
 
 class _Material:

@@ -14,6 +14,7 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.device import bf16_pays, isolated_random_state, pick_device
@@ -208,7 +209,7 @@ def shuffled_batches(n_cases: int, batch_size: int, generator: torch.Generator) 
 
 def _cases(cohort: Cohort, index: Tensor) -> tuple[Tensor, Tensor]:
     """Images and labels of some cases, copied: the arrays of a cohort may be read-only."""
-    chosen = index.numpy()
+    chosen = to_numpy(index)
     return torch.from_numpy(cohort.images[chosen]), torch.from_numpy(cohort.labels[chosen])
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
+from segconf_lite.models.batches import network_input
 from segconf_lite.models.taps import Taps
 from segconf_lite.models.unet import UNet
 
@@ -129,7 +131,7 @@ class TapSplice:
         """Logits, activation, and the images themselves."""
         inputs = self.rest(images)
         with Taps(self.model, spliced=self.module) as taps:
-            logits = self.model(inputs)
+            logits = self.model(inputs.clone())  # a model may work in place; the images serve `logits`, too
             activation = taps["spliced"]
         if activation.ndim != 4:
             raise ValueError(
@@ -144,14 +146,12 @@ class TapSplice:
 
     def rest(self, images: Tensor | np.ndarray) -> Tensor:
         """The images, where and as the model takes them."""
-        like = next(self.model.parameters())
-        inputs = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
-        return inputs.to(device=like.device, dtype=like.dtype)
+        return network_input(images, self.model)
 
     def logits(self, activation: Tensor, rest: Tensor) -> Tensor:
         """(N, C, H, W)."""
         with Taps(self.model, spliced=self.module) as taps, taps.replacing(spliced=activation):
-            return self.model(rest)
+            return self.model(rest.clone())
 
 
 @contextmanager
@@ -175,5 +175,5 @@ def weights_fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+        digest.update(to_numpy(value.detach().cpu().contiguous().float()).tobytes())
     return digest.hexdigest()[:16]

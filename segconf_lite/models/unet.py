@@ -17,6 +17,9 @@ from monai.networks.blocks.convolutions import Convolution
 from monai.networks.blocks.upsample import UpSample
 from torch import Tensor, nn
 
+from segconf_lite.models.batches import in_batches, joined
+from segconf_lite.models.device import device_of
+
 __all__ = ["UNet", "predict_probabilities"]
 
 NORMS = ("batch", "instance", "group")
@@ -159,7 +162,7 @@ def predict_probabilities(
     Args:
         unet: any module that maps (N, 1, H, W) to logits (N, C, H, W). Its train/eval modes are
             put back afterwards, also if an image is refused.
-        images: (N, 1, H, W), numpy or torch.
+        images: (N, 1, H, W), numpy or torch, on any device; never changed.
         batch_size: cases per pass; bounds the memory, does not change the result. None: 64, on a CPU 16.
 
     Returns:
@@ -167,25 +170,24 @@ def predict_probabilities(
 
     Raises:
         ValueError: If images are not (N, 1, H, W) with N >= 1, or batch_size < 1.
+        BatchTooLargeError: If a batch does not fit into memory; it keeps what was computed.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must be non-empty (N, 1, H, W), got {tuple(images.shape)}")
     if batch_size is None:  # the features of 16 slices still fit a CPU's cache: a third faster than 64
-        batch_size = 16 if next(unet.parameters()).device.type == "cpu" else 64
+        batch_size = 16 if device_of(unet).type == "cpu" else 64
+
+    def probabilities(batch: Tensor) -> Tensor:
+        return unet(batch).float().softmax(dim=1).cpu()
+
     modes = [(module, module.training) for module in unet.modules()]
     unet.eval()
     try:
         with torch.no_grad():
-            parts = [
-                unet(_to_input(images[start : start + batch_size], unet)).float().softmax(dim=1).cpu()
-                for start in range(0, len(images), batch_size)
-            ]
+            return joined(in_batches(probabilities, images, unet, batch_size=batch_size))
     finally:
         for module, training in modes:  # one by one: MC dropout leaves parts in different modes
             module.training = training
-    return torch.cat(parts)
 
 
 def _block(n_in: int, n_out: int, norm: str, dropout: float) -> nn.Sequential:

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
 from segconf_lite.show.fragile import draw_zone
 from segconf_lite.show.pictures import finish
@@ -20,7 +21,7 @@ __all__ = ["draw_change", "draw_errors", "draw_signed", "drop_curves", "predicti
 
 def draw_signed(values: np.ndarray, *, highest: float) -> np.ndarray:
     """(3H, 3W, 3) uint8 picture of an (H, W) map: blue below 0, white at 0, red above; full at `highest`."""
-    share = np.clip(np.asarray(values) / highest, -1, 1) / 2 + 0.5
+    share = np.clip(to_numpy(values) / highest, -1, 1) / 2 + 0.5
     colours = [
         [int(float(part)) for part in colour[4:-1].split(",")]
         for colour in sample_colorscale("RdBu_r", np.linspace(0, 1, 257))
@@ -31,7 +32,7 @@ def draw_signed(values: np.ndarray, *, highest: float) -> np.ndarray:
 
 def draw_errors(image: np.ndarray, labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """(3H, 3W, 3) uint8 picture of a slice with the borders of `labels`, and wrong pixels in red."""
-    return draw_zone(image, labels, np.asarray(labels) != np.asarray(reference))
+    return draw_zone(image, labels, to_numpy(labels) != to_numpy(reference))
 
 
 def draw_change(
@@ -45,7 +46,7 @@ def draw_change(
         reference: (H, W) reference labels.
     """
     sides = [draw_errors(i, a, reference) for i, a in zip((before, after), answers, strict=True)]
-    change = draw_signed(np.asarray(after) - np.asarray(before), highest=1.0)
+    change = draw_signed(to_numpy(after) - to_numpy(before), highest=1.0)
     return np.concatenate([sides[0], change, sides[1]], axis=1)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
 from segconf_lite.show.pictures import draw_borders, finish
 
@@ -23,7 +24,7 @@ ZONE = np.array([213, 30, 0])
 def draw_zone(image: np.ndarray, labels: np.ndarray, zone: np.ndarray) -> np.ndarray:
     """(3H, 3W, 3) uint8 picture of an (H, W) slice with the borders of `labels`; a bool `zone` in red."""
     picture = draw_borders(image, labels)
-    inside = np.asarray(zone, bool).repeat(3, axis=0).repeat(3, axis=1)
+    inside = to_numpy(zone, bool).repeat(3, axis=0).repeat(3, axis=1)
     picture[inside] = (0.45 * picture[inside] + 0.55 * ZONE).astype(np.uint8)
     return picture
 

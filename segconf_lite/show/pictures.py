@@ -16,6 +16,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from segconf_lite.arrays import to_numpy
+
 __all__ = [
     "CLASS_COLOURS", "break_lines", "draw_borders", "draw_map", "finish", "picture_grid", "picture_source",
 ]  # fmt: skip
@@ -41,7 +43,7 @@ def draw_borders(image: np.ndarray, labels: np.ndarray | None = None) -> np.ndar
     rgb = rgb.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     if labels is None:
         return rgb
-    fine = np.asarray(labels).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
+    fine = to_numpy(labels).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     inner = np.pad(fine, 1, mode="edge")
     neighbours = (inner[:-2, 1:-1], inner[2:, 1:-1], inner[1:-1, :-2], inner[1:-1, 2:])
     edge = (fine > 0) & np.any([fine != other for other in neighbours], axis=0)
@@ -52,7 +54,7 @@ def draw_borders(image: np.ndarray, labels: np.ndarray | None = None) -> np.ndar
 
 def draw_map(values: np.ndarray, *, highest: float = 1.0) -> np.ndarray:
     """(3H, 3W, 3) uint8 picture of an (H, W) map, dark blue at 0 to yellow at `highest` and above."""
-    share = np.clip(np.asarray(values) / highest, 0, 1)
+    share = np.clip(to_numpy(values) / highest, 0, 1)
     colours = [
         [int(part) for part in colour[4:-1].split(",")]
         for colour in sample_colorscale("Cividis", np.linspace(0, 1, 256))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segconf_lite.models.batches import network_input
+from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
 from segconf_lite.stress._reach import Ball, Images, direction, project
 from segconf_lite.stress._reach import native as _native
@@ -43,7 +45,7 @@ def climb(
         raise ValueError(f"steps must be >= 1, got {steps}; a whole number")
     truth, kept = _check_labels(ball.images, labels, ignore, batch_size)
     parts = []
-    with frozen(network), torch.random.fork_rng(devices=[]):
+    with frozen(network), kept_random_state(device_of(network)):
         for first in range(0, len(truth), batch_size):
             cases = slice(first, first + batch_size)
 
@@ -65,7 +67,7 @@ def losses_and_gradients(
     _check_choice("loss" if wanted else "measure", measure, LOSSES if wanted else MEASURES)
     truth, kept = _check_labels(images, labels, ignore, batch_size)
     batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-    with frozen(network), torch.random.fork_rng(devices=[]):
+    with frozen(network), kept_random_state(device_of(network)):
         parts = [_look(network, images[b], truth[b], kept[b], measure, wanted) for b in batches]
     return torch.cat([value for value, _ in parts]), torch.cat([gradient for _, gradient in parts])
 
@@ -136,9 +138,8 @@ def _look(
     if wanted and torch.is_inference_mode_enabled():  # gradients are off there for good: no attack at all
         raise ValueError("an attack needs gradients; call it outside torch.inference_mode()")
     inputs = images.detach().requires_grad_(wanted)
-    like = next(network.parameters(), inputs)
     with torch.set_grad_enabled(wanted):
-        logits = network(inputs.to(device=like.device, dtype=like.dtype)).float()
+        logits = network(network_input(inputs, network)).float()
         expected = (len(images), *images.shape[2:])
         if logits.ndim != 4 or (len(logits), *logits.shape[2:]) != expected or logits.shape[1] < 2:
             raise ValueError(

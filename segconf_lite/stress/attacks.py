@@ -5,7 +5,7 @@ All know the true labels, and what they find is a lower bound of what is possibl
 Shape letters: N cases, C classes, H rows, W columns, T steps. The arguments that all attacks share:
 
 - network: maps (N, 1, H, W) to logits (N, C, H, W), in eval mode meanwhile. Modes, gradient flags, ``.grad``
-  and torch's random state (CPU) are as before afterwards.
+  and torch's random state are as before afterwards.
 - images: (N, 1, H, W), finite, numpy or torch; labels: (N, H, W) integers 0 to C - 1, background 0.
 - eps, unit: see `epsilon_per_image`. norm ``"linf"``: no pixel changes by more than eps. ``"l2"``: the root
   mean square change over the pixels is at most eps, so the L2 length at most eps * sqrt(H * W): one kind of

@@ -22,6 +22,7 @@ from numpy.polynomial.legendre import legvander
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts._checks import check_images
 from segconf_lite.stress.corruptions import ghost
 
@@ -116,8 +117,7 @@ def ladder_table() -> pd.DataFrame:
 def _checked(images: Tensor | np.ndarray) -> Tensor:
     """A float32 copy on the CPU, without gradient or metadata."""
     if isinstance(images, Tensor):
-        images = images.detach().cpu()
-        images = (images.float() if images.is_floating_point() else images).numpy()
+        images = to_numpy(images)
     if not isinstance(images, np.ndarray) or not np.issubdtype(images.dtype, np.floating):
         got = getattr(images, "dtype", type(images).__name__)
         raise ValueError(f"images must be a float numpy array or tensor, got {got}; convert them to float32")

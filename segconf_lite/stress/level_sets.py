@@ -12,6 +12,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.segmentation import chan_vese
 
+from segconf_lite.arrays import to_numpy
+
 __all__ = ["chan_vese_labels", "local_fitting_labels"]
 
 # Of the local fitting, on pictures scaled to [0, 1]; these and the defaults were chosen on ellipses under
@@ -113,7 +115,7 @@ def _curvature(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pictures(images: np.ndarray) -> np.ndarray:
     """(N, H, W) float64, each scaled to [0, 1]; a constant picture to 0."""
-    images = np.asarray(images, dtype=np.float64)
+    images = to_numpy(images, dtype=np.float64)
     if images.ndim != 4 or images.shape[1] != 1 or 0 in images.shape or min(images.shape[2:]) < 3:
         raise ValueError(f"images must be non-empty (N, 1, H, W), H and W >= 3, got {images.shape}")
     if not np.isfinite(images).all():

@@ -15,6 +15,7 @@ import torch
 from scipy.stats import binom, norm
 from torch import Tensor, nn
 
+from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.unet import predict_probabilities
 from segconf_lite.stress._reach import Images, to_images
 
@@ -129,9 +130,7 @@ def _noisy_labels(
             for _ in range(min(batch_size, count - first))
         ]
         copies = image + sigma * torch.stack(noise)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the network may draw, too; not the noise, if that is torch's own
+        with kept_random_state(device_of(network)):  # the network may draw, too
             chances = predict_probabilities(network, copies, batch_size=batch_size)
         expected = (len(copies), *image.shape[1:])
         if chances.ndim != 4 or (len(chances), *chances.shape[2:]) != expected:

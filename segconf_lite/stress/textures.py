@@ -14,6 +14,7 @@ import numpy as np
 from skimage import data
 from skimage.feature import local_binary_pattern
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 
 __all__ = [
@@ -135,7 +136,7 @@ def texture_divergence(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If shapes do not match, an image is not finite, or an object is empty or fills a picture.
     """
-    images, inside = np.asarray(images, dtype=np.float64), np.asarray(labels) > 0
+    images, inside = to_numpy(images, np.float64), to_numpy(labels) > 0
     if images.ndim != 4 or images.shape[1] != 1 or inside.shape != (len(images), *images.shape[2:]):
         raise ValueError(
             f"images must be (N, 1, H, W) and labels (N, H, W), got {images.shape} and {inside.shape}"

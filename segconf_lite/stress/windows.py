@@ -14,6 +14,9 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
+from segconf_lite.models.batches import network_input
+from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
 
 __all__ = ["BLENDINGS", "foreground_ratio", "window_probabilities", "window_starts"]
@@ -73,13 +76,12 @@ def window_probabilities(
             UserWarning,
             stacklevel=2,
         )
-    parameter = next(network.parameters(), None)
-    inputs = torch.from_numpy(np.array(images, order="C")) if isinstance(images, np.ndarray) else images
-    inputs = inputs.float() if parameter is None else inputs.to(parameter.device, torch.float32)
-    dtype = torch.float32 if parameter is None else parameter.dtype
+    inputs = network_input(
+        images, network
+    ).float()  # in half precision, the sum over windows would not stay 1
 
     def probabilities(windows: Tensor) -> Tensor:
-        logits = network(windows.to(dtype))  # of half precision, the sum over windows would not stay 1
+        logits = network(network_input(windows, network))  # windows overlap: none may be changed in place
         if logits.shape[0] != len(windows) or logits.shape[2:] != windows.shape[2:]:
             window_text = ", ".join(map(str, sides))
             raise ValueError(
@@ -88,7 +90,7 @@ def window_probabilities(
             )
         return logits.float().softmax(dim=1)
 
-    with frozen(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with frozen(network), torch.no_grad(), kept_random_state(device_of(network)):
         found = sliding_window_inference(
             inputs, sides, batch_size, probabilities, overlap=overlap, mode=blending, padding_mode="constant"
         )
@@ -146,7 +148,7 @@ def foreground_ratio(
     Raises:
         ValueError: If labels are not as above, or window or overlap are out of their ranges.
     """
-    foreground = np.asarray(labels) > 0
+    foreground = to_numpy(labels) > 0
     if foreground.ndim not in (3, 4) or foreground.size == 0:
         raise ValueError(f"labels must be non-empty (N, H, W), or (N, D, H, W), got {foreground.shape}")
     axes = tuple(range(1, foreground.ndim))

@@ -145,14 +145,14 @@ def test_the_adversary_lowers_the_prediction_and_reports_what_it_did(trained):
 def test_a_broken_image_leaves_the_replay_and_training_goes_on(trained, monkeypatch):
     from segconf_lite.confidence import adversarial_replay
 
-    real = adversarial_replay.perturb
+    real = adversarial_replay.step_against
 
     def broken(images, gradient, **options):
         found = real(images, gradient, **options)
         found.images[0] = float("nan")
         return found
 
-    monkeypatch.setattr(adversarial_replay, "perturb", broken)
+    monkeypatch.setattr(adversarial_replay, "step_against", broken)
     network = fit_quality_network(*trained, **OPTIONS)
     assert network.history[-1]["dropped"] == 4  # one of each attacked batch
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())

@@ -1,0 +1,223 @@
+"""A second device for machines that have none, so that mistakes that only a GPU would show fail a test here.
+
+A tensor that is moved to, or made on, the device "pretend" is a thin wrapper around an ordinary CPU tensor. Every
+operation of PyTorch below autograd passes through `_run`, which computes on the CPU and refuses what a GPU refuses:
+
+- `.numpy()` and `np.asarray` of such a tensor;
+- an operation that mixes it with a CPU tensor of one or more dimensions (CPU indices of it are allowed);
+- a generator of the CPU for random numbers on the device;
+- and, as Apple's MPS does, double precision.
+
+The device has a random state of its own. Autograd, forward mode and `torch.func` work as on any device, since the
+wrapper sits below them.
+
+PyTorch's hooks for a device that is written in Python are recent; where they are missing, `available` is False.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils import backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["NAME", "PretendDevice", "available"]
+
+NAME = "pretend"
+_SETUP = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+available = _SETUP is not None
+
+_WIDE = (torch.float64, torch.complex128)
+_TAKES_CPU_INDICES = {"aten::index", "aten::_unsafe_index", "aten::index_put", "aten::index_put_"}
+_TAKES_CPU_INDICES |= {"aten::_index_put_impl_", "aten::_unsafe_index_put"}
+_MOVES = {"aten::copy_", "aten::copy", "aten::_to_copy"}
+
+
+class _Backend:
+    """What PyTorch asks of ``torch.pretend``."""
+
+    generator = torch.Generator()
+
+    @staticmethod
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def is_initialized() -> bool:
+        return True
+
+    @staticmethod
+    def device_count() -> int:
+        return 1
+
+    @staticmethod
+    def current_device() -> int:
+        return 0
+
+    @staticmethod
+    def device(which: Any) -> Any:
+        return contextlib.nullcontext()
+
+    @staticmethod
+    def _is_in_bad_fork() -> bool:
+        return False
+
+    @staticmethod
+    def get_amp_supported_dtype() -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+    @classmethod
+    def manual_seed(cls, seed: int) -> None:
+        cls.generator.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+    @classmethod
+    def get_rng_state(cls, device: Any = None) -> torch.Tensor:
+        return cls.generator.get_state()
+
+    @classmethod
+    def set_rng_state(cls, state: torch.Tensor, device: Any = None) -> None:
+        cls.generator.set_state(state)
+
+
+class _Far(torch.Tensor):
+    """A tensor on the pretended device; its numbers are those of the CPU tensor `near`."""
+
+    near: torch.Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, near: torch.Tensor) -> _Far:
+        self = torch.Tensor._make_wrapper_subclass(
+            cls,
+            near.size(),
+            strides=near.stride(),
+            storage_offset=near.storage_offset(),
+            dtype=near.dtype,
+            layout=near.layout,
+            device=torch.device(NAME, 0),
+        )
+        self.near = near
+        return self
+
+    def __repr__(self, **_: Any) -> str:
+        return f"{self.near!r} on {NAME}"
+
+    def tolist(self) -> Any:
+        return self.near.tolist()
+
+    def numpy(self, **_: Any) -> Any:
+        raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy; use Tensor.cpu() first")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        return self.numpy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Far:
+        copied = _Far(self.near.detach().clone()).requires_grad_(self.requires_grad)
+        if getattr(self, "_is_param", False):
+            copied = torch.nn.Parameter(copied.detach(), requires_grad=self.requires_grad)
+        memo[id(self)] = copied
+        return copied
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+class PretendDevice(TorchDispatchMode):
+    """Inside, the device "pretend" is there.
+
+    Example::
+
+        with PretendDevice():
+            torch.zeros(3, device="pretend").numpy()  # TypeError, as on a GPU
+    """
+
+    _is_set_up = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not PretendDevice._is_set_up:
+            _SETUP(NAME, _Backend())
+            PretendDevice._is_set_up = True
+
+    def __enter__(self) -> Any:
+        # torch.tensor(..., device=...) makes the tensor on the CPU first, and the move passes through here.
+        self._before = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        torch._C._set_only_lift_cpu_tensors(self._before)
+        super().__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    name = func._schema.name
+    leaves, tree = pytree.tree_flatten((args, kwargs))
+    far_ones = [leaf for leaf in leaves if isinstance(leaf, _Far)]
+    asked = kwargs.get("device")
+    if not far_ones and not _is_far(asked):
+        return func(*args, **kwargs)
+    _refuse_mixtures(name, args, leaves, far_ones)
+    result_is_far = _is_far(asked) if asked is not None else isinstance(args[0], _Far) or name != "aten::copy_"
+    if result_is_far and any(isinstance(leaf, torch.Generator) for leaf in leaves):
+        raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' in {name}")
+    near = [_near(leaf) for leaf in leaves]
+    if name == "aten::_efficientzerotensor":  # it holds no numbers at all
+        func = torch.ops.aten.zeros.default
+    with _own_random_state() if torch.Tag.nondeterministic_seeded in func.tags else contextlib.nullcontext():
+        near_args, near_kwargs = pytree.tree_unflatten(near, tree)
+        result = func(*near_args, **near_kwargs)
+    if not result_is_far:
+        return result
+    by_memory = {id(leaf.near): leaf for leaf in far_ones}  # what works in place returns its own argument
+    return pytree.tree_map_only(torch.Tensor, lambda value: by_memory.get(id(value)) or _put_there(value), result)
+
+
+def _refuse_mixtures(name: str, args: Any, leaves: list[Any], far_ones: list[Any]) -> None:
+    if not far_ones or name in _MOVES:
+        return
+    if name in _TAKES_CPU_INDICES:
+        if not isinstance(args[0], _Far):
+            raise RuntimeError(f"indices should be on cpu for a tensor on cpu, found {NAME}:0 in {name}")
+        leaves = pytree.tree_leaves((args[0], args[2:]))
+    mixed = [v for v in leaves if isinstance(v, torch.Tensor) and not isinstance(v, _Far) and v.dim()]
+    if mixed:
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, found {NAME}:0 and cpu in {name}"
+        )
+
+
+def _is_far(device: Any) -> bool:
+    return device is not None and torch.device(device).type == NAME
+
+
+def _near(leaf: Any) -> Any:
+    if isinstance(leaf, _Far):
+        return leaf.near
+    return torch.device("cpu") if isinstance(leaf, torch.device) and _is_far(leaf) else leaf
+
+
+def _put_there(value: torch.Tensor) -> _Far:
+    if value.dtype in _WIDE:
+        raise TypeError(f"Cannot convert a tensor to {value.dtype} on {NAME}: the device has no double precision")
+    return _Far(value)
+
+
+@contextlib.contextmanager
+def _own_random_state() -> Any:
+    before = torch.default_generator.get_state()
+    torch.default_generator.set_state(_Backend.generator.get_state())
+    try:
+        yield
+    finally:
+        _Backend.generator.set_state(torch.default_generator.get_state())
+        torch.default_generator.set_state(before)
