@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.distortion import distortion_columns
@@ -67,7 +68,7 @@ def row(sizes: Profile, seed: int, unet: nn.Module, train: Cohort, options: dict
         quality = case_table(plain, cohort, empty="skip")["quality"]
         columns = distortion_columns(plain, altered)
         after = dice_per_case(
-            altered.max(dim=1).indices.numpy(), cohort.labels, n_classes=plain.shape[1], empty="skip"
+            to_numpy(altered.max(dim=1).indices), cohort.labels, n_classes=plain.shape[1], empty="skip"
         )
         found[f"change of Dice on {scanner}"] = float(pd.Series(after - quality).mean())
         for name, column in (("SD", "distortion"), ("Dice", "distortion, Dice")):

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import BetaQualityPredictor, MCDropout, QualityPredictor, ScoreAgreement
 from segconf_lite.evaluation import case_table, excess_aurc, ledger, surface_dice_per_case
@@ -87,13 +88,13 @@ def row(
     method.fit(unet, train)
     found: dict[str, Any] = {"seconds": time.perf_counter() - start}
     for scanner, (cohort, quality) in tests.items():
-        uncertainty, ok = method.uncertainty(cohort.images).numpy(), np.isfinite(quality)
+        uncertainty, ok = to_numpy(method.uncertainty(cohort.images)), np.isfinite(quality)
         found[f"eAURC on {scanner}"] = 1000 * excess_aurc(1 - quality[ok], uncertainty[ok])
         error = np.abs(np.clip(1 - uncertainty, 0, 1) - quality)
         found[f"MAE on {scanner}"] = float(error[ok].mean())
         if isinstance(method, BetaQualityPredictor):
             low, high = method.interval(cohort.images)
-            inside = (quality >= low.numpy() - 1e-6) & (quality <= high.numpy() + 1e-6)
+            inside = (quality >= to_numpy(low) - 1e-6) & (quality <= to_numpy(high) + 1e-6)
             found[f"90 % interval holds on {scanner}"] = float(inside[ok].mean())
     assert method.network is not None
     late = pd.DataFrame(method.network.history).tail(3).mean()
@@ -109,7 +110,7 @@ def agreement_row(
     method = ScoreAgreement(MCDropout(n_samples=2), **asked).fit(unet, train)
     found = {}
     for scanner, (cohort, quality) in tests.items():
-        uncertainty, ok = method.uncertainty(cohort.images).numpy(), np.isfinite(quality)
+        uncertainty, ok = to_numpy(method.uncertainty(cohort.images)), np.isfinite(quality)
         found[f"eAURC on {scanner}"] = 1000 * excess_aurc(1 - quality[ok], uncertainty[ok])
     return found
 
@@ -118,7 +119,7 @@ def qualities(answer: Tensor, cohort: Cohort, surface: bool) -> np.ndarray:
     """(N,) Dice, or surface Dice, of each answer."""
     if not surface:
         return case_table(answer, cohort, empty="skip")["quality"].to_numpy()
-    labels = answer.max(dim=1).indices.numpy()
+    labels = to_numpy(answer.max(dim=1).indices)
     return surface_dice_per_case(
         labels, cohort.labels, n_classes=answer.shape[1], empty="skip",
         tolerance_mm=SURFACE["tolerance_mm"], spacing_mm=cohort.spacing_mm,

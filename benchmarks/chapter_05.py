@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from speed import median_seconds
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.evaluation import ledger
 from segconf_lite.fragility import (
@@ -53,7 +54,7 @@ def convex_rows() -> pd.DataFrame:
         unet, train = network(seed)
         for scanner in "AD":
             cohort = phantom.cohort(30, scanner=scanner, seed=seed + 1000)
-            labels = predict_probabilities(unet, cohort.images).argmax(dim=1).numpy()
+            labels = to_numpy(predict_probabilities(unet, cohort.images).argmax(dim=1))
             pixels = stratified_pixels(labels, n_each=6, seed=seed)
             where = pixels[["case", "row", "column"]].to_numpy()
             closed, exact = check_closed_form(unet, train, cohort.images, where, n_training=24000)
@@ -95,7 +96,7 @@ def speed_rows() -> pd.DataFrame:
     start = time.perf_counter()
     WeightNoise(budget=2e-3).fit(unet, train)
     rows.append(("weight noise: its scale", time.perf_counter() - start, "s"))
-    labels = predict_probabilities(unet, images).argmax(dim=1).numpy()
+    labels = to_numpy(predict_probabilities(unet, images).argmax(dim=1))
     where = stratified_pixels(labels, n_each=2, seed=0)[["case", "row", "column"]].to_numpy()
     search = PixelSearch(steps=25, n_penalty=12)
     start = time.perf_counter()

@@ -25,6 +25,7 @@ import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation import ledger
 from segconf_lite.models.device import isolated_random_state, pick_device
 from segconf_lite.models.fit import optimise, shuffled_batches
@@ -98,7 +99,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         known, held = volumes(n_train, seed + 1000), volumes(n_held, seed + 2000)
         test = volumes(n_test, seed + 3000, radius_px=(5, 47))
-        seen, ratio = foreground_ratio(known[1].numpy()), foreground_ratio(test[1].numpy())
+        seen, ratio = foreground_ratio(to_numpy(known[1])), foreground_ratio(to_numpy(test[1]))
         place = np.select([ratio < seen.min(), ratio > seen.max()], ["below", "above"], "in")
         origin = ledger.provenance(profile=asked.profile, seed=seed)
         kept = {name: origin[name] for name in ("profile", "seed", "commit", "device", "threads", "day")}

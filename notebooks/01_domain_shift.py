@@ -48,6 +48,7 @@ import pandas as pd
 from IPython.display import display
 from scipy import ndimage
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.cohorts.appearance import appearance_distance
 from segconf_lite.evaluation import case_table, ledger, mean_interval
@@ -271,7 +272,7 @@ print(f"also rings for {(fine < needed).mean():.0%} of the slices that are fine.
 wrong = table[(table["quality"] < 0.7) & table["domain"].isin(["D", "F"])]
 surest = wrong.sort_values("confidence").groupby("domain").tail(3)
 cases = [test[row.domain].take([k % sizes.n_test]) for k, row in surest.iterrows()]
-answers = [predict_probabilities(unet, c.images).argmax(1)[0].numpy() for c in cases]
+answers = [to_numpy(predict_probabilities(unet, c.images).argmax(1)[0]) for c in cases]
 pictures.picture_grid(
     [[c.images[0, 0] for c in cases]] * 2,
     [answers, [c.labels[0] for c in cases]],
@@ -333,7 +334,7 @@ def scan_and_segment(settings):
     one = make(phantom.Scanner(**settings), n_cases=3)
     chances = predict_probabilities(unet, one.images[2:])
     dice = case_table(chances, one.take(np.array([2])), empty="skip")["quality"][0]
-    return one.images[2, 0], chances.argmax(1)[0].numpy(), f"Dice {dice:.2f}"
+    return one.images[2, 0], to_numpy(chances.argmax(1)[0]), f"Dice {dice:.2f}"
 
 
 widgets.live_scanner(

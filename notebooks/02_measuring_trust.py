@@ -48,6 +48,7 @@ import numpy as np
 import pandas as pd
 
 import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom, retina
 from segconf_lite.confidence import DeepEnsemble, MCDropout, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, TestTimeAugmentation, pixels
@@ -91,7 +92,7 @@ unet = load_or_fit("unet", training, train, lambda: fit_unet(train, **training))
 probabilities = predict_probabilities(unet, test.images)
 cases = case_table(probabilities, test, empty="skip")
 cases["risk"] = 1 - cases["quality"]
-answers = probabilities.argmax(dim=1).numpy()
+answers = to_numpy(probabilities.argmax(dim=1))
 cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].round(3)
 
 # %% [markdown]
@@ -111,7 +112,7 @@ cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].roun
 on_f = cases[(cases["domain"] == "F") & (answers > 0).any(axis=(1, 2))]
 by_quality = on_f.sort_values("quality", ascending=False).index
 chosen = by_quality[[0, len(by_quality) // 2, -1]]
-entropy_map = pixels.entropy(probabilities).numpy()
+entropy_map = to_numpy(pixels.entropy(probabilities))
 titles = [
     f"Dice {cases.quality[k]:.2f}, mean entropy {entropy_map[k].mean():.3f}"
     for k in chosen
@@ -453,7 +454,7 @@ disagreement = samplers["ensemble"].answers(test.images[silent])[0].disagreement
 maps = {
     "wrong": (answers[silent] != test.labels[silent]).astype(float),
     "entropy": entropy_map[silent],
-    "ensemble": disagreement.numpy(),
+    "ensemble": to_numpy(disagreement),
 }
 trust.map_grid(
     [test.images[k, 0] for k in silent],

@@ -50,6 +50,7 @@ from sklearn.decomposition import PCA
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.confidence import DeepEnsemble, LatentMahalanobis
 from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
@@ -103,7 +104,7 @@ with torch.no_grad():
     inside = torch.cat(
         [unet.encode(part)[1] for part in np.array_split(test.images, 12)]
     )
-pooled = pool_activations(inside).cpu().numpy()
+pooled = to_numpy(pool_activations(inside))
 print(f"bottleneck {tuple(inside.shape[1:])}, pooled to {pooled.shape[1]} numbers")
 plane = PCA(2).fit_transform(pooled)
 where = pd.DataFrame({"domain": test.domains, "x": plane[:, 0], "y": plane[:, 1]})
@@ -130,11 +131,11 @@ shift.projection_scatter(
 # %%
 warnings.filterwarnings("ignore", message=".*training vectors")
 distance = PooledMahalanobis().fit(unet, train)
-apart = distance.uncertainty(test.images).numpy()
-home = distance.uncertainty(familiar.images).numpy()
+apart = to_numpy(distance.uncertainty(test.images))
+home = to_numpy(distance.uncertainty(familiar.images))
 threshold = ev.detection_threshold(home)
 flagged = pd.Series(apart > threshold).groupby(test.domains).mean()
-seen = np.median(distance.uncertainty(train.images).numpy())
+seen = np.median(to_numpy(distance.uncertainty(train.images)))
 print(
     f"median distance: training slices {seen:.0f}, new slices on A {np.median(home):.0f}"
 )
@@ -200,8 +201,8 @@ def measure(methods, cohort):
     cases["risk"] = 1 - cases["quality"]
     columns = one_pass_columns(plain) | distortion_columns(plain, altered)
     for name in ("distance", "code distance"):
-        columns[name] = methods[name].uncertainty(cohort.images).numpy()
-    after = altered.max(dim=1).indices.numpy()
+        columns[name] = to_numpy(methods[name].uncertainty(cohort.images))
+    after = to_numpy(altered.max(dim=1).indices)
     options = {"n_classes": plain.shape[1], "empty": "skip"}
     dice = ev.dice_per_case(after, cohort.labels, **options)
     return cases.assign(**columns, **{"reconstructed quality": dice}), plain, altered
@@ -218,7 +219,7 @@ print(at_home.round(4).to_dict())
 
 # %%
 cases, plain, altered = measure(methods, test)
-before, after = (p.max(dim=1).indices.numpy() for p in (plain, altered))
+before, after = (to_numpy(p.max(dim=1).indices) for p in (plain, altered))
 middle = cases["distortion"].groupby(cases["domain"]).rank(method="first")
 shown = cases[middle == sizes.n_test // 2 + 1].index
 marks = cases.loc[shown].itertuples()
@@ -257,7 +258,7 @@ shift.quality_boxes(
 five = ["distance", "code distance", "entropy, image", "ensemble entropy", "distortion"]
 members = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
 ensemble = DeepEnsemble(members=members).fit(unet, train)
-cases["ensemble entropy"] = ensemble.uncertainty(test.images).numpy()
+cases["ensemble entropy"] = to_numpy(ensemble.uncertainty(test.images))
 
 # %% tags=["hide-input"]
 ranks = cases.groupby("domain")[["risk", *five]].rank(method="first").astype("Int64")
@@ -266,7 +267,7 @@ ranks = cases.groupby("domain")[["risk", *five]].rank(method="first").astype("In
 def describe(k):
     image, rank = test.images[k, 0], ranks.loc[k]
     tiles = [pictures.draw_borders(image, t[k]) for t in (test.labels, before, after)]
-    moved = (plain[k] - altered[k]).square().mean(dim=0).numpy()
+    moved = to_numpy((plain[k] - altered[k]).square().mean(dim=0))
     told = [f"{name} {rank[name]}" for name in five]
     text = ", ".join(told[:3]) + ",<br>" + ", ".join(told[3:])
     head = f"scanner {cases.domain[k]}, Dice {cases.quality[k]:.2f} (rank by risk {rank.risk}"
@@ -397,7 +398,7 @@ trust.method_intervals(
 
 # %%
 at_a = measure(methods, familiar)[0]
-at_a["ensemble entropy"] = ensemble.uncertainty(familiar.images).numpy()
+at_a["ensemble entropy"] = to_numpy(ensemble.uncertainty(familiar.images))
 rings = pd.DataFrame({"domain": cases["domain"]})
 for name in five:
     rings[name] = cases[name] > ev.detection_threshold(at_a[name])
@@ -433,7 +434,7 @@ rules = {
     "entropy as in the code, L2 norm": doubt.square().sum(dim=(1, 2)).sqrt(),
 }
 found = cases[["domain", "subject", "risk"]].assign(
-    **{k: v.numpy() for k, v in rules.items()}
+    **{k: to_numpy(v) for k, v in rules.items()}
 )
 found = compare_methods(found, list(rules), statistic="rank_correlation")
 found.pivot(index="method", columns="domain", values="estimate").loc[list(rules)].round(
@@ -502,7 +503,7 @@ if cord is not None:
         rest = source.where(subject=[s for s in source.subjects if s != left_out])
         partial = PooledMahalanobis().fit(cord_unet, rest)
         groups = (rest, source.where(subject=left_out), foreign)
-        far = [partial.uncertainty(g.images).numpy() for g in groups]
+        far = [to_numpy(partial.uncertainty(g.images)) for g in groups]
         medians.append([float(np.median(d)) for d in far])
         over.append(far[2] > ev.detection_threshold(far[1]))
     real_cases["distance: rings"] = np.mean(over, axis=0)

@@ -50,6 +50,7 @@ from sklearn.isotonic import IsotonicRegression
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, MCDropout
 from segconf_lite.confidence import QualityPredictor, ScoreAgreement
@@ -124,7 +125,7 @@ print(f"{size:,} parameters, beside {sum(p.numel() for p in unet.parameters()):,
 
 # %%
 def with_predictions(cases, methods, cohort):
-    columns = {n: m.uncertainty(cohort.images).numpy() for n, m in methods.items()}
+    columns = {n: to_numpy(m.uncertainty(cohort.images)) for n, m in methods.items()}
     errors = {
         f"error: {n}": np.abs(np.clip(1 - u, 0, 1) - cases["quality"])
         for n, u in columns.items()
@@ -209,15 +210,17 @@ alpha = log["alpha"].iloc[-1]
 chosen = [k for n in range(6) for k in (n * 20, n * 20 + 3)]
 some = familiar.take(np.array(chosen))
 attacked = methods["adversary"].perturbed(some.images, alpha=alpha)
-moved = attacked.images.numpy()
+moved = to_numpy(attacked.images)
 changed = dataclasses.replace(some, images=moved)
 pair = [judged(unet, c) for c in (some, changed)]
-told = [methods["adversary"].predicted_quality(c).numpy() for c in (some.images, moved)]
+told = [
+    to_numpy(methods["adversary"].predicted_quality(c)) for c in (some.images, moved)
+]
 
 
 # %% tags=["hide-input"]
 def frame(k):
-    answers = tuple(p[k].argmax(dim=0).numpy() for _, p in pair)
+    answers = tuple(to_numpy(p[k].argmax(dim=0)) for _, p in pair)
     images = (some.images[k, 0], moved[k, 0])
     drawn = adversarial.draw_change(*images, answers, some.labels[k])
     true = [table["quality"][k] for table, _ in pair]
@@ -486,7 +489,7 @@ cost.round({"ms a slice": 2, "times the predictor's network": 0})
 
 # %%
 def inside(method, cases, cohort):
-    low, high = (end.numpy() for end in method.interval(cohort.images, level=0.9))
+    low, high = (to_numpy(end) for end in method.interval(cohort.images, level=0.9))
     return cases["quality"].between(low - 1e-6, high + 1e-6).astype(float), high - low
 
 
@@ -494,7 +497,7 @@ cases["inside 90 %"], width = inside(best, cases, test)
 
 # %%
 bad = cases["quality"] < 0.8
-rejected = best.probability_below(test.images, 0.8).numpy() > 0.05
+rejected = to_numpy(best.probability_below(test.images, 0.8)) > 0.05
 parts = cases.assign(width=width, bad=bad, rejected=rejected).groupby("domain")
 report = parts[["inside 90 %", "width", "bad", "rejected"]].mean()
 report["bad and not rejected"] = (bad & ~rejected).groupby(cases["domain"]).mean()
@@ -532,7 +535,9 @@ known = at_home.notna()
 mended = {}
 for name, method in {**methods, "Beta": best}.items():
     curve = IsotonicRegression(out_of_bounds="clip")
-    curve.fit(method.predicted_quality(familiar.images).numpy()[known], at_home[known])
+    curve.fit(
+        to_numpy(method.predicted_quality(familiar.images))[known], at_home[known]
+    )
     again = curve.predict((1 - cases[name]).clip(0, 1))
     error = np.abs(again - cases["quality"]).groupby(cases["domain"]).mean()
     mended[name] = {"as predicted": cases.groupby("domain")[f"error: {name}"].mean()}
@@ -746,7 +751,7 @@ print("right!" if abs(my_length - right) < 5e-4 else "not yet")
 # %% tags=["hide-cell"]
 on_b = test.where(domain="B")
 failed = bad[cases["domain"] == "B"].to_numpy()
-doubts = {"Beta": best.probability_below(on_b.images, 0.8).numpy()}
+doubts = {"Beta": to_numpy(best.probability_below(on_b.images, 0.8))}
 doubts["entropy"] = cases.loc[cases["domain"] == "B", "entropy, foreground"].to_numpy()
 for name, doubt in doubts.items():
     kept = failed[np.argsort(doubt)]  # most trusted first

@@ -52,6 +52,7 @@ import torch
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, phantom, retina
 from segconf_lite.confidence import DeepEnsemble, MCDropout, PredictiveEntropy
 from segconf_lite.confidence import TestTimeAugmentation, pixels
@@ -111,8 +112,8 @@ little = load_or_fit("unet", {**small, "polished": "L-BFGS, 100"}, few, longer)
 fresh = crop(make("A", 12, 4000))
 shown = little(fresh.images[:6]).detach().softmax(dim=1)
 # %%
-drawn = shown.argmax(dim=1).numpy()
-lead = shown.topk(2, dim=1).values.diff(dim=1)[:, 0].abs().numpy()
+drawn = to_numpy(shown.argmax(dim=1))
+lead = to_numpy(shown.topk(2, dim=1).values.diff(dim=1)[:, 0].abs())
 places = stratified_pixels(drawn, n_each=40, seed=seed).query("stratum == 'inside'")
 at = places[["case", "row", "column"]].to_numpy()
 pixel = at[np.argsort(lead[tuple(at.T)])[len(at) // 2]][None]  # of middling doubt
@@ -142,7 +143,7 @@ flips = search(little, fresh.images, pixel, few, steps=30)
 
 # %% tags=["hide-input"]
 fragile.cost_curves(
-    {name: flip.history[:, 0].numpy() for name, flip in flips.items()},
+    {name: to_numpy(flip.history[:, 0]) for name, flip in flips.items()},
     alt="The lowest flip cost found, on a logarithmic axis, against the steps of three searches: no curve ever rises, and the last layer's lies highest by far.",
 )
 
@@ -176,7 +177,7 @@ found = {"trained": trained, "polished": little} | {
 }
 pictures, texts = [], []
 for name, network in found.items():
-    answer = network(fresh.images[case : case + 1])[0].argmax(dim=0).numpy()
+    answer = to_numpy(network(fresh.images[case : case + 1])[0].argmax(dim=0))
     pictures.append(fragile.draw_pixel(fresh.images[case, 0], answer, row, column))
     losses = loss_on(network, few), loss_on(network, others)
     texts.append(f"{name}: loss {losses[0]:.4f}<br>on other hearts {losses[1]:.3f}")
@@ -267,8 +268,8 @@ fragile.cost_scatter(
 levels = [0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
 examples = {"A": 4, "D": 4}
 chosen = [tests[name].images[k : k + 1] for name, k in examples.items()]
-answers = [predict_probabilities(unet, x)[0].argmax(dim=0).numpy() for x in chosen]
-costs = [last_layer.flip_cost(x)[0].numpy() for x in chosen]
+answers = [to_numpy(predict_probabilities(unet, x)[0].argmax(dim=0)) for x in chosen]
+costs = [to_numpy(last_layer.flip_cost(x)[0]) for x in chosen]
 zones = [[c <= g if g else c < 0 for c in costs] for g in levels]
 pictures = [
     np.concatenate([fragile.draw_zone(x[0, 0], a, z) for x, a, z in zip(chosen, answers, zone, strict=True)], axis=1)
@@ -311,7 +312,7 @@ MASKS["as published, not moving"] = dataclasses.replace(
 def mixed(image, options):
     found = search_masks(unet, image, held, options, budget=5e-3)
     parts = decompose(found.probabilities[:, None], weights=found.weights)
-    return {k: v[0].numpy() / np.log(4) for k, v in parts._asdict().items()}
+    return {k: to_numpy(v[0]) / np.log(4) for k, v in parts._asdict().items()}
 
 
 # %%
@@ -321,8 +322,8 @@ rows = {n: [mixed(image, m)["total"] for image in pair] for n, m in MASKS.items(
 each = (time.perf_counter() - start) / len(pair) / len(MASKS)
 print(f"{each:.1f} s an image and search")
 labels = torch.from_numpy(np.stack(answers))
-rows["ring, no model at all"] = list(geometry_ring(labels, n_classes=4).numpy())
-rows["entropy of the network"] = list(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair)).numpy())  # fmt: skip
+rows["ring, no model at all"] = list(to_numpy(geometry_ring(labels, n_classes=4)))
+rows["entropy of the network"] = list(to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair))))  # fmt: skip
 # %% tags=["hide-input"]
 trust.map_grid(
     [image[0] for image in pair], answers, rows, column_titles=["scanner A", "scanner D"],
@@ -357,10 +358,10 @@ for name, method in methods.items():
 
 # %%
 def maps_of(methods, cohort, answer):
-    found = {n: m.uncertainty_map(cohort.images).numpy() for n, m in methods.items()}
+    found = {n: to_numpy(m.uncertainty_map(cohort.images)) for n, m in methods.items()}
     labels = answer.argmax(dim=1)
-    found["ring"] = geometry_ring(labels, n_classes=answer.shape[1]).numpy()
-    apart = ev.boundary_distance_px(labels.numpy())
+    found["ring"] = to_numpy(geometry_ring(labels, n_classes=answer.shape[1]))
+    apart = ev.boundary_distance_px(to_numpy(labels))
     found["distance"] = 1 / np.minimum(apart, 1e3)
     return {n: u.clip(0, 1) for n, u in found.items()}
 
@@ -390,7 +391,7 @@ trust.map_grid(
 
 # %%
 def shares_found(scanner, name, *, far):
-    cohort, answer = tests[scanner], probabilities[scanner].argmax(dim=1).numpy()
+    cohort, answer = tests[scanner], to_numpy(probabilities[scanner].argmax(dim=1))
     where = ev.boundary_distance_px(answer) > 2 if far else None
     wrong = answer != cohort.labels
     found = ev.errors_found(maps[scanner][name], wrong, share=0.05, where=where)
@@ -430,7 +431,7 @@ for scanner, cohort in tests.items():
         rows[name] = one[name]
     for name in ("last layer", "decoder", "weight noise"):
         given = torch.from_numpy(maps[scanner][name]).float(), answer.argmax(dim=1)
-        rows[f"{name}, boundary"] = pixels.aggregate(*given, **how).numpy()
+        rows[f"{name}, boundary"] = to_numpy(pixels.aggregate(*given, **how))
     parts.append(rows)
 cases = pd.concat(parts, ignore_index=True)
 cases["risk"] = 1 - cases["quality"]
@@ -494,7 +495,7 @@ def divided(method, images):
     """Aleatoric and epistemic part of a method that asks several models, in [0, 1]."""
     samples = torch.cat(list(method.samples(images)), dim=1)
     parts = decompose(samples)._asdict()
-    return {k: v.numpy() / np.log(samples.shape[2]) for k, v in parts.items()}
+    return {k: to_numpy(v) / np.log(samples.shape[2]) for k, v in parts.items()}
 
 
 # %%
@@ -512,14 +513,14 @@ def rivals(network, cohort, members=()):
 # %%
 def all_parts(methods, network, cohort, source):
     answer = predict_probabilities(network, cohort.images)
-    found = {"entropy": pixels.entropy(answer).numpy()}
+    found = {"entropy": to_numpy(pixels.entropy(answer))}
     for name, method in methods.items():
         parts = divided(method, cohort.images)
         found |= {f"{name}, {part}": values for part, values in parts.items()}
     by_formula = FragilityMap().fit(network, source)
-    found["last layer"] = by_formula.uncertainty_map(cohort.images).numpy()
+    found["last layer"] = to_numpy(by_formula.uncertainty_map(cohort.images))
     ring = geometry_ring(answer.argmax(dim=1), n_classes=answer.shape[1])
-    return found | {"ring": ring.numpy()}
+    return found | {"ring": to_numpy(ring)}
 
 
 asked = rivals(pupil, one_each)
@@ -640,7 +641,7 @@ if eyes is not None:
     differ = ev.rater_disagreement(fifth.raters, n_classes=2)
     seen = all_parts(rivals(reader, taught), reader, fifth, taught)
     found = predict_probabilities(reader, fifth.images).argmax(dim=1)
-    seen["ring"] = geometry_ring(found, n_classes=2, reach_px=1).numpy()
+    seen["ring"] = to_numpy(geometry_ring(found, n_classes=2, reach_px=1))
     real = rater_rows(seen, fifth, differ, 0.04).dropna()  # tiles without a vessel
     real["cohort"] = "retina"
 
@@ -666,11 +667,11 @@ if eyes is not None:
     rows = {}
     for name, cohort in {"CHASE": fifth, "HRF": other}.items():
         answer = predict_probabilities(reader, cohort.images).argmax(dim=1)
-        wrong = answer.numpy() != cohort.labels
+        wrong = to_numpy(answer) != cohort.labels
         drawn = {n: m.fit(reader, taught).uncertainty_map(cohort.images) for n, m in searched.items()}  # fmt: skip
         drawn["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
         found = {
-            n: ev.errors_found(u.numpy(), wrong, share=0.1) for n, u in drawn.items()
+            n: ev.errors_found(to_numpy(u), wrong, share=0.1) for n, u in drawn.items()
         }
         rows[name] = {"wrong pixels": wrong.mean()}
         rows[name] |= {n: f.sum() / wrong.sum() for n, f in found.items()}
@@ -697,9 +698,9 @@ if cases_out:
 
     together, rng = [], np.random.default_rng(seed)
     for scanner in ("A", "D"):
-        drawn = probabilities[scanner].argmax(dim=1).numpy()
+        drawn = to_numpy(probabilities[scanner].argmax(dim=1))
         wide = stratified_pixels(drawn, n_each=4, seed=seed)
-        low = np.argwhere(last_layer.flip_cost(tests[scanner].images).numpy() <= 1e-4)
+        low = np.argwhere(to_numpy(last_layer.flip_cost(tests[scanner].images)) <= 1e-4)
         low = pd.DataFrame(rng.choice(low, 8, replace=False), columns=["case", "row", "column"])  # fmt: skip
         rows = pd.concat([wide.assign(size="any"), low.assign(size="small")])
         where = rows[["case", "row", "column"]].to_numpy()
@@ -713,12 +714,12 @@ if cases_out:
     by_formula = FragilityMap().fit(little, few)
     for scanner in ("A", "D"):
         cohort = crop(make(scanner, 12, 4000))
-        drawn = little(cohort.images).argmax(dim=1).numpy()
+        drawn = to_numpy(little(cohort.images).argmax(dim=1))
         some = stratified_pixels(drawn, n_each=2, seed=seed)
         where = some[["case", "row", "column"]].to_numpy()
         found = search(little, cohort.images, where, few, steps=40)
-        rows = {n: f.cost.clamp(-1, 1).numpy() for n, f in found.items()}
-        told = by_formula.flip_cost(cohort.images).numpy()[tuple(where.T)]
+        rows = {n: to_numpy(f.cost.clamp(-1, 1)) for n, f in found.items()}
+        told = to_numpy(by_formula.flip_cost(cohort.images))[tuple(where.T)]
         rows = some.assign(**rows, closed=told, domain=scanner, cohort="pixels")
         together.append(rows.assign(subject=rows.index.astype(str)))
 
@@ -729,13 +730,13 @@ def mask_parts(network, cohort, source, options):
     method = FragilityMap(search=options).fit(network, source)
     n_classes = len(cohort.class_names)
     parts = method.decompose(cohort.images)._asdict()
-    return {k: v.numpy() / np.log(n_classes) for k, v in parts.items()}
+    return {k: to_numpy(v) / np.log(n_classes) for k, v in parts.items()}
 
 
 # %% tags=["remove-cell"]
 if cases_out:
     some = Cohort.concatenate([tests[s].take(np.array([4, 16])) for s in "ABD"])
-    plain = PredictiveEntropy().fit(unet, train).uncertainty_map(some.images).numpy()
+    plain = to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(some.images))
     rows = pd.DataFrame({"domain": some.domains, "subject": some.subjects})
     for name, options in MASKS.items():
         total = mask_parts(unet, some, train, options)["total"]

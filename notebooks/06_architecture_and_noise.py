@@ -50,6 +50,7 @@ from scipy.ndimage import distance_transform_edt
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import gm_challenge, phantom, published
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, PredictiveEntropy
@@ -272,14 +273,14 @@ def blob_rows(key, network, trouble, cohort):
     answer = predict_probabilities(network, cohort.images)
     known = dict(zip(("skips", "norm", "direction"), key, strict=True))
     rows = case_table(answer, cohort, empty="one").assign(**known, trouble=trouble)
-    found, true = answer.argmax(1).numpy() > 0, cohort.labels > 0
+    found, true = to_numpy(answer.argmax(1)) > 0, cohort.labels > 0
     return rows.assign(size_ratio=found.mean((1, 2)) / true.mean((1, 2)))
 
 
 def speckled(cohort, severity):
     draws = torch.Generator().manual_seed(seed)
     spoiled = ladders.corrupt(cohort.images, "speckle", severity, generator=draws, standardise=True)  # fmt: skip
-    return dataclasses.replace(cohort, images=spoiled.numpy())
+    return dataclasses.replace(cohort, images=to_numpy(spoiled))
 
 
 # %%
@@ -380,7 +381,7 @@ def rung(cohort, name, severity):
     draws = torch.Generator().manual_seed(seed)
     options = {"generator": draws, "standardise": True}
     spoiled = ladders.corrupt(cohort.images, name, severity, **options)
-    return dataclasses.replace(cohort, images=spoiled.numpy())
+    return dataclasses.replace(cohort, images=to_numpy(spoiled))
 
 
 # %%
@@ -459,7 +460,7 @@ away = np.stack([distance_transform_edt(~m, sampling=hearts.spacing_mm[0]) for m
 
 def where_wrong(network, spoiled):
     answer = predict_probabilities(network, spoiled.images)
-    labels = answer.argmax(1).numpy()
+    labels = to_numpy(answer.argmax(1))
     dice = case_table(answer, spoiled, empty="skip")["quality"]
     given = {"n_classes": 4, "spacing_mm": hearts.spacing_mm, "empty": "skip"}
     distance = ev.hausdorff95_per_case(labels, hearts.labels, **given)
@@ -552,7 +553,7 @@ for method in methods.values():
 # %%
 def asked(cohort, **known):
     rows = case_table(predict_probabilities(unet, cohort.images), cohort, empty="skip")
-    doubt = {n: m.uncertainty(cohort.images).numpy() for n, m in methods.items()}
+    doubt = {n: to_numpy(m.uncertainty(cohort.images)) for n, m in methods.items()}
     return rows.assign(risk=1 - rows["quality"], **doubt, **known)
 
 
@@ -682,8 +683,8 @@ def lamp(n_cases, part, b=0.0):
 two_class = small | {"n_classes": 2}
 shiny = stored_segmenter(lamp(80, "train"), two_class, **(quick | {"steps": 60}))
 rivals = {
-    "U-Net, never saw shading": lambda x: (
-        predict_probabilities(shiny, x).argmax(1).numpy()
+    "U-Net, never saw shading": lambda x: to_numpy(
+        predict_probabilities(shiny, x).argmax(1)
     ),
     "Chan-Vese": level_sets.chan_vese_labels,
     "local fitting": level_sets.local_fitting_labels,
@@ -746,7 +747,7 @@ for way in ("tight", "wide", "either"):
 wrongly = []
 for name, network in pupils.items():
     answer = predict_probabilities(network, fresh.images)
-    found = answer.argmax(1).numpy()
+    found = to_numpy(answer.argmax(1))
     right = found == fresh.labels
     wrongly.append({"trained on": name, "Dice": case_table(answer, fresh, empty="skip")["quality"].mean(),
         "size, found / true": (found > 0).sum() / (fresh.labels > 0).sum(), "pixels right": right.mean(),
@@ -779,7 +780,7 @@ worst = report.worst.drop_duplicates("corruption").head(5)
 views = [[], []]
 for row in worst.itertuples():
     seen = rung(hearts, row.corruption, 3).take(np.array([row.case]))
-    answer = predict_probabilities(unet, seen.images).argmax(1).numpy()
+    answer = to_numpy(predict_probabilities(unet, seen.images).argmax(1))
     views[0].append((seen.images[0, 0], seen.labels[0]))
     views[1].append((seen.images[0, 0], answer[0]))
 

@@ -50,6 +50,7 @@ import torch
 from torch import nn
 
 # %% tags=["hide-input"]
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import published
 from segconf_lite.evaluation import case_table, ledger
 from segconf_lite.models.network_training import stored_segmenter
@@ -183,7 +184,7 @@ def judge(key, cohort, **how):
     found = windows.window_probabilities(nets[key], cohort.images, window=window, **how)
     rows = case_table(found, cohort, empty="one").drop(columns="ball")
     outside = cohort.labels == 0
-    wrong = (found.argmax(dim=1).numpy() > 0) & outside
+    wrong = (to_numpy(found.argmax(dim=1)) > 0) & outside
     rows["false_share"] = wrong.sum(axis=(1, 2)) / outside.sum(axis=(1, 2))
     rows["size_px"] = (~outside).sum(axis=(1, 2))
     return rows.assign(network=name, norm=norm, window=window, **how)
@@ -224,7 +225,7 @@ SHOWN |= {f"{name}, instance": (name, "instance", 32) for name in NETWORKS}
 
 def labels_of(key, images):
     found = windows.window_probabilities(nets[key], images, window=key[2])
-    return found.argmax(dim=1).numpy()
+    return to_numpy(found.argmax(dim=1))
 
 
 drawn = [some.labels, *(labels_of(key, some.images) for key in SHOWN.values())]
@@ -254,9 +255,7 @@ def cut(values):
 
 
 tiles, truth = cut(test.images[[small]]), cut(test.labels[[small]])
-said = {
-    norm: nets["unet", norm, 32](tiles).argmax(dim=1).cpu().numpy() for norm in NORMS
-}
+said = {norm: to_numpy(nets["unet", norm, 32](tiles).argmax(dim=1)) for norm in NORMS}
 
 # %% tags=["hide-input"]
 pictures.picture_grid(
@@ -453,7 +452,7 @@ for name in ("gaussian_noise", "speckle", "contrast"):
     for severity in (1, 3, 5):
         draws = torch.Generator().manual_seed(seed)
         spoiled = ladders.corrupt(fair.images, name, severity, generator=draws)
-        other = dataclasses.replace(fair, images=spoiled.numpy())
+        other = dataclasses.replace(fair, images=to_numpy(spoiled))
         label = f"{name} {known[name, severity]}".replace("_", " ")
         parts += [judge(key, other).assign(domain=label) for key in nets]
 spoilt = pd.concat(parts, ignore_index=True)

@@ -49,6 +49,7 @@ import torch
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, SegmentationDistortion
@@ -147,13 +148,13 @@ tried["PGD"] = attacks.pgd(unet, one.images, one.labels, eps=0.1, steps=20, **bo
 
 
 def labels_of(images):
-    return predict_probabilities(unet, images)[0].argmax(dim=0).numpy()
+    return to_numpy(predict_probabilities(unet, images)[0].argmax(dim=0))
 
 
 # %% tags=["hide-input"]
 frames, captions, before = [], [], one.images[0, 0]
 for name, attempt in tried.items():
-    moved = attempt.images.numpy()
+    moved = to_numpy(attempt.images)
     sides = [adversarial.draw_errors(i[0, 0], labels_of(i), one.labels[0]) for i in (one.images, moved)]  # fmt: skip
     change = adversarial.draw_signed(moved[0, 0] - before, highest=reach[worst].item())
     frames.append(np.concatenate([sides[0], change, sides[1]], axis=1))
@@ -284,10 +285,10 @@ def doubts(images):
         "entropy": own["entropy, foreground"],
         "dropout": asked["dropout: agreement"],
         "five networks": asked["ensemble: agreement"],
-        "distance": distance.uncertainty(seen).numpy(),
+        "distance": to_numpy(distance.uncertainty(seen)),
         "distortion": pair["distortion, Dice"],
-        "Beta predictor": beta.uncertainty(seen).numpy(),
-        "last layer": last_layer.uncertainty(seen).numpy(),
+        "Beta predictor": to_numpy(beta.uncertainty(seen)),
+        "last layer": to_numpy(last_layer.uncertainty(seen)),
     }  # fmt: skip
 
 
@@ -397,8 +398,8 @@ for eps in EPS[1:]:
     moved = attacked[eps]["PGD"]
     told = [predict_probabilities(n, moved) for n in networks]
     lost = [clean.mean() - dice_of(n, moved).mean() for n in networks]
-    seen = dataclasses.replace(victims, images=moved.numpy())
-    mixed = case_table((sum(told) / 5).numpy(), seen, empty="skip")["quality"].mean()
+    seen = dataclasses.replace(victims, images=to_numpy(moved))
+    mixed = case_table(to_numpy(sum(told) / 5), seen, empty="skip")["quality"].mean()
     rows[f"ε = {eps:g}"] = {"network 1": lost[0], "the four others": np.mean(lost[1:]), "mean of five": clean.mean() - mixed}  # fmt: skip
 pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
 
@@ -483,12 +484,12 @@ draws = torch.Generator().manual_seed(seed)
 start = time.perf_counter()
 sure = smoothing.certified_segmentation(unet, few.images, sigma=0.25, generator=draws)
 print(f"{time.perf_counter() - start:.0f} s for {len(few)} slices: 10 votes to choose, 100 to test")  # fmt: skip
-of_attack = (attacked[0.1]["PGD"].numpy()[[1, 9, 17]] - few.images).reshape(3, -1)
+of_attack = (to_numpy(attacked[0.1]["PGD"])[[1, 9, 17]] - few.images).reshape(3, -1)
 lengths = np.linalg.norm(of_attack, axis=1)
 print(f"certified: shorter than {sure.radius:.2f}; PGD with ε = 0.1: {lengths.min():.1f} to {lengths.max():.1f}")  # fmt: skip
 
 # %% tags=["hide-input"]
-labels, abstained = sure.labels.numpy(), (sure.labels < 0).numpy()
+labels, abstained = to_numpy(sure.labels), to_numpy(sure.labels < 0)
 frames = [adversarial.draw_zone(i[0], np.where(a, 0, x), a) for i, x, a in zip(few.images, labels, abstained, strict=True)]  # fmt: skip
 inside = few.labels > 0
 shares = [f"slice {k + 1}: abstains on {a.mean():.1%} of all pixels<br>and {a[i].mean():.0%} of the true foreground" for k, (a, i) in enumerate(zip(abstained, inside, strict=True))]  # fmt: skip

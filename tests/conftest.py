@@ -25,7 +25,9 @@ def device_of_the_session(request):
     if not request.config.getoption("--pretend-device"):
         yield
         return
-    spec = importlib.util.spec_from_file_location("pretend_device", Path(__file__).with_name("pretend_device.py"))
+    spec = importlib.util.spec_from_file_location(
+        "pretend_device", Path(__file__).with_name("pretend_device.py")
+    )
     pretend_device = sys.modules["pretend_device"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pretend_device)
     if not pretend_device.available:

@@ -1,26 +1,28 @@
 """A second device for machines that have none, so that mistakes that only a GPU would show fail a test here.
 
-A tensor that is moved to, or made on, the device "pretend" is a thin wrapper around an ordinary CPU tensor. Every
-operation of PyTorch below autograd passes through `_run`, which computes on the CPU and refuses what a GPU refuses:
+A tensor that is moved to, or made on, the device "pretend" is a thin wrapper around an ordinary CPU tensor.
+Every operation of PyTorch below autograd passes through `_run`, which computes on the CPU and refuses what a
+GPU refuses:
 
 - `.numpy()` and `np.asarray` of such a tensor;
 - an operation that mixes it with a CPU tensor of one or more dimensions (CPU indices of it are allowed);
 - a generator of the CPU for random numbers on the device;
 - and, as Apple's MPS does, double precision.
 
-The device has a random state of its own. Autograd, forward mode and `torch.func` work as on any device, since the
-wrapper sits below them.
+The device has a random state of its own. Autograd, forward mode and `torch.func` work as on any device, since
+the wrapper sits below them.
 
-PyTorch's hooks for a device that is written in Python are recent; where they are missing, `available` is False.
+PyTorch's hooks for a device that is written in Python are recent; where they are missing, `available` is
+False.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -160,39 +162,71 @@ class PretendDevice(TorchDispatchMode):
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    name = func._schema.name
-    leaves, tree = pytree.tree_flatten((args, kwargs))
-    far_ones = [leaf for leaf in leaves if isinstance(leaf, _Far)]
+    known = _Known.of(func)
+    leaves = list(_leaves(args)) + list(_leaves(kwargs.values()))
+    far_ones = [leaf for leaf in leaves if type(leaf) is _Far]
     asked = kwargs.get("device")
     if not far_ones and not _is_far(asked):
         return func(*args, **kwargs)
-    _refuse_mixtures(name, args, leaves, far_ones)
-    result_is_far = _is_far(asked) if asked is not None else isinstance(args[0], _Far) or name != "aten::copy_"
+    _refuse_mixtures(known, args, leaves, far_ones)
+    result_is_far = _is_far(asked)
+    if asked is None:  # what is copied into a tensor of the CPU stays there
+        result_is_far = known.name != "aten::copy_" or type(args[0]) is _Far
     if result_is_far and any(isinstance(leaf, torch.Generator) for leaf in leaves):
-        raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' in {name}")
-    near = [_near(leaf) for leaf in leaves]
-    if name == "aten::_efficientzerotensor":  # it holds no numbers at all
-        func = torch.ops.aten.zeros.default
-    with _own_random_state() if torch.Tag.nondeterministic_seeded in func.tags else contextlib.nullcontext():
-        near_args, near_kwargs = pytree.tree_unflatten(near, tree)
-        result = func(*near_args, **near_kwargs)
+        raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' in {known.name}")
+    near_args, near_kwargs = _mapped(_near, args), {name: _mapped(_near, v) for name, v in kwargs.items()}
+    with _own_random_state() if known.is_random else contextlib.nullcontext():
+        result = known.computes(*near_args, **near_kwargs)
     if not result_is_far:
         return result
-    by_memory = {id(leaf.near): leaf for leaf in far_ones}  # what works in place returns its own argument
-    return pytree.tree_map_only(torch.Tensor, lambda value: by_memory.get(id(value)) or _put_there(value), result)
+    own = {id(leaf.near): leaf for leaf in far_ones}  # what works in place returns its own argument
+    return _mapped(lambda value: own[id(value)] if id(value) in own else _put_there(value), result)
 
 
-def _refuse_mixtures(name: str, args: Any, leaves: list[Any], far_ones: list[Any]) -> None:
-    if not far_ones or name in _MOVES:
+class _Known:
+    """What the wrapper must know of one operation, looked up once."""
+
+    _all: ClassVar[dict[Any, _Known]] = {}
+
+    def __init__(self, func: Any) -> None:
+        self.name = func._schema.name
+        self.is_random = torch.Tag.nondeterministic_seeded in func.tags
+        # An "efficient" zero tensor holds no numbers at all, so it cannot be wrapped.
+        self.computes = torch.ops.aten.zeros.default if self.name == "aten::_efficientzerotensor" else func
+
+    @classmethod
+    def of(cls, func: Any) -> _Known:
+        if func not in cls._all:
+            cls._all[func] = cls(func)
+        return cls._all[func]
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _mapped(change: Any, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(change, part) for part in value)
+    return change(value)
+
+
+def _refuse_mixtures(known: _Known, args: Any, leaves: list[Any], far_ones: list[Any]) -> None:
+    if not far_ones or known.name in _MOVES:
         return
-    if name in _TAKES_CPU_INDICES:
-        if not isinstance(args[0], _Far):
-            raise RuntimeError(f"indices should be on cpu for a tensor on cpu, found {NAME}:0 in {name}")
-        leaves = pytree.tree_leaves((args[0], args[2:]))
-    mixed = [v for v in leaves if isinstance(v, torch.Tensor) and not isinstance(v, _Far) and v.dim()]
-    if mixed:
+    if known.name in _TAKES_CPU_INDICES:
+        if type(args[0]) is not _Far:
+            raise RuntimeError(
+                f"indices should be on cpu for a tensor on cpu, found {NAME}:0 in {known.name}"
+            )
+        leaves = list(_leaves((args[0], *args[2:])))
+    if any(isinstance(leaf, torch.Tensor) and type(leaf) is not _Far and leaf.dim() for leaf in leaves):
         raise RuntimeError(
-            f"Expected all tensors to be on the same device, found {NAME}:0 and cpu in {name}"
+            f"Expected all tensors to be on the same device, found {NAME}:0 and cpu in {known.name}"
         )
 
 
@@ -201,14 +235,18 @@ def _is_far(device: Any) -> bool:
 
 
 def _near(leaf: Any) -> Any:
-    if isinstance(leaf, _Far):
+    if type(leaf) is _Far:
         return leaf.near
     return torch.device("cpu") if isinstance(leaf, torch.device) and _is_far(leaf) else leaf
 
 
-def _put_there(value: torch.Tensor) -> _Far:
+def _put_there(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
     if value.dtype in _WIDE:
-        raise TypeError(f"Cannot convert a tensor to {value.dtype} on {NAME}: the device has no double precision")
+        raise TypeError(
+            f"Cannot convert a tensor to {value.dtype} on {NAME}: the device has no double precision"
+        )
     return _Far(value)
 
 

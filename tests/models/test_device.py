@@ -1,25 +1,83 @@
 import pytest
 import torch
+from torch import nn
 
-from segconf_lite.models.device import bf16_pays, isolated_random_state, pick_device
+from segconf_lite.models import device
+from segconf_lite.models.device import (
+    bf16_pays,
+    check_same_device,
+    device_of,
+    in_double_precision,
+    isolated_random_state,
+    kept_random_state,
+    pick_device,
+)
 
 
-def test_cpu_is_always_there_and_auto_picks_one():
+def test_cpu_is_always_there_and_auto_picks_one(monkeypatch):
+    monkeypatch.delenv("SEGCONF_DEVICE", raising=False)
     assert pick_device("cpu") == torch.device("cpu")
-    assert pick_device().type in ("cpu", "cuda", "mps")
+    assert pick_device().type in ("cpu", *device.PREFERRED)
 
 
-def test_auto_prefers_cuda(monkeypatch):
+def test_auto_prefers_cuda_passes_mps_by_and_follows_the_environment(monkeypatch):
+    monkeypatch.setattr(device, "PREFERRED", ("cuda",))
+    monkeypatch.delenv("SEGCONF_DEVICE", raising=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    assert pick_device("mps") == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    for asked in ("cuda:1", "cpu"):
+        monkeypatch.setenv("SEGCONF_DEVICE", asked)
+        assert pick_device("auto") == torch.device(asked)
+    assert pick_device("cuda") == torch.device("cuda"), "what is asked for by name counts"
 
 
 def test_unknown_and_absent_devices(monkeypatch):
-    with pytest.raises(ValueError, match=r"device must be one of .*got 'tpu'"):
-        pick_device("tpu")
+    for name in ("tpu", "meta", "cuda:x"):
+        with pytest.raises(ValueError, match=rf"device must be one of .*got '{name}'"):
+            pick_device(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device 'cuda' is not available here; use device='auto' or 'cpu'"):
         pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="device 'cuda:1' is not available here"):
+        pick_device("cuda:1")
+    monkeypatch.setenv("SEGCONF_DEVICE", "cuda:7")
+    with pytest.raises(ValueError, match="device 'cuda:7' is not available here"):
+        pick_device("auto")
+
+
+def test_device_of_a_network_and_of_what_was_fitted_beside_it():
+    assert device_of(nn.Conv2d(1, 1, 1)) == torch.device("cpu")
+    assert device_of(nn.ReLU()) == torch.device("cpu")
+    halves = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1, device="meta"))
+    with pytest.raises(ValueError, match=r"one device, got parts on cpu, meta; move all of it"):
+        device_of(halves)
+    with pytest.raises(ValueError, match="one device, got parts on cpu, meta"):  # buffers count, too
+        device_of(nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1, affine=False, device="meta")))
+    check_same_device(halves[0], predictor=nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"predictor lies on meta and the network on cpu; move .*\.fit\("):
+        check_same_device(halves[0], predictor=halves[1])
+
+
+def test_double_precision_on_the_device_or_on_the_cpu():
+    assert in_double_precision(torch.ones(2)).dtype == torch.float64
+    assert torch.equal(in_double_precision(torch.ones(2, device=pick_device())).cpu(), torch.ones(2).double())
+
+
+def test_a_random_state_that_was_lent_out_comes_back():
+    for place in {"cpu", str(pick_device())}:
+        states = []
+        for _ in range(2):
+            with kept_random_state(place):
+                states.append(torch.rand(2, device=place).tolist())
+        assert states[0] == states[1]
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
