@@ -42,11 +42,13 @@ AT_ONCE = $(if $(filter 1,$(words $(WANTED))),,-j$(JOBS))
 THREADS = $(if $(filter -j%,$(MAKEFLAGS)),$(SHARE))
 # glibc keeps the memory it was given, see segconf_lite/notebook.py.
 KEEP = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
+ON_A_DEVICE = tests/models tests/confidence tests/fragility tests/stress tests/test_device_contract.py \
+  tests/test_chapters_on_device.py
 # Cells of one notebook, and tests of one file, stay together and in order.
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check claims clean distclean notebooks setup facts nbval render browser recheck
+.PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval render browser recheck
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -73,7 +75,11 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/mypy
 	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
 
-test: check ## everything: check, the series twice (papermill, nbval), one claim anew, the book in a browser
+pretend: $(READY) ## tests of what runs on a GPU, on a pretended one
+	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) --pretend-device $(ON_A_DEVICE)
+
+test: check ## everything: check, a pretended GPU, the series twice, one claim anew, the book in a browser
+	@$(MAKE) --no-print-directory pretend
 	@$(MAKE) --no-print-directory run
 	@$(MAKE) --no-print-directory facts
 	@$(MAKE) --no-print-directory nbval

@@ -164,7 +164,7 @@ def altered(flip):
 
 
 def loss_on(network, cohort):
-    logits = network(cohort.images)
+    logits = network(cohort.images).detach().cpu()
     return torch.nn.functional.cross_entropy(
         logits, torch.from_numpy(cohort.labels)
     ).item()

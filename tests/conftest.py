@@ -19,24 +19,37 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def device_of_the_session(request):
+def pytest_configure(config):
     """With ``--pretend-device``, `pick_device` finds a device that refuses what a GPU refuses."""
-    if not request.config.getoption("--pretend-device"):
-        yield
-        return
-    spec = importlib.util.spec_from_file_location(
-        "pretend_device", Path(__file__).with_name("pretend_device.py")
+    config.addinivalue_line(
+        "markers", "not_on_the_pretended_device(reason): what the pretended device cannot do"
     )
+    if not config.getoption("--pretend-device"):
+        return
+    path = Path(__file__).with_name("pretend_device.py")
+    spec = importlib.util.spec_from_file_location("pretend_device", path)
     pretend_device = sys.modules["pretend_device"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pretend_device)
     if not pretend_device.available:
-        pytest.skip(f"torch {torch.__version__} has no hooks for a device written in Python")
-    preferred = device.PREFERRED
-    with pretend_device.PretendDevice():
-        device.PREFERRED = (pretend_device.NAME,)
+        pytest.exit(f"torch {torch.__version__} has no hooks for a device written in Python", returncode=0)
+    config.pretend_device = pretend_device.PretendDevice()
+    device.PREFERRED = (pretend_device.NAME,)
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items if config.getoption("--pretend-device") else []:
+        mark = item.get_closest_marker("not_on_the_pretended_device")
+        if mark:
+            item.add_marker(pytest.mark.skip(reason=mark.kwargs["reason"]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _device_of_the_session(request):
+    if not request.config.getoption("--pretend-device"):
         yield
-        device.PREFERRED = preferred
+        return
+    with request.config.pretend_device:
+        yield
 
 
 def _unet(seed=0, dropout=0.3, n_classes=3):

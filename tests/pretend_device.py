@@ -140,11 +140,14 @@ class PretendDevice(TorchDispatchMode):
     """
 
     _is_set_up = False
+    _library = torch.library.Library("_", "IMPL")  # for the whole process
 
     def __init__(self) -> None:
         super().__init__()
         if not PretendDevice._is_set_up:
             _SETUP(NAME, _Backend())
+            # Autocast is let through: it changes no precision here.
+            self._library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
             PretendDevice._is_set_up = True
 
     def __enter__(self) -> Any:

@@ -58,8 +58,9 @@ def check_closed_form(
     inverse = fisher._replace(gradient=0 * fisher.gradient).inverse(told.shape[1])
     closed, rival = head_terms(_image(vectors), _image(scores), inverse).cost()[0, :, 0].min(dim=0)
     own = scores.argmax(dim=1)
+    given, answers = to_numpy(rows), to_numpy(told)
     exact = [
-        _solve(*map(to_numpy, (rows, told, vectors[n], scores[n])), int(own[n]), int(rival[n]))
+        _solve(given, answers, to_numpy(vectors[n]), to_numpy(scores[n]), int(own[n]), int(rival[n]))
         for n in range(len(own))
     ]
     return ConvexCheck(to_numpy(closed), np.array(exact))

@@ -32,6 +32,7 @@ from segconf_lite.fragility.mask_search import (
 from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
 from segconf_lite.fragility.quadratic_search import FittedSearch, HeadSearch, SearchMaps, TangentSearch
 from segconf_lite.models.batches import in_batches, joined, network_input
+from segconf_lite.models.device import check_same_device, device_of
 from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
@@ -77,6 +78,7 @@ class FragilityMap(PixelUncertainty):
         if not (math.isfinite(self.budget) and self.budget > 0):
             raise ValueError(f"budget must be > 0 nats of mean training loss, got {self.budget}")
         self._fitted: FittedSearch | None = None
+        self._fitted_on = torch.device("cpu")
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Learn what holds the weights in place from the source cohort. Returns the method itself.
@@ -85,6 +87,7 @@ class FragilityMap(PixelUncertainty):
             ValueError: If the network has no 1x1 convolution, or no module, of the name searched.
         """
         super().fit(unet, source_cohort)
+        self._fitted_on = device_of(unet)
         with frozen(unet):
             if isinstance(self.search, MaskSearch):
                 options = {"n_images": self.search.n_penalty, "seed": self.search.seed}
@@ -131,6 +134,7 @@ class FragilityMap(PixelUncertainty):
         if self._fitted is None:
             raise ValueError("FragilityMap is not fitted: call .fit(unet, source_cohort) first")
         fitted = self._fitted
+        check_same_device(self.unet, **{"fitted search": self._fitted_on})
         with frozen(self.unet):
             yield from in_batches(
                 lambda batch: fitted.maps(batch, self.budget), images, self.unet, batch_size=self.batch_size

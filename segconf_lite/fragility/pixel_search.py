@@ -118,10 +118,8 @@ def search_pixels(
 
 
 def _on_cpu(found: PixelFlips) -> PixelFlips:
-    *numbers, weights = found
-    return PixelFlips(
-        *(part.cpu() for part in numbers), {name: value.cpu() for name, value in weights.items()}
-    )
+    weights = {name: value.cpu() for name, value in found.weights.items()}
+    return PixelFlips(found.cost.cpu(), found.data_cost.cpu(), found.history.cpu(), weights)
 
 
 class _Task:

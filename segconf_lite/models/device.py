@@ -67,7 +67,7 @@ def device_of(network: nn.Module) -> torch.device:
     Raises:
         ValueError: If they lie on several devices.
     """
-    places = {value.device for value in (*network.parameters(), *network.buffers())}
+    places = _places(network)
     if len(places) > 1:
         raise ValueError(
             f"the network must lie on one device, got parts on {', '.join(sorted(map(str, places)))}; "
@@ -76,21 +76,27 @@ def device_of(network: nn.Module) -> torch.device:
     return places.pop() if places else torch.device("cpu")
 
 
-def check_same_device(network: nn.Module, **fitted: nn.Module) -> None:
+def _places(network: nn.Module) -> set[torch.device]:
+    return {value.device for value in (*network.parameters(), *network.buffers())}
+
+
+def check_same_device(network: nn.Module, **fitted: nn.Module | torch.device) -> None:
     """Refuse a network that was moved after a method had been fitted to it.
 
     Args:
         network: The segmentation network.
-        **fitted: What a method learned beside it, by the name that the message uses.
+        **fitted: What a method learned beside it, or the device on which it did, by the name that the message
+            uses.
 
     Raises:
         ValueError: If one of them lies on another device.
     """
     here = device_of(network)
-    for name, module in fitted.items():
-        if device_of(module) != here:
+    for name, part in fitted.items():
+        places = _places(part) if isinstance(part, nn.Module) else {part}
+        if places - {here}:
             raise ValueError(
-                f"the {name} lies on {device_of(module)} and the network on {here}; "
+                f"the {name} lies on {', '.join(sorted(map(str, places)))} and the network on {here}; "
                 "move the network back, or call .fit(network, source_cohort) again"
             )
 

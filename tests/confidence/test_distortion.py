@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.confidence import LatentMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.models.autoencoder import ActivationAutoencoder
+from segconf_lite.models.device import pick_device
 from segconf_lite.models.splice import TapSplice
 from segconf_lite.models.taps import Taps
 
@@ -25,13 +27,13 @@ class Perturbation(nn.Module):
 
     def forward(self, activation):
         pattern = torch.randn(activation.shape[1:], generator=torch.Generator().manual_seed(0))
-        return activation + self.size * pattern
+        return activation + self.size * pattern.to(activation)
 
 
 def coder_for(shape, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ActivationAutoencoder(shape=shape, **SMALL).eval()
+        return ActivationAutoencoder(shape=shape, **SMALL).eval().to(pick_device())
 
 
 def softmax_numpy(logits):
@@ -43,8 +45,8 @@ def test_equation_4_in_plain_numpy(make_unet, cohort):
     unet, coder = make_unet(), coder_for((8, 4, 4))
     with torch.no_grad():
         skips, activation = unet.encode(cohort.images)
-        plain = softmax_numpy(unet.decode(skips, activation).numpy().astype(np.float64))
-        altered = softmax_numpy(unet.decode(skips, coder(activation)).numpy().astype(np.float64))
+        plain = softmax_numpy(to_numpy(unet.decode(skips, activation), np.float64))
+        altered = softmax_numpy(to_numpy(unet.decode(skips, coder(activation)), np.float64))
     n_cases, n_classes, height, width = plain.shape
     expected, per_class = np.zeros(n_cases), np.zeros((n_cases, n_classes))
     for k in range(n_cases):
@@ -76,7 +78,7 @@ def test_latent_distance_in_plain_numpy(make_unet, cohort):
         sessions=None,
     )
     with torch.no_grad():
-        codes, test = (coder.encode(unet.encode(c.images)[1]).double().numpy() for c in (source, cohort))
+        codes, test = (to_numpy(coder.encode(unet.encode(c.images)[1]), np.float64) for c in (source, cohort))
     inverse = np.linalg.inv(ledoit_wolf(codes)[0])
     expected = [np.sqrt((x - codes.mean(0)) @ inverse @ (x - codes.mean(0))) for x in test]
     method = LatentMahalanobis(autoencoder=coder).fit(unet, source)
@@ -178,9 +180,9 @@ def test_bad_use(make_unet, cohort):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match="6 training vectors for 8 numbers"):
-            LatentMahalanobis(autoencoder=ActivationAutoencoder(shape=(8, 4, 4), code=8, width=4)).fit(
-                make_unet(), cohort
-            )
+            LatentMahalanobis(
+                autoencoder=ActivationAutoencoder(shape=(8, 4, 4), code=8, width=4).to(pick_device())
+            ).fit(make_unet(), cohort)
 
 
 def test_columns_of_a_known_change():

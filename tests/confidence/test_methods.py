@@ -22,6 +22,7 @@ from segconf_lite.confidence import (
 )
 from segconf_lite.confidence.sampling import summarise_samples
 from segconf_lite.models.autoencoder import ActivationAutoencoder
+from segconf_lite.models.device import pick_device
 from segconf_lite.models.unet import predict_probabilities
 
 ALL_TURNS = ("identity", "flip_rows", "flip_columns", "rotate_90", "rotate_180", "rotate_270")
@@ -29,7 +30,7 @@ ALL_TURNS = ("identity", "flip_rows", "flip_columns", "rotate_90", "rotate_180",
 
 def methods(make_unet):
     others = [make_unet(seed) for seed in (1, 2)]
-    coder = ActivationAutoencoder(shape=(8, 4, 4), code=3, width=4, depth=1).eval()
+    coder = ActivationAutoencoder(shape=(8, 4, 4), code=3, width=4, depth=1).eval().to(pick_device())
     ensemble = DeepEnsemble(members=others)
     return {
         "entropy": PredictiveEntropy(),
@@ -43,7 +44,9 @@ def methods(make_unet):
         "distance of codes": LatentMahalanobis(autoencoder=coder),
         "distortion": SegmentationDistortion(autoencoder=coder),
         "distortion, foreground": SegmentationDistortion(
-            autoencoder=ActivationAutoencoder(shape=(4, 16, 16), code=3, width=4, depth=1).eval(),
+            autoencoder=ActivationAutoencoder(shape=(4, 16, 16), code=3, width=4, depth=1)
+            .eval()
+            .to(pick_device()),
             module="encoder.0",
             region="foreground",
         ),
@@ -259,6 +262,7 @@ def test_bad_transforms(make_unet, cohort):
         TestTimeAugmentation(measure="variance")
 
 
+@pytest.mark.not_on_the_pretended_device(reason="it has no bfloat16 autocast")
 def test_half_precision_orders_cases_alike(make_unet, cohort):
     from scipy import stats
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
 from segconf_lite.fragility import FragilityMap
 from segconf_lite.fragility.convex import check_closed_form
@@ -13,7 +14,7 @@ def setting(unet, train):
     images = phantom.cohort(2, size=32, seed=9).images
     with torch.no_grad():
         best = unet(images).topk(2, dim=1).values
-    lead = (best[:, 0] - best[:, 1]).numpy()
+    lead = to_numpy(best[:, 0] - best[:, 1])
     order = np.argsort(lead, axis=None)[np.linspace(2, 900, 12).astype(int)]
     return unet, train, images, np.stack(np.unravel_index(order, lead.shape), axis=1)
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
 from segconf_lite.confidence import FragilityMap
 from segconf_lite.fragility.mask_search import MaskSearch
@@ -67,7 +68,7 @@ def test_sure_pixels_cost_more_than_doubtful_ones(unet, train, images):
     cost = FragilityMap().fit(unet, train).flip_cost(images).numpy().ravel()
     with torch.no_grad():
         best = unet.eval()(images).topk(2, dim=1).values
-    lead = (best[:, 0] - best[:, 1]).numpy().ravel()
+    lead = to_numpy(best[:, 0] - best[:, 1]).ravel()
     assert np.corrcoef(np.argsort(np.argsort(cost)), np.argsort(np.argsort(lead)))[0, 1] > 0.5
 
 

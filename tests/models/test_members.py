@@ -29,6 +29,7 @@ def test_they_are_those_of_load_or_fit_in_the_order_asked(cohort):
         assert not network.training
 
 
+@pytest.mark.not_on_the_pretended_device(reason="it is there in one thread only")
 def test_what_another_process_trains_is_left_to_it_meanwhile(cohort, monkeypatch):
     trained, done = [], []
 

@@ -351,7 +351,7 @@ def test_torchattacks_agrees(make_unet, labels):
         unet, images, labels, eps=0.03, unit="absolute", bounds=(0, 1), steps=8, step_share=0.005 / 0.03
     )  # fmt: skip
     assert (ours.loss[-1] > ours.loss[-2]).all()  # the last image is the best, and theirs is the last
-    torch.testing.assert_close(ours.images, theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.images, theirs.cpu(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

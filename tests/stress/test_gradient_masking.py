@@ -18,7 +18,7 @@ def task(make_unet, images):
     """A network and labels that it gets mostly right: an attack has something to spoil."""
     unet = make_unet()
     with torch.no_grad():
-        labels = unet(images).argmax(dim=1)
+        labels = unet(images).argmax(dim=1).cpu()
     labels[:, :2] = 1
     return unet, images, labels
 
@@ -41,7 +41,7 @@ def test_plain_network_is_not_suspicious(task):
     by_attack = report.set_index("attack")
     assert by_attack["loss"]["pgd 20"] > by_attack["loss"]["random noise"]
     assert by_attack["loss"]["clean"] == pytest.approx(float(case_loss(unet, images, labels).mean()))
-    right = (unet.eval()(images).argmax(dim=1) == labels).float().mean()
+    right = (unet.eval()(images).argmax(dim=1).cpu() == labels).float().mean()
     assert by_attack["accuracy"]["clean"] == pytest.approx(float(right))
 
 
