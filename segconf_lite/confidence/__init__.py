@@ -6,6 +6,10 @@ Every method has ``fit(unet, source_cohort)``, which returns the method itself, 
 ``predicted_quality(images)``, (B,) in [0, 1], higher = better. ``n_passes`` says what a case costs, in
 passes of the network. No method changes the network, its modes, or torch's random state.
 
+Devices: a method computes where the network lies; images come from anywhere and are never changed; what a
+method returns is on the CPU. After the network has been moved to another device, methods that learned
+something beside it have to be fitted again.
+
 Importing this package loads neither torch nor monai; the first use of a name does.
 """
 

@@ -1,4 +1,7 @@
-"""Whether trust was deserved: quality of a segmentation, order of an uncertainty, and intervals."""
+"""Whether trust was deserved: quality of a segmentation, order of an uncertainty, and intervals.
+
+Devices: arrays and tensors come from anywhere, results are numpy arrays, tables and numbers.
+"""
 
 from segconf_lite.evaluation.calibration import (
     CalibrationCounter,

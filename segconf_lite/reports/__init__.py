@@ -1,4 +1,7 @@
-"""Tables to read before one trusts a network with a cohort: what matters, what fails, what is foreign."""
+"""Tables to read before one trusts a network with a cohort: what matters, what fails, what is foreign.
+
+Devices: arrays and tensors come from anywhere, results are tables.
+"""
 
 from segconf_lite.reports.assumptions import check_input_assumptions, input_properties
 from segconf_lite.reports.failures import FailureReport, failure_report
