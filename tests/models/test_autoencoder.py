@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -78,8 +80,10 @@ def trained():
     return fit_unet(cohort, steps=40, channels=(4, 6, 8), seed=0, progress=False), cohort
 
 
-def test_training_learns_leaves_the_network_alone_and_repeats(trained):
-    unet, cohort = trained
+def test_training_learns_leaves_the_network_alone_and_repeats(trained, assert_repeats):
+    # A copy: if this test fails in the middle, the others must not meet the network in train mode. Then their
+    # batch norm takes other averages: on a GPU a loss of .048 was reported, and .034 recomputed.
+    unet, cohort = copy.deepcopy(trained[0]), trained[1]
     unet.train().zero_grad(set_to_none=True)
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     state = torch.get_rng_state()
@@ -89,10 +93,9 @@ def test_training_learns_leaves_the_network_alone_and_repeats(trained):
     assert all(p.requires_grad and p.grad is None for p in unet.parameters())
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert_repeats(first.parameters(), second.parameters())
     assert not first.training
     assert first.history[-1]["validation_loss"] < 0.8 * first.history[0]["validation_loss"]
-    unet.eval()
 
 
 def test_what_is_reported_is_what_the_kept_state_gives_on_the_validation_cases(trained):

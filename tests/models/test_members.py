@@ -3,7 +3,6 @@ import time
 
 import filelock
 import pytest
-import torch
 
 from segconf_lite.models import fit_unet, load_or_fit, members
 from segconf_lite.models.members import stored_unets
@@ -17,15 +16,14 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
 
 
-def test_they_are_those_of_load_or_fit_in_the_order_asked(cohort):
+def test_they_are_those_of_load_or_fit_in_the_order_asked(cohort, assert_repeats):
     networks = stored_unets(cohort, seeds=[4, 2], validation=cohort, **TRAINING)
     for seed, network in zip((4, 2), networks, strict=True):
         config = {**TRAINING, "seed": seed, "validation": cohort.fingerprint()}
         again = load_or_fit("unet", config, cohort, lambda: pytest.fail("trained a second time"))
         alone = fit_unet(cohort, validation=cohort, **TRAINING, seed=seed)
         for other in (again, alone):
-            pairs = zip(network.state_dict().values(), other.state_dict().values(), strict=True)
-            assert all(torch.equal(a, b) for a, b in pairs)
+            assert_repeats(network.state_dict().values(), other.state_dict().values())
         assert not network.training
 
 
