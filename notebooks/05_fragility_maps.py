@@ -266,6 +266,7 @@ n_cases = n_test or sizes.n_test // 4
 tests = {name: make(name, n_cases, 1000) for name in phantom.SCANNERS}
 steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
+all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
 networks = stored_unets(train, seeds=seeds, **training)
 unet = networks[0]
@@ -388,7 +389,7 @@ methods = {
     "entropy": PredictiveEntropy(),
     "dropout": MCDropout(n_samples=n_models),
     "test time": TestTimeAugmentation(),
-    "five networks": DeepEnsemble(members=networks[1:]),
+    all_networks: DeepEnsemble(members=networks[1:]),
     "weight noise": WeightNoise(budget=noise_budget, n_samples=n_models),
     "last layer": last_layer,
     "decoder": FragilityMap(search=TangentSearch(n_draws=6, n_slices=48)),
@@ -414,7 +415,7 @@ maps = {s: maps_of(methods, c, probabilities[s]) for s, c in tests.items()}
 # %% tags=["hide-input"]
 columns = [(source_scanner, 4), (rest[0], 4)]
 columns += [(unseen_scanner, 4), (unseen_scanner, 16 % n_cases), (rest[-1], 4)]
-keep = ["entropy", "five networks", "weight noise", "last layer", "decoder", "ring"]
+keep = ["entropy", all_networks, "weight noise", "last layer", "decoder", "ring"]
 trust.map_grid(
     [tests[s].images[k, 0] for s, k in columns], [tests[s].labels[k] for s, k in columns],
     {n: [maps[s][n][k] for s, k in columns] for n in keep}, column_titles=[f"scanner {s}" for s, _ in columns],

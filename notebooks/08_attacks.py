@@ -120,6 +120,7 @@ victims = make(source_scanner, 3 * n_victims, 1000).take(every_third)
 # %%
 steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
+all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
 networks = stored_unets(train, seeds=seeds, **training)
 unet = networks[0]
@@ -323,7 +324,7 @@ def doubts(images):
     return {
         "entropy": own["entropy, foreground"],
         "dropout": asked["dropout: agreement"],
-        "five networks": asked["ensemble: agreement"],
+        all_networks: asked["ensemble: agreement"],
         "distance": distance.uncertainty(seen).numpy(),
         "distortion": pair["distortion, Dice"],
         "Beta predictor": beta.uncertainty(seen).numpy(),
