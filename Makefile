@@ -46,7 +46,7 @@ KEEP = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check claims clean distclean notebooks setup facts nbval render browser recheck
+.PHONY: help book run test lab check claims clean distclean notebooks setup facts nbval params render browser recheck
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -101,6 +101,9 @@ claims: $(READY) ## run what the registered claims need (hours), judge them; goe
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
 	  --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
+
+params: $(READY) ## run each chapter at two settings other than the book's, small (NB=04: that chapter only)
+	$(BIN)/python benchmarks/params.py $(NB) --jobs $(JOBS)
 
 recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)

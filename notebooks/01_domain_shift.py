@@ -79,6 +79,7 @@ from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import figures, pictures, widgets
 
+# %% tags=["hide-input"]
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
 # The source scanner comes first, then those that the network has not seen.
 tested = source_scanner + (unseen_scanners or "ABCDEF".replace(source_scanner, ""))

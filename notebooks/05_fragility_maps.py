@@ -49,22 +49,16 @@ n_train = 0  # @param {type:"integer", min:48, max:2000, also:0}
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
 # Optimiser steps of each network (0: as the profile says).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
-# Rise of the training loss that the last layer may cause.
-budget = (
-    1e-4  # @param {type:"number", min:1e-8, max:0.1, unit:"nats per training pixel"}
-)
-# Rise of the training loss, in the mean, at which random noise on the weights is set.
-noise_budget = (
-    2e-3  # @param {type:"number", min:1e-4, max:0.1, unit:"nats per training pixel"}
-)
+# Rise of the training loss, per training pixel, that the last layer may cause.
+budget = 1e-4  # @param {type:"number", min:1e-8, max:0.1, unit:"nats per pixel"}
+# Mean rise of the training loss, per training pixel, at which random noise on the weights is set.
+noise_budget = 2e-3  # @param {type:"number", min:1e-4, max:0.1, unit:"nats per pixel"}
 # Further networks of the ensemble.
 n_members = 4  # @param {type:"integer", min:1, max:9}
 # Training slices on which a search for whole masks measures the rise of the loss.
 n_penalty = 16  # @param {type:"integer", min:2, max:48}
 # Predictions that dropout and weight noise mix.
 n_models = 6  # @param {type:"integer", min:2, max:50}
-# Share of the pixels, the most suspicious ones, that the proofreader looks at.
-share_seen = 0.05  # @param {type:"number", min:0.005, max:0.5}
 # Steps of each search for another network that flips one pixel.
 search_steps = 30  # @param {type:"integer", min:2, max:500}
 # Slices of usual hearts, and as many with thick walls, on which annotators are followed.
@@ -192,9 +186,7 @@ fragile.cost_curves(
 # Look at what the networks found do to the rest of the picture.
 
 # %% tags=["hide-input"]
-others = crop(
-    make(source_scanner, 36, 5000)
-)  # hearts that neither training nor search has seen
+others = crop(make(source_scanner, 36, 5000))  # hearts not seen so far
 
 
 def altered(flip):
@@ -438,7 +430,7 @@ def shares_found(scanner, name, *, far):
     cohort, answer = tests[scanner], probabilities[scanner].argmax(dim=1).numpy()
     where = ev.boundary_distance_px(answer) > 2 if far else None
     wrong = answer != cohort.labels
-    found = ev.errors_found(maps[scanner][name], wrong, share=share_seen, where=where)
+    found = ev.errors_found(maps[scanner][name], wrong, share=0.05, where=where)
     total = (wrong & where).sum(axis=(1, 2)) if far else wrong.sum(axis=(1, 2))
     return found, total
 
@@ -519,24 +511,15 @@ fit = lambda: fit_unet(one_each, **config)  # noqa: E731
 pupil = load_or_fit("unet", config, one_each, fit)
 
 # %%
-known = {}
+known, n_drawn = {}, max(180, 180 * n_annotated // 24)
 for scanner in examples:
-    cohort, chances = phantom.annotated_cohort(
-        max(180, 180 * n_annotated // 24), seed=seed + 1000, scanner=scanner, **given
-    )
-    thick = np.flatnonzero(np.char.endswith(cohort.subjects, "hypertrophic"))[
-        :n_annotated
-    ]
-    others = np.flatnonzero(~np.char.endswith(cohort.subjects, "hypertrophic"))[
-        :n_annotated
-    ]
-    chosen = np.concatenate([thick, others])
-    new = np.isin(chosen, thick)
-    known[scanner] = (
-        cohort.take(chosen),
-        phantom.annotation_entropy(chances[chosen]),
-        new,
-    )
+    on_it = {"seed": seed + 1000, "scanner": scanner, **given}
+    cohort, chances = phantom.annotated_cohort(n_drawn, **on_it)
+    is_thick = np.char.endswith(cohort.subjects, "hypertrophic")
+    thick = np.flatnonzero(is_thick)[:n_annotated]
+    chosen = np.concatenate([thick, np.flatnonzero(~is_thick)[:n_annotated]])
+    truth = phantom.annotation_entropy(chances[chosen])
+    known[scanner] = cohort.take(chosen), truth, np.isin(chosen, thick)
 
 
 # %%

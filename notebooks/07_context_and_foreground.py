@@ -171,23 +171,24 @@ print(pd.Series(sizes).value_counts()[RANGES].to_string())
 
 
 # %%
+centred = "half" if centred_share == 0.5 else f"a share of {centred_share}"
+share_of = {"foreground_share": centred_share}
+
+
 def learn(kind, norm, window):
     def crop(network, images, labels, generator):
-        options = {"generator": generator, "foreground_share": centred_share}
-        return crop_around(images, labels, window, **options)
+        return crop_around(images, labels, window, generator=generator, **share_of)
 
     config = {"kind": kind, "norm": norm, "size": window, "n_classes": 2}
-    share = "half" if centred_share == 0.5 else f"a share of {centred_share}"
-    training = {
-        "steps": n_steps or PLAN["steps"][window],
-        "batch_size": 8 if window == 32 else 4,
-    }
+    training = {"steps": n_steps or PLAN["steps"][window]}
+    training["batch_size"] = 8 if window == 32 else 4
     return stored_segmenter(
-        train, config | {"channels": PLAN["channels"]}, prepare=crop, prepared=f"crops of {window}, {share} centred on the disc",
+        train, config | {"channels": PLAN["channels"]}, prepare=crop, prepared=f"crops of {window}, {centred} centred on the disc",
         validation=held, seed=seed, learning_rate=3e-3, **training,
     )  # fmt: skip
 
 
+# %%
 NETWORKS, NORMS = ("unet", "residual", "attention", "unetr"), ("batch", "instance")
 nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))}
 

@@ -62,8 +62,6 @@ quiet_weight = 2.0  # @param {type:"number", min:0, max:100}
 sigma = 0.25  # @param {type:"number", min:0.01, max:2, unit:"standard deviations of the image"}
 # Grey levels to which the "defence" rounds the image.
 grey_levels = 16  # @param {type:"integer", min:2, max:256}
-# Share of clean slices that a confidence lets pass.
-pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}
 
@@ -341,7 +339,7 @@ def noticed(name, images, eps):
     """A row for each slice and confidence."""
     risk, parts = 1 - dice_of(unet, images), []
     for method, doubt in doubts(images).items():
-        flagged = doubt > ev.detection_threshold(usual[method], pass_rate=pass_rate)
+        flagged = doubt > ev.detection_threshold(usual[method])
         given = {"uncertainty": doubt, "risk": risk, "flagged": flagged.astype(int)}
         given |= {"method": method, "images": name, "eps": eps}
         given |= {"domain": source_scanner}

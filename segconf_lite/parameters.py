@@ -54,13 +54,25 @@ def check(
                 f"parameter {name} of {where}: expected {parameter.allowed}, got {value!r}; "
                 f"choose an allowed value (the default is {default!r})"
             )
-    whole = {name: parameter.default for name, parameter in declared.items()} | dict(values)
-    source, unseen = whole.get("source_scanner"), whole.get("unseen_scanners")
-    if source and unseen and source in unseen:
-        raise ValueError(
-            f"parameter unseen_scanners of {where}: expected scanners that the network has not seen, got "
-            f"{unseen!r} with source_scanner {source!r}; leave {source} out, or give '' for all others"
-        )
+    _check_together({name: p.default for name, p in declared.items()} | dict(values), where)
+
+
+def _check_together(values: Mapping[str, Any], where: str) -> None:
+    """Refuse values that are allowed one by one and contradict each other."""
+    source = values.get("source_scanner")
+    for name in ("unseen_scanner", "unseen_scanners"):
+        if source and source in (values.get(name) or ""):
+            raise ValueError(
+                f"parameter {name} of {where}: expected only scanners that the network has not seen, got "
+                f"{values[name]!r} with source_scanner {source!r}; choose others, or another source"
+            )
+    for low in (name for name in values if name.endswith("_min")):
+        high = f"{low.removesuffix('_min')}_max"
+        if high in values and values[low] > values[high]:
+            raise ValueError(
+                f"parameters {low} and {high} of {where}: expected {low} to be no larger, got "
+                f"{values[low]!r} and {values[high]!r}; change one of them"
+            )
 
 
 def checked(chapter: str, values: Mapping[str, Any]) -> bool:
