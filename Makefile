@@ -32,7 +32,7 @@ EARLY := $(foreach n,02 07 01 90,$(filter _build/executed/$(n)_%,$(ALL)))
 EXECUTED := $(EARLY) $(filter-out $(EARLY),$(ALL))
 WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
 # What a notebook's result can depend on; the command line is not among it.
-PACKAGE := $(filter-out segconf_lite/cli.py,$(shell find segconf_lite -name '*.py'))
+PACKAGE := $(filter-out $(addprefix segconf_lite/,cli.py chapter_commands.py grid.py),$(shell find segconf_lite -name '*.py'))
 BOOK := $(shell find book -type f)
 # Small networks gain little from a second core, so JOBS notebooks run at a time, each on its share of the cores.
 # A single notebook (NB=01) has them all.
@@ -48,7 +48,8 @@ ON_A_DEVICE = tests/models tests/confidence tests/fragility tests/stress tests/t
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval render browser recheck
+.PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval params render \
+  browser recheck
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -107,6 +108,9 @@ claims: $(READY) ## run what the registered claims need (hours), judge them; goe
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
 	  --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
+
+params: $(READY) ## run each chapter at two settings other than the book's, small (NB=04: that chapter only)
+	$(BIN)/python benchmarks/params.py $(NB) --jobs $(JOBS)
 
 recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)

@@ -35,10 +35,37 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     pass
 
 # %% tags=["parameters"]
-profile = "lite"  # "lite": two CPU cores; "full": a GPU
-seed = 0  # which subjects, and how the networks start
-n_members = 4  # networks in the ensemble
-cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the subjects and of how the networks start.
+seed = 0  # @param {type:"integer", min:0}
+# Scanner of the training cases.
+source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
+# Scanners that are tested beside it; empty for all others.
+unseen_scanners = ""  # @param {type:"string", letters:"ABCDEF", also:""}
+# Training slices, six for each subject (0: as the profile says).
+n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
+# Test slices for each scanner (0: as the profile says).
+n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
+# Optimiser steps of each network (0: as the profile says).
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+# Share of the features that dropout silences while the network learns, and where its answers are sampled.
+dropout = 0.1  # @param {type:"number", min:0.01, max:0.9}
+# Answers under dropout.
+n_samples = 15  # @param {type:"integer", min:3, max:100}
+# Networks in the ensemble.
+n_members = 4  # @param {type:"integer", min:2, max:10}
+# Share of familiar cases that an alarm lets pass.
+pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
+# Raters who draw each heart.
+n_raters = 3  # @param {type:"integer", min:2, max:20}
+# If set, the table of cases is written to this file (a sweep does that).
+cases_out = ""  # @param {type:"string"}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("02_measuring_trust", globals())
 
 # %% tags=["hide-input"]
 import time
@@ -67,7 +94,11 @@ from segconf_lite.show import trust
 
 
 # %%
-sizes = profile_named(profile)
+sizes = profile_named(profile, n_train=n_train, n_test=n_test)
+# The source scanner comes first, then those that the network has not seen.
+tested = source_scanner + (unseen_scanners or "ABCDEF".replace(source_scanner, ""))
+# Two scanners that the text looks at: D, where everything is worse, and F, without the signal of fat.
+on_show = {s: s if s in tested[1:] else tested[-1] for s in "DF"}
 
 
 def make(scanner, n_cases, first_subject, **options):
@@ -75,13 +106,13 @@ def make(scanner, n_cases, first_subject, **options):
     return phantom.cohort(n_cases, scanner=scanner, **given)
 
 
-train = make("A", sizes.n_train, 0)
-familiar = make("A", sizes.n_test, 2000)  # more hearts on scanner A, to set alarms
-test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in phantom.SCANNERS])
+train = make(source_scanner, sizes.n_train, 0)
+familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts there, to set alarms
+test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 
 # %%
-training = {"steps": sizes.steps * 2 // 3, "channels": sizes.channels}
-training |= {"dropout": 0.1, "seed": 10 * seed}
+training = {"steps": n_steps or sizes.steps * 2 // 3, "channels": sizes.channels}
+training |= {"dropout": dropout, "seed": 10 * seed}
 unet = load_or_fit("unet", training, train, lambda: fit_unet(train, **training))
 
 # %% [markdown]
@@ -109,7 +140,7 @@ cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].roun
 
 
 # %%
-on_f = cases[(cases["domain"] == "F") & (answers > 0).any(axis=(1, 2))]
+on_f = cases[(cases["domain"] == on_show["F"]) & (answers > 0).any(axis=(1, 2))]
 by_quality = on_f.sort_values("quality", ascending=False).index
 chosen = by_quality[[0, len(by_quality) // 2, -1]]
 entropy_map = to_numpy(pixels.entropy(probabilities))
@@ -235,7 +266,7 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 
 # %%
 samplers = {
-    "dropout": MCDropout(n_samples=15),
+    "dropout": MCDropout(n_samples=n_samples),
     "test-time": TestTimeAugmentation(),
     "ensemble": DeepEnsemble(n_members=n_members, training=training),
 }
@@ -283,12 +314,13 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # %%
 few = test.take(np.linspace(0, len(test) - 1, 48).astype(int))
 over_foreground = {"region": "foreground"}
-fifteen, two = MCDropout(**over_foreground), MCDropout(n_samples=2)
+many = MCDropout(n_samples=n_samples, **over_foreground)
+two = MCDropout(n_samples=2)
 members = DeepEnsemble(n_members=n_members, training=training, **over_foreground)
 priced = {
     "entropy, foreground": PredictiveEntropy(**over_foreground),
-    "dropout: entropy": fifteen,
-    "dropout: agreement": ScoreAgreement(fifteen),
+    "dropout: entropy": many,
+    "dropout: agreement": ScoreAgreement(many),
     "dropout, 2 answers: agreement": ScoreAgreement(two),
     "test-time: entropy": TestTimeAugmentation(**over_foreground),
     "ensemble: entropy": members,
@@ -307,18 +339,17 @@ cost = pd.DataFrame(rows).set_index("method")
 cost["trainings"] = [n_members if "ensemble" in name else 1 for name in cost.index]
 
 # %%
-abroad = cases[cases["domain"] != "A"]
+abroad = cases[cases["domain"] != source_scanner]
+mean_of = "mean of " + ("B to F" if tested == "ABCDEF" else ", ".join(tested[1:]))
 for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc")):
     compared = compare_methods(abroad, list(priced), statistic=statistic)
-    cost[f"{name}, mean of B to F"] = compared.groupby("method")["estimate"].mean()
-cost.round(
-    {"ms per case": 1, "Spearman, mean of B to F": 2, "eAURC, mean of B to F": 4}
-)
+    cost[f"{name}, {mean_of}"] = compared.groupby("method")["estimate"].mean()
+cost.round({"ms per case": 1, f"Spearman, {mean_of}": 2, f"eAURC, {mean_of}": 4})
 
 # %%
 trust.cost_scatter(
-    cost.reset_index().rename(columns={"Spearman, mean of B to F": "quality"}),
-    quality="Spearman, mean of B to F (higher is better)",
+    cost.reset_index().rename(columns={f"Spearman, {mean_of}": "quality"}),
+    quality=f"Spearman, {mean_of} (higher is better)",
     alt="Rank correlation against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest.",
 )
 
@@ -366,7 +397,7 @@ pd.concat(names, axis=1).round(3)
 in_domain = predict_probabilities(unet, familiar.images)
 told = one_pass_columns(in_domain)
 told |= sampled_columns({"ensemble": samplers["ensemble"]}, familiar.images)
-alarms = {name: ev.detection_threshold(values) for name, values in told.items()}
+alarms = {n: ev.detection_threshold(v, pass_rate=pass_rate) for n, v in told.items()}
 cases["failed"] = cases["risk"] > 0.3
 print(cases.groupby("domain")["failed"].sum().rename("failures").to_dict())
 watched = ["entropy, image", "entropy, foreground", "small prediction"]
@@ -400,14 +431,16 @@ long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 
 # %%
 temperature = ev.fit_temperature(in_domain.log(), familiar.labels)
-where = {d: np.flatnonzero(cases["domain"] == d) for d in phantom.SCANNERS}
-on_a, on_d = where["A"], where["D"]
+where = {d: np.flatnonzero(cases["domain"] == d) for d in tested}
+on_a, on_d = where[source_scanner], where[on_show["D"]]
 cooled = ev.apply_temperature(probabilities[on_d].log(), temperature)
 bins = {
-    "scanner A": ev.reliability_table(probabilities[on_a], test.labels[on_a]),
-    "scanner D": ev.reliability_table(probabilities[on_d], test.labels[on_d]),
+    f"scanner {s}": ev.reliability_table(probabilities[on], test.labels[on])
+    for s, on in ((source_scanner, on_a), (on_show["D"], on_d))
 }
-bins[f"D, T = {temperature:.2f}"] = ev.reliability_table(cooled, test.labels[on_d])
+bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
+    cooled, test.labels[on_d]
+)
 trust.reliability_diagram(
     bins,
     alt="Share of right pixels against confidence: scanner A lies above or near the diagonal, scanner D far below it, with the temperature further still.",
@@ -488,7 +521,7 @@ if cord is not None:
     source = cord.where(session=["sub-9584", "sub-10062Ses1", "sub-10062Ses2"])
     others = [s for s in np.unique(cord.sessions) if s not in source.sessions]
     foreign = cord.where(session=others)
-    real = training | {"steps": sizes.steps_real * 2 // 3, "batch_size": 16}
+    real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
     real["augmentation"] = "mild"
     fit = lambda: fit_unet(source, validation=source, **real)  # noqa: E731
     config = real | {"validation": source.fingerprint()}
@@ -547,7 +580,7 @@ trust.method_intervals(
 # over pixels: once over the whole picture, once only within 3 mm of the true borders.
 
 # %%
-drawn = make("A", 60, 1000, n_raters=3)
+drawn = make(source_scanner, min(60, sizes.n_test), 1000, n_raters=n_raters)
 people = ev.rater_dice(drawn.raters, n_classes=4, empty="skip").mean()
 votes = ev.rater_disagreement(drawn.raters, n_classes=4)
 maps = pixels.entropy(predict_probabilities(unet, drawn.images))
@@ -568,7 +601,8 @@ print(f"{near:.2f} within 3 mm of the borders")
 # FACTS
 spread = ranks.pivot(index="domain", columns="method", values="estimate")
 better = spread["entropy, foreground"] > spread["entropy, image"]
-print("foreground above image entropy on every scanner:", bool(better.all()))
+if as_in_book:
+    print("foreground above image entropy on every scanner:", bool(better.all()))
 print("eAURC by hand:", round(right, 4))
 
 # %% [markdown]
@@ -590,7 +624,7 @@ except FileNotFoundError:
 # and the tempered network compete.
 
 # %%
-foreign = cases["domain"] != "A"
+foreign = cases["domain"] != source_scanner
 tempered = ev.apply_temperature(probabilities.log(), temperature)
 models = {"network": probabilities, "tempered network": tempered, "atlas": atlas}
 abroad = np.flatnonzero(foreign)
@@ -599,8 +633,10 @@ ece = {n: ev.expected_calibration_error(p[abroad], truth) for n, p in models.ite
 brier = {n: ev.brier_score(p[abroad], truth).mean() for n, p in models.items()}
 
 # %%
-by_order = milli.query("domain != 'A'").groupby("method")["estimate"].mean()
-by_alarm = detected.query("scanner != 'A'").groupby("method")["AUROC"].mean()
+by_order = milli.query("domain != @source_scanner").groupby("method")["estimate"].mean()
+by_alarm = (
+    detected.query("scanner != @source_scanner").groupby("method")["AUROC"].mean()
+)
 winners = {
     "ordering, eAURC": by_order.idxmin(),
     "absolute error": error.abs()[foreign].mean().idxmin() + ": agreement",
@@ -696,7 +732,7 @@ verdicts
 my_method = "entropy, image"  # your choice: this, or one of `rivals`
 
 left = {}
-cases_d = cases[cases["domain"] == "D"]
+cases_d = cases[cases["domain"] == on_show["D"]]
 for name in [*rivals, "entropy, image"]:
     kept = cases_d.sort_values(name).head(round(0.8 * len(cases_d)))
     left[name] = kept["risk"].mean()

@@ -33,10 +33,37 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     pass
 
 # %% tags=["parameters"]
-profile = "lite"  # "lite": two CPU cores; "full": a GPU
-seed = 0  # which subjects, and how the networks start
-effect_size = 0.1  # wanted mean fall of the predicted Dice
-cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the subjects and of how the networks start.
+seed = 0  # @param {type:"integer", min:0}
+# Scanner of the training cases.
+source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
+# Scanners that are tested beside it; empty for all others.
+unseen_scanners = ""  # @param {type:"string", letters:"ABCDEF", also:""}
+# Training slices, six for each subject (0: as the profile says).
+n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
+# Test slices for each scanner (0: as the profile says).
+n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
+# Optimiser steps of each network (0: as the profile says).
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+# Share of the features that dropout silences while the U-Net learns, and where its answers are sampled.
+dropout = 0.1  # @param {type:"number", min:0.01, max:0.9}
+# Wanted mean fall of the predicted Dice, the aim of the adversary.
+effect_size = 0.1  # @param {type:"number", min:0.01, max:0.5, unit:"Dice"}
+# Augmentation of the images that the predictors "plain", "noise" and "adversary" learn from.
+augmentation = "mild"  # @param ["mild", "strong"]
+# Further networks of the ensemble.
+n_members = 4  # @param {type:"integer", min:1, max:9}
+# Answers under dropout whose pairwise agreement is timed, beside two.
+n_answers = 15  # @param {type:"integer", min:3, max:50}
+# If set, the table of cases is written to this file (a sweep does that).
+cases_out = ""  # @param {type:"string"}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("04_adversarial_confidence", globals())
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -72,7 +99,9 @@ from segconf_lite.show import adversarial, trust, widgets
 
 
 # %%
-sizes = profile_named(profile)
+sizes = profile_named(profile, n_train=n_train, n_test=n_test)
+# The source scanner comes first, then those that the network has not seen.
+tested = source_scanner + (unseen_scanners or "ABCDEF".replace(source_scanner, ""))
 
 
 def make(scanner, n_cases, first_subject, **options):
@@ -80,13 +109,13 @@ def make(scanner, n_cases, first_subject, **options):
     return phantom.cohort(n_cases, scanner=scanner, **given)
 
 
-train = make("A", sizes.n_train, 0)
-familiar = make("A", sizes.n_test, 2000)  # more hearts on scanner A
-test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in phantom.SCANNERS])
+train = make(source_scanner, sizes.n_train, 0)
+familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts on that scanner
+test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 
 # %%
-steps = sizes.steps * 2 // 3
-training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
+steps = n_steps or sizes.steps * 2 // 3
+training = {"steps": steps, "channels": sizes.channels, "dropout": dropout}
 unet = stored_unets(train, seeds=[10 * seed], **training)[0]
 
 
@@ -179,11 +208,11 @@ print(f"prediction falls by {((x - moved) * weights).sum():.4f}")
 # (small turns, sizes, noise).
 
 # %%
-mild = {"augmentation": "mild"}
+same = {"augmentation": augmentation}
 choices = {
-    "plain": (published, {"adversarial": False, **mild}),
-    "noise": (published, {"direction": "random", **mild}),
-    "adversary": (published, {"effect_size": effect_size, **mild}),
+    "plain": (published, {"adversarial": False, **same}),
+    "noise": (published, {"direction": "random", **same}),
+    "adversary": (published, {"effect_size": effect_size, **same}),
 }
 methods = {name: predictor(kind, **c) for name, (kind, c) in choices.items()}
 
@@ -207,7 +236,7 @@ adversarial.drop_curves(
 
 # %% tags=["hide-input"]
 alpha = log["alpha"].iloc[-1]
-chosen = [k for n in range(6) for k in (n * 20, n * 20 + 3)]
+chosen = [k for n in range(6) for k in (n * 20, n * 20 + 3) if k < len(familiar)]
 some = familiar.take(np.array(chosen))
 attacked = methods["adversary"].perturbed(some.images, alpha=alpha)
 moved = to_numpy(attacked.images)
@@ -306,7 +335,7 @@ trust.method_intervals(
 
 # %% tags=["hide-input"]
 variants = ledger.stored_table("chapter_04_variants.csv")
-scanners = list(phantom.SCANNERS)
+scanners = list(phantom.SCANNERS)  # of the stored table
 columns = [f"eAURC on {s}" for s in scanners] + ["MAE on D", "MAE on F"]
 
 
@@ -370,7 +399,8 @@ adversarial.prediction_scatter(
 # **Predict:** can one pass beat five networks?
 
 # %%
-members = stored_unets(train, seeds=range(10 * seed + 1, 10 * seed + 5), **training)
+later = range(10 * seed + 1, 10 * seed + 1 + n_members)
+members = stored_unets(train, seeds=later, **training)
 samplers = {
     "dropout": MCDropout(n_samples=2).fit(unet, train),
     "ensemble": DeepEnsemble(members=members).fit(unet, train),
@@ -454,13 +484,13 @@ def seconds(act, repeats=3):
 
 # %% tags=["hide-input"]
 surface = {"quality": "surface_dice", "tolerance_mm": 3.0}
-two, fifteen = (MCDropout(n_samples=n).fit(unet, train) for n in (2, 15))
+two, many = (MCDropout(n_samples=n).fit(unet, train) for n in (2, n_answers))
 priced = {
     "the predictor's own network": lambda: best.network(levels),
     "one pass of the U-Net": lambda: predict_probabilities(unet, few.images),
     "the predictor, with the pass": lambda: best.uncertainty(few.images),
 }
-for n, sampler in ((2, two), (15, fifteen)):
+for n, sampler in ((2, two), (n_answers, many)):
     for what, options in (("Dice", {}), ("surface Dice", surface)):
         agreement = ScoreAgreement(sampler, **options).fit(unet, train)
         priced[f"agreement of {n}, {what}"] = lambda a=agreement: a.uncertainty(
@@ -469,7 +499,8 @@ for n, sampler in ((2, two), (15, fifteen)):
 
 # %% tags=["hide-input"]
 slow = {} if cases_out else priced  # a sweep does not time
-spent = {n: seconds(a, 1 if "15" in n else 3) / len(few) * 1e3 for n, a in slow.items()}
+once = f"of {n_answers}"  # the longest ones
+spent = {n: seconds(a, 1 if once in n else 3) / len(few) * 1e3 for n, a in slow.items()}
 cost = pd.Series(spent, name="ms a slice", dtype=float).to_frame()
 cost["times the predictor's network"] = cost["ms a slice"] / (
     cost["ms a slice"].min() or 1
@@ -541,7 +572,7 @@ for name, method in {**methods, "Beta": best}.items():
     again = curve.predict((1 - cases[name]).clip(0, 1))
     error = np.abs(again - cases["quality"]).groupby(cases["domain"]).mean()
     mended[name] = {"as predicted": cases.groupby("domain")[f"error: {name}"].mean()}
-    mended[name]["curve from A"] = error
+    mended[name][f"curve from {source_scanner}"] = error
 
 # %%
 pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3)
@@ -600,7 +631,7 @@ if cord is not None:
     source = cord.where(session=["sub-9584", "sub-10062Ses1", "sub-10062Ses2"])
     others = [s for s in np.unique(cord.sessions) if s not in source.sessions]
     foreign = cord.where(session=others)
-    real = training | {"steps": sizes.steps_real * 2 // 3, "batch_size": 16}
+    real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
     real |= {"augmentation": "mild", "seed": 10 * seed}
     fit = lambda: fit_unet(source, validation=source, **real)  # noqa: E731
     config = real | {"validation": source.fingerprint()}
@@ -653,7 +684,7 @@ choices |= {
 choices["plain, as it is"] = (published, {"adversarial": False})
 choices["adversary, as it is"] = (published, {"effect_size": effect_size})
 for size in (0.05, 0.2):
-    choices[f"effect size {size}"] = (published, {**mild, "effect_size": size})
+    choices[f"effect size {size}"] = (published, {**same, "effect_size": size})
 
 
 # %% tags=["remove-cell"]
@@ -674,20 +705,14 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 # FACTS
-ahead = compared.pivot(index="method", columns="domain", values="estimate")
-print(
-    "adversary ahead of plain on D:",
-    bool(ahead.loc["adversary", "D"] < ahead.loc["plain", "D"]),
-)
-found = ladder.pivot(index="method", columns="domain", values="estimate")
-print(
-    "Beta ahead of the entropy on D:",
-    bool(found.loc["Beta", "D"] < found.loc["entropy, foreground", "D"]),
-)
-print(
-    "strong corruptions mend the error on D:",
-    bool(cases.loc[cases["domain"] == "D", ["error: Beta"]].mean().iloc[0] < 0.2),
-)
+if as_in_book:
+    ahead = compared.pivot(index="method", columns="domain", values="estimate")["D"]
+    print("adversary ahead of plain on D:", bool(ahead["adversary"] < ahead["plain"]))
+    found = ladder.pivot(index="method", columns="domain", values="estimate")["D"]
+    better = bool(found["Beta"] < found["entropy, foreground"])
+    print("Beta ahead of the entropy on D:", better)
+    error = cases.loc[cases["domain"] == "D", "error: Beta"].mean()
+    print("strong corruptions mend the error on D:", bool(error < 0.2))
 
 # %% [markdown]
 # ## Which claims held up
@@ -749,14 +774,19 @@ print("right!" if abs(my_length - right) < 5e-4 else "not yet")
 #
 
 # %% tags=["hide-cell"]
-on_b = test.where(domain="B")
-failed = bad[cases["domain"] == "B"].to_numpy()
+mildest = tested[1]  # scanner B, unless the parameters say otherwise
+on_b = test.where(domain=mildest)
+failed = bad[cases["domain"] == mildest].to_numpy()
 doubts = {"Beta": to_numpy(best.probability_below(on_b.images, 0.8))}
-doubts["entropy"] = cases.loc[cases["domain"] == "B", "entropy, foreground"].to_numpy()
+doubts["entropy"] = cases.loc[
+    cases["domain"] == mildest, "entropy, foreground"
+].to_numpy()
 for name, doubt in doubts.items():
     kept = failed[np.argsort(doubt)]  # most trusted first
     share = np.cumsum(kept) / np.arange(1, len(kept) + 1)
-    print(name, "rejects", len(kept) - np.flatnonzero(share <= 0.02).max() - 1)
+    print(
+        name, "rejects", len(kept) - np.flatnonzero(share <= 0.02).max(initial=-1) - 1
+    )
 
 # %% [markdown]
 # :::{admonition} Solution

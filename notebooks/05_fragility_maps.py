@@ -35,10 +35,41 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     pass
 
 # %% tags=["parameters"]
-profile = "lite"  # "lite": two CPU cores; "full": a GPU
-seed = 0  # which subjects, and how the networks start
-budget = 1e-4  # rise of the training loss allowed to the last layer, in nats a pixel
-cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the subjects and of how the networks start.
+seed = 0  # @param {type:"integer", min:0}
+# Scanner of the training cases.
+source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
+# The scanner that stands beside it where two are compared; all six are tested.
+unseen_scanner = "D"  # @param ["A", "B", "C", "D", "E", "F"]
+# Training slices, six for each subject (0: as the profile says).
+n_train = 0  # @param {type:"integer", min:48, max:2000, also:0}
+# Test slices for each scanner (0: a quarter of what the profile says).
+n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
+# Optimiser steps of each network (0: as the profile says).
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+# Rise of the training loss, per training pixel, that the last layer may cause.
+budget = 1e-4  # @param {type:"number", min:1e-8, max:0.1, unit:"nats per pixel"}
+# Mean rise of the training loss, per training pixel, at which random noise on the weights is set.
+noise_budget = 2e-3  # @param {type:"number", min:1e-4, max:0.1, unit:"nats per pixel"}
+# Further networks of the ensemble.
+n_members = 4  # @param {type:"integer", min:1, max:9}
+# Training slices on which a search for whole masks measures the rise of the loss.
+n_penalty = 16  # @param {type:"integer", min:2, max:48}
+# Predictions that dropout and weight noise mix.
+n_models = 6  # @param {type:"integer", min:2, max:50}
+# Steps of each search for another network that flips one pixel.
+search_steps = 30  # @param {type:"integer", min:2, max:500}
+# Slices of usual hearts, and as many with thick walls, on which annotators are followed.
+n_annotated = 24  # @param {type:"integer", min:6, max:60}
+# If set, the table of cases is written to this file (a sweep does that).
+cases_out = ""  # @param {type:"string"}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("05_fragility_maps", globals())
 
 # %% tags=["hide-input"]
 import copy
@@ -85,7 +116,8 @@ from segconf_lite.show import fragile, trust, widgets
 # augmentation, until they do (`polish`).
 
 # %%
-sizes = profile_named(profile)
+sizes = profile_named(profile, n_train=n_train)
+rest = [s for s in "ABCDEF" if s not in (source_scanner, unseen_scanner)]
 
 
 def make(scanner, n_cases, first_subject, **options):
@@ -102,14 +134,16 @@ def crop(cohort):
 
 
 # %%
-few = crop(make("A", 36, 3000))
-small = {"steps": sizes.steps, "channels": (8, 16, 24), "batch_size": 12, "seed": seed}
+few = crop(make(source_scanner, 36, 3000))
+small = {"steps": n_steps or sizes.steps, "channels": (8, 16, 24)}
+small |= {"batch_size": 12, "seed": seed}
 trained = load_or_fit(
     "unet", small, few, lambda: fit_unet(few, validation=few, **small)
 )
-longer = lambda: polish(trained, few, steps=100)  # noqa: E731
-little = load_or_fit("unet", {**small, "polished": "L-BFGS, 100"}, few, longer)
-fresh = crop(make("A", 12, 4000))
+more = min(100, n_steps or 100)
+longer = lambda: polish(trained, few, steps=more)  # noqa: E731
+little = load_or_fit("unet", {**small, "polished": f"L-BFGS, {more}"}, few, longer)
+fresh = crop(make(source_scanner, 12, 4000))
 shown = little(fresh.images[:6]).detach().softmax(dim=1)
 # %%
 drawn = to_numpy(shown.argmax(dim=1))
@@ -135,7 +169,7 @@ def search(network, images, where, cases, steps):
     return found
 
 
-flips = search(little, fresh.images, pixel, few, steps=30)
+flips = search(little, fresh.images, pixel, few, steps=search_steps)
 
 
 # %% [markdown]
@@ -153,7 +187,7 @@ fragile.cost_curves(
 # Look at what the networks found do to the rest of the picture.
 
 # %% tags=["hide-input"]
-others = crop(make("A", 36, 5000))  # hearts that neither training nor search has seen
+others = crop(make(source_scanner, 36, 5000))  # hearts not seen so far
 
 
 def altered(flip):
@@ -220,12 +254,14 @@ widgets.picture_slider(
 # its map in $[0, 1]$ is the highest chance of a rival against the pixel's own class that the budget buys.
 
 # %%
-train = make("A", sizes.n_train, 0)
-n_cases = sizes.n_test // 4
+train = make(source_scanner, sizes.n_train, 0)
+n_cases = n_test or sizes.n_test // 4
 tests = {name: make(name, n_cases, 1000) for name in phantom.SCANNERS}
-steps = sizes.steps * 2 // 3
+steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
-networks = stored_unets(train, seeds=range(10 * seed, 10 * seed + 5), **training)
+all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
+seeds = range(10 * seed, 10 * seed + 1 + n_members)
+networks = stored_unets(train, seeds=seeds, **training)
 unet = networks[0]
 
 # %%
@@ -266,7 +302,7 @@ fragile.cost_scatter(
 
 # %% tags=["hide-input"]
 levels = [0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
-examples = {"A": 4, "D": 4}
+examples = {source_scanner: 4, unseen_scanner: 4}
 chosen = [tests[name].images[k : k + 1] for name, k in examples.items()]
 answers = [to_numpy(predict_probabilities(unet, x)[0].argmax(dim=0)) for x in chosen]
 costs = [to_numpy(last_layer.flip_cost(x)[0]) for x in chosen]
@@ -275,7 +311,7 @@ pictures = [
     np.concatenate([fragile.draw_zone(x[0, 0], a, z) for x, a, z in zip(chosen, answers, zone, strict=True)], axis=1)
     for zone in zones
 ]  # fmt: skip
-texts = [f"γ = {g:g} nats: {zone[0].mean():.1%} of A, {zone[1].mean():.1%} of D" for g, zone in zip(levels, zones, strict=True)]  # fmt: skip
+texts = [f"γ = {g:g} nats: {zone[0].mean():.1%} of {source_scanner}, {zone[1].mean():.1%} of {unseen_scanner}" for g, zone in zip(levels, zones, strict=True)]  # fmt: skip
 
 # %% tags=["hide-input"]
 widgets.picture_slider(
@@ -296,8 +332,8 @@ widgets.picture_slider(
 # **Predict:** a target that is the prediction, 3 pixels wider or narrower: what will the map look like, whatever the network knows?
 
 # %%
-held = penalty_set(unet, train, n_images=16, seed=0)
-two = MaskSearch(targets=("dilated", "eroded"))
+held = penalty_set(unet, train, n_images=n_penalty, seed=0)
+two = MaskSearch(targets=("dilated", "eroded"), n_penalty=n_penalty)
 MASKS = {
     "search": two,
     "search that does not move": dataclasses.replace(two, learning_rate=0.0),
@@ -316,7 +352,7 @@ def mixed(image, options):
 
 
 # %%
-pair = [tests["A"].images[4], tests["D"].images[4]]
+pair = [tests[s].images[4] for s in examples]
 start = time.perf_counter()
 rows = {n: [mixed(image, m)["total"] for image in pair] for n, m in MASKS.items()}
 each = (time.perf_counter() - start) / len(pair) / len(MASKS)
@@ -326,7 +362,7 @@ rows["ring, no model at all"] = list(to_numpy(geometry_ring(labels, n_classes=4)
 rows["entropy of the network"] = list(to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair))))  # fmt: skip
 # %% tags=["hide-input"]
 trust.map_grid(
-    [image[0] for image in pair], answers, rows, column_titles=["scanner A", "scanner D"],
+    [image[0] for image in pair], answers, rows, column_titles=[f"scanner {s}" for s in examples],
     alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a bare ring around the prediction, and the plain entropy. On A all but the ring look alike; on D the published ones, moving or not, light up where the others do not.",
 ).update_layout(height=1300)  # fmt: skip
 
@@ -344,10 +380,10 @@ trust.map_grid(
 # %%
 methods = {
     "entropy": PredictiveEntropy(),
-    "dropout": MCDropout(n_samples=6),
+    "dropout": MCDropout(n_samples=n_models),
     "test time": TestTimeAugmentation(),
-    "five networks": DeepEnsemble(members=networks[1:]),
-    "weight noise": WeightNoise(budget=2e-3, n_samples=6),
+    all_networks: DeepEnsemble(members=networks[1:]),
+    "weight noise": WeightNoise(budget=noise_budget, n_samples=n_models),
     "last layer": last_layer,
     "decoder": FragilityMap(search=TangentSearch(n_draws=6, n_slices=48)),
 }
@@ -370,8 +406,9 @@ probabilities = {s: predict_probabilities(unet, c.images) for s, c in tests.item
 maps = {s: maps_of(methods, c, probabilities[s]) for s, c in tests.items()}
 
 # %% tags=["hide-input"]
-columns = [("A", 4), ("B", 4), ("D", 4), ("D", 16), ("F", 4)]
-keep = ["entropy", "five networks", "weight noise", "last layer", "decoder", "ring"]
+columns = [(source_scanner, 4), (rest[0], 4)]
+columns += [(unseen_scanner, 4), (unseen_scanner, 16 % n_cases), (rest[-1], 4)]
+keep = ["entropy", all_networks, "weight noise", "last layer", "decoder", "ring"]
 trust.map_grid(
     [tests[s].images[k, 0] for s, k in columns], [tests[s].labels[k] for s, k in columns],
     {n: [maps[s][n][k] for s, k in columns] for n in keep}, column_titles=[f"scanner {s}" for s, _ in columns],
@@ -465,7 +502,8 @@ trust.method_intervals(
 # %%
 panel = phantom.Annotators()
 given = {"annotators": panel, "size": sizes.size}
-crowd, _ = phantom.annotated_cohort(sizes.n_train, seed=seed, **given)
+drawn_on = {"scanner": source_scanner, **given}
+crowd, _ = phantom.annotated_cohort(sizes.n_train, seed=seed, **drawn_on)
 usual = ~np.char.endswith(crowd.subjects, "hypertrophic")
 one_each = phantom.one_rater_each(crowd.take(usual), seed=seed)
 one_each = dataclasses.replace(one_each, raters=None)
@@ -474,20 +512,15 @@ fit = lambda: fit_unet(one_each, **config)  # noqa: E731
 pupil = load_or_fit("unet", config, one_each, fit)
 
 # %%
-known = {}
-for scanner in ("A", "D"):
-    cohort, chances = phantom.annotated_cohort(
-        180, seed=seed + 1000, scanner=scanner, **given
-    )
-    thick = np.flatnonzero(np.char.endswith(cohort.subjects, "hypertrophic"))[:24]
-    others = np.flatnonzero(~np.char.endswith(cohort.subjects, "hypertrophic"))[:24]
-    chosen = np.concatenate([thick, others])
-    new = np.isin(chosen, thick)
-    known[scanner] = (
-        cohort.take(chosen),
-        phantom.annotation_entropy(chances[chosen]),
-        new,
-    )
+known, n_drawn = {}, max(180, 180 * n_annotated // 24)
+for scanner in examples:
+    on_it = {"seed": seed + 1000, "scanner": scanner, **given}
+    cohort, chances = phantom.annotated_cohort(n_drawn, **on_it)
+    is_thick = np.char.endswith(cohort.subjects, "hypertrophic")
+    thick = np.flatnonzero(is_thick)[:n_annotated]
+    chosen = np.concatenate([thick, np.flatnonzero(~is_thick)[:n_annotated]])
+    truth = phantom.annotation_entropy(chances[chosen])
+    known[scanner] = cohort.take(chosen), truth, np.isin(chosen, thick)
 
 
 # %%
@@ -501,9 +534,9 @@ def divided(method, images):
 # %%
 def rivals(network, cohort, members=()):
     asked = {
-        "dropout": MCDropout(n_samples=6),
+        "dropout": MCDropout(n_samples=n_models),
         "test time": TestTimeAugmentation(),
-        "weight noise": WeightNoise(budget=2e-3, n_samples=6),
+        "weight noise": WeightNoise(budget=noise_budget, n_samples=n_models),
     }
     if members:
         asked["ensemble"] = DeepEnsemble(members=members)
@@ -530,7 +563,9 @@ doubts = {s: all_parts(asked, pupil, c, one_each) for s, (c, _, _) in known.item
 # What the annotators do, and what weight noise makes of it: a usual heart and one with thick walls on scanner A, and a usual one on D.
 
 # %% tags=["hide-input"]
-columns = {"A, usual": ("A", 26), "A, thick walls": ("A", 2), "D, usual": ("D", 26)}
+a, d, usual_one = source_scanner, unseen_scanner, n_annotated + 2
+columns = {f"{a}, usual": (a, usual_one), f"{a}, thick walls": (a, 2)}
+columns[f"{d}, usual"] = (d, usual_one)
 rows = {"annotators, truth": [known[s][1][k] for s, k in columns.values()]}
 for part, times in {"aleatoric": 1, "epistemic": 5}.items():
     found = [doubts[s][f"weight noise, {part}"][k] for s, k in columns.values()]
@@ -573,13 +608,13 @@ def notices(table, name):
 
 
 # %% tags=["hide-input"]
-names = list(doubts["A"])
-on_a, on_d = (followed[followed["domain"] == s] for s in "AD")
+names = list(doubts[a])
+on_a, on_d = (followed[followed["domain"] == s] for s in examples)
 summary = pd.DataFrame({
-    "follows the annotators, A": {n: on_a[n].mean() for n in names},
-    "follows the annotators, D": {n: on_d[n].mean() for n in names},
-    "notices thick walls, A": {n: notices(on_a, n) for n in names},
-    "notices scanner D": {n: ev.auroc(on_a[f"{n}: mean"], on_d[f"{n}: mean"]) for n in names},
+    f"follows the annotators, {a}": {n: on_a[n].mean() for n in names},
+    f"follows the annotators, {d}": {n: on_d[n].mean() for n in names},
+    f"notices thick walls, {a}": {n: notices(on_a, n) for n in names},
+    f"notices scanner {d}": {n: ev.auroc(on_a[f"{n}: mean"], on_d[f"{n}: mean"]) for n in names},
 })  # fmt: skip
 summary.round(2)
 
@@ -697,11 +732,11 @@ if cases_out:
     from segconf_lite.fragility.convex import check_closed_form
 
     together, rng = [], np.random.default_rng(seed)
-    for scanner in ("A", "D"):
+    for scanner in examples:
         drawn = to_numpy(probabilities[scanner].argmax(dim=1))
         wide = stratified_pixels(drawn, n_each=4, seed=seed)
         low = np.argwhere(to_numpy(last_layer.flip_cost(tests[scanner].images)) <= 1e-4)
-        low = pd.DataFrame(rng.choice(low, 8, replace=False), columns=["case", "row", "column"])  # fmt: skip
+        low = pd.DataFrame(rng.choice(low, min(8, len(low)), replace=False), columns=["case", "row", "column"])  # fmt: skip
         rows = pd.concat([wide.assign(size="any"), low.assign(size="small")])
         where = rows[["case", "row", "column"]].to_numpy()
         closed, exact = check_closed_form(unet, train, tests[scanner].images, where)
@@ -712,7 +747,7 @@ if cases_out:
 # %% tags=["remove-cell"]
 if cases_out:
     by_formula = FragilityMap().fit(little, few)
-    for scanner in ("A", "D"):
+    for scanner in examples:
         cohort = crop(make(scanner, 12, 4000))
         drawn = to_numpy(little(cohort.images).argmax(dim=1))
         some = stratified_pixels(drawn, n_each=2, seed=seed)
@@ -735,7 +770,9 @@ def mask_parts(network, cohort, source, options):
 
 # %% tags=["remove-cell"]
 if cases_out:
-    some = Cohort.concatenate([tests[s].take(np.array([4, 16])) for s in "ABD"])
+    some = Cohort.concatenate(
+        [tests[s].take(np.array([4, 16 % n_cases])) for s in (a, rest[0], d)]
+    )
     plain = to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(some.images))
     rows = pd.DataFrame({"domain": some.domains, "subject": some.subjects})
     for name, options in MASKS.items():
@@ -748,7 +785,7 @@ if cases_out:
 if cases_out:
     later = range(10 * seed + 1, 10 * seed + 3)
     members = stored_unets(one_each, seeds=later, **training)
-    cohort, truth, new = known["A"]
+    cohort, truth, new = known[a]
     part = np.concatenate([np.flatnonzero(new)[::3], np.flatnonzero(~new)[::3]])
     cohort, truth, new = cohort.take(part), truth[part], new[part]
     found = all_parts(rivals(pupil, one_each, members), pupil, cohort, one_each)
@@ -773,17 +810,17 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 # FACTS
-costs = [flips[name].cost.item() for name in FREEDOM]
-rises = np.diff(costs)  # a start is priced again, by other sums
-print("more freedom, never a higher cost:", bool((rises <= 1e-5 * costs[0]).all()))
-share = {n: table["all errors", n, "B"] for n in ("entropy", "last layer", "ring")}
-print("entropy and last layer above the ring on B:", min(share["entropy"], share["last layer"]) > share["ring"])  # fmt: skip
-part = summary.loc[["weight noise, aleatoric", "weight noise, epistemic"]]
-print(
-    "the aleatoric part follows the annotators better:",
-    bool(part.iloc[0, 0] > part.iloc[1, 0]),
-)
-print("the epistemic part notices thick walls better:", bool(part.iloc[1, 2] > part.iloc[0, 2]))  # fmt: skip
+if as_in_book:
+    costs = [flips[name].cost.item() for name in FREEDOM]
+    rises = np.diff(costs)  # a start is priced again, by other sums
+    small_rises = bool((rises <= 1e-5 * costs[0]).all())
+    print("more freedom, never a higher cost:", small_rises)
+    share = {n: table["all errors", n, "B"] for n in ("entropy", "last layer", "ring")}
+    print("entropy and last layer above the ring on B:", min(share["entropy"], share["last layer"]) > share["ring"])  # fmt: skip
+    part = summary.loc[["weight noise, aleatoric", "weight noise, epistemic"]]
+    better = bool(part.iloc[0, 0] > part.iloc[1, 0])
+    print("the aleatoric part follows the annotators better:", better)
+    print("the epistemic part notices thick walls better:", bool(part.iloc[1, 2] > part.iloc[0, 2]))  # fmt: skip
 
 # %% [markdown]
 # ## Which claims held up

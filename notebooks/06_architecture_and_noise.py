@@ -35,10 +35,39 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     pass
 
 # %% tags=["parameters"]
-profile = "lite"  # "lite": two CPU cores; "full": a GPU
-seed = 0  # which pictures and subjects, and how the networks start
-n_rung = 24  # slices on each rung of a ladder of corruptions
-cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the pictures and subjects and of how the networks start.
+seed = 0  # @param {type:"integer", min:0}
+# Scanner of the training cases and of the corrupted slices.
+source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
+# Training slices, six for each subject (0: as the profile says).
+n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
+# Slices of the source scanner that set the thresholds, of which 48 at most are used (0: as the profile says).
+n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
+# Optimiser steps of each network (0: as the profile says).
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+# Slices at each severity of a corruption.
+n_rung = 24  # @param {type:"integer", min:12, max:240}
+# Severity at which single cases are looked at.
+severity_shown = 3  # @param [1, 2, 3, 4, 5] {type:"raw"}
+# Further networks of the ensemble.
+n_members = 4  # @param {type:"integer", min:1, max:9}
+# Training images of blobs.
+n_blobs = 80  # @param {type:"integer", min:16, max:500}
+# Optimiser steps of each network that learns blobs.
+blob_steps = 100  # @param {type:"integer", min:5, max:5000}
+# Optimiser steps of each small network that learns with noise or wrong masks.
+noise_steps = 120  # @param {type:"integer", min:10, max:5000}
+# Share of familiar slices that an alarm lets pass.
+pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
+# If set, the table of cases is written to this file (a sweep does that).
+cases_out = ""  # @param {type:"string"}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("06_architecture_and_noise", globals())
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -253,9 +282,9 @@ nets = {}
 for skips, widths in {True: (8, 16, 32, 48), False: (9, 18, 34, 51)}.items():
     for norm in ("batch", "instance", "group"):
         for direction in ("foreground", "background"):
-            learned = blobs(80, "train", direction=direction)
+            learned = blobs(n_blobs, "train", direction=direction)
             held = blobs(24, "validation", direction=direction)
-            config = {"steps": 100, "batch_size": 8, "seed": seed, "norm": norm, "precision": "fp32", "learning_rate": 6e-3, "channels": widths, "skips": skips}  # fmt: skip
+            config = {"steps": blob_steps, "batch_size": 8, "seed": seed, "norm": norm, "precision": "fp32", "learning_rate": 6e-3, "channels": widths, "skips": skips}  # fmt: skip
             fit = lambda: fit_unet(learned, validation=held, **config)  # noqa: B023, E731
             address = config | {"validation": held.fingerprint()}
             nets[skips, norm, direction] = load_or_fit("unet", address, learned, fit)
@@ -358,7 +387,7 @@ pd.options.display.max_colwidth = 100
 rungs.loc[list(ladders.LADDERS)]
 
 # %%
-sizes = profile_named(profile)
+sizes = profile_named(profile, n_train=n_train, n_test=n_test)
 
 
 def make(scanner, n_cases, first_subject, **options):
@@ -367,12 +396,13 @@ def make(scanner, n_cases, first_subject, **options):
 
 
 # %%
-train = make("A", sizes.n_train, 0)
-familiar = make("A", sizes.n_test, 2000)
-hearts = make("A", n_rung, 1000)
-steps = sizes.steps * 2 // 3
+train = make(source_scanner, sizes.n_train, 0)
+familiar = make(source_scanner, sizes.n_test, 2000)
+hearts = make(source_scanner, n_rung, 1000)
+steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
-networks = stored_unets(train, seeds=range(10 * seed, 10 * seed + 5), **training)
+seeds = range(10 * seed, 10 * seed + 1 + n_members)
+networks = stored_unets(train, seeds=seeds, **training)
 unet = networks[0]
 
 
@@ -392,7 +422,7 @@ def judged(network, cohort, name, severity, *, border=False):
         near = {"n_classes": 4, "spacing_mm": cohort.spacing_mm, "empty": "skip"}
         found = answer.argmax(1), cohort.labels
         rows["border"] = ev.surface_dice_per_case(*found, tolerance_mm=3.0, **near)
-        if severity in (0, 3):  # two rungs say enough
+        if severity in (0, severity_shown):  # two rungs say enough
             rows["HD95_mm"] = ev.hausdorff95_per_case(*found, **near)
     return rows.assign(corruption=name, severity=severity)
 
@@ -472,7 +502,7 @@ def where_wrong(network, spoiled):
 # %%
 wrong = {}
 for name in ("gaussian_noise", "blur"):
-    spoiled = rung(hearts, name, 3)
+    spoiled = rung(hearts, name, severity_shown)
     wrong |= {(name, k): where_wrong(n, spoiled) for k, n in enumerate(networks)}
 pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 
@@ -485,7 +515,7 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # The **area under a degradation curve** sums up a curve of the Dice: the mean over severities 0 to 5. Does the phantom tell which corruption will harm a real network? Beside it, the spinal cord of chapter 1: a network that learned from one volunteer, tried on the others' scans at the same sites.
 
 # %%
-real = training | {"steps": sizes.steps_real * 2 // 3, "batch_size": 16}
+real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
 real |= {"augmentation": "mild", "seed": 10 * seed}
 try:
     given = {"size": sizes.size, "spacing_mm": 0.5 * 96 / sizes.size}
@@ -537,10 +567,11 @@ areas.sort_values("phantom heart").round(2)
 told_by = {"seed": 10 * seed, "steps": steps}
 predictor = BetaQualityPredictor(effect_size=0.1, training=told_by)
 coding = {"steps": steps, "seed": 10 * seed}
+all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 methods = {
     "entropy, foreground": PredictiveEntropy(aggregation="mean", region="foreground"),
     "dropout agreement": ScoreAgreement(MCDropout(n_samples=4), empty="zero"),
-    "five networks": ScoreAgreement(DeepEnsemble(members=networks[1:]), empty="zero"),
+    all_networks: ScoreAgreement(DeepEnsemble(members=networks[1:]), empty="zero"),
     "distance": PooledMahalanobis(),
     "distortion": SegmentationDistortion(training=coding),
     "Beta predictor": predictor,
@@ -557,8 +588,8 @@ def asked(cohort, **known):
     return rows.assign(risk=1 - rows["quality"], **doubt, **known)
 
 
-clean = asked(familiar.take(np.arange(48)))
-alarm = {n: ev.detection_threshold(clean[n]) for n in methods}
+clean = asked(familiar.take(np.arange(min(48, len(familiar)))))
+alarm = {n: ev.detection_threshold(clean[n], pass_rate=pass_rate) for n in methods}
 told = [asked(hearts, corruption="none", severity=0)]
 for name in ladders.LADDERS:
     told += [asked(rung(hearts, name, s), corruption=name, severity=s) for s in (3, 5)]
@@ -587,7 +618,7 @@ curves.number_table(
 # %% tags=["hide-input"]
 bad = told[(told["severity"] == 5) & (told["quality"] < 0.7)]
 counts = bad["corruption"].value_counts()
-caught = {n: {m: (bad.loc[bad["corruption"] == n, m] > alarm[m]).mean() for m in methods} for n in order if counts.get(n, 0) >= 5}  # fmt: skip
+caught = {n: {m: (bad.loc[bad["corruption"] == n, m] > alarm[m]).mean() for m in methods} for n in order if counts.get(n, 0) >= min(5, max(counts))}  # fmt: skip
 caught = pd.DataFrame(caught).T.rename(lambda n: f"{n.replace('_', ' ')} ({counts[n]})")
 curves.number_table(
     caught.rename_axis(index=None, columns="uncertainty"), title="share caught", limits=(0, 1),
@@ -603,7 +634,7 @@ curves.number_table(
 # An alarm can also look at the picture alone, before any network: is a property of it outside the range that the training slices held? `check_input_assumptions` lists what a network silently assumes.
 
 # %% tags=["hide-input"]
-checks = {n: check_input_assumptions(rung(hearts, n, 3), train) for n in ("gaussian_noise", "blur", "gamma", "bias_field")}  # fmt: skip
+checks = {n: check_input_assumptions(rung(hearts, n, severity_shown), train) for n in ("gaussian_noise", "blur", "gamma", "bias_field")}  # fmt: skip
 outside = {n: c.set_index("property")["share_outside"] for n, c in checks.items()}
 pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 
@@ -621,9 +652,9 @@ pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 # %%
 NOISES = ("gaussian_noise", "salt_and_pepper", "speckle")
 small = {"kind": "unet", "n_classes": 4, "channels": (8, 16, 32)}
-quick = {"steps": 120, "batch_size": 16, "learning_rate": 1e-2, "seed": seed}
-little = make("A", 180, 3000, size=SIDE)
-fresh = make("A", 60, 4000, size=SIDE)
+quick = {"steps": noise_steps, "batch_size": 16, "learning_rate": 1e-2, "seed": seed}
+little = make(source_scanner, 180, 3000, size=SIDE)
+fresh = make(source_scanner, 60, 4000, size=SIDE)
 
 
 # %%
@@ -681,7 +712,9 @@ def lamp(n_cases, part, b=0.0):
 
 # %%
 two_class = small | {"n_classes": 2}
-shiny = stored_segmenter(lamp(80, "train"), two_class, **(quick | {"steps": 60}))
+shiny = stored_segmenter(
+    lamp(80, "train"), two_class, **(quick | {"steps": noise_steps // 2})
+)
 rivals = {
     "U-Net, never saw shading": lambda x: to_numpy(
         predict_probabilities(shiny, x).argmax(1)
@@ -766,7 +799,7 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 
 # %%
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
-third = ladder.query("severity == 3")
+third = ladder.query("severity == @severity_shown")
 report = failure_report(third, by=("corruption",), threshold=0.5, n_worst=len(third))
 report.summary[["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]].round(2)  # fmt: skip
 
@@ -779,7 +812,7 @@ report.summary[["stratum", "n_cases", "mean", "p05", "share_below", "low", "high
 worst = report.worst.drop_duplicates("corruption").head(5)
 views = [[], []]
 for row in worst.itertuples():
-    seen = rung(hearts, row.corruption, 3).take(np.array([row.case]))
+    seen = rung(hearts, row.corruption, severity_shown).take(np.array([row.case]))
     answer = to_numpy(predict_probabilities(unet, seen.images).argmax(1))
     views[0].append((seen.images[0, 0], seen.labels[0]))
     views[1].append((seen.images[0, 0], answer[0]))
@@ -839,9 +872,8 @@ if cases_out:
     kept = [coded, twins.assign(cohort="twins"), norms.assign(cohort="norms")]
 
 # %% tags=["remove-cell"]
-if (
-    cases_out and seed <= 13
-):  # one of the three published trainings for each of three runs
+published_too = table is not None and seed <= 13  # three trainings, one a run
+if cases_out and published_too:
     wide = falls(table[table["seed"] == 1 + (seed - 11) % 3])
     wide["network code"] = pd.factorize(wide["network"], sort=True)[0]
     wide["subject"] = wide["dataset"] + wide["image"].str.replace(r"\D", "", regex=True)
@@ -872,8 +904,9 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 # FACTS
-learned_it = table_of["blend 0.1"].min()
-print("every network learned its task:", bool(learned_it >= 0.85))
-collapse = blends[blends["trouble"] == f"speckle {variance[4]}"].groupby("norm")["quality"].mean()  # fmt: skip
-print("under speckle, instance above batch norm:", bool(collapse["instance"] > collapse["batch"] + 0.1))  # fmt: skip
-print("blur harms more than bias field:", bool(areas.loc["blur"].max() < areas.loc["bias_field"].min()))  # fmt: skip
+if as_in_book:
+    learned_it = table_of["blend 0.1"].min()
+    print("every network learned its task:", bool(learned_it >= 0.85))
+    collapse = blends[blends["trouble"] == f"speckle {variance[4]}"].groupby("norm")["quality"].mean()  # fmt: skip
+    print("under speckle, instance above batch norm:", bool(collapse["instance"] > collapse["batch"] + 0.1))  # fmt: skip
+    print("blur harms more than bias field:", bool(areas.loc["blur"].max() < areas.loc["bias_field"].min()))  # fmt: skip

@@ -36,9 +36,31 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     pass
 
 # %% tags=["parameters"]
-profile = "lite"  # "lite": two CPU cores; "full": a GPU
-seed = 0  # which pictures, and how the networks start
-cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the pictures and of how the networks start.
+seed = 0  # @param {type:"integer", min:0}
+# Training pictures (0: as the profile says).
+n_train = 0  # @param {type:"integer", min:16, max:2000, also:0}
+# Test pictures (0: as the profile says).
+n_test = 0  # @param {type:"integer", min:24, max:2000, also:0}
+# Optimiser steps of each network (0: as the profile says).
+n_steps = 0  # @param {type:"integer", min:5, max:10000, also:0}
+# Smallest radius of the training discs.
+radius_min = 25  # @param {type:"integer", min:12, max:42, unit:"pixels"}
+# Largest radius of the training discs.
+radius_max = 34  # @param {type:"integer", min:12, max:42, unit:"pixels"}
+# Share of the training windows that are centred on the disc.
+centred_share = 0.5  # @param {type:"number", min:0, max:1}
+# Highest severity of noise, speckle and loss of contrast.
+worst_severity = 5  # @param [4, 5] {type:"raw"}
+# If set, the table of cases is written to this file (a sweep does that).
+cases_out = ""  # @param {type:"string"}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("07_context_and_foreground", globals())
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -137,10 +159,10 @@ PLAN = {
     "lite": {"steps": {32: 200, 96: 160}, "channels": (8, 16, 32), "cases": (70, 16, 60)},
     "full": {"steps": {32: 1500, 96: 1500}, "channels": (16, 32, 64), "cases": (140, 32, 200)},
 }[profile_named(profile).name]  # fmt: skip
-n_train, n_held, n_test = PLAN["cases"]
-train = ball_cohort(n_train, seed=seed + 1000)
-held = ball_cohort(n_held, seed=seed + 2000)
-test = ball_cohort(n_test, radius_px=(5, 47), seed=seed + 3000)
+radii = {"radius_px": (radius_min, radius_max)}
+train = ball_cohort(n_train or PLAN["cases"][0], **radii, seed=seed + 1000)
+held = ball_cohort(PLAN["cases"][1], **radii, seed=seed + 2000)
+test = ball_cohort(n_test or PLAN["cases"][2], radius_px=(5, 47), seed=seed + 3000)
 seen_ratio = windows.foreground_ratio(train.labels)
 ratio = windows.foreground_ratio(test.labels)
 sizes = place(ratio, seen_ratio.min(), seen_ratio.max())
@@ -150,18 +172,24 @@ print(pd.Series(sizes).value_counts()[RANGES].to_string())
 
 
 # %%
+centred = "half" if centred_share == 0.5 else f"a share of {centred_share}"
+share_of = {"foreground_share": centred_share}
+
+
 def learn(kind, norm, window):
     def crop(network, images, labels, generator):
-        return crop_around(images, labels, window, generator=generator)
+        return crop_around(images, labels, window, generator=generator, **share_of)
 
     config = {"kind": kind, "norm": norm, "size": window, "n_classes": 2}
-    training = {"steps": PLAN["steps"][window], "batch_size": 8 if window == 32 else 4}
+    training = {"steps": n_steps or PLAN["steps"][window]}
+    training["batch_size"] = 8 if window == 32 else 4
     return stored_segmenter(
-        train, config | {"channels": PLAN["channels"]}, prepare=crop, prepared=f"crops of {window}, half centred on the disc",
+        train, config | {"channels": PLAN["channels"]}, prepare=crop, prepared=f"crops of {window}, {centred} centred on the disc",
         validation=held, seed=seed, learning_rate=3e-3, **training,
     )  # fmt: skip
 
 
+# %%
 NETWORKS, NORMS = ("unet", "residual", "attention", "unetr"), ("batch", "instance")
 nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))}
 
@@ -445,11 +473,11 @@ curves.line_panels(
 # **Predict:** for each of the three, which norm holds longer?
 
 # %%
-fair = ball_cohort(n_test // 3, seed=seed + 4000)
+fair = ball_cohort(len(test) // 3, **radii, seed=seed + 4000)
 known = ladders.ladder_table().set_index(["corruption", "severity"])["value"]
 parts = [judge(key, fair).assign(domain="clean") for key in nets]
 for name in ("gaussian_noise", "speckle", "contrast"):
-    for severity in (1, 3, 5):
+    for severity in (1, 3, worst_severity):
         draws = torch.Generator().manual_seed(seed)
         spoiled = ladders.corrupt(fair.images, name, severity, generator=draws)
         other = dataclasses.replace(fair, images=to_numpy(spoiled))
@@ -544,9 +572,11 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 # FACTS
-table = cases.pivot_table(index="norm", columns="domain", values="quality")
-print("every norm outlines discs in the range:", bool(table["in"].min() > 0.85))
-print("batch norm outlines small discs:", bool(table.loc["batch", "below"] > 0.9))
-print(
-    "instance norm fails on small discs:", bool(table.loc["instance", "below"] < 0.85)
-)
+if as_in_book:
+    table = cases.pivot_table(index="norm", columns="domain", values="quality")
+    print("every norm outlines discs in the range:", bool(table["in"].min() > 0.85))
+    print("batch norm outlines small discs:", bool(table.loc["batch", "below"] > 0.9))
+    print(
+        "instance norm fails on small discs:",
+        bool(table.loc["instance", "below"] < 0.85),
+    )

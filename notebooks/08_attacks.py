@@ -34,9 +34,41 @@ if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     pass
 
 # %% tags=["parameters"]
-profile = "lite"  # "lite": two CPU cores; "full": a GPU
-seed = 0  # which subjects, how the networks start, and all random draws
-cases_out = ""  # if set, the table of cases is written to this file (a sweep does that)
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the subjects, of how the networks start, and of all random draws.
+seed = 0  # @param {type:"integer", min:0}
+# Scanner of the training cases and of the attacked slices.
+source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
+# Training slices, six for each subject (0: as the profile says).
+n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
+# Slices of the source scanner that set the thresholds (0: as the profile says).
+n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
+# Optimiser steps of each network (0: as the profile says).
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+# Attacked slices, two of each heart.
+n_victims = 24  # @param {type:"integer", min:12, max:240}
+# Further networks of the ensemble.
+n_members = 4  # @param {type:"integer", min:1, max:9}
+# Size of the first attacks, the largest change of a pixel.
+epsilon = 0.1  # @param {type:"number", min:0.001, max:2, unit:"standard deviations of the image"}
+# Steps of the attacks that take many.
+attack_steps = 10  # @param {type:"integer", min:2, max:200}
+# Size of the attacks in adversarial training.
+train_eps = 0.2  # @param {type:"number", min:0.001, max:2, unit:"standard deviations of the image"}
+# Weight of a low entropy, against a high loss, for the attacker who keeps quiet.
+quiet_weight = 2.0  # @param {type:"number", min:0, max:100}
+# Standard deviation of the noise in the certificate.
+sigma = 0.25  # @param {type:"number", min:0.01, max:2, unit:"standard deviations of the image"}
+# Grey levels to which the "defence" rounds the image.
+grey_levels = 16  # @param {type:"integer", min:2, max:256}
+# If set, the table of cases is written to this file (a sweep does that).
+cases_out = ""  # @param {type:"string"}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("08_attacks", globals())
 
 # %% tags=["hide-input"]
 import copy
@@ -71,7 +103,7 @@ from segconf_lite.stress import attacks, gradient_masking, smoothing
 # The five networks are those of chapters 2 to 5, all trained on scanner A; the first is the one we attack. We attack 24 new slices of A, two of each of 12 hearts. Here the network is at home, and its answers are good. If they get worse, it is the attack.
 
 # %%
-sizes = profile_named(profile)
+sizes = profile_named(profile, n_train=n_train, n_test=n_test)
 
 
 def make(scanner, n_cases, first_subject, **options):
@@ -79,14 +111,17 @@ def make(scanner, n_cases, first_subject, **options):
     return phantom.cohort(n_cases, scanner=scanner, **given)
 
 
-train = make("A", sizes.n_train, 0)
-familiar = make("A", sizes.n_test, 2000)  # other hearts, never attacked
-victims = make("A", 72, 1000).take(np.arange(0, 72, 3))
+train = make(source_scanner, sizes.n_train, 0)
+familiar = make(source_scanner, sizes.n_test, 2000)  # other hearts, never attacked
+every_third = np.arange(0, 3 * n_victims, 3)
+victims = make(source_scanner, 3 * n_victims, 1000).take(every_third)
 
 # %%
-steps = sizes.steps * 2 // 3
+steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
-networks = stored_unets(train, seeds=range(10 * seed, 10 * seed + 5), **training)
+all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
+seeds = range(10 * seed, 10 * seed + 1 + n_members)
+networks = stored_unets(train, seeds=seeds, **training)
 unet = networks[0]
 
 
@@ -117,16 +152,18 @@ print(f"Dice of the {len(victims)} slices as they are: {clean.mean():.3f}")
 # The simplest attack is one step: every pixel moves by ε, up or down, whichever raises the loss. This is the **fast gradient sign method**, FGSM {cite:p}`goodfellow2015explaining`. Three lines:
 
 # %%
-reach = attacks.epsilon_per_image(victims.images, 0.1, unit="sd")  # (24,) grey values
+reach = attacks.epsilon_per_image(
+    victims.images, epsilon, unit="sd"
+)  # (24,) grey values
 loss, slope = attacks.loss_gradient(unet, victims.images, victims.labels)
 by_hand = torch.from_numpy(victims.images) + reach[:, None, None, None] * slope.sign()
 
 # %% tags=["hide-input"]
 box = {"unit": "sd", "bounds": None}
 known = (victims.images, victims.labels)
-packaged = attacks.fgsm(unet, *known, eps=0.1, **box)
+packaged = attacks.fgsm(unet, *known, eps=epsilon, **box)
 gap = (by_hand - packaged.images).flatten(1).abs().amax(dim=1)
-print(f"grey values that 0.1 sd is: {reach.min():.3f} to {reach.max():.3f}")
+print(f"grey values that {epsilon} sd is: {reach.min():.3f} to {reach.max():.3f}")
 print(
     f"slices with the same result as attacks.fgsm: {(gap < 1e-6).sum()} of {len(gap)}"
 )
@@ -142,9 +179,9 @@ print(
 worst = int(np.argmin(dice_of(unet, packaged.images) - clean))
 one = victims.take(np.array([worst]))
 draws = torch.Generator().manual_seed(seed)
-tried = {"noise": attacks.random_noise(one.images, eps=0.1, norm="linf", generator=draws, **box)}  # fmt: skip
-tried["FGSM"] = attacks.fgsm(unet, one.images, one.labels, eps=0.1, **box)
-tried["PGD"] = attacks.pgd(unet, one.images, one.labels, eps=0.1, steps=20, **box)
+tried = {"noise": attacks.random_noise(one.images, eps=epsilon, norm="linf", generator=draws, **box)}  # fmt: skip
+tried["FGSM"] = attacks.fgsm(unet, one.images, one.labels, eps=epsilon, **box)
+tried["PGD"] = attacks.pgd(unet, one.images, one.labels, eps=epsilon, steps=20, **box)
 
 
 def labels_of(images):
@@ -185,11 +222,11 @@ widgets.picture_slider(
 
 
 # %%
-def attempts(eps, network=unet, n_steps=10):
+def attempts(eps, network=unet):
     """Images of each attack of one size."""
     draws = torch.Generator().manual_seed(seed)
     size = {"eps": eps, **box}
-    many = {**size, "steps": n_steps}
+    many = {**size, "steps": attack_steps}
     found = {
         "noise": attacks.random_noise(known[0], norm="linf", generator=draws, **size),
         "FGSM": attacks.fgsm(network, *known, **size),
@@ -207,7 +244,7 @@ start = time.perf_counter()
 attacked = {eps: attempts(eps) for eps in EPS}
 print(f"{len(EPS)} sizes, {len(attacked[EPS[0]])} attacks: {time.perf_counter() - start:.0f} s")  # fmt: skip
 start = time.perf_counter()
-attacks.pgd(unet, *known, eps=0.1, steps=20, **box)
+attacks.pgd(unet, *known, eps=epsilon, steps=20, **box)
 print(f"PGD of 20 steps on {len(victims)} slices: {time.perf_counter() - start:.1f} s")
 
 # %%
@@ -215,7 +252,9 @@ tables = []
 for eps in EPS:
     found = {n: dice_of(unet, images) for n, images in attacked[eps].items()}
     rows = pd.DataFrame(found).assign(worst=pd.DataFrame(found).min(axis=1), eps=eps)
-    tables.append(rows.assign(domain="A", subject=victims.subjects, clean=clean))
+    tables.append(
+        rows.assign(domain=source_scanner, subject=victims.subjects, clean=clean)
+    )
 fallen = pd.concat(tables, ignore_index=True)
 ORDER = [*attacked[EPS[0]], "worst"]
 means = fallen.groupby("eps")[ORDER].mean()
@@ -284,7 +323,7 @@ def doubts(images):
     return {
         "entropy": own["entropy, foreground"],
         "dropout": asked["dropout: agreement"],
-        "five networks": asked["ensemble: agreement"],
+        all_networks: asked["ensemble: agreement"],
         "distance": to_numpy(distance.uncertainty(seen)),
         "distortion": pair["distortion, Dice"],
         "Beta predictor": to_numpy(beta.uncertainty(seen)),
@@ -303,7 +342,8 @@ def noticed(name, images, eps):
     for method, doubt in doubts(images).items():
         flagged = doubt > ev.detection_threshold(usual[method])
         given = {"uncertainty": doubt, "risk": risk, "flagged": flagged.astype(int)}
-        given |= {"method": method, "images": name, "eps": eps, "domain": "A"}
+        given |= {"method": method, "images": name, "eps": eps}
+        given |= {"domain": source_scanner}
         parts.append(pd.DataFrame(given).assign(subject=victims.subjects))
     return pd.concat(parts, ignore_index=True)
 
@@ -355,12 +395,12 @@ pd.Series(ranks).unstack(sort=False).round(2)
 
 
 # %%
-def quiet_attack(images, labels, eps, weight, n_steps=10):
+def quiet_attack(images, labels, eps, weight):
     """PGD on cross-entropy minus `weight` times the mean entropy."""
     start, truth = torch.as_tensor(images), torch.as_tensor(labels)
     size = attacks.epsilon_per_image(start, eps, unit="sd").float()[:, None, None, None]
     change = torch.zeros_like(start)
-    for _ in range(n_steps):
+    for _ in range(attack_steps):
         moved = (start + change).requires_grad_()
         logits = unet(moved).cpu()
         wrong = torch.nn.functional.cross_entropy(logits, truth)
@@ -376,7 +416,7 @@ def quiet_attack(images, labels, eps, weight, n_steps=10):
 # %%
 quiet = []
 for eps in (0.2, 0.3):
-    silent = quiet_attack(*known, eps=eps, weight=2.0)
+    silent = quiet_attack(*known, eps=eps, weight=quiet_weight)
     quiet.append(noticed(f"quiet {eps:g}", silent, eps))
 loud = notice[notice["images"].isin(["PGD 0.2", "PGD 0.3"])]
 share_flagged(pd.concat([loud, *quiet], ignore_index=True)).round(2)
@@ -399,8 +439,10 @@ for eps in EPS[1:]:
     told = [predict_probabilities(n, moved) for n in networks]
     lost = [clean.mean() - dice_of(n, moved).mean() for n in networks]
     seen = dataclasses.replace(victims, images=to_numpy(moved))
-    mixed = case_table(to_numpy(sum(told) / 5), seen, empty="skip")["quality"].mean()
-    rows[f"ε = {eps:g}"] = {"network 1": lost[0], "the four others": np.mean(lost[1:]), "mean of five": clean.mean() - mixed}  # fmt: skip
+    mixed = case_table(to_numpy(sum(told) / len(told)), seen, empty="skip")[
+        "quality"
+    ].mean()
+    rows[f"ε = {eps:g}"] = {"network 1": lost[0], "the others": np.mean(lost[1:]), "mean of all": clean.mean() - mixed}  # fmt: skip
 pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
 
 # %% [markdown]
@@ -415,7 +457,7 @@ pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
 
 
 # %%
-def hostile(network, images, labels, generator, eps=0.2):
+def hostile(network, images, labels, generator, eps=train_eps):
     """A batch after one step of FGSM from a random start."""
     size = attacks.epsilon_per_image(images, eps, unit="sd").float()[
         :, None, None, None
@@ -425,11 +467,12 @@ def hostile(network, images, labels, generator, eps=0.2):
     return images + (start + 1.25 * size * slope.sign()).clamp(-size, size), labels
 
 
-short = {"steps": sizes.steps // 10, "batch_size": 16, "learning_rate": 1e-3, "seed": 10 * seed}  # fmt: skip
+a_few = n_steps * 3 // 20 if n_steps else sizes.steps // 10
+short = {"steps": max(a_few, 2), "batch_size": 16, "learning_rate": 1e-3, "seed": 10 * seed}  # fmt: skip
 
 # %%
-ARMS = {"plain": ("", None), "adversarial": ("FGSM, random start, 0.2 sd, step 1.25", hostile)}  # fmt: skip
-arms, held = {}, make("A", 12, 6000)
+ARMS = {"plain": ("", None), "adversarial": (f"FGSM, random start, {train_eps} sd, step 1.25", hostile)}  # fmt: skip
+arms, held = {}, make(source_scanner, 12, 6000)
 for name, (words, prepare) in ARMS.items():
     given = short | {"prepare": prepare, "validation": held}
     fit = lambda g=given: fit_network(lambda: copy.deepcopy(unet), train, **g)  # noqa: E731
@@ -445,14 +488,14 @@ for name, (words, prepare) in ARMS.items():
 # **Predict:** what does the adversarially tuned network gain under PGD, and what does it lose on clean slices of A? Will it do better or worse on the foreign scanners?
 
 # %%
-foreign = {n: make(n, 24, 1000) for n in phantom.SCANNERS if n != "A"}
+foreign = {n: make(n, 24, 1000) for n in phantom.SCANNERS if n != source_scanner}
 tested = {}
 for name, network in {"as it was": unet, **arms}.items():
     row = {"clean": dice_of(network, victims.images).mean()}
     for eps in (0.2, 0.3):
         found = attacked[eps] if network is unet else {
             "FGSM": attacks.fgsm(network, *known, eps=eps, **box).images,
-            "PGD": attacks.pgd(network, *known, eps=eps, steps=10, **box).images}  # fmt: skip
+            "PGD": attacks.pgd(network, *known, eps=eps, steps=attack_steps, **box).images}  # fmt: skip
         row |= {f"{attack} {eps}": found[attack] for attack in ("FGSM", "PGD")}
     row["noise 0.2"] = attacked[0.2]["noise"]
     row = {k: v if k == "clean" else dice_of(network, v).mean() for k, v in row.items()}
@@ -479,12 +522,13 @@ curves.number_table(
 # **Predict:** σ = 0.25. Where will it abstain? Is the certified length more or less than that of a PGD attack with ε = 0.1?
 
 # %%
-few = victims.take(np.array([1, 9, 17]))
+chosen = np.array([1, 9, 17]) % n_victims
+few = victims.take(chosen)
 draws = torch.Generator().manual_seed(seed)
 start = time.perf_counter()
-sure = smoothing.certified_segmentation(unet, few.images, sigma=0.25, generator=draws)
+sure = smoothing.certified_segmentation(unet, few.images, sigma=sigma, generator=draws)
 print(f"{time.perf_counter() - start:.0f} s for {len(few)} slices: 10 votes to choose, 100 to test")  # fmt: skip
-of_attack = (to_numpy(attacked[0.1]["PGD"])[[1, 9, 17]] - few.images).reshape(3, -1)
+of_attack = (to_numpy(attacked[0.1]["PGD"])[chosen] - few.images).reshape(3, -1)
 lengths = np.linalg.norm(of_attack, axis=1)
 print(f"certified: shorter than {sure.radius:.2f}; PGD with ε = 0.1: {lengths.min():.1f} to {lengths.max():.1f}")  # fmt: skip
 
@@ -511,9 +555,9 @@ widgets.picture_slider(
 
 # %%
 low, high = float(train.images.min()), float(train.images.max())
-levels = {"levels": 16, "low": low, "high": high}
+levels = {"levels": grey_levels, "low": low, "high": high}
 rounded = gradient_masking.QuantisedInput(unet, **levels)
-six = victims.take(np.arange(0, 24, 4))
+six = victims.take(np.arange(0, n_victims, 4))
 moved = attacks.pgd(rounded, six.images, six.labels, eps=0.2, **box, steps=10).images
 before, after = (dice_of(rounded, images, six).mean() for images in (six.images, moved))
 print(f"with rounding: Dice {before:.3f}, attacked {after:.3f}")
@@ -581,7 +625,6 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 # FACTS
-print(
-    "PGD worse than noise at every size:",
-    bool((means["PGD"] < means["noise"])[means.index > 0].all()),
-)
+if as_in_book:
+    worse = (means["PGD"] < means["noise"])[means.index > 0]
+    print("PGD worse than noise at every size:", bool(worse.all()))

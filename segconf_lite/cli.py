@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from segconf_lite import __version__
+from segconf_lite import __version__, chapter_commands
 
 __all__ = ["main"]
 
@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data.add_argument("name", help="the data set, e.g. gm_challenge")
     data.set_defaults(act=lambda given: _data(given.name))
 
-    run = commands.add_parser("run", help="execute one notebook of the series")
-    run.add_argument("notebook", help="its number, e.g. 01, or a path to a .py or .ipynb notebook")
+    run = chapter_commands.chapter_command(commands, "run", "execute one notebook of the series")
     run.add_argument(
         "-p",
         "--parameter",
@@ -41,10 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar=("NAME", "VALUE"),
-        help="replace a default of the notebook's parameters cell; VALUE is read as YAML; may be repeated",
+        help="replace a default of the notebook's parameters cell; may be repeated",
     )
     run.add_argument("--out", metavar="PATH", help="where the executed copy goes (default: under _build/)")
     run.set_defaults(act=lambda given: _run(given.notebook, given.parameter, given.out))
+
+    chapter_commands.add_sweep(commands)
 
     claims = commands.add_parser("claims", help="what was claimed, and what came of it")
     claims.add_argument(
@@ -170,19 +171,19 @@ def _data(name: str) -> int:
 
 
 def _run(name: str, pairs: Sequence[tuple[str, str]], out: str | None) -> int:
-    import yaml
-
-    from segconf_lite import notebook
+    from segconf_lite import notebook, parameters
 
     path = notebook.find_notebook(name)
-    parameters = {key: yaml.safe_load(value) for key, value in pairs}
-    notebook.check_parameters(path, parameters)
-    if parameters.get("cases_out"):  # a notebook works in its own folder; the caller means this one
-        parameters["cases_out"] = str(Path(parameters["cases_out"]).resolve())
+    declared = parameters.read(path)
+    parameters.check(declared, {key: value for key, value in pairs if key not in declared}, where=path.name)
+    given = {key: parameters.value_of(value, declared[key]) for key, value in pairs}
+    parameters.check(declared, given, where=path.name)
+    if given.get("cases_out"):  # a notebook works in its own folder; the caller means this one
+        given["cases_out"] = str(Path(given["cases_out"]).resolve())
     target = Path(out) if out else _default_out(path, pairs)
     stated = notebook.stated_minutes(path)
     print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)
-    minutes = notebook.execute(path, target, parameters) / 60
+    minutes = notebook.execute(path, target, given) / 60
     note = ""
     if stated:
         note = f" (stated: {stated:g})" if minutes <= 1.5 * stated else f" (stated: {stated:g}; MUCH LONGER)"
@@ -208,10 +209,12 @@ def _claims(given: argparse.Namespace) -> int:
 
 def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
     """Plain runs go where the book looks for them; runs with parameters go elsewhere, named by them."""
+    from segconf_lite.grid import label
+
     if not pairs:
         return Path("_build/executed") / f"{path.stem}.ipynb"
-    label = re.sub(r"[^\w=.-]", "-", "_".join(f"{key}={value}" for key, value in pairs))[:80]
-    return Path("_build/runs") / f"{path.stem}__{label}.ipynb"
+    given = dict(pairs)
+    return Path("_build/runs") / f"{path.stem}__{label(given, given)}.ipynb"
 
 
 if __name__ == "__main__":

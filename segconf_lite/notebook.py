@@ -4,7 +4,6 @@ The source is the percent-format `.py` file (a plain `.ipynb` works too). paperm
 parameter that the notebook does not have; here that is an error, raised before anything runs.
 """
 
-import ast
 import contextlib
 import os
 import re
@@ -12,6 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from segconf_lite import parameters as declared
 
 __all__ = [
     "NotebookFailedError",
@@ -26,7 +27,6 @@ __all__ = [
 # glibc gives freed pages back and asks for them again in every step of a training, which costs a quarter
 # of its time; these two tell it to keep them. Other systems do not read them.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
-_UNKNOWN = object()  # a default that is an expression, not a literal: any value may replace it
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _TIME = re.compile(r"\btime\b[^\d\n]{0,40}(\d+(?:\.\d+)?)\s*(minutes?|min|seconds?|sec|s)\b", re.IGNORECASE)
 
@@ -74,7 +74,7 @@ def parameters_of(path: str | Path) -> dict[str, Any]:
     Returns:
         Default by name, in the order of the cell. A default that is no literal is given as its source text.
     """
-    return {name: source if value is _UNKNOWN else value for name, (value, source) in _declared(path).items()}
+    return {name: parameter.default for name, parameter in declared.read(path).items()}
 
 
 def stated_minutes(path: str | Path) -> float | None:
@@ -87,33 +87,17 @@ def stated_minutes(path: str | Path) -> float | None:
 
 
 def check_parameters(path: str | Path, parameters: Mapping[str, Any]) -> None:
-    """Refuse names that the notebook does not declare, and plain values of another type than the default.
+    """Refuse what the notebook does not declare or allow, see `segconf_lite.parameters.check`.
 
     Args:
         path: The notebook.
-        parameters: Values by name; None is always accepted as a value.
+        parameters: Values by name.
 
     Raises:
         ValueError: Naming what is wrong and what the notebook has.
     """
-    if not parameters:
-        return
-    path = Path(path)
-    declared = _declared(path)
-    unknown = sorted(set(parameters) - set(declared))
-    if unknown:
-        known = ", ".join(f"{name}={source}" for name, (_, source) in declared.items()) or "none"
-        raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}; it has: {known}")
-    for name, value in parameters.items():
-        default = declared[name][0]
-        if not isinstance(default, bool | int | float | str) or value is None:
-            continue
-        if type(value) is type(default) or (type(default) is float and type(value) is int):
-            continue
-        raise ValueError(
-            f"parameter {name} of {path.name} is {type(default).__name__} (default {default!r}), "
-            f"got {type(value).__name__} {value!r}"
-        )
+    if parameters:
+        declared.check(declared.read(path), parameters, where=Path(path).name)
 
 
 @contextlib.contextmanager
@@ -143,7 +127,7 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
         Seconds that the run took.
 
     Raises:
-        ValueError: If a parameter is unknown or has another type than its default. Nothing has run then.
+        ValueError: If a parameter is unknown or its value is not allowed. Nothing has run then.
         NotebookFailedError: If a cell raised.
     """
     path, out = Path(path), Path(out)
@@ -191,21 +175,3 @@ def _read(path: str | Path) -> Any:
     import jupytext
 
     return jupytext.read(path)
-
-
-def _declared(path: str | Path) -> dict[str, tuple[Any, str]]:
-    """(default, its source text) by name. The default is _UNKNOWN where it is not a literal."""
-    tagged = [cell for cell in _read(path).cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"expected one cell tagged 'parameters' in {path}, got {len(tagged)}")
-    declared: dict[str, tuple[Any, str]] = {}
-    for node in ast.parse(tagged[0].source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        value = getattr(node, "value", None)
-        for target in targets:
-            if isinstance(target, ast.Name) and value is not None:
-                try:
-                    declared[target.id] = ast.literal_eval(value), ast.unparse(value)
-                except ValueError:
-                    declared[target.id] = _UNKNOWN, ast.unparse(value)
-    return declared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 __all__ = ["FULL", "LITE", "Profile", "profile_named"]
 
@@ -36,13 +37,18 @@ LITE = Profile("lite", 96, 480, 120, 300, 200, (16, 32, 64, 96), (0, 1, 2))
 FULL = Profile("full", 192, 960, 240, 1000, 600, (32, 64, 128, 192), tuple(range(10)))
 
 
-def profile_named(name: str) -> Profile:
+def profile_named(name: str, **changes: int) -> Profile:
     """`LITE` or `FULL` by name.
+
+    Args:
+        name: Name of the profile.
+        **changes: Sizes that replace the profile's, e.g. ``n_train=60``; 0 keeps the profile's size.
 
     Raises:
         ValueError: If there is no such profile.
     """
     for profile in (LITE, FULL):
         if profile.name == name:
-            return profile
+            changed: dict[str, Any] = {size: n for size, n in changes.items() if n}
+            return dataclasses.replace(profile, **changed)
     raise ValueError(f"profile must be 'lite' (2 CPU cores) or 'full' (a GPU), got {name!r}")

@@ -1,5 +1,6 @@
 """Every notebook: .py (the truth) and .ipynb agree, and the .ipynb is as Colab and the book need it."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import nbformat
 import pytest
 import yaml
 
-from segconf_lite.notebook import parameters_of, stated_minutes
+from segconf_lite import parameters
+from segconf_lite.notebook import stated_minutes
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
@@ -20,6 +22,11 @@ every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: pat
 def comparable(notebook):
     """Type, source and tags of every cell."""
     return [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", []))) for c in notebook.cells]
+
+
+def trees(cells):
+    """Syntax trees of code cells, without their %-lines, which are no Python."""
+    return [ast.parse(re.sub(r"^(\s*)%.*$", r"\1pass", c.source, flags=re.MULTILINE)) for c in cells]
 
 
 def badge_link(source):
@@ -52,8 +59,34 @@ def test_twin_has_no_outputs(source):
 
 
 @every_notebook
-def test_one_parameters_cell(source):
-    assert parameters_of(source)  # raises unless exactly one cell is tagged
+def test_parameters_are_declared_and_the_defaults_allowed(source):
+    declared = parameters.read(source)  # raises unless exactly one cell is tagged
+    parameters.check(declared, {name: p.default for name, p in declared.items()}, where=source.stem)
+    for name, parameter in declared.items():
+        assert parameter.declared, f"{name} has no # @param"
+        assert parameter.literal, f"{name}: the default is no literal"
+        assert parameter.meaning.endswith("."), f"{name}: say in a sentence above it what it means"
+    assert len(set(declared) - {"profile", "seed", "cases_out"}) >= 4
+
+
+@every_notebook
+def test_parameters_are_checked_right_after_their_cell_and_never_rebound(source):
+    cells = [c for c in jupytext.read(source).cells if c.cell_type == "code"]
+    at = next(k for k, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
+    assert f'as_in_book = parameters.checked("{source.stem}", globals())' in cells[at + 1].source
+    declared = set(parameters.read(source))
+    for tree in trees(cells[at + 1 :]):
+        names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+        bound = declared & {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        assert not bound, f"a cell binds {bound} anew; run twice, it would not find the reader's value"
+
+
+@every_notebook
+def test_every_parameter_is_used(source):
+    cells = [c for c in jupytext.read(source).cells if c.cell_type == "code"]
+    others = [c for c in cells if "parameters" not in c.metadata.get("tags", [])]
+    used = {n.id for tree in trees(others) for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    assert not set(parameters.read(source)) - used
 
 
 @every_notebook
@@ -74,6 +107,8 @@ def test_code_cells_are_short(source):
     for number, cell in enumerate(jupytext.read(source).cells):
         if cell.cell_type == "code":
             lines = cell.source.splitlines()
+            if "parameters" in cell.metadata.get("tags", []):  # each has its meaning above it
+                lines = [line for line in lines if not line.startswith("#")]
             assert len(lines) <= MOST_LINES, (
                 f"cell {number} has {len(lines)} lines; it starts with {lines[0]}"
             )

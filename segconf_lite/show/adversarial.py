@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from segconf_lite.arrays import to_numpy
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
 from segconf_lite.show.fragile import draw_zone
-from segconf_lite.show.pictures import finish
+from segconf_lite.show.pictures import described, finish
 
 __all__ = ["draw_change", "draw_errors", "draw_signed", "drop_curves", "prediction_scatter"]
 
@@ -114,4 +114,4 @@ def prediction_scatter(table: pd.DataFrame, *, alt: str, quality: str = "Dice") 
     figure.update_yaxes(title=f"predicted {quality}", col=1)
     finish(figure, alt=alt, height=400)
     figure.update_layout(margin={"t": 80}, legend={"y": 1.12})
-    return figure.update_layout(meta={"alt": alt, "min_width": 180 * len(methods)})
+    return figure.update_layout(meta=described(alt, min_width=180 * len(methods)))

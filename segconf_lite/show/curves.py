@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
-from segconf_lite.show.pictures import break_lines, finish
+from segconf_lite.show.pictures import break_lines, described, finish
 
 __all__ = ["line_panels", "number_table"]
 
@@ -113,7 +113,7 @@ def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[flo
     figure.update_yaxes(autorange="reversed", showgrid=False, title=table.index.name, automargin=True)
     finish(figure, alt=alt, height=150 + 34 * len(table))
     figure.update_layout(margin={"t": 90})
-    return figure.update_layout(meta={"alt": alt, "min_width": 160 + 62 * len(table.columns)})
+    return figure.update_layout(meta=described(alt, min_width=160 + 62 * len(table.columns)))
 
 
 def _bars(rows: pd.DataFrame, y: str) -> dict | None:
@@ -140,6 +140,6 @@ def _with_axes(
     figure.add_annotation(text=axes[1], x=0, y=0.5, xshift=-52, textangle=-90, **common)
     figure.update_layout(
         margin={"t": top, "b": 62, "l": 62}, legend={"y": 1 + 30 / (height - top - 62)},
-        meta={"alt": alt, "min_width": 90 + 165 * n_columns},
+        meta=described(alt, min_width=90 + 165 * n_columns),
     )  # fmt: skip
     return figure

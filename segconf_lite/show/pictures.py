@@ -16,10 +16,12 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from segconf_lite import parameters
 from segconf_lite.arrays import to_numpy
 
 __all__ = [
-    "CLASS_COLOURS", "break_lines", "draw_borders", "draw_map", "finish", "picture_grid", "picture_source",
+    "CLASS_COLOURS", "break_lines", "described", "draw_borders", "draw_map", "finish", "picture_grid",
+    "picture_source",
 ]  # fmt: skip
 
 _OKABE_ITO = {
@@ -111,7 +113,7 @@ def picture_grid(
     finish(figure, alt=alt, height=height + top + 10)
     figure.update_layout(margin={"t": top}, legend={"y": 1 + (18 * n_lines + 4) / height})
     # on a phone the figure scrolls in its own box rather than shrink to stamps
-    return figure.update_layout(meta={"alt": alt, "min_width": 95 * n_columns})
+    return figure.update_layout(meta=described(alt, min_width=95 * n_columns))
 
 
 def break_lines(name: str, width: int = 14) -> str:
@@ -119,12 +121,17 @@ def break_lines(name: str, width: int = 14) -> str:
     return "<br>".join(textwrap.wrap(name, width, break_long_words=False))
 
 
+def described(alt: str, **more: Any) -> dict[str, Any]:
+    """A figure's `meta`: its text alternative, which says so where the settings are not the book's."""
+    return {"alt": f"{parameters.alt_note()}{alt}", **more}
+
+
 def finish(figure: go.Figure, *, alt: str, height: int, **layout: Any) -> go.Figure:
     """The look shared by every figure: white, wide, legend on top, alternative text."""
     figure.update_layout(
         template="plotly_white", height=height, margin={"l": 10, "r": 10, "t": 40, "b": 10},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.06, "x": 0},
-        meta={"alt": alt}, colorway=[c for n, c in _OKABE_ITO.items() if n != "black"],
+        meta=described(alt), colorway=[c for n, c in _OKABE_ITO.items() if n != "black"],
         hoverlabel={"align": "left"}, **layout,
     )  # fmt: skip
     return figure

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
-from segconf_lite.show.pictures import break_lines, finish
+from segconf_lite.show.pictures import break_lines, described, finish
 
 __all__ = ["correlation_boxes", "detection_bars", "projection_scatter", "quality_boxes"]
 
@@ -63,7 +63,7 @@ def correlation_boxes(table: pd.DataFrame, *, alt: str, axis: str, points: bool 
     figure.update_xaxes(title="scanner")
     figure.update_yaxes(title=axis)
     finish(figure, alt=alt, height=480, boxmode="group")
-    return figure.update_layout(meta={"alt": alt, "min_width": 640})
+    return figure.update_layout(meta=described(alt, min_width=640))
 
 
 def detection_bars(table: pd.DataFrame, *, alt: str, axis: str = "share of slices flagged") -> go.Figure:
@@ -95,7 +95,7 @@ def detection_bars(table: pd.DataFrame, *, alt: str, axis: str = "share of slice
     figure.update_xaxes(title="scanner")
     figure.update_yaxes(title=axis, tickformat=".0%", range=[0, 1.05])
     finish(figure, alt=alt, height=400, barmode="group")
-    return figure.update_layout(meta={"alt": alt, "min_width": 560})
+    return figure.update_layout(meta=described(alt, min_width=560))
 
 
 def quality_boxes(table: pd.DataFrame, *, alt: str, quality: str = "Dice") -> go.Figure:

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from segconf_lite.evaluation.selective import risk_coverage
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
-from segconf_lite.show.pictures import break_lines, draw_borders, draw_map, finish, picture_source
+from segconf_lite.show.pictures import break_lines, described, draw_borders, draw_map, finish, picture_source
 
 __all__ = ["cost_scatter", "map_grid", "method_intervals", "reliability_diagram", "risk_coverage_curves"]
 
@@ -104,7 +104,7 @@ def method_intervals(
                "showarrow": False}  # fmt: skip
     figure.add_annotation(caption)
     figure.update_layout(margin={"t": 40 + 16 * n_lines, "b": 60})
-    return figure.update_layout(meta={"alt": alt, "min_width": 120 + 85 * len(groups)})
+    return figure.update_layout(meta=described(alt, min_width=120 + 85 * len(groups)))
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame], *, alt: str) -> go.Figure:
@@ -197,4 +197,4 @@ def map_grid(
     figure.update_yaxes(visible=False)
     figure.update_annotations(font_size=12)
     finish(figure, alt=alt, height=round(620 / n_columns) * (1 + len(names)) + 70)
-    return figure.update_layout(margin={"t": 60}, meta={"alt": alt, "min_width": 110 * n_columns})
+    return figure.update_layout(margin={"t": 60}, meta=described(alt, min_width=110 * n_columns))
