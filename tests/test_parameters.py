@@ -20,6 +20,7 @@ n_train = 0  # @param {type:"integer", min:24, max:960, also:0}
 # Severity.
 severity = 3  # @param [1, 2, 3] {type:"raw"}
 blur = True  # whether images are blurred
+speed = 1.0  # @param {type:"number", min:0}
 radius_min = 2  # @param {type:"integer"}
 radius_max = 5  # @param {type:"integer"}
 seed = 0  # @param {type:"integer", min:0}
@@ -97,6 +98,7 @@ def test_a_broken_declaration_is_named(tmp_path, form):
         ),
         ({"effect_size": 0.001}, r"effect_size of 04: expected 0\.01 to 100 nats, got 0\.001"),
         ({"effect_size": float("nan")}, "got nan"),
+        ({"speed": float("inf")}, "speed of 04: expected at least 0, got inf"),
         (
             {"effect_size": "0.1"},
             r"effect_size of 04 is float \(default 0\.1\), got str '0\.1'; expected 0\.01",
