@@ -30,9 +30,13 @@
 # %% tags=["hide-input"]
 import sys
 
-if "google.colab" in sys.modules:  # elsewhere this cell does nothing
-    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
     pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
 
 # %% tags=["parameters"]
 profile = "lite"  # "lite": two CPU cores; "full": a GPU
@@ -41,7 +45,6 @@ cases_out = ""  # if set, the table of cases is written to this file (a sweep do
 
 # %% tags=["hide-input"]
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -569,11 +572,8 @@ print("on D distortion above distance:", bool(on_d["distortion"] > on_d["distanc
 # Judged on five other seeds; sentences, numbers and intervals are on the page *[What held up](../claims.md)*.
 
 # %% tags=["hide-input"]
-verdicts = None
-if Path("../book/claims.yml").exists():  # not where the notebook stands alone (Colab)
-    verdicts = ledger.overview("../book/results").query("chapter == 3")
-    verdicts = verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
-verdicts
+verdicts = ledger.overview().query("chapter == 3")
+verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
 # ## What to take home

@@ -30,9 +30,13 @@
 # %% tags=["hide-input"]
 import sys
 
-if "google.colab" in sys.modules:  # elsewhere this cell does nothing
-    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
     pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
 
 # %% tags=["parameters"]
 profile = "lite"  # "lite": two CPU cores; "full": a GPU
@@ -44,7 +48,6 @@ cases_out = ""  # if set, the table of cases is written to this file (a sweep do
 import copy
 import dataclasses
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -790,11 +793,8 @@ print("the epistemic part notices thick walls better:", bool(part.iloc[1, 2] > p
 # Judged on five other seeds; sentences, numbers and intervals are on the page *[What held up](../claims.md)*.
 
 # %% tags=["hide-input"]
-verdicts = None
-if Path("../book/claims.yml").exists():  # not where the notebook stands alone (Colab)
-    verdicts = ledger.overview("../book/results").query("chapter == 5")
-    verdicts = verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
-verdicts
+verdicts = ledger.overview().query("chapter == 5")
+verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
 # ## What to take home
