@@ -1,0 +1,139 @@
+"""The package as a reader installs it: from a wheel, in an empty folder, without a checkout or data.
+
+One quick chapter runs here. ``make alone`` sets ``ALONE`` and runs every chapter of the series in this way.
+"""
+
+import ast
+import fnmatch
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "book" / "results"
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+ALL = bool(os.environ.get("ALONE"))
+NOT_COPIED = shutil.ignore_patterns(".*", "_build", "build", "*.egg-info", "__pycache__")
+LARGEST = 2_000_000  # bytes of a file in the wheel
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The installed wheel: built from a source distribution, unpacked, which is how pip installs it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, folder / "checkout", ignore=NOT_COPIED)
+    build("sdist", folder / "checkout", folder)
+    (source,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(source, folder)
+    build("wheel", folder / source.name.removesuffix(".tar.gz"), folder)
+    (wheel,) = folder.glob("*.whl")
+    shutil.unpack_archive(wheel, folder / "site", "zip")
+    return folder / "site"
+
+
+def build(what, source, target):
+    code = f"from setuptools import build_meta; build_meta.build_{what}({str(target)!r})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def python(site, tmp_path):
+    """Run Python in an empty folder with the installed wheel; return what it printed."""
+
+    def python(*arguments, expect=0):
+        environment = {k: v for k, v in os.environ.items() if k != "SEGCONF_DATA"}
+        environment["PYTHONPATH"] = str(site)  # before the editable install of this checkout
+        command = [sys.executable, *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return python
+
+
+def segconf(python, *arguments, **options):
+    return python("-m", "segconf_lite.cli", *arguments, **options)
+
+
+def named_tables(source):
+    """The tables that a chapter asks for; ``*`` stands where a name is put together while it runs."""
+    tree = ast.parse(source.read_text("utf-8"))
+    constants = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            constants.setdefault(ast.unparse(node.targets[0]), []).append(node.value.value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("stored_table"):
+            (name,) = node.args
+            if isinstance(name, ast.Constant):
+                yield name.value
+            elif isinstance(name, ast.JoinedStr):
+                yield "".join(or_star(part).value for part in name.values)
+            else:
+                yield from constants[ast.unparse(name)]
+
+
+def or_star(part):
+    return part if isinstance(part, ast.Constant) else ast.Constant("*")
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
+def test_the_wheel_has_every_table_that_a_chapter_names(site, source):
+    there = [path.name.removesuffix(".gz") for path in (site / "segconf_lite/_series/book/results").iterdir()]
+    missing = [name for name in named_tables(source) if not fnmatch.filter(there, name)]
+    assert not missing
+
+
+def test_names_of_tables_are_found_however_they_are_written():
+    named = {name for source in CHAPTERS for name in named_tables(source)}
+    assert {"chapter_01_*.csv", "chapter_*_lite_cases.csv", "chapter_06_published_falls.csv"} <= named
+
+
+def test_tables_and_claims_in_the_wheel_are_those_of_the_checkout(site):
+    inside = site / "segconf_lite/_series/book"
+    for path in [RESULTS.parent / "claims.yml", *RESULTS.rglob("*.csv"), *RESULTS.rglob("*.json")]:
+        copy = inside / path.relative_to(RESULTS.parent)
+        if path.suffix == ".csv":
+            assert gzip.decompress(copy.with_name(f"{copy.name}.gz").read_bytes()) == path.read_bytes()
+        else:
+            assert copy.read_bytes() == path.read_bytes()
+
+
+def test_files_in_the_wheel_are_small(site):
+    assert not [path.name for path in site.rglob("*") if path.stat().st_size > LARGEST]
+
+
+def test_claims_are_listed_and_not_judged_where_nothing_can_be_stored(python):
+    assert "  (chapter 8, lite, " in segconf(python, "claims")
+    assert "expected to work in a checkout" in segconf(python, "claims", "judge", expect=1)
+
+
+def test_run_takes_the_notebook_from_the_package_and_works_in_the_current_folder(python, tmp_path):
+    said = segconf(python, "run", "12", expect=1)
+    assert "there: 01_domain_shift" in said
+    assert "`segconf notebooks FOLDER` copies them" in said
+    segconf(python, "run", "90", "-p", "n_cases", "10", "-p", "n_shuffles", "2")
+    assert [path.name for path in tmp_path.iterdir()] == ["_build"]
+    assert len(list(tmp_path.glob("_build/runs/90_which_eaurc__*.ipynb"))) == 1
+
+
+@pytest.mark.parametrize("source", CHAPTERS if ALL else CHAPTERS[-1:], ids=lambda path: path.stem)
+def test_chapter_runs_alone(python, site, tmp_path, source):
+    segconf(python, "notebooks", "series")
+    path = tmp_path / "series" / f"{source.stem}.ipynb"
+    chapter = nbformat.read(path, as_version=4)
+    chapter.cells.append(nbformat.v4.new_code_cell("import segconf_lite\nprint(segconf_lite.__file__)"))
+    nbformat.write(chapter, path)
+    python("-m", "papermill", "--no-progress-bar", str(path), "done.ipynb")
+    (output,) = nbformat.read(tmp_path / "done.ipynb", as_version=4).cells[-1].outputs
+    assert output.text.strip() == str(site / "segconf_lite/__init__.py")
