@@ -6,14 +6,17 @@ One quick chapter runs here. ``make alone`` sets ``ALONE`` and runs every chapte
 import ast
 import fnmatch
 import gzip
+import json
 import os
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
@@ -24,17 +27,22 @@ LARGEST = 2_000_000  # bytes of a file in the wheel
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The installed wheel: built from a source distribution, unpacked, which is how pip installs it."""
+def wheel(tmp_path_factory):
+    """The wheel, built from a source distribution of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "checkout", ignore=NOT_COPIED)
     build("sdist", folder / "checkout", folder)
     (source,) = folder.glob("*.tar.gz")
     shutil.unpack_archive(source, folder)
     build("wheel", folder / source.name.removesuffix(".tar.gz"), folder)
-    (wheel,) = folder.glob("*.whl")
-    shutil.unpack_archive(wheel, folder / "site", "zip")
-    return folder / "site"
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def site(wheel):
+    """The installed wheel: unpacked, which is how pip installs it."""
+    shutil.unpack_archive(wheel, wheel.parent / "site", "zip")
+    return wheel.parent / "site"
 
 
 def build(what, source, target):
@@ -137,3 +145,27 @@ def test_chapter_runs_alone(python, site, tmp_path, source):
     python("-m", "papermill", "--no-progress-bar", str(path), "done.ipynb")
     (output,) = nbformat.read(tmp_path / "done.ipynb", as_version=4).cells[-1].outputs
     assert output.text.strip() == str(site / "segconf_lite/__init__.py")
+
+
+@pytest.mark.skipif(not ALL, reason="asks a package index: make alone")
+def test_pip_changes_nothing_on_colab(wheel, tmp_path):
+    """What Colab has is pretended: a name and a version each, in an environment that is otherwise empty."""
+    venv.create(tmp_path / "colab", with_pip=True)
+    python = tmp_path / "colab" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    (packages,) = tmp_path.glob("colab/**/site-packages")
+    lines = (ROOT / "tests/colab_frozen.txt").read_text("utf-8").splitlines()
+    frozen = dict(line.split("==") for line in lines if "==" in line)
+    for name, version in frozen.items():
+        there = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+        there.mkdir()
+        (there / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (there / "INSTALLER").write_text("pip")
+    command = [python, "-m", "pip", "install", "--dry-run", "--report", tmp_path / "report.json", wheel]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "No matching distribution found" in done.stderr or "Connection" in done.stderr:
+        pytest.skip(f"no package index can be asked: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    new = {canonicalize_name(item["metadata"]["name"]) for item in report["install"]}
+    assert {"segconf-lite", "monai"} <= new
+    assert not new & set(map(canonicalize_name, frozen))
