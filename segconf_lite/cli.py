@@ -66,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         return int(given.act(given))
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"segconf {given.command}: {error}", file=sys.stderr)
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
+        advice = f"; install it with: {_advice()}" if isinstance(error, ModuleNotFoundError) else ""
+        print(f"segconf {given.command}: {error}{advice}", file=sys.stderr)
         return 1
 
 

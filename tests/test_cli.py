@@ -1,5 +1,7 @@
 """The command `segconf`."""
 
+import sys
+
 import pytest
 
 from segconf_lite import __version__, cli, notebook, resources
@@ -128,6 +130,13 @@ def test_run_of_a_failing_notebook_returns_one(folder, monkeypatch, capsys):
     monkeypatch.setattr(notebook, "execute", execute)
     assert cli.main(["run", "01"]) == 1
     assert "cell 3 failed" in capsys.readouterr().err
+
+
+def test_run_without_the_extra_packages_says_how_to_get_them(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jupytext", None)  # as if it were not installed
+    assert cli.main(["run", "01"]) == 1
+    assert "jupytext" in (said := capsys.readouterr().err)
+    assert "install it with: pip install" in said
 
 
 def test_a_slow_run_is_pointed_out(folder, monkeypatch, capsys):
