@@ -107,6 +107,16 @@ def test_names_of_tables_are_found_however_they_are_written():
     assert {"chapter_01_*.csv", "chapter_*_lite_cases.csv", "chapter_06_published_falls.csv"} <= named
 
 
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
+def test_no_chapter_reads_a_file_by_a_path_of_the_checkout(source):
+    strings = [
+        node.value
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
+        if isinstance(node, ast.Constant)
+    ]
+    assert not [text for text in strings if isinstance(text, str) and text.startswith(("../", "book/"))]
+
+
 def test_tables_and_claims_in_the_wheel_are_those_of_the_checkout(site):
     inside = site / "segconf_lite/_series/book"
     for path in [RESULTS.parent / "claims.yml", *RESULTS.rglob("*.csv"), *RESULTS.rglob("*.json")]:
