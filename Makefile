@@ -10,6 +10,7 @@ CORES ?= 2
 JOBS ?= 2
 RECHECK_MINUTES ?= 15
 ACCEPT ?=
+REPO ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -49,7 +50,7 @@ WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval params render \
-  browser recheck
+  browser recheck alone retarget
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -114,6 +115,13 @@ params: $(READY) ## run each chapter at two settings other than the book's, smal
 
 recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)
+
+alone: $(READY) ## every chapter with the installed wheel only, in an empty folder; what pip would do on Colab
+	ALONE=1 $(SHARE) $(KEEP) $(BIN)/pytest -q -rs --durations=0 -n $(JOBS) tests/test_alone.py
+
+retarget: $(READY) # write repository (REPO=organisation/name) and version into cells, badges and links
+	$(BIN)/python book/retarget.py $(REPO)
+	@$(MAKE) --no-print-directory notebooks
 
 clean: ## remove everything built (trained models in the cache folder stay)
 	rm -rf _build

@@ -30,9 +30,13 @@
 # %% tags=["hide-input"]
 import sys
 
-if "google.colab" in sys.modules:  # elsewhere this cell does nothing
-    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
     pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
 
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
@@ -69,7 +73,6 @@ as_in_book = parameters.checked("02_measuring_trust", globals())
 
 # %% tags=["hide-input"]
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -682,11 +685,8 @@ if cases_out:
 # intervals; here are the verdicts.
 
 # %% tags=["hide-input"]
-verdicts = None
-if Path("../book/claims.yml").exists():  # not where the notebook stands alone (Colab)
-    verdicts = ledger.overview("../book/results").query("chapter == 2")
-    verdicts = verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
-verdicts
+verdicts = ledger.overview().query("chapter == 2")
+verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
 # *A claim about several scanners holds only if it holds on each, and "undecided" means that five seeds do not tell.*

@@ -28,9 +28,13 @@
 # %% tags=["hide-input"]
 import sys
 
-if "google.colab" in sys.modules:  # elsewhere this cell does nothing
-    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
     pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
 
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
@@ -68,7 +72,6 @@ as_in_book = parameters.checked("04_adversarial_confidence", globals())
 # %% tags=["hide-input"]
 import dataclasses
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -721,11 +724,8 @@ if as_in_book:
 # Judged on six other seeds; sentences, numbers and intervals are on the page *[What held up](../claims.md)*.
 
 # %% tags=["hide-input"]
-verdicts = None
-if Path("../book/claims.yml").exists():  # not where the notebook stands alone (Colab)
-    verdicts = ledger.overview("../book/results").query("chapter == 4")
-    verdicts = verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
-verdicts
+verdicts = ledger.overview().query("chapter == 4")
+verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
 # ## What to take home

@@ -28,9 +28,13 @@
 # %% tags=["hide-input"]
 import sys
 
-if "google.colab" in sys.modules:  # elsewhere this cell does nothing
-    # %pip install -q "segconf-lite[notebooks] @ git+https://github.com/segconf-lite/segconf_lite"
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
     pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
 
 # %% tags=["parameters"]
 # Number of cases; small on purpose, since many test sets are.

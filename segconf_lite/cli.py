@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from segconf_lite import __version__, chapter_commands
+from segconf_lite import __version__, chapter_commands, resources
 
 __all__ = ["main"]
 
@@ -29,8 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.set_defaults(act=lambda _: _doctor())
 
     data = commands.add_parser("data", help="download a public data set")
-    data.add_argument("name", help="the data set, e.g. gm_challenge")
+    data.add_argument("name", nargs="?", help="the data set, e.g. gm_challenge; without it, all are listed")
     data.set_defaults(act=lambda given: _data(given.name))
+
+    series = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
+    series.add_argument("folder", help="where they go; it is made if it does not exist")
+    series.add_argument("--force", action="store_true", help="replace files that were changed")
+    series.set_defaults(act=lambda given: _notebooks(given.folder, given.force))
 
     run = chapter_commands.chapter_command(commands, "run", "execute one notebook of the series")
     run.add_argument(
@@ -62,8 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         return int(given.act(given))
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"segconf {given.command}: {error}", file=sys.stderr)
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
+        advice = f"; install it with: {_advice()}" if isinstance(error, ModuleNotFoundError) else ""
+        print(f"segconf {given.command}: {error}{advice}", file=sys.stderr)
         return 1
 
 
@@ -78,10 +84,19 @@ def _doctor() -> int:
     _print_store()
     if missing:
         print(f"\nMissing and required: {', '.join(missing)}.", file=sys.stderr)
-        print('Install them with: pip install -c constraints.txt -e ".[all]"', file=sys.stderr)
+        print(f"Install them with: {_advice()}", file=sys.stderr)
         return 1
     print("\nAll required packages are there.")
     return 0
+
+
+def _advice() -> str:
+    """How to install everything: from the checkout that holds this package, or with pip alone."""
+    try:
+        installed = resources.is_installed(resources.notebooks_folder())
+    except FileNotFoundError:
+        installed = True
+    return 'pip install "segconf-lite[all]"' if installed else 'pip install -c constraints.txt -e ".[all]"'
 
 
 def _required_packages() -> list[str]:
@@ -102,7 +117,7 @@ def _print_packages() -> list[str]:
         missing += [] if version else [name]
     print("For notebooks and the book")
     for name in _OPTIONAL:
-        print(f"  {name:<14}{_version(name) or 'not installed (pip install segconf-lite[all])'}")
+        print(f"  {name:<14}{_version(name) or f'not installed ({_advice()})'}")
     return missing
 
 
@@ -133,6 +148,10 @@ def _print_hardware() -> None:
 
 def _print_data() -> None:
     print("\nData (the built-in phantom needs none)")
+    _print_data_sets()
+
+
+def _print_data_sets() -> None:
     print(f"  SEGCONF_DATA  {os.environ.get('SEGCONF_DATA') or 'not set'}")
     try:
         download: Any = importlib.import_module("segconf_lite.cohorts.download")
@@ -164,9 +183,19 @@ def _print_store() -> None:
 # -- data and run -------------------------------------------------------------------------------------------
 
 
-def _data(name: str) -> int:
+def _data(name: str | None) -> int:
+    if name is None:
+        print("Data sets, each to be had with: segconf data NAME")
+        _print_data_sets()
+        return 0
     download: Any = importlib.import_module("segconf_lite.cohorts.download")
     print(f"{name} is at {download.fetch(name)}")
+    return 0
+
+
+def _notebooks(folder: str, force: bool) -> int:
+    copied = resources.copy_notebooks(folder, force=force)
+    print(f"{len(copied)} notebook files of version {__version__} are in {folder}; try: jupyter lab {folder}")
     return 0
 
 

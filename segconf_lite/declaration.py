@@ -24,6 +24,8 @@ import tokenize
 from pathlib import Path
 from typing import Any
 
+from segconf_lite import resources
+
 __all__ = ["Parameter", "notebook_source", "read"]
 
 TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
@@ -91,12 +93,12 @@ class Parameter:
 
 
 def notebook_source(chapter: str) -> Path:
-    """The file that holds a chapter's source, e.g. of "04_adversarial_confidence": in the checkout.
+    """The file that holds a chapter's source, e.g. of "04_adversarial_confidence": of the checkout or the wheel.
 
     Raises:
         FileNotFoundError: If it is not there.
     """
-    path = Path(__file__).parents[1] / "notebooks" / f"{chapter}.py"
+    path = resources.notebooks_folder() / f"{chapter}.py"
     if not path.is_file():
         raise FileNotFoundError(f"expected the source of chapter {chapter} at {path}, which is not there")
     return path

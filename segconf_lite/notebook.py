@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segconf_lite import parameters as declared
+from segconf_lite import resources
 
 __all__ = [
     "NotebookFailedError",
@@ -39,12 +40,13 @@ class NotebookFailedError(RuntimeError):
         self.partial = partial
 
 
-def find_notebook(name: str, folder: str | Path = "notebooks") -> Path:
+def find_notebook(name: str, folder: str | Path | None = None) -> Path:
     """The notebook that a short name such as "01" means, or the path itself if it is one.
 
     Args:
         name: A path, or the beginning of a file name in `folder`.
-        folder: Where to look for a short name.
+        folder: Where to look for a short name. By default these are ``notebooks/``, the current folder (both
+            may hold copies that were changed), and then the notebooks of the installed package.
 
     Raises:
         ValueError: If nothing or more than one file fits.
@@ -54,14 +56,18 @@ def find_notebook(name: str, folder: str | Path = "notebooks") -> Path:
         if path.is_file():
             return path
         raise ValueError(f"expected an existing notebook, got {name}: no such file")
-    found = sorted(Path(folder).glob(f"{name}*.py")) if name else []
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(p.stem for p in sorted(Path(folder).glob("[0-9]*.py"))) or "none"
+    places = [Path(folder)] if folder else [Path("notebooks"), Path(), resources.notebooks_folder()]
+    for place in places:
+        found = sorted(place.glob(f"{name}*.py")) if name else []
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    known = ", ".join(p.stem for p in sorted(place.glob("[0-9]*.py"))) or "none"
     what = f"fits {len(found)} notebooks" if found else "fits no notebook"
     raise ValueError(
-        f"{name!r} {what} in {Path(folder)}/ (there: {known}); "
-        "give the number, e.g. 01, or the path of a notebook"
+        f"{name!r} {what} in {place}/ (there: {known}); give the number, e.g. 01, or the path of a notebook. "
+        "The notebooks come with the package: `segconf notebooks FOLDER` copies them"
     )
 
 
@@ -119,7 +125,8 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
     at `out` with the ending `.failed.ipynb`, and an earlier good `out` is left as it was.
 
     Args:
-        path: The notebook. The kernel works in its folder, as in Jupyter.
+        path: The notebook. The kernel works in its folder, as in Jupyter; for a notebook of the installed
+            package it works in the current folder instead.
         out: Where the executed `.ipynb` goes.
         parameters: Values that replace defaults of the `parameters` cell.
 
@@ -140,6 +147,7 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = out.with_suffix(".failed.ipynb")
     running = out.with_name(f".{out.stem}.{os.getpid()}.running.ipynb")
+    place = Path.cwd() if resources.is_installed(path) else path.resolve().parent
     start = time.perf_counter()
     try:
         with environment({k: os.environ.get(k, v) for k, v in _KEEP_MEMORY.items()}):
@@ -149,7 +157,7 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
                 parameters=dict(parameters or {}),
                 kernel_name="python3",
                 language="python",
-                cwd=str(path.resolve().parent),
+                cwd=str(place),
                 progress_bar=False,
                 extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no word about its transport
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from segconf_lite import notebook
+from segconf_lite import notebook, resources
 from segconf_lite.cohorts import download
 from segconf_lite.evaluation import claims as register
 from segconf_lite.evaluation import ledger
@@ -31,11 +31,6 @@ _DATA_OF = {
 }  # column "cohort" of a table of cases -> data set
 
 
-def results_folder() -> Path:
-    """``book/results`` beside the registry."""
-    return register.registry_path().parent / "results"
-
-
 def seeds_of_chapters() -> dict[int, list[int]]:
     """Chapter -> the seeds that its claims need."""
     needed: dict[int, int] = {}
@@ -47,7 +42,7 @@ def seeds_of_chapters() -> dict[int, list[int]]:
 def table() -> str:
     """The ledger as text: one line a claim, and one per group where there are several."""
     lines = []
-    for (name, profile), rows in ledger.overview(results_folder()).groupby(["id", "profile"], sort=False):
+    for (name, profile), rows in ledger.overview().groupby(["id", "profile"], sort=False):
         first = rows.iloc[0]
         lines.append(f"{first['verdict']:<22}{name}  (chapter {first['chapter']}, {profile}, "
                      f"{first['seeds']} seeds)")  # fmt: skip
@@ -60,8 +55,17 @@ def table() -> str:
 
 
 def settle_runs(runs: str | Path, *, profile: str, accept: bool = False) -> list[str]:
-    """Join the finished runs of each chapter, judge, and return changed verdicts, see `ledger.settle`."""
-    results = results_folder()
+    """Join the finished runs of each chapter, judge, and return changed verdicts, see `ledger.settle`.
+
+    Raises:
+        ValueError: If the results are those inside the installed package, which must stay as they are.
+    """
+    results = resources.results_folder()
+    if resources.is_installed(results):
+        raise ValueError(
+            f"expected to work in a checkout, where verdicts are stored in book/results, got {Path.cwd()}; "
+            "clone the project and call this in the clone"
+        )
     for chapter in seeds_of_chapters():
         found = sorted((Path(runs) / profile).glob(f"chapter_{chapter:02d}/seed_*.csv"))
         if found:
@@ -108,7 +112,7 @@ def recompute(choice: str, *, profile: str = "lite", minutes: float | None = Non
     Raises:
         ValueError: If nothing is stored, or a number does not agree, see `compare_seed`.
     """
-    results = results_folder()
+    results = resources.results_folder()
     known, judged = register.read_claims(), {}
     for name in known:
         record = ledger.read_record(results, name, profile)

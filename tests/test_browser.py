@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
 SITE = Path(__file__).parents[1] / "_build" / "html"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -124,9 +125,9 @@ def test_chapter_has_figures_that_say_what_they_show(browser, address, page):
 def test_launch_button_opens_the_paired_notebook(page):
     name = page.removeprefix("notebooks/").removesuffix(".html")
     text = (SITE / page).read_text("utf-8")
-    link = (
-        f"https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/{name}.ipynb"
-    )
+    config = yaml.safe_load((SITE.parents[1] / "book/_config.yml").read_text("utf-8"))["repository"]
+    place = config["url"].removeprefix("https://github.com/")
+    link = f"https://colab.research.google.com/github/{place}/blob/{config['branch']}/notebooks/{name}.ipynb"
     assert f'href="{link}" target="_blank"' in text
 
 

@@ -1,10 +1,11 @@
 """The command `segconf`."""
 
 import re
+import sys
 
 import pytest
 
-from segconf_lite import __version__, cli, notebook
+from segconf_lite import __version__, cli, notebook, resources
 
 SOURCE = (
     "# %% [markdown]\n# **Time:** 1 min\n\n"
@@ -62,6 +63,36 @@ def test_doctor_without_data_says_how_to_get_it(capsys, monkeypatch, tmp_path):
     assert "gm_challenge missing; get it with: segconf data gm_challenge" in said
 
 
+def test_doctor_advises_by_the_way_of_installing(monkeypatch):
+    assert cli._advice() == 'pip install -c constraints.txt -e ".[all]"'
+    monkeypatch.setattr(resources, "is_installed", lambda _: True)
+    assert cli._advice() == 'pip install "segconf-lite[all]"'
+
+
+def test_data_without_a_name_lists_the_names(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("SEGCONF_DATA", raising=False)
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    assert cli.main(["data"]) == 0
+    said = capsys.readouterr().out
+    for name in ("gm_challenge", "retina_chase_hrf", "published_results"):
+        assert name in said
+    assert cli.main(["data", "nope"]) == 1
+    assert "'gm_challenge', 'published_results', 'retina_chase_hrf'" in capsys.readouterr().err
+
+
+def test_notebooks_are_copied_once_and_replaced_only_when_told(tmp_path, capsys):
+    target = tmp_path / "series"
+    assert cli.main(["notebooks", str(target)]) == 0
+    names = {path.name for path in target.iterdir()}
+    assert {"01_domain_shift.py", "01_domain_shift.ipynb", "90_which_eaurc.ipynb"} <= names
+    assert f"{len(names)} notebook files of version {__version__} are in {target}" in capsys.readouterr().out
+    (target / "01_domain_shift.py").write_text("changed")
+    assert cli.main(["notebooks", str(target)]) == 1
+    assert "holds other versions of 01_domain_shift.py; nothing was copied" in capsys.readouterr().err
+    assert cli.main(["notebooks", str(target), "--force"]) == 0
+    assert (target / "01_domain_shift.py").read_text("utf-8") != "changed"
+
+
 def test_run_by_number(runs, capsys):
     assert cli.main(["run", "01"]) == 0
     assert runs == [("notebooks/01_first.py", "_build/executed/01_first.ipynb", {})]
@@ -101,6 +132,13 @@ def test_run_of_a_failing_notebook_returns_one(folder, monkeypatch, capsys):
     monkeypatch.setattr(notebook, "execute", execute)
     assert cli.main(["run", "01"]) == 1
     assert "cell 3 failed" in capsys.readouterr().err
+
+
+def test_run_without_the_extra_packages_says_how_to_get_them(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jupytext", None)  # as if it were not installed
+    assert cli.main(["run", "01"]) == 1
+    assert "jupytext" in (said := capsys.readouterr().err)
+    assert "install it with: pip install" in said
 
 
 def test_a_slow_run_is_pointed_out(folder, monkeypatch, capsys):

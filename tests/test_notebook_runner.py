@@ -1,9 +1,11 @@
 """segconf_lite.notebook: parameters are checked before anything runs, and failures leave a trace."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 
-from segconf_lite import notebook
+from segconf_lite import notebook, resources
 
 HEADER = """# %% [markdown]
 # # A notebook
@@ -101,6 +103,36 @@ def test_success_then_failure(write, tmp_path):
 
     notebook.execute(write("pass"), out)
     assert [path.name for path in out.parent.iterdir()] == ["out.ipynb"], "success clears the failed copy"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_the_kernel_works_beside_the_notebook_unless_it_is_one_of_the_package(
+    write, tmp_path, monkeypatch, installed
+):
+    asked = {}
+
+    def run(_, out, **given):
+        asked.update(given)
+        Path(out).touch()
+
+    monkeypatch.setattr("papermill.execute_notebook", run)
+    monkeypatch.setattr(notebook.resources, "is_installed", lambda _: installed)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    notebook.execute(write(), tmp_path / "out.ipynb")
+    assert asked["cwd"] == str(tmp_path / "here" if installed else tmp_path)
+
+
+def test_a_short_name_means_a_copy_here_before_a_notebook_of_the_package(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert notebook.find_notebook("01") == resources.notebooks_folder() / "01_domain_shift.py"
+    (tmp_path / "01_mine.py").write_text("")
+    assert notebook.find_notebook("01").resolve() == tmp_path / "01_mine.py"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_edited.py").write_text("")
+    assert notebook.find_notebook("01").resolve() == tmp_path / "notebooks" / "01_edited.py"
+    with pytest.raises(ValueError, match=r"there: 01_domain_shift.*`segconf notebooks FOLDER` copies them"):
+        notebook.find_notebook("12")
 
 
 def test_find_by_number_and_by_path(write, tmp_path):

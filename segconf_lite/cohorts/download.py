@@ -89,7 +89,7 @@ def registry(name: str) -> dict[str, str]:
     if name in BY_HAND:
         raise ValueError(f"data set {name!r} has to be fetched by hand: {BY_HAND[name]}, in {data_folder()}")
     if name not in SOURCES:
-        raise ValueError(f"expected a data set out of {sorted(SOURCES)}, got {name!r}")
+        raise ValueError(f"expected a data set out of {sorted([*SOURCES, *BY_HAND])}, got {name!r}")
     text = resources.files("segconf_lite.cohorts").joinpath(f"registry/{name}.txt").read_text("utf-8")
     pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
     return {path: digest for digest, path in pairs}

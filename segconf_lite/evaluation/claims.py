@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segconf_lite import resources
 from segconf_lite.evaluation.intervals import Interval, nested_bootstrap_interval
 from segconf_lite.evaluation.statistics import STATISTICS, columns_of
 
-__all__ = ["STATISTICS", "Claim", "Verdict", "judge", "read_claims", "registry_path", "seed_estimates"]
+__all__ = ["STATISTICS", "Claim", "Verdict", "judge", "read_claims", "seed_estimates"]
 
 DIRECTIONS = ("greater", "less", "equivalent")
 N_RESAMPLES = 500
@@ -109,19 +110,6 @@ class Verdict:
     n_cases: int
 
 
-def registry_path() -> Path:
-    """``book/claims.yml`` of the checkout one works in, or else of the checkout this package lies in.
-
-    Raises:
-        FileNotFoundError: If there is neither.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "book" / "claims.yml").is_file():
-            return folder / "book" / "claims.yml"
-    raise FileNotFoundError(f"no book/claims.yml in or above {here}; claims need a checkout of the project")
-
-
 def read_claims(path: str | Path | None = None) -> dict[str, Claim]:
     """All registered claims by id.
 
@@ -132,7 +120,7 @@ def read_claims(path: str | Path | None = None) -> dict[str, Claim]:
     import yaml
 
     found = {}
-    source = Path(path) if path else registry_path()
+    source = Path(path) if path else resources.claims_registry()
     for entry in yaml.safe_load(source.read_text("utf-8")):
         try:
             claim = Claim(**{**entry, "registered": str(entry.get("registered", ""))})

@@ -18,14 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from segconf_lite.evaluation.claims import (
-    Claim,
-    Verdict,
-    judge,
-    read_claims,
-    registry_path,
-    seed_estimates,
-)
+from segconf_lite import resources
+from segconf_lite.evaluation.claims import Claim, Verdict, judge, read_claims, seed_estimates
 
 __all__ = [
     "as_record",
@@ -40,7 +34,6 @@ __all__ = [
 ]
 
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
-_PUBLISHED = "https://raw.githubusercontent.com/segconf-lite/segconf_lite/main/book/results"
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 
 
@@ -84,24 +77,15 @@ def table_path(results: str | Path, chapter: int, profile: str) -> Path:
 
 
 def stored_table(name: str) -> pd.DataFrame:
-    """A committed table of results: of this checkout, or else as published (a notebook alone, in Colab).
+    """A table of results that is stored with the book, in a checkout or inside the installed package.
 
     Args:
-        name: file name in ``book/results``, e.g. ``"chapter_02_lite_cases.csv"``.
+        name: Its file name in ``book/results``, e.g. ``"chapter_02_lite_cases.csv"``.
 
     Raises:
-        FileNotFoundError: If there is neither a checkout nor a connection.
+        FileNotFoundError: If there is no such table. The message names those that are there.
     """
-    try:
-        return pd.read_csv(registry_path().parent / "results" / name, low_memory=False)
-    except FileNotFoundError as here:
-        try:
-            return pd.read_csv(f"{_PUBLISHED}/{name}", low_memory=False)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"{name} is neither in a checkout of the project ({here}) nor to be had from {_PUBLISHED} "
-                f"({error}); work in a clone of the repository"
-            ) from error
+    return pd.read_csv(resources.table_file(name), low_memory=False)
 
 
 def gather(runs: list[Path], target: str | Path) -> Path:
@@ -179,9 +163,15 @@ def read_record(results: str | Path, claim_id: str, profile: str) -> dict[str, A
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
-def overview(results: str | Path, *, claims: Mapping[str, Claim] | None = None) -> pd.DataFrame:
-    """Every registered claim and what came of it, in each profile; "not run" where nothing did."""
-    rows = []
+def overview(results: str | Path | None = None, *, claims: Mapping[str, Claim] | None = None) -> pd.DataFrame:
+    """Every registered claim and its verdict in each profile; "not run" where a claim was never judged.
+
+    Args:
+        results: Folder of the stored results. The default is that of the book, in a checkout or inside the
+            installed package.
+        claims: The register of claims. The default is that of the book.
+    """
+    rows, results = [], results or resources.results_folder()
     for claim in (claims or read_claims()).values():
         for profile in ("lite", "full"):
             record = read_record(results, claim.id, profile)

@@ -122,7 +122,9 @@ def test_a_folder_that_cannot_be_made_is_not_blamed_on_the_network(server, tmp_p
 
 
 def test_unknown_data_set_lists_those_that_are():
-    with pytest.raises(ValueError, match=r"expected a data set out of \['gm_challenge'\], got 'gm'"):
+    with pytest.raises(
+        ValueError, match=r"expected a data set out of \['gm_challenge', 'published_.*'\], got 'gm'"
+    ):
         download.fetch("gm")
 
 
