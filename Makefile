@@ -9,6 +9,7 @@ PROFILE ?= lite
 CORES ?= 2
 JOBS ?= 2
 RECHECK_MINUTES ?= 15
+MINUTES ?= 9
 ACCEPT ?=
 
 BIN := .venv/bin
@@ -46,7 +47,7 @@ KEEP = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check claims clean distclean notebooks setup facts nbval render browser recheck
+.PHONY: help book run test lab check claims clean distclean notebooks setup facts nbval render browser recheck gpu
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -101,6 +102,9 @@ claims: $(READY) ## run what the registered claims need (hours), judge them; goe
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
 	  --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
+
+gpu: $(READY) ## run tests and series on a card (or here) for MINUTES, write book/results/gpu_series.csv; goes on where it stopped
+	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
 
 recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)
