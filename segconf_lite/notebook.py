@@ -91,7 +91,8 @@ def facts(path: str | Path) -> list[tuple[str, bool]]:
     """What an executed notebook says of itself: (statement, whether it was true), in the order printed.
 
     Args:
-        path: An executed `.ipynb`, whole or half-run. Cells that begin with ``# FACTS`` print one fact a line.
+        path: An executed `.ipynb`, whole or half-run. Its cells that begin with ``# FACTS`` print one fact
+            per line.
 
     Returns:
         Empty if no such cell has run.
