@@ -29,10 +29,11 @@ def as_cuda_graph(compute: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
         buffers have the values from before.
     """
     before = [buffer.clone() for buffer in compute.buffers()]
+    own = tuple(part.clone() for part in example)  # later arguments are copied into these
     fast: nn.Module = compute
     try:
-        fast = cast(nn.Module, torch.cuda.make_graphed_callables(compute, example, allow_unused_input=True))
-    except RuntimeError as error:
+        fast = cast(nn.Module, torch.cuda.make_graphed_callables(compute, own, allow_unused_input=True))
+    except (RuntimeError, AssertionError) as error:  # what it asks of a module, it asserts
         warnings.warn(f"the training goes on without a CUDA graph, slower: {error}", stacklevel=2)
     with torch.no_grad():  # making it computes a few times, which moves the averages of batch norms
         for buffer, value in zip(compute.buffers(), before, strict=True):
