@@ -50,7 +50,7 @@ def test_a_cuda_graph_changes_nothing_but_the_time(hearts, monkeypatch):
         side = 32 if torch.rand((), generator=generator) < 0.7 else 16
         return images[..., :side, :side], labels[..., :side, :side]
 
-    given = {"steps": 26, "batch_size": 4, "prepare": one_crop_is_smaller, "seed": 1}
+    given = {"steps": 26, "batch_size": 4, "prepare": one_crop_is_smaller, "seed": 1, "device": "cpu"}
     plain = fit_network(build, hearts, **given)
     made = []
     monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
@@ -68,11 +68,11 @@ def test_where_no_graph_can_be_made_the_training_goes_on_with_a_warning(hearts, 
         compute(*example)
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    plain = fit_network(build, hearts, steps=3)
+    plain = fit_network(build, hearts, steps=3, device="cpu")
     monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
     monkeypatch.setattr("torch.cuda.make_graphed_callables", refuse)
     with pytest.warns(UserWarning, match="goes on without a CUDA graph, slower: operation not permitted"):
-        slow = fit_network(build, hearts, steps=3)
+        slow = fit_network(build, hearts, steps=3, device="cpu")
     assert all(torch.equal(value, slow.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
@@ -80,9 +80,8 @@ def test_on_a_cpu_it_is_the_same_where_batches_are_prepared(hearts):
     def darker(network, images, labels, generator):
         return images - torch.rand(images.shape, generator=generator), labels
 
-    first, second = (
-        fit_network(build, hearts, prepare=darker, on_device=there, steps=3) for there in (False, True)
-    )
+    given = {"prepare": darker, "steps": 3, "device": "cpu"}
+    first, second = (fit_network(build, hearts, on_device=there, **given) for there in (False, True))
     assert all(torch.equal(v, second.state_dict()[n]) for n, v in first.state_dict().items())
 
 
