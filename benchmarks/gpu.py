@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [job for job in jobs if is_wanted(job, asked)]
     table = Table(asked.results / "gpu_series.csv", about)
     waiting = [job for job in wanted if not table.has_finished(job, again=asked.again)]
+    waiting.sort(key=lambda job: turn_of(job, table.was_stopped(job)))
     print(f"{len(waiting)} of {len(wanted)} runs to do", flush=True)
     table.write(jobs, wanted)
     n_failed = 0
@@ -212,6 +213,15 @@ def is_wanted(job: Job, asked: argparse.Namespace) -> bool:
         chosen = not asked.only or any(job.notebook.startswith(number) for number in asked.only)
         return chosen and job.profile in asked.profiles
     return not asked.only and not (asked.no_tests and job.notebook == "tests")
+
+
+def turn_of(job: Job, was_stopped: bool) -> float:
+    """Tests, then lite, then full. What was too long for one call must not hold up the next.
+
+    So within a profile it comes last, and the tests come after everything.
+    """
+    turn = PROFILES.index(job.profile) if job.profile else -1
+    return turn + (0.5 if job.profile else len(PROFILES) + 1) * was_stopped
 
 
 if __name__ == "__main__":

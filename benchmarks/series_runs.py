@@ -110,6 +110,10 @@ class Table:
         finished = row.get("status", "").startswith("passed" if again else FINISHED)
         return finished and all(row[name] == now[name] for name in SAME_RUN)
 
+    def was_stopped(self, job: Job) -> bool:
+        """Whether the time limit ended it at its last try: it waits, then, until the shorter ones are done."""
+        return self._rows.get(self._key(job), {}).get("status", "").startswith("stopped")
+
     def take(self, job: Job, measured: dict[str, Any]) -> None:
         said = {name: str(value) for name, value in measured.items()}
         told = {"notebook": job.notebook, "profile": job.profile, "code": job.code, **self._about, **said}

@@ -145,6 +145,20 @@ def test_the_limit_stops_what_runs_keeps_its_half_and_starts_nothing_more(run, r
     assert [rows[name, "lite"]["status"] for name in ("11_one", "12_two")] == ["passed", "passed"]
 
 
+def test_what_the_limit_stopped_lets_others_go_first(gpu, runs):
+    kinds = [("", True), ("lite", True), ("full", True), ("", False), ("lite", False), ("full", False)]
+    jobs = [(runs.Job("x", profile, "", (), Path("x")), stopped) for profile, stopped in kinds]
+    found = [(job.profile, stopped) for job, stopped in sorted(jobs, key=lambda pair: gpu.turn_of(*pair))]
+    assert found == [
+        ("", False),
+        ("lite", False),
+        ("lite", True),
+        ("full", False),
+        ("full", True),
+        ("", True),
+    ]
+
+
 def test_rows_of_another_device_stay(run, tmp_path):
     run({"11_one": ""}, "--profiles", "lite")
     table = tmp_path / "results" / "gpu_series.csv"
