@@ -9,6 +9,7 @@ PROFILE ?= lite
 CORES ?= 2
 JOBS ?= 2
 RECHECK_MINUTES ?= 15
+MINUTES ?= 9
 ACCEPT ?=
 REPO ?=
 
@@ -50,7 +51,7 @@ WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval params render \
-  browser recheck alone retarget
+  browser recheck alone retarget gpu
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -112,6 +113,9 @@ claims: $(READY) ## run what the registered claims need (hours), judge them; goe
 
 params: $(READY) ## run each chapter at two settings other than the book's, small (NB=04: that chapter only)
 	$(BIN)/python benchmarks/params.py $(NB) --jobs $(JOBS)
+
+gpu: $(READY) ## run tests and series on a card (or here) for MINUTES, write book/results/gpu_series.csv; goes on where it stopped
+	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
 
 recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)

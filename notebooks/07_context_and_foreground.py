@@ -189,7 +189,7 @@ def learn(kind, norm, window):
     training["batch_size"] = 8 if window == 32 else 4
     return stored_segmenter(
         train, config | {"channels": PLAN["channels"]}, prepare=crop, prepared=f"crops of {window}, {centred} centred on the disc",
-        validation=held, seed=seed, learning_rate=3e-3, **training,
+        validation=held, seed=seed, learning_rate=3e-3, on_device=True, **training,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "check_parameters",
     "environment",
     "execute",
+    "facts",
     "find_notebook",
     "parameters_of",
     "stated_minutes",
@@ -90,6 +91,23 @@ def stated_minutes(path: str | Path) -> float | None:
         if match:
             return float(match[1]) / (1 if match[2].lower().startswith("m") else 60)
     return None
+
+
+def facts(path: str | Path) -> list[tuple[str, bool]]:
+    """What an executed notebook says of itself: (statement, whether it was true), in the order printed.
+
+    Args:
+        path: An executed `.ipynb`, whole or half-run. Its cells that begin with ``# FACTS`` print one fact
+            per line.
+
+    Returns:
+        Empty if no such cell has run.
+    """
+    told = [cell for cell in _read(path).cells if cell.source.startswith("# FACTS\n")]
+    streams = [o for cell in told for o in cell.get("outputs", []) if o.output_type == "stream"]
+    lines = "".join(stream.text for stream in streams if stream.name == "stdout").splitlines()
+    cut = [line.rpartition(": ") for line in lines]
+    return [(statement, verdict == "True") for statement, _, verdict in cut if verdict in ("True", "False")]
 
 
 def check_parameters(path: str | Path, parameters: Mapping[str, Any]) -> None:

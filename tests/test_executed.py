@@ -2,25 +2,19 @@
 
 from pathlib import Path
 
-import nbformat
 import pytest
+
+from segconf_lite import notebook
 
 ROOT = Path(__file__).parents[1]
 EXECUTED = sorted((ROOT / "_build/executed").glob("[0-9]*.ipynb"))
 
 
-def lines_of_facts(path):
-    cells = [c for c in nbformat.read(path, as_version=4).cells if c.source.startswith("# FACTS\n")]
-    assert cells, "no cell begins with # FACTS"
-    texts = [o.text for c in cells for o in c.outputs if o.output_type == "stream" and o.name == "stdout"]
-    return "".join(texts).splitlines()
-
-
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
 def test_facts_hold(path):
-    lines = lines_of_facts(path)
-    assert [line for line in lines if line.endswith((": True", ": False"))], f"no fact among {lines}"
-    assert not [line for line in lines if line.endswith(": False")]
+    facts = notebook.facts(path)
+    assert facts, "no cell that begins with # FACTS printed a fact"
+    assert not [statement for statement, true in facts if not true]
 
 
 @pytest.mark.skipif(not EXECUTED, reason="nothing is executed yet: make run")

@@ -48,7 +48,7 @@ def provenance(*, profile: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "device": device,
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{n: metadata.version(n) for n in _VERSIONS}},
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in _VERSIONS}},
         "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
@@ -224,6 +224,13 @@ def _processor() -> str:
     if "model name" not in said:
         return platform.processor() or platform.machine()
     return f"{said['model name']} (family {said.get('cpu family', '?')}, model {said.get('model', '?')})"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"  # a checkout can be used without being installed
 
 
 def _commit() -> str:

@@ -14,9 +14,9 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.augment import make_augmentation
+from segconf_lite.models.case_reader import case_reader
 from segconf_lite.models.device import bf16_pays, isolated_random_state, pick_device
 from segconf_lite.models.unet import UNet
 
@@ -89,6 +89,8 @@ def fit_unet(
     place = pick_device(device)
     use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    # Augmentation works on the CPU.
+    read_train, read_held = case_reader(train, "cpu" if augment else place), case_reader(held_out, place)
 
     with isolated_random_state(seed, place):
         unet = UNet(
@@ -101,12 +103,11 @@ def fit_unet(
             return loss_of(logits.float(), labels.to(place)[:, None])
 
         def loss_on_batch(index: Tensor) -> Tensor:
-            batch = _cases(train, index)
-            return loss_on(*(augment(*batch) if augment else batch))
+            return loss_on(*(augment(*read_train(index)) if augment else read_train(index)))
 
         def validation_loss() -> float:
             parts = torch.arange(len(held_out)).split(64)
-            return sum(len(part) * float(loss_on(*_cases(held_out, part))) for part in parts) / len(held_out)
+            return sum(len(part) * float(loss_on(*read_held(part))) for part in parts) / len(held_out)
 
         unet.history = optimise(
             unet,
@@ -156,10 +157,11 @@ def optimise(
         The history, one dict per check, see `fit_unet`.
 
     Raises:
-        FloatingPointError: If a loss is NaN or infinite.
+        FloatingPointError: If a loss is NaN or infinite; found at the next check, told with its own step.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    fused = True if all(p.is_cuda for p in parameters) else None  # one launch in place of dozens
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     check_every = math.ceil(steps / checks)
     history: list[dict[str, float]] = []
@@ -167,9 +169,10 @@ def optimise(
     best_loss, best_step, recent, start = math.inf, 0, [], time.perf_counter()
     with tqdm(total=steps, disable=not _wants_progress(progress), leave=False) as bar:
         for step in range(1, steps + 1):
-            module.train()
+            if not module.training:
+                module.train()
             loss = loss_on_batch(next(batches))
-            recent.append(_finite(loss.item(), step, learning_rate))
+            recent.append(loss.detach().clone())  # a CUDA graph writes its next loss to the same place
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -178,11 +181,15 @@ def optimise(
             bar.update()
             if step % check_every and step != steps:
                 continue
+            # Reading a loss makes the host wait for the device, so those since the last check come together.
+            losses = torch.stack(recent).tolist()
+            for back, value in enumerate(losses, start=step - len(losses) + 1):
+                _finite(value, back, learning_rate)
             module.eval()
             with torch.no_grad():
                 checked = _finite(float(validation_loss()), step, learning_rate)
             history.append({
-                "step": step, "train_loss": sum(recent) / len(recent), "validation_loss": checked,
+                "step": step, "train_loss": sum(losses) / len(losses), "validation_loss": checked,
                 "seconds": time.perf_counter() - start,
             })  # fmt: skip
             bar.set_postfix(validation_loss=f"{checked:.3f}")
@@ -205,12 +212,6 @@ def shuffled_batches(n_cases: int, batch_size: int, generator: torch.Generator) 
             queue = torch.cat([queue, torch.randperm(n_cases, generator=generator)])
         yield queue[:batch_size]
         queue = queue[batch_size:]
-
-
-def _cases(cohort: Cohort, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Images and labels of some cases, copied: the arrays of a cohort may be read-only."""
-    chosen = to_numpy(index)
-    return torch.from_numpy(cohort.images[chosen]), torch.from_numpy(cohort.labels[chosen])
 
 
 def _finite(loss: float, step: int, learning_rate: float) -> float:

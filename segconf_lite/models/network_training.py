@@ -16,10 +16,14 @@ from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models import fit, segmenter, store
+from segconf_lite.models.case_reader import case_reader
+from segconf_lite.models.cuda_graph import as_cuda_graph
 from segconf_lite.models.device import isolated_random_state, pick_device
 from segconf_lite.models.segmenter import Segmenter
 
 __all__ = ["Prepare", "fit_network", "stored_segmenter"]
+
+CUDA_GRAPHS = True  # on a graphics card; benchmarks/training_step.py measures what they save
 
 # (network, images (B, 1, H, W), labels (B, H, W), generator) -> images and labels to learn from
 Prepare = Callable[[nn.Module, Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -30,6 +34,7 @@ def fit_network(
     cohort: Cohort,
     *,
     prepare: Prepare | None = None,
+    on_device: bool = False,
     validation: Cohort | None = None,
     steps: int = 200,
     batch_size: int = 8,
@@ -45,6 +50,8 @@ def fit_network(
         cohort: training cases.
         prepare: changes each batch before the network sees it, validation batches too (with a generator that
             starts anew at each check, so that checks can be compared). None leaves batches as they are.
+        on_device: Where `prepare` works. True: batch and generator are on the training's device, which spares
+            a graphics card copies and waits; it draws other numbers there than on a CPU. False: on the CPU.
         validation: in-domain cases that choose the state to keep; None takes 15 % of the subjects off.
         steps: optimiser steps, >= 1.
         batch_size: cases per step, >= 1.
@@ -61,23 +68,36 @@ def fit_network(
     train, held_out = fit._train_and_validation(cohort, validation, seed)
     place = pick_device(device)
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    draws = torch.Generator().manual_seed(seed)
+    where = place if on_device else torch.device("cpu")
+    read_train, read_held = (
+        case_reader(part, place if prepare is None else where) for part in (train, held_out)
+    )
+    draws = torch.Generator(where).manual_seed(seed)
     with isolated_random_state(seed, place):
         network = build().to(place)
+        loss_on = _LossOf(network, loss_of)
+        graphs: dict[tuple[torch.Size, ...], nn.Module] = {}
 
-        def loss_on(cases: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
-            images, labels = cases if prepare is None else prepare(network, *cases, generator)
-            return cast(Tensor, loss_of(network(images.to(place)).float(), labels.to(place)[:, None]))
+        def ready(cases: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            if prepare is not None:
+                cases = prepare(network, cases[0].to(where), cases[1].to(where), generator)
+            return cases[0].to(place), cases[1].to(place)
+
+        def training_loss(index: Tensor) -> Tensor:
+            batch = ready(read_train(index), draws)
+            if _may_use_graphs(place) and not graphs:  # of the first batch's shape; others go without
+                graphs[tuple(part.shape for part in batch)] = as_cuda_graph(_LossOf(network, loss_of), batch)
+            return cast(Tensor, graphs.get(tuple(part.shape for part in batch), loss_on)(*batch))
 
         def validation_loss() -> float:
-            parts, again = torch.arange(len(held_out)).split(64), torch.Generator().manual_seed(seed)
-            losses = [len(part) * float(loss_on(fit._cases(held_out, part), again)) for part in parts]
+            parts, again = torch.arange(len(held_out)).split(64), torch.Generator(where).manual_seed(seed)
+            losses = [len(part) * float(loss_on(*ready(read_held(part), again))) for part in parts]
             return sum(losses) / len(held_out)
 
         history = fit.optimise(
             network,
             fit.shuffled_batches(len(train), batch_size, torch.Generator().manual_seed(seed)),
-            lambda index: loss_on(fit._cases(train, index), draws),
+            training_loss,
             validation_loss,
             steps=steps,
             learning_rate=learning_rate,
@@ -87,12 +107,28 @@ def fit_network(
     return network
 
 
+class _LossOf(nn.Module):
+    """Network and loss in one: a CUDA graph is made of a module."""
+
+    def __init__(self, network: nn.Module, loss_of: nn.Module) -> None:
+        super().__init__()
+        self.network, self.loss_of = network, loss_of
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return cast(Tensor, self.loss_of(self.network(images).float(), labels[:, None]))
+
+
+def _may_use_graphs(place: torch.device) -> bool:
+    return CUDA_GRAPHS and place.type == "cuda"
+
+
 def stored_segmenter(
     cohort: Cohort,
     config: dict[str, Any],
     *,
     prepare: Prepare | None = None,
     prepared: str = "",
+    on_device: bool = False,
     validation: Cohort | None = None,
     **training: Any,
 ) -> Segmenter:
@@ -103,7 +139,7 @@ def stored_segmenter(
         config: arguments of `Segmenter`.
         prepare: see `fit_network`.
         prepared: what `prepare` does, in words and numbers: the part of the address that stands for it.
-        validation: see `fit_network`.
+        on_device, validation: see `fit_network`.
         **training: further arguments of `fit_network`, JSON-able.
 
     Raises:
@@ -118,6 +154,6 @@ def stored_segmenter(
     if validation is not None:
         address["validation"] = validation.fingerprint()
     make = lambda: Segmenter(**config)  # noqa: E731
-    given: dict[str, Any] = {"prepare": prepare, "validation": validation, **training}
+    given: dict[str, Any] = {"prepare": prepare, "on_device": on_device, "validation": validation, **training}
     fitted = store.load_or_fit("segmenter", address, cohort, lambda: fit_network(make, cohort, **given))
     return cast(Segmenter, fitted)

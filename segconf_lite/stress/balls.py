@@ -89,10 +89,10 @@ def crop_around(
     A case without foreground (or background) is cropped around what it has.
 
     Args:
-        images: (B, 1, H, W) or (B, 1, D, H, W), any dtype, on the CPU.
-        labels: (B, H, W) or (B, D, H, W) integers, > 0 is foreground.
+        images: (B, 1, H, W) or (B, 1, D, H, W), any dtype and device.
+        labels: (B, H, W) or (B, D, H, W) integers on the same device, > 0 is foreground.
         window: side w in pixels, from 1 to the shortest side of the images.
-        generator: of the CPU; the source of all chance.
+        generator: of the device of `images`; the source of all chance.
         foreground_share: probability of a foreground centre, in [0, 1].
 
     Returns:
@@ -112,22 +112,30 @@ def crop_around(
         raise ValueError(f"window must be in 1 .. {min(size)}, the image's side, got {window}")
     if not 0 <= foreground_share <= 1:
         raise ValueError(f"foreground_share must be in [0, 1], got {foreground_share}")
-    wanted = torch.rand(len(labels), generator=generator) < foreground_share
+    place = labels.device
+    wanted = torch.rand(len(labels), generator=generator, device=place) < foreground_share
     foreground = labels.flatten(1) > 0  # (B, H * W)
     eligible = foreground == wanted[:, None]
     eligible |= ~eligible.any(dim=1, keepdim=True)  # nothing of that kind: any pixel
-    centre = _draw_one(eligible, generator)  # (B,)
-    places = torch.stack(torch.unravel_index(centre, size), dim=1) - window // 2  # (B, 2 or 3)
-    corners = places.clamp(min=0).minimum(torch.tensor(size) - window).tolist()
-    cuts = [tuple(slice(start, start + window) for start in corner) for corner in corners]
-    crops = torch.stack([image[:, *cut] for image, cut in zip(images, cuts, strict=True)])
-    return crops, torch.stack([mask[cut] for mask, cut in zip(labels, cuts, strict=True)])
+    centre = _draw_one(eligible, generator)  # (B,) place in a flattened image
+    # Indices, not slices, and plain numbers: slices need the corners on the host, and would wait for a card.
+    cut: list[Tensor] = []
+    for axis in reversed(range(len(size))):
+        corner = (centre % size[axis] - window // 2).clamp(0, size[axis] - window)
+        along = corner[:, None] + torch.arange(window, device=place)  # (B, w)
+        cut.insert(0, along.view(-1, *[window if other == axis else 1 for other in range(len(size))]))
+        centre = centre // size[axis]
+    cut.insert(0, torch.arange(len(labels), device=place).view(-1, *[1] * len(size)))
+    return images[:, 0][tuple(cut)][:, None], labels[tuple(cut)]
 
 
 def _draw_one(eligible: Tensor, generator: torch.Generator) -> Tensor:
     """(B,) position of one true value in each row, all equally likely."""
-    if eligible.shape[1] < 2**24:  # more than that multinomial refuses
-        return torch.multinomial(eligible.float(), 1, generator=generator)[:, 0]
+    if (
+        eligible.shape[1] < 2**24
+    ):  # what torch.multinomial does with one draw, without the waits of its checks
+        times = torch.empty(eligible.shape, device=eligible.device).exponential_(generator=generator)
+        return (eligible / times).argmax(dim=1)
     places = [row.nonzero()[:, 0] for row in eligible]
     return torch.stack([of[torch.randint(len(of), (), generator=generator)] for of in places])
 

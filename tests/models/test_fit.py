@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import math
 import subprocess
 import sys
 
@@ -147,6 +148,29 @@ def test_a_loss_that_leaves_the_numbers_is_reported(disc_cohort):
     cohort.images[:] = 3e38
     with pytest.raises(FloatingPointError, match=r"must stay finite, got nan at step 1; lower learning_rate"):
         fit_unet(cohort, steps=2, **TINY)
+
+
+def test_losses_are_read_at_checks_and_the_first_bad_step_is_named():
+    module, read = torch.nn.Linear(1, 1, bias=False), []
+
+    class Loss(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            if func in (torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.__float__):
+                read.append(args[0].numel())
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    def run(scales):
+        def loss(scale):
+            return (module(torch.ones(1)) * scale).square().sum().as_subclass(Loss)
+
+        given = (module, iter(scales), loss, lambda: 1.0)
+        return optimise(*given, steps=len(scales), learning_rate=1e-3, checks=2, patience=9)
+
+    assert [check["step"] for check in run([1.0] * 8)] == [4, 8]
+    assert read == [4, 4]
+    with pytest.raises(FloatingPointError, match="got nan at step 6;"):
+        run([1.0] * 5 + [math.nan] * 3)
 
 
 def run_optimise(validation_losses, *, patience=2, steps=12, module=None):

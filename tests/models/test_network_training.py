@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.models import predict_probabilities
+from segconf_lite.models import case_reader, network_training, predict_probabilities
 from segconf_lite.models.network_training import fit_network, stored_segmenter
 from segconf_lite.models.segmenter import Segmenter
 
@@ -26,6 +26,76 @@ def test_equal_seeds_give_equal_networks_and_the_random_state_stays(hearts, asse
     assert torch.equal(before, torch.get_rng_state())
     assert_repeats(first.values(), again.values())
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def make_graphed(compute, example, **options):
+    """As torch's on a card: computes three times while it is made, then answers in one place for ever."""
+    plain, memory = compute.forward, []
+    for _ in range(3):
+        compute(*example)
+
+    def forward(*given):
+        loss = plain(*given)
+        memory[:] = memory or [loss.detach().clone()]
+        memory[0].copy_(loss.detach())
+        loss.data = memory[0]
+        return loss
+
+    compute.forward = forward
+    return compute
+
+
+def test_a_cuda_graph_changes_nothing_but_the_time(hearts, monkeypatch):
+    def one_crop_is_smaller(network, images, labels, generator):
+        side = 32 if torch.rand((), generator=generator) < 0.7 else 16
+        return images[..., :side, :side], labels[..., :side, :side]
+
+    given = {"steps": 26, "batch_size": 4, "prepare": one_crop_is_smaller, "seed": 1, "device": "cpu"}
+    plain = fit_network(build, hearts, **given)
+    made = []
+    monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
+    monkeypatch.setattr(
+        "torch.cuda.make_graphed_callables", lambda *a, **k: made.append(1) or make_graphed(*a, **k)
+    )
+    fast = fit_network(build, hearts, **given)
+    assert made == [1]
+    assert all(torch.equal(value, fast.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert [check["train_loss"] for check in fast.history] == [check["train_loss"] for check in plain.history]
+
+
+def test_where_no_graph_can_be_made_the_training_goes_on_with_a_warning(hearts, monkeypatch):
+    def refuse(compute, example, **options):
+        compute(*example)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    plain = fit_network(build, hearts, steps=3, device="cpu")
+    monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
+    monkeypatch.setattr("torch.cuda.make_graphed_callables", refuse)
+    with pytest.warns(UserWarning, match="goes on without a CUDA graph, slower: operation not permitted"):
+        slow = fit_network(build, hearts, steps=3, device="cpu")
+    assert all(torch.equal(value, slow.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
+def test_on_a_cpu_it_is_the_same_where_batches_are_prepared(hearts):
+    def darker(network, images, labels, generator):
+        return images - torch.rand(images.shape, generator=generator), labels
+
+    given = {"prepare": darker, "steps": 3, "device": "cpu"}
+    first, second = (fit_network(build, hearts, on_device=there, **given) for there in (False, True))
+    assert all(torch.equal(v, second.state_dict()[n]) for n, v in first.state_dict().items())
+
+
+def test_a_card_keeps_the_cohort_unless_it_is_too_large(hearts, monkeypatch):
+    index = torch.tensor([5, 2])
+    images, labels = case_reader.case_reader(hearts, "cpu")(index)
+    assert torch.equal(images, torch.from_numpy(hearts.images[[5, 2]]))
+    assert torch.equal(labels, torch.from_numpy(hearts.labels[[5, 2]]))
+    images += 1
+    assert not torch.equal(images, torch.from_numpy(hearts.images[[5, 2]]))
+    there = case_reader.case_reader(hearts, "meta")(index)  # a device without values, but not the CPU
+    assert [(part.device.type, part.shape) for part in there] == [("meta", p.shape) for p in (images, labels)]
+    monkeypatch.setattr(case_reader, "RESIDENT_BYTES", hearts.images.nbytes)
+    assert case_reader.case_reader(hearts, "meta")(index)[0].device.type == "cpu"
 
 
 def test_it_learns(hearts):

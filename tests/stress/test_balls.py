@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from segconf_lite.stress import balls
 from segconf_lite.stress.balls import ball_cohort, ball_volumes, crop_around
 
 
@@ -117,6 +118,15 @@ def test_centres_near_the_border_are_moved_inside_and_a_whole_picture_is_the_ide
     square = images[:, :, :, :12], labels[:, :, :12]
     for whole, crop in zip(square, crop_around(*square, 12, generator=generator()), strict=True):
         assert torch.equal(whole, crop)
+
+
+def test_centres_are_those_of_torchs_multinomial(numbered):
+    """Stored networks learned from crops drawn by it."""
+    eligible = numbered[1].flatten(1) > 0
+    ours, theirs = generator(), generator()
+    expected = torch.multinomial(eligible.float(), 1, generator=theirs)[:, 0]
+    assert torch.equal(balls._draw_one(eligible, ours), expected)
+    assert torch.equal(ours.get_state(), theirs.get_state())
 
 
 def test_a_case_with_one_class_only_is_cropped_all_the_same(numbered):

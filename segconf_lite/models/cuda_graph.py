@@ -1,0 +1,41 @@
+"""A computation that a graphics card is asked for once, and then repeats."""
+
+from __future__ import annotations
+
+import warnings
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["as_cuda_graph"]
+
+
+def as_cuda_graph(compute: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
+    """The same computation and its gradient, as a CUDA graph.
+
+    A small network's step is hundreds of short computations, and the host takes longer to ask for them one by
+    one than the card takes to do them. A graph asks for all of them at once. Python code inside `compute`
+    runs now and never again, so nothing in it may depend on values.
+
+    Args:
+        compute: Takes tensors shaped as `example`, on a card, and returns a tensor that has a gradient. Its
+            parameters stay where they are, so an optimiser can go on with them. It is changed: use what is
+            returned. What it returns later lies in the same memory each time, so keep a copy.
+        example: Arguments of one call.
+
+    Returns:
+        The graph; or `compute` as it was, with a warning, where it cannot be made into one. Parameters and
+        buffers have the values from before.
+    """
+    before = [buffer.clone() for buffer in compute.buffers()]
+    own = tuple(part.clone() for part in example)  # later arguments are copied into these
+    fast: nn.Module = compute
+    try:
+        fast = cast(nn.Module, torch.cuda.make_graphed_callables(compute, own, allow_unused_input=True))
+    except (RuntimeError, AssertionError) as error:  # what it asks of a module, it asserts
+        warnings.warn(f"the training goes on without a CUDA graph, slower: {error}", stacklevel=2)
+    with torch.no_grad():  # making it computes a few times, which moves the averages of batch norms
+        for buffer, value in zip(compute.buffers(), before, strict=True):
+            buffer.copy_(value)
+    return fast
