@@ -111,7 +111,7 @@ class Table:
         return finished and all(row[name] == now[name] for name in SAME_RUN)
 
     def was_stopped(self, job: Job) -> bool:
-        """Whether the time limit ended it at its last try: it waits, then, until the shorter ones are done."""
+        """Whether the time limit ended it at its last try; then the shorter ones go first."""
         return self._rows.get(self._key(job), {}).get("status", "").startswith("stopped")
 
     def take(self, job: Job, measured: dict[str, Any]) -> None:

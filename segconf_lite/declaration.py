@@ -93,7 +93,7 @@ class Parameter:
 
 
 def notebook_source(chapter: str) -> Path:
-    """The file with the source of a chapter such as "04_adversarial_confidence", of the checkout or the wheel.
+    """The file with the source of a chapter such as "04_adversarial_confidence", in checkout or wheel.
 
     Raises:
         FileNotFoundError: If it is not there.

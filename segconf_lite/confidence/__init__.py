@@ -13,48 +13,20 @@ something beside it have to be fitted again.
 Importing this package loads neither torch nor monai; the first use of a name does.
 """
 
-from __future__ import annotations
+import importlib
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-from segconf_lite import _lazy
-
-if TYPE_CHECKING:
-    from segconf_lite.confidence.agreement import ScoreAgreement
-    from segconf_lite.confidence.distortion import SegmentationDistortion
-    from segconf_lite.confidence.dropout import MCDropout
-    from segconf_lite.confidence.ensemble import DeepEnsemble
-    from segconf_lite.confidence.entropy import MaximumProbability, PredictiveEntropy, ProbabilityMargin
-    from segconf_lite.confidence.mahalanobis import LatentMahalanobis, PooledMahalanobis
-    from segconf_lite.confidence.prediction import BetaQualityPredictor, QualityPredictor
-    from segconf_lite.confidence.test_time import TestTimeAugmentation
-
-__all__ = [
-    "BetaQualityPredictor", "DeepEnsemble", "FragilityMap", "LatentMahalanobis", "MCDropout",
-    "MaximumProbability", "PooledMahalanobis", "PredictiveEntropy", "ProbabilityMargin",
-    "QualityPredictor", "ScoreAgreement", "SegmentationDistortion", "TestTimeAugmentation",
-]  # fmt: skip
-
-_HOME = {
-    "BetaQualityPredictor": "prediction",
-    "DeepEnsemble": "ensemble",
-    "FragilityMap": ".fragility.maps",  # a room of its own
-    "LatentMahalanobis": "mahalanobis",
-    "MCDropout": "dropout",
-    "MaximumProbability": "entropy",
-    "PooledMahalanobis": "mahalanobis",
-    "PredictiveEntropy": "entropy",
-    "ProbabilityMargin": "entropy",
-    "QualityPredictor": "prediction",
-    "ScoreAgreement": "agreement",
-    "SegmentationDistortion": "distortion",
-    "TestTimeAugmentation": "test_time",
-}
+_of_this_room, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["FragilityMap"]
 
 
 def __getattr__(name: str) -> Any:
-    return _lazy.load(__name__, _HOME, name)
+    if name == "FragilityMap":  # of a later room, so it is looked up when it is asked for
+        return importlib.import_module("segconf_lite.fragility").FragilityMap
+    return _of_this_room(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

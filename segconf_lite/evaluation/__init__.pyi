@@ -1,0 +1,97 @@
+"""Public names of the room and their modules; read when the room is imported, and by type checkers."""
+
+from .calibration import CalibrationCounter as CalibrationCounter
+from .calibration import apply_temperature as apply_temperature
+from .calibration import brier_score as brier_score
+from .calibration import expected_calibration_error as expected_calibration_error
+from .calibration import fit_temperature as fit_temperature
+from .calibration import negative_log_likelihood as negative_log_likelihood
+from .calibration import reliability_table as reliability_table
+from .compare import compare_methods as compare_methods
+from .correlation import linear_correlation as linear_correlation
+from .correlation import rank_correlation as rank_correlation
+from .correlation import rank_correlation_difference as rank_correlation_difference
+from .correlation import variance_explained as variance_explained
+from .crossed import cluster_interval as cluster_interval
+from .crossed import crossed_interval as crossed_interval
+from .detection import auroc as auroc
+from .detection import detection_rate as detection_rate
+from .detection import detection_threshold as detection_threshold
+from .error_search import boundary_distance_px as boundary_distance_px
+from .error_search import errors_found as errors_found
+from .intervals import Interval as Interval
+from .intervals import bootstrap_interval as bootstrap_interval
+from .intervals import mean_interval as mean_interval
+from .intervals import nested_bootstrap_interval as nested_bootstrap_interval
+from .quality import dice_per_case as dice_per_case
+from .quality import dice_per_class as dice_per_class
+from .quality import iou_per_case as iou_per_case
+from .quality import iou_per_class as iou_per_class
+from .quality import pairwise_dice as pairwise_dice
+from .raters import boundary_band as boundary_band
+from .raters import generalized_energy_distance as generalized_energy_distance
+from .raters import map_agreement as map_agreement
+from .raters import rater_dice as rater_dice
+from .raters import rater_disagreement as rater_disagreement
+from .selective import augrc as augrc
+from .selective import aurc as aurc
+from .selective import excess_aurc as excess_aurc
+from .selective import excess_aurc_interval as excess_aurc_interval
+from .selective import risk_at_coverage as risk_at_coverage
+from .selective import risk_coverage as risk_coverage
+from .surfaces import hausdorff95_per_case as hausdorff95_per_case
+from .surfaces import hausdorff95_per_class as hausdorff95_per_class
+from .surfaces import mean_surface_distance_per_case as mean_surface_distance_per_case
+from .surfaces import mean_surface_distance_per_class as mean_surface_distance_per_class
+from .surfaces import surface_dice_per_case as surface_dice_per_case
+from .surfaces import surface_dice_per_class as surface_dice_per_class
+from .table import case_table as case_table
+
+__all__ = [
+    "CalibrationCounter",
+    "Interval",
+    "apply_temperature",
+    "augrc",
+    "aurc",
+    "auroc",
+    "bootstrap_interval",
+    "boundary_band",
+    "boundary_distance_px",
+    "brier_score",
+    "case_table",
+    "cluster_interval",
+    "compare_methods",
+    "crossed_interval",
+    "detection_rate",
+    "detection_threshold",
+    "dice_per_case",
+    "dice_per_class",
+    "errors_found",
+    "excess_aurc",
+    "excess_aurc_interval",
+    "expected_calibration_error",
+    "fit_temperature",
+    "generalized_energy_distance",
+    "hausdorff95_per_case",
+    "hausdorff95_per_class",
+    "iou_per_case",
+    "iou_per_class",
+    "linear_correlation",
+    "map_agreement",
+    "mean_interval",
+    "mean_surface_distance_per_case",
+    "mean_surface_distance_per_class",
+    "negative_log_likelihood",
+    "nested_bootstrap_interval",
+    "pairwise_dice",
+    "rank_correlation",
+    "rank_correlation_difference",
+    "rater_dice",
+    "rater_disagreement",
+    "reliability_table",
+    "risk_at_coverage",
+    "risk_coverage",
+    "surface_dice_per_case",
+    "surface_dice_per_class",
+    "variance_explained",
+]

@@ -1,0 +1,61 @@
+"""Public names of the room and their modules; read when the room is imported, and by type checkers."""
+
+from .attacks import Attacked as Attacked
+from .attacks import apgd as apgd
+from .attacks import case_loss as case_loss
+from .attacks import epsilon_per_image as epsilon_per_image
+from .attacks import fgsm as fgsm
+from .attacks import loss_gradient as loss_gradient
+from .attacks import pgd as pgd
+from .attacks import random_noise as random_noise
+from .attacks import segpgd as segpgd
+from .attacks import worst_of as worst_of
+from .balls import ball_cohort as ball_cohort
+from .balls import ball_volumes as ball_volumes
+from .balls import crop_around as crop_around
+from .corruptions import StrongCorruption as StrongCorruption
+from .gradient_masking import QuantisedInput as QuantisedInput
+from .gradient_masking import masking_report as masking_report
+from .ladders import LADDERS as LADDERS
+from .ladders import corrupt as corrupt
+from .ladders import ladder_table as ladder_table
+from .level_sets import chan_vese_labels as chan_vese_labels
+from .level_sets import local_fitting_labels as local_fitting_labels
+from .smoothing import certified_segmentation as certified_segmentation
+from .textures import null_cohort as null_cohort
+from .textures import texture_cohort as texture_cohort
+from .textures import texture_divergence as texture_divergence
+from .windows import foreground_ratio as foreground_ratio
+from .windows import window_probabilities as window_probabilities
+from .windows import window_starts as window_starts
+
+__all__ = [
+    "Attacked",
+    "LADDERS",
+    "QuantisedInput",
+    "StrongCorruption",
+    "apgd",
+    "ball_cohort",
+    "ball_volumes",
+    "case_loss",
+    "certified_segmentation",
+    "chan_vese_labels",
+    "corrupt",
+    "crop_around",
+    "epsilon_per_image",
+    "fgsm",
+    "foreground_ratio",
+    "ladder_table",
+    "local_fitting_labels",
+    "loss_gradient",
+    "masking_report",
+    "null_cohort",
+    "pgd",
+    "random_noise",
+    "segpgd",
+    "texture_cohort",
+    "texture_divergence",
+    "window_probabilities",
+    "window_starts",
+    "worst_of",
+]
