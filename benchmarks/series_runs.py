@@ -105,13 +105,13 @@ class Table:
                 self._rows = {tuple(row[name] for name in ROW_OF): row for row in csv.DictReader(file)}
 
     def has_finished(self, job: Job, *, again: bool = False) -> bool:
-        """Whether this code has passed or failed on this device before; `again` counts what passed only."""
+        """Whether this code has passed or failed on this device before; with `again`, whether it passed."""
         row, now = self._rows.get(self._key(job), {}), {**self._about, "code": job.code}
         finished = row.get("status", "").startswith("passed" if again else FINISHED)
         return finished and all(row[name] == now[name] for name in SAME_RUN)
 
     def was_stopped(self, job: Job) -> bool:
-        """Whether the time limit ended it at its last try; then the shorter ones go first."""
+        """Whether the time limit ended it at its last try."""
         return self._rows.get(self._key(job), {}).get("status", "").startswith("stopped")
 
     def take(self, job: Job, measured: dict[str, Any]) -> None:

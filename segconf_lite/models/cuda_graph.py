@@ -25,17 +25,38 @@ def as_cuda_graph(compute: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
         example: Arguments of one call.
 
     Returns:
-        The graph; or `compute` as it was, with a warning, where it cannot be made into one. Parameters and
-        buffers have the values from before.
+        The graph; or `compute` as it was, with a warning, where it cannot be made into one, or where the graph
+        does not give the loss and the gradient of the plain computation (with dropout, for example). Parameters
+        and buffers have the values from before.
     """
     before = [buffer.clone() for buffer in compute.buffers()]
     own = tuple(part.clone() for part in example)  # later arguments are copied into these
+    wanted = _loss_and_gradients(compute, example)
     fast: nn.Module = compute
     try:
         fast = cast(nn.Module, torch.cuda.make_graphed_callables(compute, own, allow_unused_input=True))
+        if not _agree(_loss_and_gradients(fast, example), wanted):
+            raise RuntimeError("the graph computes something else")
     except (RuntimeError, AssertionError) as error:  # what it asks of a module, it asserts
         warnings.warn(f"the training goes on without a CUDA graph, slower: {error}", stacklevel=2)
+        fast = compute
+        vars(compute).pop("forward", None)  # a graph replaces it on the module itself
     with torch.no_grad():  # making it computes a few times, which moves the averages of batch norms
         for buffer, value in zip(compute.buffers(), before, strict=True):
             buffer.copy_(value)
     return fast
+
+
+def _loss_and_gradients(compute: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
+    loss = compute(*example)
+    wanted = [parameter for parameter in compute.parameters() if parameter.requires_grad]
+    found = torch.autograd.grad(loss, wanted, allow_unused=True)
+    return [part.detach().clone() for part in (loss, *found) if part is not None]
+
+
+def _agree(first: list[Tensor], second: list[Tensor]) -> bool:
+    """Up to the order of sums, which is not fixed on a card."""
+    return len(first) == len(second) and all(
+        float((one - other).norm()) <= 0.02 * float(other.norm()) + 1e-6
+        for one, other in zip(first, second, strict=True)
+    )

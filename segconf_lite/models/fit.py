@@ -89,9 +89,7 @@ def fit_unet(
     place = pick_device(device)
     use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    # Augmentation works on the CPU.
     read_train, read_held = case_reader(train, "cpu" if augment else place), case_reader(held_out, place)
-
     with isolated_random_state(seed, place):
         unet = UNet(
             n_classes=len(cohort.class_names), channels=channels, norm=norm, skips=skips, dropout=dropout

@@ -76,6 +76,20 @@ def test_where_no_graph_can_be_made_the_training_goes_on_with_a_warning(hearts, 
     assert all(torch.equal(value, slow.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
+def test_a_graph_that_computes_something_else_is_not_used(hearts, monkeypatch):
+    def wrong(compute, example, **options):
+        plain = compute.forward
+        compute.forward = lambda *given: 1.5 * plain(*given)
+        return compute
+
+    plain = fit_network(build, hearts, steps=3, device="cpu")
+    monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
+    monkeypatch.setattr("torch.cuda.make_graphed_callables", wrong)
+    with pytest.warns(UserWarning, match="without a CUDA graph, slower: the graph computes something else"):
+        slow = fit_network(build, hearts, steps=3, device="cpu")
+    assert all(torch.equal(value, slow.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
 def test_on_a_cpu_it_is_the_same_where_batches_are_prepared(hearts):
     def darker(network, images, labels, generator):
         return images - torch.rand(images.shape, generator=generator), labels
