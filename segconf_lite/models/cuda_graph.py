@@ -25,9 +25,9 @@ def as_cuda_graph(compute: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
         example: Arguments of one call.
 
     Returns:
-        The graph; or `compute` as it was, with a warning, where it cannot be made into one, or where the graph
-        does not give the loss and the gradient of the plain computation (with dropout, for example). Parameters
-        and buffers have the values from before.
+        The graph; or `compute` as it was, with a warning, where it cannot be made into one, or where the
+        graph does not give the loss and the gradient of the plain computation (with dropout, for example).
+        Parameters and buffers have the values from before.
     """
     before = [buffer.clone() for buffer in compute.buffers()]
     own = tuple(part.clone() for part in example)  # later arguments are copied into these
