@@ -333,7 +333,7 @@ table_of = blends.pivot_table(**shape, sort=False)
 table_of.index = [f"{d}: {n}" for d, n in table_of.index]
 curves.number_table(
     table_of.rename_axis(columns="what the test images suffer", index=None), title="mean Dice", limits=(0, 1),
-    alt="Mean Dice of twelve networks under blends and speckle. All have .9 or more where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
+    alt="Mean Dice of twelve networks under blends and speckle. Most have 0.9 or more where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
 )  # fmt: skip
 
 # %% [markdown]
