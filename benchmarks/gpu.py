@@ -3,12 +3,13 @@
     python benchmarks/gpu.py                                   # nine minutes; call it again and it goes on
     python benchmarks/gpu.py --profiles lite --only 90,01 --jobs 1
 
-It needs what the package needs, and neither a network nor the package installed: a checkout will do.
-Without a card it measures the processor. The table is `book/results/gpu_series.csv`: one row per notebook
-and profile, one for the unit tests and one for `benchmarks/training_step.py`. What passed or failed before,
-with the same code, device, torch and seed, is not run again (`--again` repeats what failed); what the time
-limit stopped is. Rows of other devices stay. Tables of cases of `full` runs go to `--cases`, gzipped, each
-under 2 MB.
+It needs the packages of the extras "notebooks" and "test", but no internet connection. The package itself
+need not be installed: a checkout is enough. Without a graphics card it runs everything on the CPU, and the
+column "device" names it. The table is `book/results/gpu_series.csv`: one row per notebook and profile, one
+for the unit tests and one for `benchmarks/training_step.py`. What passed or failed before, with the same
+code, device, torch and seed, is not run again (`--again` repeats what failed); what the time limit stopped
+is run again at the next call. Rows of other devices are kept. Tables of cases of `full` runs go to
+`--cases`, gzipped, each under 2 MB.
 
 | column | meaning |
 |---|---|

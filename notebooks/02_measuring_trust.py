@@ -41,27 +41,27 @@ colab.welcome("0.1.0")
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
 profile = "lite"  # @param ["lite", "full"]
-# Seed of the subjects and of how the networks start.
+# Seed of the subjects and of the initial weights of the networks.
 seed = 0  # @param {type:"integer", min:0}
 # Scanner of the training cases.
 source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
-# Scanners that are tested beside it; empty for all others.
+# Unseen scanners to test, e.g. DF; empty means all except the source scanner.
 unseen_scanners = ""  # @param {type:"string", letters:"ABCDEF", also:""}
-# Training slices, six for each subject (0: as the profile says).
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
 n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
-# Test slices for each scanner (0: as the profile says).
+# Test slices per scanner (0: 120 in "lite", 240 in "full").
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
-# Optimiser steps of each network (0: as the profile says).
+# Optimiser steps of each network (0: 200 in "lite", 666 in "full"; on the spinal cord 133 and 400).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
-# Share of the features that dropout silences while the network learns, and where its answers are sampled.
+# Fraction of the features that dropout sets to zero while the network learns, and where its answers are sampled.
 dropout = 0.1  # @param {type:"number", min:0.01, max:0.9}
-# Answers under dropout.
+# Predictions per image in Monte Carlo dropout.
 n_samples = 15  # @param {type:"integer", min:3, max:100}
 # Networks in the ensemble.
 n_members = 4  # @param {type:"integer", min:2, max:10}
-# Share of familiar cases that an alarm lets pass.
+# Fraction of in-distribution cases below the threshold, that is, not flagged.
 pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
-# Raters who draw each heart.
+# Raters who segment each heart.
 n_raters = 3  # @param {type:"integer", min:2, max:20}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}

@@ -41,25 +41,25 @@ colab.welcome("0.1.0")
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
 profile = "lite"  # @param ["lite", "full"]
-# Seed of the subjects and of how the networks start.
+# Seed of the subjects and of the initial weights of the networks.
 seed = 0  # @param {type:"integer", min:0}
 # Scanner of the training cases.
 source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
-# Scanners that are tested beside it; empty for all others.
+# Unseen scanners to test, e.g. DF; empty means all except the source scanner.
 unseen_scanners = ""  # @param {type:"string", letters:"ABCDEF", also:""}
-# Training slices, six for each subject (0: as the profile says).
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
 n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
-# Test slices for each scanner (0: as the profile says).
+# Test slices per scanner (0: 120 in "lite", 240 in "full").
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
-# Optimiser steps of each network (0: as the profile says).
+# Optimiser steps of each network (0: 200 in "lite", 666 in "full"; on the spinal cord 133 and 400).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
-# Share of the features that dropout silences while the U-Net learns.
+# Fraction of the features that dropout sets to zero while the U-Net learns.
 dropout = 0.1  # @param {type:"number", min:0, max:0.9}
 # Further networks of the ensemble.
 n_members = 4  # @param {type:"integer", min:1, max:9}
-# How many times as much as usual the scans of one scanner differ, where that is varied.
+# Factor on the usual scan-to-scan variation, in the section that varies it.
 variation = 6.0  # @param {type:"number", min:0, max:20}
-# Share of familiar slices that a threshold lets pass.
+# Fraction of in-distribution slices below the threshold, that is, not flagged.
 pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}
@@ -598,7 +598,7 @@ if cases_out:
 if as_in_book:
     d_and_f = flagged[["D", "F"]].min() > flagged[["B", "E"]].max()
     print("distance flags D and F most:", bool(d_and_f))
-    print("training Dice kept to .01:", bool(abs(at_home.diff().iloc[1]) <= 0.01))
+    print("training Dice kept to 0.01:", bool(abs(at_home.diff().iloc[1]) <= 0.01))
     on_d = repeated[repeated["domain"] == "D"].set_index("method")["estimate"]
     orders = bool(on_d["distortion"].min() > 0.3)
     print("on D distortion ranks the slices by risk in every run:", orders)

@@ -39,27 +39,27 @@ colab.welcome("0.1.0")
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
 profile = "lite"  # @param ["lite", "full"]
-# Seed of the subjects and of how the networks start.
+# Seed of the subjects and of the initial weights of the networks.
 seed = 0  # @param {type:"integer", min:0}
 # Scanner of the training cases.
 source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
-# Scanners that are tested beside it; empty for all others.
+# Unseen scanners to test, e.g. DF; empty means all except the source scanner.
 unseen_scanners = ""  # @param {type:"string", letters:"ABCDEF", also:""}
-# Training slices, six for each subject (0: as the profile says).
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
 n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
-# Test slices for each scanner (0: as the profile says).
+# Test slices per scanner (0: 120 in "lite", 240 in "full").
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
-# Optimiser steps of each network (0: as the profile says).
+# Optimiser steps of each network (0: 200 in "lite", 666 in "full"; on the spinal cord 133 and 400).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
-# Share of the features that dropout silences while the U-Net learns, and where its answers are sampled.
+# Fraction of the features that dropout sets to zero while the U-Net learns, and where its answers are sampled.
 dropout = 0.1  # @param {type:"number", min:0.01, max:0.9}
-# Wanted mean fall of the predicted Dice, the aim of the adversary.
+# Mean decrease of the predicted Dice at which the adversary aims.
 effect_size = 0.1  # @param {type:"number", min:0.01, max:0.5, unit:"Dice"}
 # Augmentation of the images that the predictors "plain", "noise" and "adversary" learn from.
 augmentation = "mild"  # @param ["mild", "strong"]
 # Further networks of the ensemble.
 n_members = 4  # @param {type:"integer", min:1, max:9}
-# Answers under dropout whose pairwise agreement is timed, beside two.
+# Dropout predictions per image in the timing of pairwise agreement, which is also timed with two.
 n_answers = 15  # @param {type:"integer", min:3, max:50}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}
@@ -711,10 +711,10 @@ if cases_out:
 if as_in_book:
     ahead = compared.pivot(index="method", columns="domain", values="estimate")["D"]
     kept = bool(ahead["adversary"] < ahead["plain"] + 0.05)
-    print("on D the adversary loses at most .05 of eAURC against plain:", kept)
+    print("on D the adversary loses at most 0.05 of eAURC against plain:", kept)
     found = ladder.pivot(index="method", columns="domain", values="estimate")["D"]
     near = bool(found["Beta"] < found["entropy, foreground"] + 0.05)
-    print("on D Beta loses at most .05 of eAURC against the entropy:", near)
+    print("on D Beta loses at most 0.05 of eAURC against the entropy:", near)
     error = cases.loc[cases["domain"] == "D", "error: Beta"].mean()
     print("strong corruptions mend the error on D:", bool(error < 0.2))
 

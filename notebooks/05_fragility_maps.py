@@ -41,31 +41,31 @@ colab.welcome("0.1.0")
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
 profile = "lite"  # @param ["lite", "full"]
-# Seed of the subjects and of how the networks start.
+# Seed of the subjects and of the initial weights of the networks.
 seed = 0  # @param {type:"integer", min:0}
 # Scanner of the training cases.
 source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
-# The scanner that stands beside it where two are compared; all six are tested.
+# Unseen scanner in the figures that compare two scanners; the tables cover all six.
 unseen_scanner = "D"  # @param ["A", "B", "C", "D", "E", "F"]
-# Training slices, six for each subject (0: as the profile says).
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
 n_train = 0  # @param {type:"integer", min:48, max:2000, also:0}
-# Test slices for each scanner (0: a quarter of what the profile says).
+# Test slices per scanner (0: 30 in "lite", 60 in "full").
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
-# Optimiser steps of each network (0: as the profile says).
+# Optimiser steps of each network (0: 200 in "lite", 666 in "full"; for the small network 300 and 1000).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
 # Rise of the training loss, per training pixel, that the last layer may cause.
 budget = 1e-4  # @param {type:"number", min:1e-8, max:0.1, unit:"nats per pixel"}
-# Mean rise of the training loss, per training pixel, at which random noise on the weights is set.
+# Mean rise of the training loss, per training pixel, to which the Gaussian weight noise is scaled.
 noise_budget = 2e-3  # @param {type:"number", min:1e-4, max:0.1, unit:"nats per pixel"}
 # Further networks of the ensemble.
 n_members = 4  # @param {type:"integer", min:1, max:9}
 # Training slices on which a search for whole masks measures the rise of the loss.
 n_penalty = 16  # @param {type:"integer", min:2, max:48}
-# Predictions that dropout and weight noise mix.
+# Predictions that are averaged, for dropout and for weight noise alike.
 n_models = 6  # @param {type:"integer", min:2, max:50}
 # Steps of each search for another network that flips one pixel.
 search_steps = 30  # @param {type:"integer", min:2, max:500}
-# Slices of usual hearts, and as many with thick walls, on which annotators are followed.
+# Slices with usual walls, and as many with thick walls, in the comparison with annotator disagreement.
 n_annotated = 24  # @param {type:"integer", min:6, max:60}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}

@@ -41,11 +41,11 @@ colab.welcome("0.1.0")
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
 profile = "lite"  # @param ["lite", "full"]
-# Seed of the pictures and subjects and of how the networks start.
+# Seed of the images, the subjects and the initial weights of the networks.
 seed = 0  # @param {type:"integer", min:0}
 # Scanner of the training cases and of the corrupted slices.
 source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
-# Training slices, six for each subject (0: as the profile says).
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
 n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
 # Slices of the source scanner that set the thresholds, of which 48 at most are used (0: as the profile says).
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
@@ -53,7 +53,7 @@ n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
 # Slices at each severity of a corruption.
 n_rung = 24  # @param {type:"integer", min:12, max:240}
-# Severity at which single cases are looked at.
+# Severity level (1 mild, 5 strong) of the single cases that are shown.
 severity_shown = 3  # @param [1, 2, 3, 4, 5] {type:"raw"}
 # Further networks of the ensemble.
 n_members = 4  # @param {type:"integer", min:1, max:9}
@@ -63,7 +63,7 @@ n_blobs = 80  # @param {type:"integer", min:16, max:500}
 blob_steps = 100  # @param {type:"integer", min:5, max:5000}
 # Optimiser steps of each small network that learns with noise or wrong masks.
 noise_steps = 120  # @param {type:"integer", min:10, max:5000}
-# Share of familiar slices that an alarm lets pass.
+# Fraction of in-distribution slices below the threshold, that is, not flagged.
 pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}

@@ -42,19 +42,19 @@ colab.welcome("0.1.0")
 # %% tags=["parameters"]
 # Sizes: "lite" for two CPU cores, "full" for a GPU.
 profile = "lite"  # @param ["lite", "full"]
-# Seed of the pictures and of how the networks start.
+# Seed of the images and of the initial weights of the networks.
 seed = 0  # @param {type:"integer", min:0}
-# Training pictures (0: as the profile says).
+# Training images (0: 70 in "lite", 140 in "full").
 n_train = 0  # @param {type:"integer", min:16, max:2000, also:0}
-# Test pictures (0: as the profile says).
+# Test images (0: 60 in "lite", 200 in "full").
 n_test = 0  # @param {type:"integer", min:24, max:2000, also:0}
-# Optimiser steps of each network (0: as the profile says).
+# Optimiser steps of each network (0: 160 or 200 in "lite", by the size of the window; 1500 in "full").
 n_steps = 0  # @param {type:"integer", min:5, max:10000, also:0}
 # Smallest radius of the training discs.
 radius_min = 25  # @param {type:"integer", min:12, max:42, unit:"pixels"}
 # Largest radius of the training discs.
 radius_max = 34  # @param {type:"integer", min:12, max:42, unit:"pixels"}
-# Share of the training windows that are centred on the disc.
+# Fraction of the training windows that are centred on the disc.
 centred_share = 0.5  # @param {type:"number", min:0, max:1}
 # Highest severity of noise, speckle and loss of contrast.
 worst_severity = 5  # @param [4, 5] {type:"raw"}

@@ -44,27 +44,27 @@ profile = "lite"  # @param ["lite", "full"]
 seed = 0  # @param {type:"integer", min:0}
 # Scanner of the training cases and of the attacked slices.
 source_scanner = "A"  # @param ["A", "B", "C", "D", "E", "F"]
-# Training slices, six for each subject (0: as the profile says).
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
 n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
 # Slices of the source scanner that set the thresholds (0: as the profile says).
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
-# Optimiser steps of each network (0: as the profile says).
+# Optimiser steps of each U-Net (0: 200 in "lite", 666 in "full").
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
 # Attacked slices, two of each heart.
 n_victims = 24  # @param {type:"integer", min:12, max:240}
 # Further networks of the ensemble.
 n_members = 4  # @param {type:"integer", min:1, max:9}
-# Size of the first attacks, the largest change of a pixel.
+# Size of the first attacks: no pixel changes by more than this.
 epsilon = 0.1  # @param {type:"number", min:0.001, max:2, unit:"standard deviations of the image"}
-# Steps of the attacks that take many.
+# Steps of each iterative attack.
 attack_steps = 10  # @param {type:"integer", min:2, max:200}
 # Size of the attacks in adversarial training.
 train_eps = 0.2  # @param {type:"number", min:0.001, max:2, unit:"standard deviations of the image"}
-# Weight of a low entropy, against a high loss, for the attacker who keeps quiet.
+# Weight of the entropy against the loss in the entropy-regularised (adaptive) attack.
 quiet_weight = 2.0  # @param {type:"number", min:0, max:100}
 # Standard deviation of the noise in the certificate.
 sigma = 0.25  # @param {type:"number", min:0.01, max:2, unit:"standard deviations of the image"}
-# Grey levels to which the "defence" rounds the image.
+# Intensity levels to which the "defence" rounds the image.
 grey_levels = 16  # @param {type:"integer", min:2, max:256}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}

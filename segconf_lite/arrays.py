@@ -31,7 +31,7 @@ def to_numpy(values: Any, dtype: Any = None) -> np.ndarray:
         >>> to_numpy(torch.tensor([0.5, 2.0], dtype=torch.bfloat16, requires_grad=True))
         array([0.5, 2. ], dtype=float32)
     """
-    if hasattr(values, "detach"):  # a tensor; told without loading torch, which takes seconds
+    if hasattr(values, "detach"):  # a tensor; recognised without importing torch, which takes seconds
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":
             values = values.float()

@@ -1,4 +1,4 @@
-"""What the first cell of every chapter does beyond installing: one version, and a word about the device."""
+"""Checks of the first cell of every chapter: the version of the package, and the device in use."""
 
 import sys
 import warnings

@@ -69,7 +69,7 @@ class Parameter:
         if self.choices:
             words = "one of " + ", ".join(map(str, self.choices))
         elif self.letters:
-            words = f"some of {self.letters}"
+            words = f"letters out of {self.letters}, each once"
         elif self.low is not None and self.high is not None:
             words = f"{self.low:g} to {self.high:g}"
         elif self.low is not None or self.high is not None:

@@ -29,7 +29,7 @@ _RULES = Path(__file__).with_name("sweep.smk")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a sweep.
+    """Result of a sweep: the joined table, and the state of each run.
 
     Attributes:
         table: The joined table, None if no run has finished.

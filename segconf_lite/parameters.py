@@ -1,4 +1,4 @@
-"""Parameters of a chapter: checked before anything runs, listed, and said where they are not the book's.
+"""Parameters of a chapter: checked before anything runs, listed, and reported where they are not the book's.
 
 What may be changed is declared in the chapter itself, see `segconf_lite.declaration`.
 """
@@ -95,7 +95,7 @@ def checked(chapter: str, values: Mapping[str, Any]) -> bool:
         raise ValueError(f"expected the parameter {missing[0]}, got none; run the parameters cell first")
     check(declared, {name: values[name] for name in declared}, where=chapter)
     differs = [
-        f"{name} = {values[name]!r} (usually {p.default!r})"
+        f"{name} = {values[name]!r} (in the book: {p.default!r})"
         for name, p in declared.items()
         if name not in _ALWAYS_USUAL and p.literal and values[name] != p.default
     ]
@@ -135,7 +135,9 @@ def value_of(text: str, parameter: Parameter) -> Any:
         except ValueError:
             pass  # the message below says more
     if kind in TYPES:
-        raise ValueError(f"parameter {parameter.name}: expected {parameter.allowed}, got {text!r}")
+        raise ValueError(
+            f"parameter {parameter.name}: expected {TYPES[kind]} ({parameter.allowed}), got {text!r}"
+        )
     import yaml
 
     try:

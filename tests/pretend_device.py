@@ -86,6 +86,21 @@ class _Backend:
         cls.generator.set_state(state)
 
 
+class _Generator(torch.Generator):
+    """`torch.Generator` that also knows the pretended device; its random numbers are those of the CPU."""
+
+    there: ClassVar[set[int]] = set()  # addresses of those on the device: an operation sees another object
+
+    def __new__(cls, device: Any = "cpu") -> _Generator:
+        self = super().__new__(cls, "cpu" if _is_far(device) else device)
+        (cls.there.add if _is_far(device) else cls.there.discard)(self._cdata)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(NAME, 0) if self._cdata in self.there else torch.device("cpu")
+
+
 class _Far(torch.Tensor):
     """A tensor on the pretended device; its numbers are those of the CPU tensor `near`."""
 
@@ -153,11 +168,13 @@ class PretendDevice(TorchDispatchMode):
     def __enter__(self) -> Any:
         # torch.tensor(..., device=...) makes the tensor on the CPU first, and the move passes through here.
         self._before = torch._C._only_lift_cpu_tensors()
+        self._generator, torch.Generator = torch.Generator, _Generator
         torch._C._set_only_lift_cpu_tensors(True)
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         torch._C._set_only_lift_cpu_tensors(self._before)
+        torch.Generator = self._generator
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -175,8 +192,10 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result_is_far = _is_far(asked)
     if asked is None:  # what is copied into a tensor of the CPU stays there
         result_is_far = known.name != "aten::copy_" or type(args[0]) is _Far
-    if result_is_far and any(isinstance(leaf, torch.Generator) for leaf in leaves):
-        raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' in {known.name}")
+    for leaf in leaves:
+        if isinstance(leaf, torch._C.Generator) and (leaf._cdata in _Generator.there) != result_is_far:
+            wanted, found = (NAME, "cpu") if result_is_far else ("cpu", NAME)
+            raise RuntimeError(f"Expected a '{wanted}' device type for generator but found '{found}'")
     near_args, near_kwargs = _mapped(_near, args), {name: _mapped(_near, v) for name, v in kwargs.items()}
     with _own_random_state() if known.is_random else contextlib.nullcontext():
         result = known.computes(*near_args, **near_kwargs)

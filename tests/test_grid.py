@@ -178,7 +178,7 @@ def executed(path, *texts, alt="Described as it is at the book's settings; here 
 
 
 def test_a_run_that_is_not_honest_about_its_settings_is_found(program, tmp_path):
-    path, note = tmp_path / "x.ipynb", "Other settings than the book's: n = 1 (usually 0)."
+    path, note = tmp_path / "x.ipynb", "Other settings than the book's: n = 1 (in the book: 0)."
     assert program.faults(executed(path, note), {"n": 1}) == "ok"
     assert "expected one line" in program.faults(executed(path, "hello"), {"n": 1})
     assert "facts of the book" in program.faults(executed(path, note, "A beats B: True"), {"n": 1})

@@ -109,7 +109,7 @@ def test_a_broken_declaration_is_named(tmp_path, form):
         ({"seed": True}, "seed of 04 is int .* got bool True"),
         ({"seed": None}, "seed of 04 is int .* got NoneType None"),
         ({"severity": 4}, "severity of 04: expected one of 1, 2, 3, got 4"),
-        ({"unseen_scanners": "BB"}, "expected '', or some of ABC, got 'BB'"),
+        ({"unseen_scanners": "BB"}, "expected '', or letters out of ABC, each once, got 'BB'"),
         ({"unseen_scanners": "AB"}, "not seen, got 'AB' with source_scanner 'A'; choose others"),
         ({"radius_min": 6}, "radius_min and radius_max of 04: .* no larger, got 6 and 5"),
     ],
@@ -137,9 +137,9 @@ def test_other_settings_are_said_once_and_in_every_alternative_text(running, cap
     assert running(effect_size=0.2, source_scanner="B") is False
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "source_scanner = 'B' (usually 'A'), effect_size = 0.2 (usually 0.1)" in said
+    assert "source_scanner = 'B' (in the book: 'A'), effect_size = 0.2 (in the book: 0.1)" in said
     assert "speak of the book's settings" in said
-    assert pictures.described("a curve")["alt"].endswith("effect_size = 0.2 (usually 0.1). a curve")
+    assert pictures.described("a curve")["alt"].endswith("effect_size = 0.2 (in the book: 0.1). a curve")
     assert running() is True  # back to the book, in the same kernel
     assert parameters.alt_note() == ""
 

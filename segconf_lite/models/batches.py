@@ -78,7 +78,12 @@ def in_batches(
                 raise
             raise BatchTooLargeError(
                 f"batch_size={batch_size} does not fit into the memory of {device_of(network)} ({start} of "
-                f"{len(images)} cases were done before); lower it, e.g. to {max(1, batch_size // 2)}"
+                f"{len(images)} cases were done before); "
+                + (
+                    f"lower it, e.g. to {batch_size // 2}"
+                    if batch_size > 1
+                    else "one case is too large: use smaller images, a smaller network, or the CPU"
+                )
             ) from error
         yield result
 

@@ -1,4 +1,4 @@
-"""Cases of a cohort on their way into a training."""
+"""Read the cases of a training batch, from the card where the cohort fits there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def case_reader(cohort: Cohort, device: torch.device | str) -> Callable[[Tensor]
 
     Args:
         cohort: The cases. Its arrays may be read-only; they stay as they are.
-        device: Where the cases are wanted. Those of a cohort of more than 2 GB come on the CPU all the same.
+        device: Where the cases are wanted. The cases of a cohort of more than 2 GB stay on the CPU.
     """
     if torch.device(device).type == "cpu" or cohort.images.nbytes + cohort.labels.nbytes > RESIDENT_BYTES:
 

@@ -39,16 +39,21 @@ def pick_device(name: str = "auto") -> torch.device:
         ValueError: If the name is unknown, or that device is not there.
     """
     asked = os.environ.get("SEGCONF_DEVICE", "") if name == "auto" else name
+    fix = "use device='auto' or 'cpu'"
+    if name == "auto" and asked:
+        fix = "it comes from the environment variable SEGCONF_DEVICE: unset that, or set it to 'cpu'"
     if asked in ("", "auto"):
         asked = next((kind for kind in PREFERRED if _is_there(torch.device(kind))), "cpu")
     try:
         device = torch.device(asked)
     except RuntimeError:
-        raise ValueError(f"device must be one of {DEVICES}, got {asked!r}") from None
+        raise ValueError(
+            f"device must be one of {DEVICES}, or numbered as 'cuda:1', got {asked!r}; {fix}"
+        ) from None
     if device.type not in {*DEVICES, *PREFERRED}:
-        raise ValueError(f"device must be one of {DEVICES}, got {asked!r}")
+        raise ValueError(f"device must be one of {DEVICES}, or numbered as 'cuda:1', got {asked!r}; {fix}")
     if not _is_there(device):
-        raise ValueError(f"device {asked!r} is not available here; use device='auto' or 'cpu'")
+        raise ValueError(f"device {asked!r} is not available here; {fix}")
     return device
 
 

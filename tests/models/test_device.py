@@ -118,3 +118,14 @@ def test_random_state_is_seeded_inside_and_put_back_also_after_an_error():
         fail()
     assert torch.equal(inside[0], first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_generator_of_another_device_is_refused_by_the_device():
+    """The law that the pretended device must keep; without it, a mixture would be found on a GPU only."""
+    place = pick_device()
+    assert (
+        torch.rand(2, generator=torch.Generator(place).manual_seed(0), device=place).device.type == place.type
+    )
+    if place.type != "cpu":
+        with pytest.raises(RuntimeError, match="device type for generator"):
+            torch.rand(2, generator=torch.Generator(), device=place)
