@@ -71,7 +71,7 @@ def perturb(
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
     moved = step_against(
         images.detach(),
-        gradient.detach(),
+        gradient.detach().to(images.device),
         alpha=alpha,
         unit=unit,
         eps=eps,

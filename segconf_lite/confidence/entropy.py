@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
+from segconf_lite.models.batches import joined
 from segconf_lite.models.unet import predict_probabilities
 
 __all__ = ["MaximumProbability", "PixelUncertainty", "PredictiveEntropy", "ProbabilityMargin"]
@@ -63,17 +63,16 @@ class PixelUncertainty:
         Args:
             images: (B, 1, H, W), numpy or torch.
         """
-        parts = [
+        return joined(
             pixels.aggregate(
                 values, labels, aggregation=self.aggregation, region=self.region, band_px=self.band_px
             )
             for values, labels in self._maps(images)
-        ]
-        return torch.cat(parts)
+        )
 
     def uncertainty_map(self, images: Tensor | np.ndarray) -> Tensor:
         """(B, H, W) float32, higher = worse; ``images`` as in `uncertainty`."""
-        return torch.cat([values for values, _ in self._maps(images)])
+        return joined(values for values, _ in self._maps(images))
 
     def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         """Uncertainty and predicted labels, both (b, H, W), batch by batch."""

@@ -41,6 +41,7 @@ MEASURES = SampleSummary._fields[1:]
 
 def summarise_samples(samples: Tensor) -> SampleSummary:
     """Mean, entropies and disagreement of (S, B, C, H, W) class probabilities."""
+    samples = samples.cpu()
     mean = samples.mean(dim=0)
     total, expected = pixels.entropy(mean), pixels.entropy(samples).mean(dim=0)
     named = samples.max(dim=2).indices  # (S, B, H, W); argmax itself is ten times slower here

@@ -41,7 +41,7 @@ def provenance(*, profile: str, seed: int) -> dict[str, Any]:
     """What a result was measured with: commit, profile, seed, device, precision, versions, day (UTC)."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    device = torch.cuda.get_device_name() if _on_a_card() else _processor()
     return {
         "commit": _commit(),
         "profile": profile,
@@ -224,6 +224,13 @@ def _processor() -> str:
     if "model name" not in said:
         return platform.processor() or platform.machine()
     return f"{said['model name']} (family {said.get('cpu family', '?')}, model {said.get('model', '?')})"
+
+
+def _on_a_card() -> bool:
+    """Whether networks are trained on CUDA here; ``SEGCONF_DEVICE=cpu`` leaves a card unused."""
+    import torch
+
+    return torch.cuda.is_available() and not os.environ.get("SEGCONF_DEVICE", "cuda").startswith("cpu")
 
 
 def _version(package: str) -> str:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty
 from segconf_lite.fragility.mask_search import PenaltySet, penalty_set
+from segconf_lite.models.device import check_same_device
 from segconf_lite.models.unet import predict_probabilities
 
 __all__ = ["WeightNoise"]
@@ -53,7 +54,7 @@ class WeightNoise(SampledUncertainty):
             raise ValueError(f"n_samples must be >= 2 (one answer cannot disagree), got {n_samples}")
         self.budget, self.n_penalty = budget, n_penalty
         self.n_samples = self.n_passes = n_samples
-        self._members: list[nn.Module] = []
+        self._members: list[_Shaken] = []
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Find the scale of the noise. Returns the method itself."""
@@ -75,6 +76,9 @@ class WeightNoise(SampledUncertainty):
         )
 
     def _views(self) -> Sequence[nn.Module]:
+        for member in self._members[:1]:
+            weight = next(iter(member.weights.values()))
+            check_same_device(self.unet, **{"set of noisy weights": weight.device})
         return self._members
 
 

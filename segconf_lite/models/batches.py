@@ -105,5 +105,7 @@ def joined(parts: Iterable[Tensor]) -> Tensor:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """PyTorch has a class for it on a GPU, and only a text on a CPU."""
-    words = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
+    words = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        w in str(error).lower() for w in words
+    )

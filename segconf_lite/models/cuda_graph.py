@@ -30,7 +30,9 @@ def as_cuda_graph(compute: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
         Parameters and buffers have the values from before.
     """
     before = [buffer.clone() for buffer in compute.buffers()]
-    own = tuple(part.clone() for part in example)  # later arguments are copied into these
+    # Later arguments are copied into these. Other images than the example's, or a graph that never reads its
+    # arguments would agree with it.
+    own = tuple(part.flip(-1) if part.is_floating_point() else part.clone() for part in example)
     wanted = _loss_and_gradients(compute, example)
     fast: nn.Module = compute
     try:

@@ -46,7 +46,14 @@ def stored_unets(
             options = {**training, "seed": seed}
             fit = functools.partial(fit_unet, cohort, validation=validation, **options)
             try:
-                network = load_or_fit("unet", {**options, **held_out}, cohort, fit, wait=wait)
+                network = load_or_fit(
+                    "unet",
+                    {**options, **held_out},
+                    cohort,
+                    fit,
+                    wait=wait,
+                    device=options.get("device", "auto"),
+                )
             except TimeoutError:
                 continue
             found[seed] = cast(UNet, network)

@@ -23,7 +23,7 @@ from segconf_lite.models.segmenter import Segmenter
 
 __all__ = ["Prepare", "fit_network", "stored_segmenter"]
 
-CUDA_GRAPHS = True  # on a graphics card; benchmarks/training_step.py measures what they save
+CUDA_GRAPHS = False  # not before benchmarks/training_step.py has measured them on a card
 
 # (network, images (B, 1, H, W), labels (B, H, W), generator) -> images and labels to learn from
 Prepare = Callable[[nn.Module, Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -119,7 +119,7 @@ class _LossOf(nn.Module):
 
 
 def _may_use_graphs(place: torch.device) -> bool:
-    return CUDA_GRAPHS and place.type == "cuda"
+    return CUDA_GRAPHS and place.type == "cuda" and place.index in (None, torch.cuda.current_device())
 
 
 def stored_segmenter(
@@ -155,5 +155,11 @@ def stored_segmenter(
         address["validation"] = validation.fingerprint()
     make = lambda: Segmenter(**config)  # noqa: E731
     given: dict[str, Any] = {"prepare": prepare, "on_device": on_device, "validation": validation, **training}
-    fitted = store.load_or_fit("segmenter", address, cohort, lambda: fit_network(make, cohort, **given))
+    fitted = store.load_or_fit(
+        "segmenter",
+        address,
+        cohort,
+        lambda: fit_network(make, cohort, **given),
+        device=training.get("device", "auto"),
+    )
     return cast(Segmenter, fitted)

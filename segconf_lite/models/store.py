@@ -35,7 +35,7 @@ __all__ = ["artefact_address", "code_fingerprint", "load_or_fit", "store_folder"
 # The address holds a hash of the sources that decide what training yields, not a number to bump:
 # a number is forgotten once, and from then on old weights answer for new code. The price, one
 # training after a changed comment, is small.
-_TRAINING_SOURCES = ("unet.py", "fit.py", "augment.py", "device.py")
+_TRAINING_SOURCES = ("unet.py", "fit.py", "case_reader.py", "augment.py", "device.py")
 _ALLOWED_MODULE = re.compile(r"segconf_lite\.(models|confidence)(\.[a-z_0-9]+)+")
 
 

@@ -214,7 +214,7 @@ def _keep_gradient_dense(features: Tensor) -> None:
 
 def _to_input(images: Tensor | np.ndarray, module: nn.Module) -> Tensor:
     if isinstance(images, np.ndarray):  # copied: torch refuses flipped views, warns of read-only ones
-        images = torch.from_numpy(np.array(images, order="C"))
+        images = torch.from_numpy(np.array(images, dtype=images.dtype.newbyteorder("="), order="C"))
     like = next(module.parameters())
     return images.to(device=like.device, dtype=like.dtype)
 

@@ -137,7 +137,9 @@ def _draw_one(eligible: Tensor, generator: torch.Generator) -> Tensor:
         times = torch.empty(eligible.shape, device=eligible.device).exponential_(generator=generator)
         return (eligible / times).argmax(dim=1)
     places = [row.nonzero()[:, 0] for row in eligible]
-    return torch.stack([of[torch.randint(len(of), (), generator=generator)] for of in places])
+    return torch.stack(
+        [of[torch.randint(len(of), (), generator=generator, device=of.device)] for of in places]
+    )
 
 
 def _balls(

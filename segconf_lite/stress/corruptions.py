@@ -56,6 +56,7 @@ class StrongCorruption:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Spoiled copies of images (B, 1, H, W) float32, on the CPU."""
+        images = images.detach().cpu()
         chance = torch.rand(len(images), generator=self._generator)
         spoiled = (chance < self.share).tolist()
         return torch.stack([self._one(i) if s else i for i, s in zip(images, spoiled, strict=True)])

@@ -104,6 +104,7 @@ def rejected(p_values: Tensor, *, alpha: float, correction: str) -> Tensor:
         ValueError: If the correction is neither.
     """
     _check_correction(correction)
+    p_values = p_values.cpu()
     flat = p_values.flatten()
     if correction == "bonferroni":
         return p_values <= alpha / len(flat)
