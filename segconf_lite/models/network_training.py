@@ -151,6 +151,8 @@ def stored_segmenter(
         )
     code = store.code_fingerprint(sys.modules[__name__], segmenter)
     address = {**config, **training, "prepared": prepared, "code": code}
+    if on_device:  # a card draws other crops than the CPU
+        address["on_device"] = True
     if validation is not None:
         address["validation"] = validation.fingerprint()
     make = lambda: Segmenter(**config)  # noqa: E731
