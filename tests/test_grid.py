@@ -50,7 +50,7 @@ def test_the_grid_is_the_product_with_typed_values(notebook):
     ("asked", "message"),
     [
         ([("effect_size", "0.1,0.9")], r"effect_size of 01: expected 0\.01 to 0\.5, got 0\.9"),
-        ([("effect_size", "0.1,,0.2")], "parameter effect_size: expected 0.01 to 0.5, got ''"),
+        ([("effect_size", "0.1,,0.2")], r"effect_size: expected a number \(0\.01 to 0\.5\), got ''"),
         ([("seed", "0"), ("seed", "1")], "expected each parameter once, got seed twice"),
         ([("sead", "0")], r"01 has no parameter sead; .*did you mean seed\?"),
         ([("cases_out", "x.csv")], "a sweep names its tables itself"),
