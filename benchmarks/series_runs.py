@@ -169,9 +169,20 @@ def _start(job: Job, threads: str) -> subprocess.Popen[bytes]:
         "OMP_NUM_THREADS": threads,
     }
     with job.beside(".log").open("wb") as log:
-        return subprocess.Popen(  # a session of its own: Ctrl-C reaches it through `_stop` alone
-            job.command, stdout=log, stderr=log, env={**os.environ, **extra}, cwd=root, start_new_session=True
+        return subprocess.Popen(
+            job.command,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **extra},
+            cwd=root,
+            start_new_session=True,  # Ctrl-C reaches it through `_stop` alone
+            preexec_fn=_listen_to_interrupts if os.name == "posix" else None,
         )
+
+
+def _listen_to_interrupts() -> None:
+    """A shell starts background commands with interrupts ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import importlib.util
+import signal
 import sys
 import time
 from pathlib import Path
@@ -127,6 +128,15 @@ def test_a_failing_notebook_leaves_the_others_and_can_be_repeated(run, capsys):
     assert "1 of 2 runs to do" in capsys.readouterr().out
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def interrupts(request):
+    """As a shell starts commands; those in the background ignore Ctrl-C, and so would what they start."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_the_limit_stops_what_runs_keeps_its_half_and_starts_nothing_more(run, runs, tmp_path, monkeypatch):
     started = tmp_path / "11_one.started"  # the limit comes when the first notebook is at work
     clock = SimpleNamespace(
