@@ -14,30 +14,12 @@ import contextlib
 import math
 import numbers
 import reprlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
 from segconf_lite.arrays import to_numpy
-
-__all__ = [
-    "array",
-    "between",
-    "columns",
-    "finite",
-    "fitted",
-    "image_batch",
-    "integer",
-    "label_map",
-    "names",
-    "number",
-    "one_of",
-    "probabilities",
-    "refuse",
-    "same_length",
-    "spacing",
-]
 
 Choice = TypeVar("Choice")
 
@@ -280,9 +262,13 @@ def image_batch(images: Any, name: str = "images", *, channels: int | None = 1, 
 
 
 def label_map(
-    name: str, labels: Any, *, n_classes: int | None = None, shape: str | tuple[int, ...] = "N H W",
+    name: str,
+    labels: Any,
+    *,
+    n_classes: int | None = None,
+    shape: str | tuple[int, ...] = "N H W",
     ignore: int | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Labels as int64, in 0 .. n_classes - 1.
 
     Args:
@@ -461,7 +447,7 @@ def columns(table: Any, wanted: Collection[str], name: str = "table") -> Any:
     return table
 
 
-def fitted(method: Any, ready: Callable[[], Any] | Any) -> None:
+def fitted(method: Any, ready: Any) -> None:
     """A method whose `fit` has been called.
 
     Args:
@@ -472,7 +458,9 @@ def fitted(method: Any, ready: Callable[[], Any] | Any) -> None:
         ValueError: If it was not.
 
     Example:
-        >>> fitted("a method", 1)
+        >>> fitted(0.5, None)
+        Traceback (most recent call last):
+        ValueError: float is not fitted: call .fit(network, source_cohort) first
     """
     if ready is None:
         raise ValueError(f"{type(method).__name__} is not fitted: call .fit(network, source_cohort) first")
