@@ -81,7 +81,8 @@ def code_text(source: str) -> str:
             and ast.get_docstring(node) is not None
         ):
             text = node.body[0]
-            lines[text.lineno - 1 : text.end_lineno] = [""] * (text.end_lineno - text.lineno + 1)
+            first, last = text.lineno, int(text.end_lineno or text.lineno)
+            lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 

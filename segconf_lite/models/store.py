@@ -217,7 +217,8 @@ def _load(path: Path) -> nn.Module | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _refitted(path, f"cannot be read ({error})")
+        _warn(path, f"cannot be read ({error})")
+        return None
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         metadata = header.pop("__metadata__")
@@ -231,10 +232,11 @@ def _load(path: Path) -> nn.Module | None:
         network.history, network.made = record["history"], record["made"]
         return network
     except Exception as error:  # whatever is wrong with a file, training again mends it
-        return _refitted(path, f"is damaged ({type(error).__name__}: {error})")
+        _warn(path, f"is damaged ({type(error).__name__}: {error})")
+        return None
 
 
-def _refitted(path: Path, what: str) -> None:
+def _warn(path: Path, what: str) -> None:
     warnings.warn(f"{path.stem} in {path.parent} {what}; it is trained again and replaced", stacklevel=5)
 
 

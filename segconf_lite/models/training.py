@@ -51,7 +51,8 @@ class Training:
         weight_decay: Weight decay of AdamW, >= 0.
         augmentation: None, ``"mild"`` or ``"nnunet"`` (`segconf_lite.models.augment`); of quality predictors
             also ``"strong"`` (`segconf_lite.stress.corruptions.StrongCorruption`).
-        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware is faster with it.
+        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware is faster with
+            it.
         seed: Seed of the weights, the order of the batches, dropout, the augmentation and the split, >= 0.
         patience: Number of checks in a row without a lower validation loss after which the training stops,
             >= 1. A run has 12 checks.
