@@ -142,7 +142,7 @@ def _fitted(fit: Callable[..., Network], data: Any, settings: dict[str, Any], *,
     with _only_one_process(path, wait):
         network = _load(path)
         if network is None:
-            network = fit(*data, **settings)
+            network = _checked(fit(*data, **settings))
             made: dict[str, Any] = {"device": device_of(network).type, "precision": precision}
             made |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
             made |= {"torch": torch.__version__.split("+")[0]}
@@ -240,20 +240,24 @@ def _warn(path: Path, what: str) -> None:
     warnings.warn(f"{path.stem} in {path.parent} {what}; it is trained again and replaced", stacklevel=5)
 
 
-def _save(network: nn.Module, path: Path) -> None:
-    kind = type(network)
-    name = f"{kind.__module__}:{kind.__qualname__}"
+def _checked(network: Any) -> nn.Module:
+    """What a training returned, if the store can restore it."""
+    name = _name_of(type(network))
     if not (isinstance(network, nn.Module) and hasattr(network, "config") and _is_ours(name)):
         raise ValueError(
             f"fit must return a network of {PACKAGE} with a config attribute, got {name}; the store restores "
             "no other class"
         )
+    return network
+
+
+def _save(network: nn.Module, path: Path) -> None:
     # safetensors takes contiguous memory only, and channels_last weights are not.
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     record = json.dumps(
         {
             "name": path.stem,
-            "class": name,
+            "class": _name_of(type(network)),
             "config": network.config,
             "history": getattr(network, "history", []),
             "made": network.made,
@@ -267,8 +271,8 @@ def _save(network: nn.Module, path: Path) -> None:
         _replace(path, safetensors.torch.save(state, metadata))
     except OSError as error:
         warnings.warn(
-            f"the trained {kind.__name__} could not be stored in {path.parent} ({error}); it is used now and "
-            "trained again next time. Set SEGCONF_HOME to a folder with room and write access",
+            f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}); it is used now "
+            "and trained again next time. Set SEGCONF_HOME to a folder with room and write access",
             stacklevel=4,
         )
 
@@ -293,6 +297,10 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)  # atomic, also where the path exists
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _is_ours(name: str) -> bool:
