@@ -271,8 +271,8 @@ def _save(network: nn.Module, path: Path) -> None:
         _replace(path, safetensors.torch.save(state, metadata))
     except OSError as error:
         warnings.warn(
-            f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}); it is used now "
-            "and trained again next time. Set SEGCONF_HOME to a folder with room and write access",
+            f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}); it is "
+            "used now and trained again next time. Set SEGCONF_HOME to a folder with room and write access",
             stacklevel=4,
         )
 
