@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segconf_lite.evaluation.quality import dice_per_class
-from segconf_lite.evaluation.surfaces import surface_dice_per_class
+from segconf_lite.evaluation.quality import dice_per_class, surface_dice_per_class
 from segconf_lite.models.taps import Taps
 
 __all__ = ["TARGETS", "FeatureReader", "masked_loss", "quality_targets"]
