@@ -429,7 +429,7 @@ def shares_found(scanner, name, *, far):
     cohort, answer = tests[scanner], to_numpy(probabilities[scanner].argmax(dim=1))
     where = ev.boundary_distance_px(answer) > 2 if far else None
     wrong = answer != cohort.labels
-    found = ev.errors_found(maps[scanner][name], wrong, share=0.05, where=where)
+    found = ev.errors_found(maps[scanner][name], wrong, fraction=0.05, where=where)
     total = (wrong & where).sum(axis=(1, 2)) if far else wrong.sum(axis=(1, 2))
     return found, total
 
@@ -699,7 +699,8 @@ if eyes is not None:
         drawn = {n: m.fit(reader, taught).uncertainty_map(cohort.images) for n, m in searched.items()}  # fmt: skip
         drawn["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
         found = {
-            n: ev.errors_found(to_numpy(u), wrong, share=0.1) for n, u in drawn.items()
+            n: ev.errors_found(to_numpy(u), wrong, fraction=0.1)
+            for n, u in drawn.items()
         }
         rows[name] = {"wrong pixels": wrong.mean()}
         rows[name] |= {n: f.sum() / wrong.sum() for n, f in found.items()}

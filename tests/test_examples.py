@@ -17,7 +17,6 @@ NOT_YET = {
     "confidence",
     "fragility",
     "evaluation",
-    "reports",
     "show",
     "cli",
     "notebook",

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty
-from segconf_lite.evaluation.quality import pairwise_dice
-from segconf_lite.evaluation.surfaces import surface_dice_per_case
+from segconf_lite.evaluation.quality import pairwise_dice, surface_dice_per_case
 
 __all__ = ["ScoreAgreement"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from segconf_lite.arrays import to_numpy
+from segconf_lite.check import probabilities as check_probabilities
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.agreement import ScoreAgreement
 from segconf_lite.confidence.sampling import SampledUncertainty
-from segconf_lite.evaluation.quality import check_probabilities
 
 __all__ = ["one_pass_columns", "sampled_columns"]
 

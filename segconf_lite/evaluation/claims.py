@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite import resources
-from segconf_lite.evaluation.intervals import Interval, nested_bootstrap_interval
+from segconf_lite.evaluation.bootstrap import Interval, nested_bootstrap_interval
 from segconf_lite.evaluation.statistics import STATISTICS, columns_of
 
 __all__ = ["STATISTICS", "Claim", "Verdict", "judge", "read_claims", "seed_estimates"]

@@ -1,7 +1,9 @@
-"""How far people agree on a border, and whether an uncertainty map knows where they do not.
+"""Uncertainty maps beside several annotators, boundaries and errors.
 
-The field's definitions differ, so each is written out at its function. Shape letters: N cases, R raters,
-S samples of a model, C classes, H rows, W columns.
+How far annotators (raters) agree, whether an uncertainty map is high where they do not, and whether it leads
+a proofreader to the errors. The field's definitions differ, so each is written out at its function.
+
+Shape letters: N cases, R raters, S samples of a model, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -12,175 +14,251 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from segconf_lite.arrays import to_numpy
+from segconf_lite import check
+from segconf_lite.evaluation.bootstrap import unit_scale
 from segconf_lite.evaluation.quality import mean_of_defined, pairwise_dice
-
-__all__ = [
-    "boundary_band",
-    "generalized_energy_distance",
-    "map_agreement",
-    "rater_dice",
-    "rater_disagreement",
-]
-
-MEASURES = ("pearson", "soft_dice")
-KINDS = ("entropy", "minority")
 
 
 def rater_dice(raters: Any, *, n_classes: int, empty: str) -> np.ndarray:
-    """Mean Dice over all pairs of raters: a ceiling that no method can be asked to pass.
+    """Mean Dice over all pairs of raters: a ceiling that no method can be expected to pass.
 
     Args:
-        raters: (N, R, H, W) whole-number labels, R >= 2, 0 is background.
-        n_classes: number of classes C, background included.
-        empty: policy for a class that both of a pair lack, see `segconf_lite.evaluation.dice_per_case`.
+        raters: (N, R, H, W) integer labels, R >= 2, 0 is background.
+        n_classes: Number of classes C, background included.
+        empty: Policy for a class that both of a pair lack, see `segconf_lite.evaluation.dice_per_class`.
 
     Returns:
         (N,) in [0, 1], higher = more agreement; NaN only with ``empty="skip"``.
 
     Raises:
-        ValueError: If the shape is not as above, or a rater is missing (negative labels).
+        ValueError: If the shape is another, a label is out of range, or a rater is missing (label -1).
+
+    Example:
+        >>> raters = np.array([[[[1, 1, 0]], [[1, 0, 0]]]])  # one case, two raters, one row of pixels
+        >>> rater_dice(raters, n_classes=2, empty="skip").round(2)
+        array([0.67])
     """
-    drawn = _raters(raters)
-    first, second = np.array(list(itertools.combinations(range(drawn.shape[1]), 2))).T
-    return mean_of_defined(pairwise_dice(drawn, drawn, n_classes=n_classes, empty=empty)[:, first, second])
+    labels = _raters("raters", raters, n_classes, at_least=2)
+    first, second = np.array(list(itertools.combinations(range(labels.shape[1]), 2))).T
+    return mean_of_defined(pairwise_dice(labels, labels, n_classes=n_classes, empty=empty)[:, first, second])
 
 
 def generalized_energy_distance(samples: Any, raters: Any, *, n_classes: int, empty: str) -> np.ndarray:
-    """Squared distance between what a model says and what raters say, as distributions.
+    r"""Squared distance between the distribution of a model's samples and that of the raters.
 
-    ``2 E[d(S, Y)] - E[d(S, S')] - E[d(Y, Y')]`` with d = 1 - IoU, averaged over foreground classes
-    (Szekely & Rizzo 2013; Kohl et al., NeurIPS 2018). Expectations run over *all* pairs, a sample with itself
-    included: then a perfect model has 0. Codes that leave such pairs out can fall below 0.
+    .. math:: D^2 = 2\,E[d(S, Y)] - E[d(S, S')] - E[d(Y, Y')], \qquad d = 1 - \text{IoU}
+
+    IoU is averaged over foreground classes (Szekely & Rizzo 2013; Kohl et al., NeurIPS 2018). Expectations
+    run over *all* pairs, a sample with itself included, so that a perfect model has 0. Implementations that
+    leave such pairs out can fall below 0.
 
     Args:
         samples: (N, S, H, W) labels drawn from the model, S >= 1.
         raters: (N, R, H, W) labels of the raters, R >= 1.
-        n_classes: number of classes C, background included.
-        empty: ``"one"`` or ``"zero"``: what IoU counts where both of a pair lack a class.
+        n_classes: Number of classes C, background included.
+        empty: ``"one"`` or ``"zero"``: the IoU where both of a pair lack a class. Every pair needs a
+            distance, so ``"skip"`` is refused.
 
     Returns:
         (N,) >= 0 with ``"one"``, lower is better, 0 = the same distribution.
 
     Raises:
-        ValueError: If shapes do not fit, a rater is missing, or ``empty="skip"``.
+        ValueError: If shapes do not fit, a label is out of range, a rater is missing, or ``empty="skip"``.
+
+    Example:
+        >>> raters = np.array([[[[1, 1, 0]], [[1, 0, 0]]]])
+        >>> generalized_energy_distance(raters[:, :1], raters, n_classes=2, empty="one").round(2)
+        array([0.25])
     """
-    if empty not in ("one", "zero"):
-        raise ValueError(f"empty must be 'one' or 'zero' (every pair needs a distance), got {empty!r}")
-    said, drawn = _raters(samples, fewest=1), _raters(raters, fewest=1)
-    between, within_model, within_raters = (
-        _mean_distance(a, b, n_classes, empty) for a, b in ((said, drawn), (said, said), (drawn, drawn))
+    check.one_of("empty", empty, ("one", "zero"))
+    model = _raters("samples", samples, n_classes, at_least=1)
+    human = _raters("raters", raters, n_classes, at_least=1)
+    between, within_model, within_human = (
+        _mean_distance(a, b, n_classes, empty) for a, b in ((model, human), (model, model), (human, human))
     )
-    return 2 * between - within_model - within_raters
+    return 2 * between - within_model - within_human
 
 
 def rater_disagreement(raters: Any, *, n_classes: int, kind: str = "entropy") -> np.ndarray:
-    """Where raters disagree, pixel by pixel.
+    """Disagreement of raters at each pixel.
 
     Args:
         raters: (N, R, H, W) labels, R >= 2.
-        n_classes: number of classes C.
-        kind: ``"entropy"`` of the shares of raters per class, divided by its highest value for R
-            raters and C classes, log min(R, C); or ``"minority"``, the share of raters who do not
-            name the most named class.
+        n_classes: Number of classes C, background included.
+        kind: ``"entropy"`` of the fractions of raters per class, divided by its highest value for R raters
+            and C classes, log min(R, C); or ``"minority"``, the fraction of raters who do not name the
+            most named class.
 
     Returns:
         (N, H, W) in [0, 1], 0 = all agree.
 
     Raises:
-        ValueError: If the shape or the kind is not as above, a rater is missing, or raters use more
-            classes than there are.
+        ValueError: If the shape or the kind is another, a rater is missing, or a label is out of range.
+
+    Example:
+        >>> votes = np.array([0, 0, 1, 1]).reshape(1, 4, 1, 1)  # one pixel, four raters
+        >>> rater_disagreement(votes, n_classes=2), rater_disagreement(votes, n_classes=2, kind="minority")
+        (array([[[1.]]]), array([[[0.5]]]))
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    drawn = _raters(raters)
-    if drawn.max() >= n_classes:
-        raise ValueError(
-            f"raters use the label {drawn.max()}, but n_classes={n_classes} allows 0 .. {n_classes - 1}; "
-            "merge their classes as the network was taught, e.g. np.minimum(raters, n_classes - 1)"
-        )
-    shares = np.stack([(drawn == c).mean(axis=1) for c in range(n_classes)], axis=1)  # (N, C, H, W)
+    check.one_of("kind", kind, ("entropy", "minority"))
+    labels = _raters("raters", raters, n_classes, at_least=2)
+    fractions = np.stack([(labels == c).mean(axis=1) for c in range(n_classes)], axis=1)  # (N, C, H, W)
     if kind == "minority":
-        return 1 - shares.max(axis=1)
-    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    return np.abs((shares * logs).sum(axis=1)) / np.log(min(drawn.shape[1], n_classes))
+        return 1 - fractions.max(axis=1)
+    logs = np.log(fractions, out=np.zeros_like(fractions), where=fractions > 0)
+    return np.abs((fractions * logs).sum(axis=1)) / np.log(min(labels.shape[1], n_classes))
 
 
 def map_agreement(
-    uncertainty_map: Any, disagreement: Any, *, measure: str, band_mm: float | None = None,
-    reference: Any = None, spacing_mm: Any = None,
-) -> np.ndarray:  # fmt: skip
-    """Whether a map is high where raters disagree, case by case.
+    uncertainty_map: Any,
+    disagreement: Any,
+    *,
+    measure: str,
+    band_mm: float | None = None,
+    reference: Any = None,
+    spacing_mm: Any = None,
+) -> np.ndarray:
+    """Whether an uncertainty map is high where raters disagree, case by case.
 
     Args:
         uncertainty_map: (N, H, W) in [0, 1], higher = worse.
-        disagreement: (N, H, W) in [0, 1], e.g. `rater_disagreement`.
-        measure: ``"pearson"``, the correlation over pixels; or ``"soft_dice"``, ``2 sum(u d) /
-            (sum(u^2) + sum(d^2))``: with squares (Milletari et al., 3DV 2016) equal maps score 1,
-            with plain sums, another custom of the field, only if they are binary.
-        band_mm: if given, only pixels in the `boundary_band` of `reference` count. Over the whole image
-            every map that is low far from borders agrees well, which says little.
+        disagreement: (N, H, W) in [0, 1], for example `rater_disagreement`.
+        measure: ``"pearson"``, the correlation over pixels; or ``"soft_dice"``, ``2 sum(u d) / (sum(u^2) +
+            sum(d^2))``. With squares (Milletari et al., 3DV 2016) equal maps have the value 1; with plain
+            sums, another custom of the field, only binary maps have.
+        band_mm: Only pixels in the `boundary_band` of `reference` with this width count. None takes the
+            whole image, where every map that is low far from boundaries agrees well, which says little.
         reference: (N, H, W) labels, required with `band_mm`.
-        spacing_mm: (2,) or (N, 2), required with `band_mm`.
+        spacing_mm: (2,) or (N, 2) row and column spacing in mm, required with `band_mm`.
 
     Returns:
-        (N,) Pearson in [-1, 1], NaN where a map is constant (raters agree everywhere, say); soft Dice
-        in [0, 1], NaN where both maps are 0. Higher is better.
+        (N,) Pearson in [-1, 1], NaN where a map is constant (raters agree everywhere, say); soft Dice in
+        [0, 1], NaN where both maps are 0. Higher is better.
 
     Raises:
-        ValueError: If shapes differ, a map leaves [0, 1], or an argument is missing or unknown.
+        ValueError: If shapes differ, a map is not in [0, 1], or an argument is missing or unknown.
+
+    Example:
+        >>> uncertainty, disagreement = np.array([[[0.0, 0.5, 1.0]]]), np.array([[[0.0, 0.0, 1.0]]])
+        >>> map_agreement(uncertainty, disagreement, measure="pearson").round(2)
+        array([0.87])
     """
-    if measure not in MEASURES:
-        raise ValueError(f"measure must be one of {MEASURES}, got {measure!r}")
-    maps = [to_numpy(x, dtype=np.float64) for x in (uncertainty_map, disagreement)]
-    if maps[0].ndim != 3 or maps[0].shape != maps[1].shape:
-        raise ValueError(f"maps must share one shape (N, H, W), got {maps[0].shape} and {maps[1].shape}")
+    compare = _COMPARE[check.one_of("measure", measure, _COMPARE)]
+    maps = [
+        check.array(name, values, "N H W", dtype=np.float64)
+        for name, values in (("uncertainty_map", uncertainty_map), ("disagreement", disagreement))
+    ]
+    _same_shape(uncertainty_map=maps[0], disagreement=maps[1])
     for name, values in zip(("uncertainty_map", "disagreement"), maps, strict=True):
-        if not (values.min() >= -1e-6 and values.max() <= 1 + 1e-6):  # also catches NaN
-            raise ValueError(
-                f"{name} must lie in [0, 1], got {values.min():.4g} to {values.max():.4g}; divide an "
-                "entropy by log(n_classes)"
-            )
+        check.finite(name, values)
+        if values.min() < -1e-6 or values.max() > 1 + 1e-6:
+            got = f"{values.min():.4g} to {values.max():.4g}"
+            raise check.refuse(name, "in [0, 1]", got, "divide an entropy by log(n_classes)")
     inside = np.ones(maps[0].shape, dtype=bool)
     if band_mm is not None:
         if reference is None or spacing_mm is None:
-            raise ValueError("band_mm needs reference labels and spacing_mm, got at least one None")
+            raise check.refuse("reference and spacing_mm", "given with band_mm", "at least one None")
+        reference = check.label_map("reference", reference, shape=inside.shape)
         inside = boundary_band(reference, band_mm=band_mm, spacing_mm=spacing_mm)
-    compare = _pearson if measure == "pearson" else _soft_dice
     return np.array([compare(u[k], d[k]) for u, d, k in zip(*maps, inside, strict=True)])
 
 
-def boundary_band(labels: Any, *, band_mm: float, spacing_mm: Any) -> np.ndarray:
-    """Pixels whose centre lies within `band_mm` of the centre of a pixel of another class.
+def errors_found(uncertainty_map: Any, wrong: Any, *, fraction: float, where: Any = None) -> np.ndarray:
+    """Number of wrong pixels among the most uncertain pixels of all cases together.
+
+    Pixels that tie at the threshold count in proportion, as if some of them were drawn at random.
 
     Args:
-        labels: (N, H, W) whole numbers.
-        band_mm: width on each side of a border, > 0. A band of one pixel spacing holds the two
-            rows of pixels along the border.
-        spacing_mm: row and column spacing, (2,) or (N, 2), in mm.
+        uncertainty_map: (N, H, W), higher = worse; only the order counts.
+        wrong: (N, H, W) boolean, pixels whose label is wrong.
+        fraction: Fraction of all pixels that a proofreader looks at, in (0, 1).
+        where: (N, H, W) boolean, the pixels that take part; the fraction is of these. None takes all.
+
+    Returns:
+        (N,) wrong pixels among those looked at in each case, >= 0; divide sums by sums to get the fraction
+        of the errors.
+
+    Raises:
+        ValueError: If shapes differ, a number is not finite, or the fraction is not in (0, 1).
+
+    Example:
+        >>> uncertainty = np.array([[[0.1, 0.2, 0.8, 0.9]]])
+        >>> errors_found(uncertainty, wrong=uncertainty > 0.85, fraction=0.5)
+        array([1.])
+    """
+    values = check.array("uncertainty_map", uncertainty_map, "N H W", dtype=np.float64)
+    errors = check.label_map("wrong", wrong, n_classes=2, shape=values.shape).astype(bool)
+    looked = np.ones(values.shape, bool)
+    if where is not None:
+        looked = check.label_map("where", where, n_classes=2, shape=values.shape).astype(bool)
+    fraction = check.number("fraction", fraction, low=0, high=1, open_low=True, open_high=True)
+    if not np.isfinite(values[looked]).all():
+        fix = "for infinite flip costs use 1 / (1 + cost)"
+        raise check.refuse("uncertainty_map", "finite", "NaN or infinity", fix)
+    n_looked = int(fraction * looked.sum())
+    if n_looked == 0:
+        return np.zeros(len(values))
+    threshold = np.partition(values[looked], -n_looked)[-n_looked]
+    above, level = looked & (values > threshold), looked & (values == threshold)
+    part = (n_looked - above.sum()) / level.sum()
+    return (errors & above).sum(axis=(1, 2)) + part * (errors & level).sum(axis=(1, 2))
+
+
+def boundary_band(labels: Any, *, band_mm: float, spacing_mm: Any) -> np.ndarray:
+    """Pixels whose centre lies within a distance of the centre of a pixel of another class.
+
+    Args:
+        labels: (N, H, W) integers >= 0.
+        band_mm: Width on each side of a boundary, > 0. A band of one pixel spacing holds the two rows of
+            pixels along the boundary.
+        spacing_mm: Row and column spacing, (2,) or (N, 2), in mm.
 
     Returns:
         (N, H, W) boolean; all False for a case with a single class.
 
     Raises:
         ValueError: If a shape or a number is not as above.
+
+    Example:
+        >>> boundary_band(np.array([[[0, 0, 0, 1, 1, 1]]]), band_mm=1, spacing_mm=(1, 1)).astype(int)
+        array([[[0, 0, 1, 1, 0, 0]]])
     """
-    drawn = to_numpy(labels)
-    spacing = to_numpy(spacing_mm, dtype=np.float64)
-    if drawn.ndim != 3 or spacing.shape not in ((2,), (len(drawn), 2)) or not (spacing > 0).all():
-        raise ValueError(
-            f"expected labels (N, H, W) and spacing_mm (2,) or (N, 2) > 0, got {drawn.shape} and "
-            f"{spacing.shape}"
-        )
-    if not band_mm > 0:
-        raise ValueError(f"band_mm must be > 0 mm, got {band_mm}")
-    band = np.zeros(drawn.shape, dtype=bool)
-    for case, sampling in enumerate(np.broadcast_to(spacing, (len(drawn), 2))):
-        present = np.unique(drawn[case])
+    classes = check.label_map("labels", labels)
+    spacing = check.spacing(spacing_mm, length=len(classes))
+    band_mm = check.number("band_mm", band_mm, low=0, open_low=True)
+    return _boundary_distance(classes, spacing) <= band_mm * (1 + 1e-9)
+
+
+def boundary_distance_px(labels: Any) -> np.ndarray:
+    """Distance of each pixel's centre to that of the nearest pixel with another label.
+
+    Args:
+        labels: (N, H, W) integers >= 0.
+
+    Returns:
+        (N, H, W) in pixels, >= 1; infinite in a case with one label.
+
+    Raises:
+        ValueError: If labels are not (N, H, W) integers.
+
+    Example:
+        >>> boundary_distance_px(np.array([[[0, 0, 0, 2, 2]]]))
+        array([[[3., 2., 1., 1., 2.]]])
+    """
+    classes = check.label_map("labels", labels)
+    return _boundary_distance(classes, np.ones((len(classes), 2)))
+
+
+def _boundary_distance(labels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """(N, H, W) distance to the nearest pixel of another class, in units of the (N, 2) spacing."""
+    distance = np.full(labels.shape, np.inf)
+    for case, sampling in enumerate(spacing):
+        present = np.unique(labels[case])
         for value in present if len(present) > 1 else ():
-            distance = ndimage.distance_transform_edt(drawn[case] == value, sampling=sampling)
-            band[case] |= (distance > 0) & (distance <= band_mm * (1 + 1e-9))
-    return band
+            inside = labels[case] == value
+            to_others = ndimage.distance_transform_edt(inside, sampling=sampling)
+            distance[case][inside] = to_others[inside]
+    return distance
 
 
 def _mean_distance(first: np.ndarray, second: np.ndarray, n_classes: int, empty: str) -> np.ndarray:
@@ -194,9 +272,9 @@ def _mean_distance(first: np.ndarray, second: np.ndarray, n_classes: int, empty:
 
 
 def _pearson(first: np.ndarray, second: np.ndarray) -> float:
-    if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if first.size < 2 or first.min() == first.max() or second.min() == second.max():
         return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
+    return float(np.corrcoef(unit_scale(first)[0], unit_scale(second)[0])[0, 1])
 
 
 def _soft_dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -204,14 +282,23 @@ def _soft_dice(first: np.ndarray, second: np.ndarray) -> float:
     return float(2 * (first * second).sum() / total) if total > 0 else float("nan")
 
 
-def _raters(values: Any, *, fewest: int = 2) -> np.ndarray:
-    drawn = to_numpy(values)
-    if drawn.ndim != 4 or drawn.shape[1] < fewest or drawn.size == 0:
-        raise ValueError(f"expected labels (N, R, H, W) with R >= {fewest}, got {drawn.shape}")
-    if not np.issubdtype(drawn.dtype, np.integer) or drawn.min() < 0:
-        missing = np.unique(np.nonzero(~(drawn >= 0))[0]).tolist() if drawn.dtype.kind in "if" else "?"
-        raise ValueError(
-            f"expected whole-number labels >= 0 from every rater, got {drawn.dtype}, missing in cases "
-            f"{missing}; leave these cases or that rater out"
-        )
-    return drawn
+_COMPARE = {"pearson": _pearson, "soft_dice": _soft_dice}
+
+
+def _same_shape(**arrays: np.ndarray) -> None:
+    shapes = [array.shape for array in arrays.values()]
+    if len(set(shapes)) > 1:
+        raise check.refuse(" and ".join(arrays), "of one shape", " and ".join(map(str, shapes)))
+
+
+def _raters(name: str, labels: Any, n_classes: int, at_least: int) -> np.ndarray:
+    """(N, R, H, W) labels of at least so many raters, none of them missing."""
+    n_classes = check.integer("n_classes", n_classes, low=2)
+    values = check.label_map(name, labels, n_classes=n_classes, shape="N R H W", ignore=-1)
+    if values.shape[1] < at_least:
+        raise check.refuse(name, f"(N, R, H, W) with R >= {at_least}", values.shape)
+    missing = np.unique(np.nonzero(values < 0)[0])
+    if len(missing):
+        got = f"label -1 (a missing rater) in cases {missing.tolist()}"
+        raise check.refuse(name, "labels >= 0 from every rater", got, "leave these cases or that rater out")
+    return values

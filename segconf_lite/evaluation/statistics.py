@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from segconf_lite.evaluation.correlation import rank_correlation, variance_explained
-from segconf_lite.evaluation.selective import excess_aurc
+from segconf_lite.evaluation.ranking import excess_aurc, rank_correlation, variance_explained
 
 __all__ = ["GAP_BINS", "STATISTICS", "columns_of"]
 

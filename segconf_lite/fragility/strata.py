@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite.arrays import to_numpy
-from segconf_lite.evaluation.error_search import boundary_distance_px
+from segconf_lite.evaluation.raters import boundary_distance_px
 
 __all__ = ["STRATA", "stratified_pixels"]
 

@@ -1,12 +1,8 @@
-"""Tables to read before one trusts a network with a cohort: what matters, what fails, what is foreign.
+"""Tables to read before one trusts a network with a cohort: what matters, what fails, what is outside.
 
 Devices: arrays and tensors come from anywhere, results are tables.
 """
 
-from segconf_lite.reports.assumptions import check_input_assumptions, input_properties
-from segconf_lite.reports.failures import FailureReport, failure_report
-from segconf_lite.reports.sensitivity import sensitivity_report
+import lazy_loader
 
-__all__ = [
-    "FailureReport", "check_input_assumptions", "failure_report", "input_properties", "sensitivity_report",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,7 @@
 """Which choice an outcome depends on, and how sure that is when runs share images or seeds.
 
 A table of runs has one row per run (or per run and image): choices in columns of categories, and an
-outcome. Shares of variance are those of the analysis of variance (Fisher 1925) for fixed, crossed factors.
+outcome. Fractions of variance are those of the analysis of variance (Fisher 1925) for fixed, crossed factors.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from segconf_lite.evaluation.crossed import check_columns, check_names, draw_weights
+from segconf_lite import check
+from segconf_lite.evaluation.bootstrap import cluster_codes, draw_weights, unit_scale
 
-__all__ = ["sensitivity_report"]
+_N_SHUFFLES = 200  # for the share by chance of an unbalanced design: its mean to about a twentieth
 
 
 def sensitivity_report(
     table: pd.DataFrame,
     *,
     outcome: str,
-    factors: Sequence[str],
+    factors: str | Sequence[str],
     clusters: str | Sequence[str] | None = None,
     interactions: bool = False,
     n_resamples: int = 500,
@@ -31,73 +32,85 @@ def sensitivity_report(
     """How much each factor matters for an outcome, most important first.
 
     Every combination of levels that occurs (a cell) has equal weight, however many rows it holds. With equal
-    cells this is the plain analysis of variance, and shares of main effects and interactions add up to at
-    most 1. With unequal cells it rests on unweighted marginal means. With *missing* cells (a random search,
-    say) factors are entangled: a share may hold part of another's, and shares may exceed 1 together.
+    cells this is the plain analysis of variance, and the fractions of main effects and interactions add up
+    to at most 1. With unequal cells it rests on unweighted marginal means. With *missing* cells (a random
+    search, say) factors are entangled: a fraction may hold part of another's, and their sum may exceed 1.
 
     Args:
-        table: one row per run or case.
-        outcome: column of finite numbers, any unit.
-        factors: columns of categories, each with two levels or more. Bin continuous settings first.
-        clusters: column (or crossed columns, such as image and seed) whose values are drawn with
-            replacement for the interval; None draws rows. A column that a factor lies within (patients
-            within hospitals, for the factor hospital) or that has a handful of values gives a rough interval.
-        interactions: whether to add every pair of factors, ``"a x b"``: what their joint means hold beyond
+        table: One row per run or case.
+        outcome: Column of finite numbers, any unit.
+        factors: Columns of categories, each with two levels or more. Bin continuous settings first.
+        clusters: Column (or crossed columns, such as image and seed) whose names are resampled with
+            replacement for the interval; None resamples rows. A column that a factor lies within (patients
+            within hospitals, for the factor hospital) or that has a handful of names gives a rough interval.
+        interactions: Whether to add every pair of factors, ``"a x b"``: what their joint means hold beyond
             both main effects.
-        n_resamples: bootstrap draws.
-        seed: equal seeds give equal intervals.
+        n_resamples: Number of bootstrap resamples.
+        seed: Seed of the random draw.
 
     Returns:
-        One row per factor (and pair): factor, share (of variance, in [0, 1]), low and high (95 % bootstrap
-        interval of the share), share_by_chance (its mean if rows were shuffled, by formula if the design
+        One row per factor (and pair): factor, share (fraction of variance, in [0, 1]), low and high (its
+        95 % bootstrap interval), share_by_chance (its mean if rows were shuffled, by formula if the design
         is balanced, else over 200 shuffles; a share near it says nothing), range (largest minus smallest
         marginal mean, in the unit of the outcome; for a pair, of the departures from additivity), highest
         and lowest (levels with these), n_levels, and design:
         ``"balanced"``, ``"unequal cells"`` or ``"missing cells"``.
 
-        Shares of redrawn rows are too large (drawing adds noise to every mean), so the draws are shifted to
-        have the estimate as their mean, then clipped to [0, 1]. Ends are NaN if a cluster column has one
-        value, and all shares are if the outcome never varies.
+        Shares of resampled rows are too large (resampling adds noise to every mean), so the resamples are
+        shifted to have the estimate as their mean, then clipped to [0, 1]. Ends are NaN if a cluster column
+        has one name, and all shares are if the outcome never varies.
 
     Raises:
         ValueError: If a column is missing, the outcome is not finite, or a factor has a missing value, one
             level only, or as many levels as rows.
+
+    Example:
+        >>> table = pd.DataFrame({"network": list("aabb"), "loss": list("xyxy")})
+        >>> table["dice"] = [0.5, 0.6, 0.8, 0.9]
+        >>> report = sensitivity_report(table, outcome="dice", factors=["loss", "network"], n_resamples=20)
+        >>> report[["factor", "share", "range"]].round(2)
+            factor  share  range
+        0  network    0.9    0.3
+        1     loss    0.1    0.1
     """
-    factors = [factors] if isinstance(factors, str) else list(factors)
-    columns = [] if clusters is None else [clusters] if isinstance(clusters, str) else list(clusters)
-    check_columns(table, [outcome, *factors, *columns])
-    check_names(table, columns)
-    values = table[outcome].to_numpy(np.float64)
-    _check_finite(outcome, values)
+    factors = [factors] if isinstance(factors, str) else check.names("factors", factors, unique=True).tolist()
+    if not factors:
+        raise check.refuse("factors", "one column or more", "none")
+    check.columns(table, [outcome, *factors])
+    n_resamples, seed = check.integer("n_resamples", n_resamples, low=1), check.integer("seed", seed, low=0)
+    values = check.array(outcome, table[outcome], "n_rows", dtype=np.float64)
+    check.finite(outcome, values, fix="drop or define these rows first")
+    values, exponent = unit_scale(values)
     values = values - np.median(values)  # squares of large numbers would round
     cell, sizes, terms = _design(table, factors, interactions)
     n_possible = int(np.prod([len(term.names) for term in terms[: len(factors)]]))
     design = "missing cells" if len(sizes) < n_possible else "unequal cells" if np.ptp(sizes) else "balanced"
 
     shares, effects = _decompose(values, np.ones(len(values)), cell, terms)
-    ids = [pd.factorize(table[name], use_na_sentinel=False)[0] for name in columns] or [
-        np.arange(len(values))
-    ]
+    codes = [np.arange(len(values))] if clusters is None else cluster_codes(table, clusters)
     draws = np.full((n_resamples, len(terms)), np.nan)
-    if min(codes.max() for codes in ids) > 0:
-        for k, weights in enumerate(draw_weights(ids, n_resamples, seed)):
+    if min(code.max() for code in codes) > 0:
+        for k, weights in enumerate(draw_weights(codes, n_resamples, seed)):
             draws[k] = _decompose(values, weights, cell, terms)[0]
-    chance = _shares_by_chance(values, cell, terms, design, seed)
+    by_chance = _shares_by_chance(values, cell, terms, design, seed)
     rows = []
-    for term, share, effect, drawn, by_chance in zip(terms, shares, effects, draws.T, chance, strict=True):
-        usable = drawn[np.isfinite(drawn)]
-        moved = usable - usable.mean() + share if usable.size else np.full(1, np.nan)
-        low, high = np.clip(np.quantile(moved, [0.025, 0.975]), 0, 1)
+    for k, (term, effect) in enumerate(zip(terms, effects, strict=True)):
+        low, high = _shifted_interval(draws[:, k], shares[k])
         rows.append(
-            {"factor": term.name, "share": share, "low": low, "high": high,
-             "share_by_chance": by_chance, "range": float(np.ptp(effect)),
-             "highest": term.names[int(effect.argmax())], "lowest": term.names[int(effect.argmin())],
-             "n_levels": len(term.names), "design": design}
-        )  # fmt: skip
+            {
+                "factor": term.name,
+                "share": shares[k],
+                "low": low,
+                "high": high,
+                "share_by_chance": by_chance[k],
+                "range": float(np.ldexp(np.ptp(effect), exponent)),
+                "highest": term.names[int(effect.argmax())],
+                "lowest": term.names[int(effect.argmin())],
+                "n_levels": len(term.names),
+                "design": design,
+            }
+        )
     return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable", ignore_index=True)
-
-
-_N_SHUFFLES = 200  # for the share by chance of an unbalanced design: its mean to about a twentieth
 
 
 class _Term(NamedTuple):
@@ -115,13 +128,12 @@ def _design(
     coded = [pd.factorize(table[name], sort=True) for name in factors]
     for name, (codes, levels) in zip(factors, coded, strict=True):
         if codes.min() < 0 or not 1 < len(levels) < len(table):
-            raise ValueError(
-                f"factor {name!r} needs two levels or more, fewer than the {len(table)} rows, and "
-                f"none missing; got {len(levels)} levels and {np.count_nonzero(codes < 0)} missing: "
-                "drop or bin it"
-            )
-    cells, cell, sizes = np.unique(np.stack([codes for codes, _ in coded], axis=1), axis=0,
-                                   return_inverse=True, return_counts=True)  # fmt: skip
+            expected = f"a factor of two levels or more, fewer than the {len(table)} rows, and none missing"
+            got = f"{len(levels)} levels and {np.count_nonzero(codes < 0)} missing"
+            raise check.refuse(name, expected, got, "drop or bin it")
+    cells, cell, sizes = np.unique(
+        np.stack([codes for codes, _ in coded], axis=1), axis=0, return_inverse=True, return_counts=True
+    )
     terms = [
         _Term(name, [str(level) for level in levels], cells[:, k], (), len(levels) - 1)
         for k, (name, (_, levels)) in enumerate(zip(factors, coded, strict=True))
@@ -151,10 +163,18 @@ def _decompose(
         beyond = means - means.mean() - sum(effects[p][terms[p].group[used]] for p in term.parents)
         group = term.group[used]
         n_inside = np.bincount(group, minlength=len(term.names))
-        with np.errstate(invalid="ignore"):  # NaN for a level that a draw left out
+        with np.errstate(invalid="ignore"):  # NaN for a level that a resample left out
             effects.append(np.bincount(group, beyond, len(term.names)) / n_inside)
         shares.append(float(np.mean(effects[-1][group] ** 2) / total) if total > 0 else float("nan"))
     return shares, effects
+
+
+def _shifted_interval(draws: np.ndarray, share: float) -> tuple[float, float]:
+    """The 95 % percentile interval of resampled shares, shifted to have the estimate as their mean."""
+    usable = draws[np.isfinite(draws)]
+    shifted = usable - usable.mean() + share if usable.size else np.full(1, np.nan)
+    low, high = np.clip(np.quantile(shifted, [0.025, 0.975]), 0, 1)
+    return low, high
 
 
 def _shares_by_chance(
@@ -166,11 +186,3 @@ def _shares_by_chance(
     rng, ones = np.random.default_rng(seed), np.ones(len(values))
     shares = [_decompose(rng.permutation(values), ones, cell, terms)[0] for _ in range(_N_SHUFFLES)]
     return [float(share) for share in np.mean(shares, axis=0)]
-
-
-def _check_finite(name: str, values: np.ndarray) -> None:
-    n_bad = np.count_nonzero(~np.isfinite(values))
-    if n_bad:
-        raise ValueError(
-            f"{name} must be finite, got {n_bad} values that are not; drop or define those rows first"
-        )

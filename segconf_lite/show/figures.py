@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from segconf_lite.evaluation.intervals import mean_interval
+from segconf_lite.evaluation.bootstrap import mean_interval
 from segconf_lite.show.pictures import break_lines, finish
 
 __all__ = [

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from segconf_lite.evaluation.selective import risk_coverage
+from segconf_lite.evaluation.ranking import risk_coverage
 from segconf_lite.show.figures import DOMAIN_COLOURS, SYMBOLS, require_columns
 from segconf_lite.show.pictures import break_lines, described, draw_borders, draw_map, finish, picture_source
 

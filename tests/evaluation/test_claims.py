@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from segconf_lite.evaluation import claims, ledger
+from segconf_lite.evaluation.bootstrap import nested_bootstrap_interval
 from segconf_lite.evaluation.claims import Claim, judge
-from segconf_lite.evaluation.intervals import nested_bootstrap_interval
 from segconf_lite.evaluation.statistics import GAP_BINS
 
 

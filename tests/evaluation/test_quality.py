@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.evaluation import case_table, dice_per_case, dice_per_class, mean_interval
+from segconf_lite.evaluation import (
+    case_table,
+    dice_per_case,
+    dice_per_class,
+    iou_per_case,
+    pairwise_dice,
+    quality,
+)
 
 MASKS = st_numpy.arrays(np.int64, (3, 4, 4), elements=st.integers(0, 2))
 
@@ -46,11 +53,17 @@ def test_torch_and_numpy_agree_and_perfect_is_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"empty": "ignore"}, r"empty must be one of \['skip', 'one', 'zero'\]"),
-        ({"n_classes": 1}, r"labels must lie in 0\.\.0"),
-        ({"prediction": np.zeros((2, 4, 4), int)}, "must share one shape"),
-        ({"prediction": np.zeros((1, 3, 4, 4))}, r"\.argmax\(1\)"),
-        ({"prediction": np.full((1, 4, 4), 9)}, r"got 9\.\.9"),
+        ({"empty": "ignore"}, r"empty must be one of \('skip', 'one', 'zero'\), got 'ignore'"),
+        ({"n_classes": 1}, "n_classes must be an integer >= 2, got 1"),
+        (
+            {"prediction": np.zeros((2, 4, 4), int)},
+            r"reference must be of shape \(2, 4, 4\), got \(1, 4, 4\)",
+        ),
+        (
+            {"prediction": np.zeros((1, 3, 4, 4))},
+            r"prediction must be labels \(N, H, W\), got \(1, 3, 4, 4\); .*\.argmax\(1\)",
+        ),
+        ({"prediction": np.full((1, 4, 4), 9)}, r"prediction must be in 0\.\.2 \(3 classes\), got 9\.\.9"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
@@ -64,44 +77,6 @@ def test_bad_input_is_refused(arguments, message):
         dice_per_case(**{**good, **arguments})
 
 
-def test_interval_of_a_constant_is_a_point_and_one_subject_has_none():
-    assert mean_interval([0.5] * 6, list("aabbcc")) == (0.5, 0.5, 0.5)
-    one = mean_interval([0.2, 0.4], ["a", "a"])
-    assert one.estimate == pytest.approx(0.3)
-    assert np.isnan(one.low)
-    assert np.isnan(one.high)
-
-
-def test_interval_counts_subjects_not_slices():
-    """Copying every slice ten times is no new information."""
-    rng = np.random.default_rng(0)
-    values, subjects = rng.normal(size=20), np.arange(20)
-    once, often = mean_interval(values, subjects), mean_interval(values.repeat(10), subjects.repeat(10))
-    assert often == pytest.approx(once)
-
-
-def test_interval_covers_the_true_mean_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    hits = 0
-    for trial in range(200):
-        subject_means = rng.normal(size=25)
-        values = subject_means.repeat(4) + 0.1 * rng.normal(size=100)
-        interval = mean_interval(values, np.arange(25).repeat(4), n_resamples=400, seed=trial)
-        hits += interval.low <= 0 <= interval.high
-    assert 0.88 <= hits / 200 <= 0.99
-
-
-def test_interval_leaves_undefined_cases_out_and_refuses_nonsense():
-    assert mean_interval([1.0, np.nan, 3.0], ["a", "b", "c"]).estimate == 2.0
-    for values, subjects, options, message in (
-        ([1.0], ["a", "b"], {}, "share one shape"),
-        ([np.nan], ["a"], {}, "no finite value among 1 cases"),
-        ([1.0], ["a"], {"level": 1.0}, "level must lie between 0 and 1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            mean_interval(values, subjects, **options)
-
-
 def test_case_table_of_a_perfect_and_of_a_silent_network():
     cohort = phantom.cohort(6, size=32)
     sure = np.eye(4, dtype=np.float32)[cohort.labels].transpose(0, 3, 1, 2)
@@ -113,5 +88,127 @@ def test_case_table_of_a_perfect_and_of_a_silent_network():
     table = case_table(torch.from_numpy(nothing), cohort, empty="skip")
     assert (table["quality"] == 0).all()
     assert table["confidence"].isna().all()
-    with pytest.raises(ValueError, match=r"probabilities must be \(N, C, H, W\)"):
-        case_table(sure[:, :3], cohort, empty="skip")
+    with pytest.raises(
+        ValueError, match=r"probabilities must be \(N, C, H, W\) = \(6, 4, 32, 32\), got \(6, 3, 32, 32\)"
+    ):
+        case_table(nothing[:, :3], cohort, empty="skip")
+
+
+# -- distances between boundaries ---------------------------------------------------------------------
+
+BOTH = {"n_classes": 2, "empty": "skip", "spacing_mm": (1.0, 1.0)}
+
+
+def square(row=4, column=4, side=6, size=20):
+    labels = np.zeros((1, size, size), dtype=np.int64)
+    labels[0, row : row + side, column : column + side] = 1
+    return labels
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+def test_distances_of_a_shifted_square(shift):
+    hausdorff = quality.hausdorff95_per_case(square(), square(row=4 + shift), **BOTH)
+    assert hausdorff == pytest.approx([shift])
+    mean = quality.mean_surface_distance_per_case(square(), square(row=4 + shift), **BOTH)
+    assert 0 < mean[0] < shift
+
+
+def test_tolerance_is_in_millimetres_and_spacing_has_a_direction():
+    spacing = (2.0, 0.5)
+    for axis, distance_mm in ((0, 2.0), (1, 0.5)):
+        moved = np.roll(square(), 1, axis=1 + axis)
+        options = {"n_classes": 2, "empty": "skip", "spacing_mm": spacing}
+        for tolerance, all_right in ((distance_mm, True), (0.99 * distance_mm, False)):
+            found = quality.surface_dice_per_case(square(), moved, tolerance_mm=tolerance, **options)
+            assert bool(found[0] == 1) is all_right
+        assert quality.hausdorff95_per_case(square(), moved, **options)[0] == pytest.approx(distance_mm)
+
+
+def test_spacing_per_case_equals_case_by_case():
+    prediction = np.concatenate([square(), square()])
+    reference = np.concatenate([square(row=6), square(row=6)])
+    both = quality.hausdorff95_per_case(
+        prediction, reference, n_classes=2, empty="skip", spacing_mm=[(1.0, 1.0), (3.0, 1.0)]
+    )
+    assert both == pytest.approx([2, 6])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 500), st.floats(0, 4))
+def test_bounds_symmetry_and_identity(seed, tolerance):
+    rng = np.random.default_rng(seed)
+    one, other = (rng.random((2, 12, 12)).round().astype(np.int64) for _ in range(2))
+    options = {**BOTH, "tolerance_mm": tolerance}
+    value = quality.surface_dice_per_case(one, other, **options)
+    assert ((value >= 0) & (value <= 1)).all()
+    assert value == pytest.approx(quality.surface_dice_per_case(other, one, **options))
+    assert (quality.surface_dice_per_case(one, one, **options) == 1).all()
+    assert (quality.hausdorff95_per_case(one, one, **BOTH) == 0).all()
+    assert quality.hausdorff95_per_case(one, other, **BOTH) == pytest.approx(
+        quality.hausdorff95_per_case(other, one, **BOTH)
+    )
+
+
+NOTHING = np.zeros((1, 20, 20), dtype=np.int64)
+TABLE = {  # (prediction, reference): surface Dice, distance in mm; for skip, one, zero
+    "missed": (NOTHING, square(), (0, 0, 0), (np.inf, np.inf, np.inf)),
+    "invented": (square(), NOTHING, (0, 0, 0), (np.inf, np.inf, np.inf)),
+    "rightly absent": (NOTHING, NOTHING, (np.nan, 1, 0), (np.nan, 0, np.inf)),
+    "found": (square(), square(), (1, 1, 1), (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_the_documented_table_of_absent_classes(kind):
+    prediction, reference, dice, distance = TABLE[kind]
+    for column, empty in enumerate(("skip", "one", "zero")):
+        options = {"n_classes": 2, "empty": empty, "spacing_mm": (1.0, 1.0)}
+        found = quality.surface_dice_per_case(prediction, reference, tolerance_mm=1, **options)
+        np.testing.assert_equal(found, [float(dice[column])])
+        for measure in (quality.hausdorff95_per_case, quality.mean_surface_distance_per_case):
+            np.testing.assert_equal(measure(prediction, reference, **options), [float(distance[column])])
+
+
+def test_one_missing_class_makes_the_mean_distance_infinite():
+    reference = square()
+    reference[0, 15:18, 15:18] = 2
+    found = quality.hausdorff95_per_case(square(), reference, n_classes=3, empty="skip", spacing_mm=(1, 1))
+    assert found[0] == np.inf
+
+
+@pytest.mark.parametrize("spacing", [(1.0,), (0.0, 1.0), (np.nan, 1.0), np.ones((3, 2))])
+def test_bad_spacing(spacing):
+    with pytest.raises(ValueError, match=r"spacing_mm must be \(2,\) or \(1, 2\), finite and > 0 mm, got"):
+        quality.hausdorff95_per_case(square(), square(), n_classes=2, empty="skip", spacing_mm=spacing)
+
+
+def test_bad_tolerance():
+    with pytest.raises(ValueError, match="tolerance_mm must be a number >= 0, got -1"):
+        quality.surface_dice_per_case(square(), square(), tolerance_mm=-1, **BOTH)
+
+
+# -- overlap beside Dice ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 500), st.sampled_from(["skip", "one", "zero"]))
+def test_iou_and_pairs_follow_from_dice(seed, empty):
+    rng = np.random.default_rng(seed)
+    stack = rng.integers(0, 3, (4, 3, 6, 6)) * (rng.random((4, 3, 1, 1)) > 0.3)  # some find nothing
+    matrix = pairwise_dice(stack, stack[:, :2], n_classes=3, empty=empty)
+    assert matrix.shape == (4, 3, 2)
+    for s in range(3):
+        for t in range(2):
+            dice = dice_per_case(stack[:, s], stack[:, t], n_classes=3, empty=empty)
+            np.testing.assert_allclose(matrix[:, s, t], dice)
+    one, other = (stack[:, k] > 0 for k in (0, 1))
+    iou = iou_per_case(one.astype(int), other.astype(int), n_classes=2, empty="zero")
+    union = (one | other).sum(axis=(1, 2))
+    np.testing.assert_allclose(iou, (one & other).sum(axis=(1, 2)) / np.maximum(union, 1))
+
+
+def test_pairs_need_equal_cases():
+    with pytest.raises(
+        ValueError, match=r"\(N, S, H, W\) and \(N, T, H, W\), equal in N, H and W, got \(2, 1"
+    ):
+        pairwise_dice(np.zeros((2, 1, 4, 4), int), np.zeros((3, 1, 4, 4), int), n_classes=2, empty="one")

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from segconf_lite.evaluation.raters import (
     boundary_band,
+    boundary_distance_px,
+    errors_found,
     generalized_energy_distance,
     map_agreement,
     rater_dice,
@@ -55,7 +57,7 @@ def test_nothing_drawn_by_anyone():
     nothing = np.zeros((1, 2, 4, 4), int)
     assert generalized_energy_distance(nothing, nothing, n_classes=2, empty="one") == [0]
     assert np.isnan(rater_dice(nothing, n_classes=2, empty="skip")).all()
-    with pytest.raises(ValueError, match=r"empty must be 'one' or 'zero' .*got 'skip'"):
+    with pytest.raises(ValueError, match=r"empty must be one of \('one', 'zero'\), got 'skip'"):
         generalized_energy_distance(nothing, nothing, n_classes=2, empty="skip")
 
 
@@ -129,7 +131,9 @@ def test_band_of_one_class_is_empty_and_only_the_band_counts():
 def test_a_missing_rater():
     drawn = raters(0)
     drawn[2, 1] = -1
-    message = r"labels >= 0 from every rater, got int64, missing in cases \[2\]; leave these cases"
+    message = (
+        r"raters must be labels >= 0 from every rater, got label -1 .* in cases \[2\]; leave these cases"
+    )
     for call in (
         lambda: rater_dice(drawn, n_classes=3, empty="one"),
         lambda: rater_disagreement(drawn, n_classes=3),
@@ -138,9 +142,9 @@ def test_a_missing_rater():
         with pytest.raises(ValueError, match=message):
             call()
     lacking = np.where(drawn < 0, np.nan, drawn)
-    with pytest.raises(ValueError, match=r"got float64, missing in cases \[2\]"):
+    with pytest.raises(ValueError, match="raters must be integers, got fractions, NaN or infinity"):
         rater_dice(lacking, n_classes=3, empty="one")
-    with pytest.raises(ValueError, match=r"\(N, R, H, W\) with R >= 2, got \(4, 1, 6, 6\)"):
+    with pytest.raises(ValueError, match=r"raters must be \(N, R, H, W\) with R >= 2, got \(4, 1, 6, 6\)"):
         rater_dice(drawn[:, :1], n_classes=3, empty="one")
 
 
@@ -148,22 +152,78 @@ def test_bad_maps():
     good = np.full((1, 4, 4), 0.5)
     with pytest.raises(ValueError, match=r"measure must be one of .*got 'ncc'"):
         map_agreement(good, good, measure="ncc")
-    with pytest.raises(
-        ValueError, match=r"maps must share one shape \(N, H, W\), got \(1, 4, 4\) and \(4, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"disagreement must be non-empty \(N, H, W\), got \(4, 4\)"):
         map_agreement(good, good[0], measure="pearson")
-    with pytest.raises(ValueError, match=r"uncertainty_map must lie in \[0, 1\], got 1\.5 to 1\.5; divide"):
+    with pytest.raises(ValueError, match=r"uncertainty_map must be in \[0, 1\], got 1\.5 to 1\.5; divide"):
         map_agreement(3 * good, good, measure="pearson")
-    with pytest.raises(ValueError, match="band_mm needs reference labels and spacing_mm"):
+    with pytest.raises(
+        ValueError, match="reference and spacing_mm must be given with band_mm, got at least one None"
+    ):
         map_agreement(good, good, measure="pearson", band_mm=1)
     with pytest.raises(ValueError, match=r"kind must be one of .*got 'variance'"):
         rater_disagreement(raters(0), n_classes=3, kind="variance")
-    with pytest.raises(ValueError, match="band_mm must be > 0 mm, got 0"):
+    with pytest.raises(ValueError, match="band_mm must be a number > 0, got 0"):
         boundary_band(edge(0), band_mm=0, spacing_mm=(1, 1))
-    with pytest.raises(ValueError, match=r"spacing_mm \(2,\) or \(N, 2\) > 0"):
+    with pytest.raises(ValueError, match=r"spacing_mm must be \(2,\) or \(1, 2\), finite and > 0 mm"):
         boundary_band(edge(0), band_mm=1, spacing_mm=(0, 1))
 
 
 def test_raters_with_more_classes_than_the_network_are_refused():
-    with pytest.raises(ValueError, match=r"raters use the label 2, but n_classes=2 allows 0 \.\. 1; merge"):
+    with pytest.raises(
+        ValueError, match=r"raters must be in 0\.\.1 \(2 classes\), got 0\.\.2; .* remap them"
+    ):
         rater_disagreement(raters(0), n_classes=2)
+
+
+# -- errors and boundaries ---------------------------------------------------------------------
+
+
+def test_a_perfect_map_finds_all_and_a_reversed_one_none():
+    rng = np.random.default_rng(0)
+    wrong = rng.random((3, 10, 10)) < 0.05
+    found = errors_found(wrong + 0.01 * rng.random(wrong.shape), wrong, fraction=wrong.mean() + 1e-9)
+    np.testing.assert_array_equal(found, wrong.sum(axis=(1, 2)))
+    assert errors_found(~wrong + 0.01 * rng.random(wrong.shape), wrong, fraction=0.5).sum() == 0
+
+
+def test_ties_count_in_proportion():
+    wrong = np.zeros((1, 10, 10), bool)
+    wrong[0, :2] = True
+    np.testing.assert_allclose(errors_found(np.zeros((1, 10, 10)), wrong, fraction=0.25), 5.0)
+
+
+def test_any_increasing_transform_gives_the_same():
+    rng = np.random.default_rng(1)
+    values, wrong = rng.random((2, 8, 8)), rng.random((2, 8, 8)) < 0.2
+    plain, bent = (errors_found(v, wrong, fraction=0.1) for v in (values, np.exp(3 * values)))
+    np.testing.assert_array_equal(plain, bent)
+
+
+def test_only_the_pixels_asked_for_count():
+    wrong, where = np.ones((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
+    where[0, 0] = True
+    values = np.arange(16.0).reshape(1, 4, 4)  # the highest lie elsewhere
+    np.testing.assert_array_equal(errors_found(values, wrong, fraction=0.5, where=where), [2])
+    assert errors_found(values, wrong, fraction=0.5, where=~where & where).tolist() == [0]
+
+
+def test_distance_is_counted_in_pixels_from_either_side():
+    labels = np.zeros((2, 5, 6), int)
+    labels[0, :, 3:] = 2
+    distance = boundary_distance_px(labels)
+    np.testing.assert_array_equal(distance[0, 0], [3, 2, 1, 1, 2, 3])
+    assert np.isinf(distance[1]).all()
+
+
+def test_bad_use_of_errors_found():
+    values, wrong = np.zeros((1, 2, 2)), np.zeros((1, 2, 2), bool)
+    with pytest.raises(ValueError, match=r"wrong must be of shape \(1, 2, 2\), got \(2, 2\)"):
+        errors_found(values, wrong[0], fraction=0.1)
+    with pytest.raises(ValueError, match=r"fraction must be a number in \(0, 1\), got 5"):
+        errors_found(values, wrong, fraction=5)
+    with pytest.raises(
+        ValueError, match="uncertainty_map must be finite, got NaN or infinity; for infinite flip costs"
+    ):
+        errors_found(values + np.inf, wrong, fraction=0.5)
+    with pytest.raises(ValueError, match=r"labels must be non-empty \(N, H, W\), got \(2, 2\)"):
+        boundary_distance_px(wrong[0])

@@ -36,5 +36,5 @@ def test_a_stratum_without_pixels_is_left_out():
 def test_bad_use():
     with pytest.raises(ValueError, match="n_each must be >= 1"):
         stratified_pixels(disc(), n_each=0)
-    with pytest.raises(ValueError, match=r"labels must be \(N, H, W\)"):
+    with pytest.raises(ValueError, match=r"labels must be non-empty \(N, H, W\), got"):
         stratified_pixels(disc()[0], n_each=1)

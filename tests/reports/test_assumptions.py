@@ -86,7 +86,7 @@ def test_narrower_coverage_leaves_that_share_of_the_source_outside(source):
     report = check(source, source, coverage=0.9)
     assert report.loc["contrast", "n_outside"] == 12
     assert report.loc["contrast", "verdict"] == "OUTSIDE"
-    assert check(source, source, coverage=0.9, share=0.1).loc["contrast", "verdict"] == "few outside"
+    assert check(source, source, coverage=0.9, tolerated=0.1).loc["contrast", "verdict"] == "few outside"
 
 
 def test_grey_properties_follow_the_unit_of_the_images(other):
@@ -120,9 +120,11 @@ def test_labels_do_not_matter_but_their_names_do(source, other):
 
 
 def test_bad_input(source, other):
-    for options in ({"coverage": 0}, {"coverage": 1.1}, {"share": 1}, {"share": -0.1}):
-        with pytest.raises(ValueError, match=r"coverage must lie in \(0, 1\] and share in \[0, 1\), got"):
+    for options in ({"coverage": 0}, {"coverage": 1.1}, {"tolerated": 1}, {"tolerated": -0.1}):
+        with pytest.raises(
+            ValueError, match=r"(coverage must be .* in \(0, 1\]|tolerated must be .* in \[0, 1\)), got"
+        ):
             check_input_assumptions(other, source, **options)
     thin = dataclasses.replace(other, images=other.images[:, :, :2].copy(), labels=other.labels[:, :2].copy())
-    with pytest.raises(ValueError, match="at least 3 x 3 pixels, got 2 x 64"):
+    with pytest.raises(ValueError, match="images must be slices of at least 3 x 3 pixels, got 2 x 64"):
         check_input_assumptions(thin, source)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segconf_lite.evaluation import cluster_interval, crossed_interval, mean_interval, variance_explained
+from segconf_lite.evaluation import variance_explained
 from segconf_lite.reports import sensitivity_report
 
 
@@ -33,30 +33,6 @@ def random_table(seed=0):
     rng = np.random.default_rng(seed)
     table = grid(3, 4, 2, n_repeats=5)
     return table.assign(outcome=rng.normal(size=len(table)) + 0.7 * table["a"])
-
-
-# -- variance explained -------------------------------------------------------------------------------------
-
-
-def test_variance_explained_on_known_groups():
-    assert variance_explained([0, 0, 4, 4], ["x", "x", "y", "y"]) == 1
-    assert variance_explained([0, 4, 0, 4], ["x", "x", "y", "y"]) == 0
-    assert variance_explained([0, 2, 2, 4], ["x", "x", "y", "y"]) == pytest.approx(0.5)
-    assert np.isnan(variance_explained([0.1, 0.1, 0.1], [1, 2, 2]))
-
-
-def test_variance_explained_by_shuffled_levels_is_what_chance_gives():
-    rng = np.random.default_rng(0)
-    outcome, levels = rng.normal(size=30), np.arange(30) % 5
-    found = [variance_explained(outcome, rng.permutation(levels)) for _ in range(600)]
-    assert np.mean(found) == pytest.approx(4 / 29, abs=0.012)
-
-
-def test_variance_explained_refuses_bad_input():
-    with pytest.raises(ValueError, match=r"one non-empty shape \(n_rows,\), got \(2,\) and \(3,\)"):
-        variance_explained([1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="outcome must be finite, got 1 values"):
-        variance_explained([1, np.nan], [1, 2])
 
 
 # -- report -------------------------------------------------------------------------------------------------
@@ -149,112 +125,18 @@ def test_equal_seeds_give_equal_reports_and_a_constant_outcome_has_no_shares():
 
 
 def test_report_refuses_bad_input(two_by_two):
-    with pytest.raises(ValueError, match=r"lacks the columns \['c'\]; it has \['a', 'b'"):
+    with pytest.raises(ValueError, match=r"got none called \['c'\]; it has \['a', 'b'"):
         report(two_by_two, factors=["a", "c"])
-    with pytest.raises(ValueError, match="outcome must be finite, got 12 values"):
+    with pytest.raises(ValueError, match="outcome must be finite, got NaN or infinity in 12 cases"):
         report(two_by_two.assign(outcome=np.nan))
-    with pytest.raises(ValueError, match=r"'b' needs two levels or more, .*got 1 levels and 0 missing"):
+    with pytest.raises(
+        ValueError, match=r"b must be a factor of two levels or more, .*got 1 levels and 0 missing"
+    ):
         report(two_by_two.assign(b=1))
     with pytest.raises(ValueError, match=r"fewer than the 12 rows.*got 12 levels"):
         report(two_by_two.assign(b=range(12)))
-    with pytest.raises(ValueError, match="got 1 levels and 6 missing: drop or bin"):
+    with pytest.raises(ValueError, match="got 1 levels and 6 missing; drop or bin"):
         report(two_by_two.assign(b=two_by_two["b"].where(two_by_two["b"] == 0)))
-
-
-# -- crossed clusters ---------------------------------------------------------------------------------------
-
-
-def crossed_table(rng, n_images, n_seeds, sd=(1.0, 0.5, 0.7)):
-    """(values, image, seed) of mean 0: image effect, seed effect and noise with deviations `sd`."""
-    image, seed = (x.ravel() for x in np.indices((n_images, n_seeds)))
-    effects = rng.normal(0, sd[0], n_images)[image] + rng.normal(0, sd[1], n_seeds)[seed]
-    return effects + rng.normal(0, sd[2], image.size), image, seed
-
-
-def test_one_constant_side_is_the_one_way_bootstrap():
-    rng = np.random.default_rng(0)
-    values, names = rng.normal(size=40), np.arange(40) // 4
-    expected = mean_interval(values, names, n_resamples=200, seed=5)
-    constant = np.zeros(40)
-    for sides in ((names, constant), (constant, names)):
-        assert tuple(crossed_interval(values, *sides, n_resamples=200, seed=5)) == pytest.approx(
-            tuple(expected)
-        )
-
-
-def test_variance_is_that_of_the_pigeonhole_bootstrap():
-    """Owen (2007): close to sd_image^2 / R + sd_seed^2 / C + 3 sd_noise^2 / (R C)."""
-    widths = []
-    for k in range(40):
-        found = crossed_interval(*crossed_table(np.random.default_rng(k), 30, 20), n_resamples=300, seed=k)
-        widths.append((found.high - found.low) / (2 * 1.96))
-    expected = np.sqrt(1.0 / 30 + 0.25 / 20 + 3 * 0.49 / 600)
-    assert np.sqrt(np.mean(np.square(widths))) == pytest.approx(expected, rel=0.06)
-
-
-def test_it_covers_where_rows_drawn_singly_do_not():
-    crossed = singly = 0
-    for k in range(60):
-        values, image, seed = crossed_table(np.random.default_rng(1000 + k), 30, 12)
-        found = crossed_interval(values, image, seed, n_resamples=300, seed=k)
-        rows = mean_interval(values, np.arange(len(values)), n_resamples=300, seed=k)
-        crossed += found.low <= 0 <= found.high
-        singly += rows.low <= 0 <= rows.high
-    assert crossed >= 0.87 * 60
-    assert singly <= 0.6 * 60
-
-
-def test_missing_values_are_left_out_and_order_does_not_matter():
-    values, image, seed = crossed_table(np.random.default_rng(0), 8, 5)
-    holes = values.copy()
-    holes[::7] = np.nan
-    kept = np.isfinite(holes)
-    expected = crossed_interval(values[kept], image[kept], seed[kept])
-    assert crossed_interval(holes, image, seed) == expected
-    turned = crossed_interval(holes[::-1], image[::-1], seed[::-1])
-    assert tuple(turned) == pytest.approx(tuple(expected))
-
-
-def test_sides_without_two_names_have_no_interval():
-    found = crossed_interval([1.0, 2.0], ["a", "a"], ["s", "s"])
-    assert found.estimate == 1.5
-    assert np.isnan([found.low, found.high]).all()
-
-
-def test_draws_that_hold_no_value_are_left_out():
-    assert np.isfinite(crossed_interval([1.0, 2.0], ["a", "b"], ["s", "t"], n_resamples=50)).all()
-
-
-def test_cluster_interval_of_a_mean_is_the_crossed_interval():
-    values, image, seed = crossed_table(np.random.default_rng(0), 8, 5)
-    table = pd.DataFrame({"value": values, "image": image, "seed": seed})
-    options = {"n_resamples": 80, "seed": 2}
-    found = cluster_interval(lambda t: t["value"].mean(), table, clusters=["image", "seed"], **options)
-    assert tuple(found) == pytest.approx(tuple(crossed_interval(values, image, seed, **options)))
-    one_way = cluster_interval(lambda t: t["value"].mean(), table, clusters="image", **options)
-    assert tuple(one_way) == pytest.approx(tuple(mean_interval(values, image, **options)))
-
-
-def test_crossed_refuses_bad_input():
-    with pytest.raises(ValueError, match=r"share one shape \(n,\), got \(2,\), \(2,\) and \(3,\)"):
-        crossed_interval([1, 2], [1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="no defined value among 2"):
-        crossed_interval([np.nan, np.nan], [1, 2], [1, 2])
-    with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
-        crossed_interval([1, 2], [1, 2], [1, 2], level=95)
-    table = pd.DataFrame({"value": [1.0, 2.0]})
-    with pytest.raises(ValueError, match=r"lacks the columns \['image'\]"):
-        cluster_interval(len, table, clusters=["image"])
-    with pytest.raises(ValueError, match="clusters must name one column or more"):
-        cluster_interval(len, table, clusters=[])
-    with pytest.raises(ValueError, match=r"finite or NaN .*, got infinity"):
-        crossed_interval([1, np.inf], [1, 2], [1, 2])
-    with pytest.raises(ValueError, match="no name on one side"):
-        crossed_interval([1, 2], [1, np.nan], [1, 2])
-    with pytest.raises(ValueError, match="n_resamples must be >= 1, got 0"):
-        crossed_interval([1, 2], [1, 2], [1, 2], n_resamples=0)
-    with pytest.raises(ValueError, match="no rows"):
-        cluster_interval(len, table[:0], clusters=["value"])
 
 
 @pytest.mark.parametrize("interactions", [False, True])
@@ -277,5 +159,7 @@ def test_share_by_chance_is_that_of_noise(interactions):
 
 def test_rows_without_a_cluster_are_refused():
     table = pd.DataFrame({"a": [0, 0, 1, 1], "y": [1.0, 2, 3, 4], "subject": ["p", None, "q", "q"]})
-    with pytest.raises(ValueError, match="1 rows have no subject"):
+    with pytest.raises(
+        ValueError, match=r"subject must be text or integers, none missing, got nan \(entry 1\)"
+    ):
         sensitivity_report(table, outcome="y", factors="a", clusters="subject")
