@@ -29,25 +29,63 @@ class BatchTooLargeError(RuntimeError):
     computed: Tensor | None = None
 
 
-def network_input(images: Tensor | np.ndarray, network: nn.Module) -> Tensor:
-    """A copy of images on the device and in the floating type of a network.
+def as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
+    """A dense tensor with the values of a numpy array or tensor, on its own device.
 
     Args:
-        images: (N, ...) numpy or torch, on any device, of any stride and byte order.
-        network: Says where to and in which type; float32 on the CPU if it has no parameters.
+        name: Name of the argument, for the message.
+        values: Real numbers or booleans. An array may have any stride and byte order.
 
     Returns:
-        A tensor of the same shape that shares no memory with `images`. A gradient flows back through it.
+        The tensor itself, or one that shares memory with the array where torch can read it; do not change it.
 
     Raises:
-        ValueError: If parts of the network lie on different devices.
+        ValueError: If it is a list, a sparse or meta tensor, or holds no real numbers.
+
+    Example:
+        >>> as_tensor("images", np.array([1, 2, 3], dtype=">i4")[::-1])
+        tensor([3, 2, 1], dtype=torch.int32)
     """
-    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
-    if not isinstance(images, Tensor):  # torch refuses flipped arrays and other byte orders
-        array = np.asarray(images)
-        images = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-        return images.to(device=device_of(network), dtype=dtype)
-    return images.to(device=device_of(network), dtype=dtype, copy=True)
+    fix = "pass np.asarray(..., 'float32')"
+    expected = "a numpy array or a dense tensor of real numbers"
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_meta or values.is_complex():
+            got = f"a tensor of {values.dtype}, {values.layout}, on {values.device}"
+            raise check.refuse(name, expected, got, fix)
+        return values
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        raise check.refuse(name, expected, getattr(values, "dtype", type(values).__name__), fix)
+    native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
+    if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
+        native = np.array(native, dtype=native.dtype.newbyteorder("="))
+    return torch.from_numpy(native)
+
+
+def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool = True) -> Tensor:
+    """Images on the device and in the floating type of a network.
+
+    Args:
+        images: Images (N, ...), numpy or torch, on any device, of any stride and byte order.
+        network: The network; without parameters it takes float32 on the CPU.
+        copy: Whether the result never shares memory with `images`. A network that is known not to work in
+            place needs no copy.
+
+    Returns:
+        A tensor of the same shape. A gradient flows back through it.
+
+    Raises:
+        ValueError: If the images are no real numbers, or parts of the network lie on different devices.
+
+    Example:
+        >>> network_input(np.ones((1, 1, 2, 2)), nn.Conv2d(1, 2, 1)).dtype
+        torch.float32
+    """
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    device, dtype = (device_of(network) if copy else like.device), like.dtype
+    if isinstance(images, np.ndarray):  # in C order: the order of sums in a network follows the strides
+        copied = np.array(images, order="C") if images.dtype.kind in "biuf" else images
+        return as_tensor("images", copied).to(device=device, dtype=dtype)
+    return as_tensor("images", images).to(device=device, dtype=dtype, copy=copy)
 
 
 def checked_logits(outputs: Any, images: Tensor | np.ndarray, network: nn.Module | None = None) -> Tensor:
@@ -121,7 +159,18 @@ class NonFiniteLogitsError(ValueError):
 
 @contextlib.contextmanager
 def cases_from(start: int) -> Iterator[None]:
-    """Inside, case 0 is case `start` of the caller: a `NonFiniteLogitsError` is raised with his indices."""
+    """Inside, case 0 is case `start` of a larger set, as which a `NonFiniteLogitsError` counts the cases.
+
+    Args:
+        start: Index of the first case.
+
+    Example:
+        >>> with cases_from(16):
+        ...     checked_logits(torch.full((1, 2, 4, 4), torch.nan), torch.zeros(1, 1, 4, 4))
+        Traceback (most recent call last):
+        segconf_lite.models.batches.NonFiniteLogitsError: the network's output must be finite, got NaN or
+        infinity in 1 cases (first: case 16); ...
+    """
     try:
         yield
     except NonFiniteLogitsError as error:
@@ -131,11 +180,11 @@ def cases_from(start: int) -> Iterator[None]:
 def in_batches(
     compute: Callable[[Tensor], Result], images: Tensor | np.ndarray, network: nn.Module, *, batch_size: int
 ) -> Iterator[Result]:
-    """Results of `compute` on one batch of images after another.
+    """Results of `compute`, for one batch of images after another.
 
     Args:
-        compute: Takes a batch as `network_input` makes it.
-        images: (N, ...) numpy or torch.
+        compute: Function of a batch as `network_input` makes it.
+        images: Images (N, ...), numpy or torch.
         network: The network that the batches are for.
         batch_size: Cases per batch, >= 1; it bounds the memory.
 
@@ -143,10 +192,15 @@ def in_batches(
         What `compute` returns, batch by batch; nothing is kept, so that the memory stays bounded.
 
     Raises:
-        ValueError: If the batch size is below 1.
+        ValueError: If the batch size is below 1, or a weight of the network is not finite.
         BatchTooLargeError: If the memory is too small. The message names a smaller batch size.
+
+    Example:
+        >>> list(in_batches(len, np.zeros((5, 1, 4, 4)), nn.Conv2d(1, 2, 1), batch_size=2))
+        [2, 2, 1]
     """
-    check.integer("batch_size", batch_size, low=1)
+    batch_size = check.integer("batch_size", batch_size, low=1)
+    _check_weights(network)
     for start in range(0, len(images), batch_size):
         try:
             with cases_from(start):
@@ -169,8 +223,15 @@ def in_batches(
 def joined(parts: Iterable[Tensor]) -> Tensor:
     """All batches in one tensor, (N, ...) from (b, ...).
 
+    Args:
+        parts: Results of the batches.
+
     Raises:
-        BatchTooLargeError: As raised by a batch; its attribute `computed` then holds those before it.
+        BatchTooLargeError: As raised by a batch; its attribute `computed` then holds the results before it.
+
+    Example:
+        >>> joined([torch.zeros(2), torch.ones(1)])
+        tensor([0., 0., 1.])
     """
     done: list[Tensor] = []
     try:
@@ -209,8 +270,19 @@ def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> 
     return found[0] if found and found[0] else None
 
 
+def _check_weights(network: nn.Module) -> None:
+    """Refuse infinite weights: with an infinite running variance a network predicts the same everywhere."""
+    named = [*network.named_parameters()]
+    named += [(name, value) for name, value in network.named_buffers() if "running_" in name]
+    finite = [value.detach().isfinite().all() for _, value in named]
+    if finite and not torch.stack(finite).all():
+        bad = next(name for (name, _), good in zip(named, finite, strict=True) if not good)
+        fix = "its training diverged: scale the images and train it again"
+        raise check.refuse("the network's weights", "finite", f"NaN or infinity in {bad!r}", fix)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch has a class for it on a GPU, and only a text on a CPU."""
+    """PyTorch has a class of error for it on a GPU, and only a text on a CPU."""
     words = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         w in str(error).lower() for w in words

@@ -7,7 +7,14 @@ from torch import nn
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.models import predict_probabilities
-from segconf_lite.models.batches import BatchTooLargeError, checked_logits, in_batches, joined, network_input
+from segconf_lite.models.batches import (
+    BatchTooLargeError,
+    as_tensor,
+    checked_logits,
+    in_batches,
+    joined,
+    network_input,
+)
 
 
 class TwoClasses(nn.Module):
@@ -179,3 +186,42 @@ def test_checked_logits_are_returned_as_they_came():
     assert checked_logits(logits, np.zeros((2, 1, 4, 4))) is logits
     volumes = torch.zeros(1, 2, 3, 4, 5)
     assert checked_logits(volumes, torch.zeros(1, 1, 3, 4, 5)) is volumes
+
+
+@pytest.mark.parametrize("buffer", ["running_var", "running_mean", "weight"])
+def test_weights_of_a_diverged_training_are_refused(buffer):
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
+    getattr(network[1], buffer).data[1] = torch.inf
+    with pytest.raises(ValueError, match=f"weights must be finite, got NaN or infinity in '1.{buffer}'"):
+        predict_probabilities(network, np.ones((2, 1, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        ([[1.0]], "got list"),
+        (np.array(["a"]), "got <U1"),
+        (np.ones(1, complex), "got complex128"),
+        (torch.ones(2).to_sparse(), "torch.sparse_coo"),
+        (torch.ones(2, device="meta"), "on meta"),
+        (torch.ones(2, dtype=torch.complex64), "torch.complex64"),
+    ],
+)
+def test_what_is_no_dense_array_of_real_numbers_is_refused(images, got):
+    with pytest.raises(ValueError, match=f"images must be a numpy array or a dense tensor .*{got}.*; pass"):
+        network_input(images, TwoClasses())
+
+
+@pytest.mark.parametrize(
+    "dtype", [">f4", "<f8", "float16", "longdouble", "int16", "uint8", ">u2", "uint32", "bool"]
+)
+def test_arrays_of_every_real_type_become_tensors(dtype):
+    values = np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype)
+    for array in (values, values[::-1, ::2], np.broadcast_to(values, (2, 2, 3))):
+        assert to_numpy(network_input(array, TwoClasses())).tolist() == array.astype(float).tolist()
+        assert to_numpy(as_tensor("values", array), np.float64).tolist() == array.astype(float).tolist()
+
+
+def test_a_network_must_be_a_module():
+    with pytest.raises(ValueError, match=r"the network must be a torch\.nn\.Module, got function; wrap"):
+        predict_probabilities(lambda x: x, np.zeros((1, 1, 4, 4)))
