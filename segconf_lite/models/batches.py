@@ -29,12 +29,13 @@ class BatchTooLargeError(RuntimeError):
     computed: Tensor | None = None
 
 
-def as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
+def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> Tensor:
     """A dense tensor with the values of a numpy array or tensor, on its own device.
 
     Args:
         name: Name of the argument, for the message.
         values: Real numbers or booleans. An array may have any stride and byte order.
+        wide: Whether integers and half precision become float32, so that sums keep their digits.
 
     Returns:
         The tensor itself, or one that shares memory with the array where torch can read it; do not change it.
@@ -52,13 +53,17 @@ def as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
         if values.layout != torch.strided or values.is_meta or values.is_complex():
             got = f"a tensor of {values.dtype}, {values.layout}, on {values.device}"
             raise check.refuse(name, expected, got, fix)
-        return values
+        return _widened(values) if wide else values
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
         raise check.refuse(name, expected, getattr(values, "dtype", type(values).__name__), fix)
     native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
     if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
         native = np.array(native, dtype=native.dtype.newbyteorder("="))
-    return torch.from_numpy(native)
+    return _widened(torch.from_numpy(native)) if wide else torch.from_numpy(native)
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() and values.dtype.itemsize >= 4 else values.float()
 
 
 def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool = True) -> Tensor:
@@ -272,7 +277,7 @@ def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> 
 
 def _check_weights(network: nn.Module) -> None:
     """Refuse infinite weights: with an infinite running variance a network predicts the same everywhere."""
-    named = [*network.named_parameters()]
+    named: list[tuple[str, Tensor]] = [*network.named_parameters()]
     named += [(name, value) for name, value in network.named_buffers() if "running_" in name]
     finite = [value.detach().isfinite().all() for _, value in named]
     if finite and not torch.stack(finite).all():

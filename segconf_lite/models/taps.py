@@ -123,7 +123,7 @@ class Taps:
             replacement = self._replacements[tap]
             new = replacement if isinstance(replacement, Tensor) else replacement(output)
             if not isinstance(new, Tensor) or new.shape != output.shape:
-                got = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                got = f"{tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
                 raise check.refuse(f"the replacement for {tap!r}", f"a tensor {tuple(output.shape)}", got)
             return new
 
