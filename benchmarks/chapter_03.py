@@ -64,7 +64,7 @@ def row(sizes: Profile, seed: int, unet: nn.Module, train: Cohort, options: dict
     method.fit(unet, train)
     for scanner in phantom.SCANNERS:
         cohort = make(sizes, seed, scanner, sizes.n_test, 1000)
-        plain, altered = method.both_answers(cohort.images)
+        plain, altered = method.both_probabilities(cohort.images)
         quality = case_table(plain, cohort, empty="skip")["quality"]
         columns = distortion_columns(plain, altered)
         after = dice_per_case(

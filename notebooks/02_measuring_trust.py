@@ -487,7 +487,7 @@ pd.DataFrame(rows).T.unstack().round(3)
 # %%
 failures = cases[(cases["risk"] > 0.3) & (answers > 0).any(axis=(1, 2))]
 silent = failures.sort_values("entropy, foreground").groupby("domain").head(1).index[:5]
-disagreement = samplers["ensemble"].answers(test.images[silent])[0].disagreement
+disagreement = samplers["ensemble"].predictions(test.images[silent])[0].disagreement
 maps = {
     "wrong": (answers[silent] != test.labels[silent]).astype(float),
     "entropy": entropy_map[silent],

@@ -85,7 +85,7 @@ from segconf_lite.confidence import DeepEnsemble, LatentMahalanobis
 from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.baselines import one_pass_columns
 from segconf_lite.confidence.distortion import distortion_columns
-from segconf_lite.confidence.mahalanobis import pool_activations
+from segconf_lite.confidence.distance import pool_activations
 from segconf_lite.evaluation import case_table, compare_methods, ledger
 from segconf_lite.models import fit_unet, fitted, fitted_each
 from segconf_lite.profiles import profile_named
@@ -229,7 +229,7 @@ print({name: round(learned[name], 4) for name in ("L_seg", "L_mse")})
 
 # %%
 def measure(methods, cohort):
-    plain, altered = methods["distortion"].both_answers(cohort.images)
+    plain, altered = methods["distortion"].both_probabilities(cohort.images)
     cases = case_table(plain, cohort, empty="skip")
     cases["risk"] = 1 - cases["quality"]
     columns = one_pass_columns(plain) | distortion_columns(plain, altered)

@@ -416,7 +416,7 @@ cases = cases.assign(
 )
 coding = {"steps": steps, "seed": 10 * seed}
 distortion = SegmentationDistortion(training=coding).fit(unet, train)
-pair = distortion.both_answers(test.images)
+pair = distortion.both_probabilities(test.images)
 cases["distortion, Dice"] = distortion_columns(*pair)["distortion, Dice"]
 
 # %%

@@ -327,7 +327,7 @@ def doubts(images):
     seen = torch.as_tensor(images)
     asked = sampled_columns(samplers, seen)
     own = one_pass_columns(predict_probabilities(unet, seen))
-    pair = distortion_columns(*distortion.both_answers(seen))
+    pair = distortion_columns(*distortion.both_probabilities(seen))
     return {
         "entropy": own["entropy, foreground"],
         "dropout": asked["dropout: agreement"],

@@ -84,8 +84,8 @@ def results_of(name, method, images):
         "predicted_quality_per_class",
         "flip_cost",
     ]
-    asked += ["concentration", "interval", "probability_below", "both_answers", "uncertainty_per_class"]
-    asked += ["answers"]
+    asked += ["concentration", "interval", "probability_below", "both_probabilities", "uncertainty_per_class"]
+    asked += ["predictions"]
     found = {each: getattr(method, each)(images) for each in asked if hasattr(method, each)}
     if hasattr(method, "perturbed"):
         found["perturbed"] = method.perturbed(images, alpha=0.1)

@@ -2,17 +2,17 @@
 
 from .adversary import Adversary as Adversary
 from .agreement import ScoreAgreement as ScoreAgreement
+from .baselines import MaximumProbability as MaximumProbability
+from .baselines import PredictiveEntropy as PredictiveEntropy
+from .baselines import ProbabilityMargin as ProbabilityMargin
+from .distance import LatentMahalanobis as LatentMahalanobis
+from .distance import PooledMahalanobis as PooledMahalanobis
 from .distortion import SegmentationDistortion as SegmentationDistortion
-from .dropout import MCDropout as MCDropout
-from .ensemble import DeepEnsemble as DeepEnsemble
-from .entropy import MaximumProbability as MaximumProbability
-from .entropy import PredictiveEntropy as PredictiveEntropy
-from .entropy import ProbabilityMargin as ProbabilityMargin
-from .mahalanobis import LatentMahalanobis as LatentMahalanobis
-from .mahalanobis import PooledMahalanobis as PooledMahalanobis
 from .predictor import BetaQualityPredictor as BetaQualityPredictor
 from .predictor import QualityPredictor as QualityPredictor
-from .test_time import TestTimeAugmentation as TestTimeAugmentation
+from .sampling import DeepEnsemble as DeepEnsemble
+from .sampling import MCDropout as MCDropout
+from .sampling import TestTimeAugmentation as TestTimeAugmentation
 
 FragilityMap: type  # of the room `fragility`; a stub may name modules of its own room only
 

@@ -1,72 +1,175 @@
-"""All baselines at once, each network asked only once: the rivals of every later chapter.
+"""Baselines: what the probabilities of one pass say, and all baselines at once as columns of a table.
 
-Columns are uncertainties, (B,), higher = trust less; their names are the rows of the book's tables.
+Columns are uncertainties, (B,), higher = trust less; their names are the rows of the book's tables. Shape
+letters: B cases, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from segconf_lite import check
 from segconf_lite.arrays import to_numpy
-from segconf_lite.check import probabilities as check_probabilities
 from segconf_lite.confidence import pixels
-from segconf_lite.confidence.agreement import ScoreAgreement
+from segconf_lite.confidence.agreement import pairwise_agreement
+from segconf_lite.confidence.pixels import PixelUncertainty
 from segconf_lite.confidence.sampling import SampledUncertainty
+from segconf_lite.models.batches import as_tensor, cases_from
+from segconf_lite.models.unet import predict_probabilities
 
-__all__ = ["one_pass_columns", "sampled_columns"]
+
+class _OnePass(PixelUncertainty):
+    """The uncertainty of each pixel's probabilities, by the measure of the subclass."""
+
+    _measure: Callable[[Tensor], Tensor]
+
+    def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        unet = self.unet
+        for start, batch in self._batches(images):
+            with cases_from(start):
+                probabilities = predict_probabilities(unet, batch, batch_size=self.batch_size)
+            yield type(self)._measure(probabilities), probabilities.argmax(dim=1)
+
+
+class PredictiveEntropy(_OnePass):
+    """Entropy of the class probabilities, in [0, 1] per pixel; see `pixels.entropy`.
+
+    The published aggregations differ: a mean over all pixels, an L2 norm, a mean over the predicted
+    foreground. The result depends on the choice, so each has a name.
+
+    Args:
+        aggregation, region, band_px, batch_size: The arguments of `PixelUncertainty`.
+
+    Example:
+        >>> import torch
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.models import UNet
+        >>> cohort, _ = phantom.cohort(2, size=16), torch.manual_seed(0)
+        >>> method = PredictiveEntropy().fit(UNet(n_classes=4, channels=(4, 8)), cohort)
+        >>> method.uncertainty(cohort.images).round(decimals=2)
+        tensor([0.9900, 0.9900])
+    """
+
+    _measure = staticmethod(pixels.entropy)
+
+
+class MaximumProbability(_OnePass):
+    """1 minus the maximum softmax probability, per pixel; see `pixels.max_probability_uncertainty`.
+
+    Args:
+        aggregation, region, band_px, batch_size: The arguments of `PixelUncertainty`.
+
+    Example:
+        >>> import torch
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.models import UNet
+        >>> cohort, _ = phantom.cohort(2, size=16), torch.manual_seed(0)
+        >>> method = MaximumProbability().fit(UNet(n_classes=4, channels=(4, 8)), cohort)
+        >>> method.uncertainty_map(cohort.images).shape
+        torch.Size([2, 16, 16])
+    """
+
+    _measure = staticmethod(pixels.max_probability_uncertainty)
+
+
+class ProbabilityMargin(_OnePass):
+    """1 minus the margin between the two most probable classes, per pixel; see `pixels.margin_uncertainty`.
+
+    Args:
+        aggregation, region, band_px, batch_size: The arguments of `PixelUncertainty`.
+
+    Example:
+        >>> import torch
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.models import UNet
+        >>> cohort, _ = phantom.cohort(2, size=16), torch.manual_seed(0)
+        >>> method = ProbabilityMargin(region="boundary").fit(UNet(n_classes=4, channels=(4, 8)), cohort)
+        >>> method.uncertainty(cohort.images).shape
+        torch.Size([2])
+    """
+
+    _measure = staticmethod(pixels.margin_uncertainty)
 
 
 def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) -> dict[str, np.ndarray]:
-    """What one pass of the network says.
+    """Uncertainties from one pass of the network.
 
     Args:
-        probabilities: (B, C, H, W), as `segconf_lite.models.predict_probabilities` gives them.
-        band_px: half-width of the boundary band in pixels.
+        probabilities: Class probabilities (B, C, H, W), as `segconf_lite.models.predict_probabilities`
+            returns them.
+        band_px: Half-width of the boundary band in pixels.
 
     Returns:
-        Mean entropy over the image, the predicted foreground and the boundary band; the mean lack of
-        winning probability over the foreground; and ``"small prediction"``, minus the predicted share of
-        foreground, which knows nothing of doubt and is the control for all of them.
+        Mean entropy over the image, the predicted foreground and the boundary band; the mean of 1 minus the
+        maximum softmax probability over the foreground; and ``"small prediction"``, minus the predicted
+        fraction of foreground, which uses no probability and is the control for all of them.
 
     Raises:
         ValueError: If they are no probabilities.
+
+    Example:
+        >>> columns = one_pass_columns(np.full((1, 2, 4, 4), 0.5))
+        >>> for name, column in columns.items():
+        ...     print(f"{name}: {column[0]:.1f}")
+        entropy, image: 1.0
+        entropy, foreground: 1.0
+        entropy, boundary: 1.0
+        probability, foreground: 1.0
+        small prediction: -0.0
     """
-    chances = torch.from_numpy(to_numpy(probabilities))
-    check_probabilities(to_numpy(chances))
-    found = chances.max(dim=1).indices
-    asked = {f"entropy, {region}": (pixels.entropy(chances), region) for region in pixels.REGIONS}
-    asked["probability, foreground"] = pixels.max_probability_uncertainty(chances), "foreground"
+    check.array("probabilities", probabilities, "B C H W")
+    values = as_tensor("probabilities", probabilities).cpu()
+    entropy, labels = pixels.entropy(values), values.max(dim=1).indices
+    maps = {f"entropy, {region}": (entropy, region) for region in pixels.REGIONS}
+    maps["probability, foreground"] = pixels.max_probability_uncertainty(values), "foreground"
     columns = {
-        name: to_numpy(pixels.aggregate(values, found, aggregation="mean", region=region, band_px=band_px))
-        for name, (values, region) in asked.items()
+        name: to_numpy(pixels.aggregate(each, labels, aggregation="mean", region=region, band_px=band_px))
+        for name, (each, region) in maps.items()
     }
-    return {**columns, "small prediction": to_numpy(-(found > 0).float().mean(dim=(1, 2)))}
+    return {**columns, "small prediction": to_numpy(-(labels > 0).float().mean(dim=(1, 2)))}
 
 
 def sampled_columns(
     samplers: Mapping[str, SampledUncertainty], images: Tensor | np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What several answers say, per fitted sampler.
+    """Uncertainties from several predictions per case, of each fitted sampler.
 
     Args:
-        samplers: name -> fitted `MCDropout`, `DeepEnsemble` or `TestTimeAugmentation`.
-        images: (B, 1, H, W).
+        samplers: Name -> fitted `MCDropout`, `DeepEnsemble` or `TestTimeAugmentation`.
+        images: Images (B, 1, H, W).
 
     Returns:
-        For each name: ``"NAME: entropy"`` of the mean answer over its foreground; ``"NAME: agreement"``, 1
-        minus the mean Dice of pairs of answers, where two empty answers agree; ``"NAME: agreement,
+        For each name: ``"NAME: entropy"`` of the mean prediction over its foreground; ``"NAME: agreement"``,
+        1 minus the mean Dice of pairs of predictions, where two empty ones agree; ``"NAME: agreement,
         strict"``, where they do not; and ``"NAME, 2 answers: agreement"`` of the first two.
+
+    Raises:
+        ValueError: If a sampler is not fitted, or an image is not finite.
+
+    Example:
+        >>> import torch
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.confidence import TestTimeAugmentation
+        >>> from segconf_lite.models import UNet
+        >>> cohort, _ = phantom.cohort(2, size=16), torch.manual_seed(0)
+        >>> sampler = TestTimeAugmentation(precision="fp32").fit(UNet(n_classes=4, channels=(4, 8)), cohort)
+        >>> list(sampled_columns({"tta": sampler}, cohort.images))
+        ['tta: entropy', 'tta: agreement', 'tta: agreement, strict', 'tta, 2 answers: agreement']
     """
     columns = {}
     for name, sampler in samplers.items():
-        told, labels = sampler.answers(images)
-        mean_answer, n_classes = told.mean_probability.max(dim=1).indices, told.mean_probability.shape[1]
+        if not isinstance(sampler, SampledUncertainty):
+            raise check.refuse(f"samplers[{name!r}]", "a fitted sampler", type(sampler).__name__)
+        summary, labels = sampler.predictions(images)
+        mean_labels, n_classes = (
+            summary.mean_probability.max(dim=1).indices,
+            summary.mean_probability.shape[1],
+        )
         entropy = pixels.aggregate(
-            told.entropy, mean_answer, aggregation="mean", region="foreground", band_px=1
+            summary.entropy, mean_labels, aggregation="mean", region="foreground", band_px=1
         )
         columns[f"{name}: entropy"] = to_numpy(entropy)
         for suffix, empty, part in (
@@ -74,7 +177,5 @@ def sampled_columns(
             (": agreement, strict", "zero", labels),
             (", 2 answers: agreement", "one", labels[:, :2]),
         ):
-            agreement = ScoreAgreement(sampler, empty=empty)
-            agreement.n_classes = n_classes
-            columns[name + suffix] = 1 - agreement.agreement_of(part)
+            columns[name + suffix] = 1 - pairwise_agreement(part, n_classes=n_classes, empty=empty)
     return columns

@@ -1,4 +1,4 @@
-"""From class probabilities to uncertainty per pixel, and from pixels to one number per case.
+"""From class probabilities to an uncertainty per pixel, and from pixels to one number per case.
 
 Arguments may lie on any device; results are on the CPU. Shape letters: B cases, C classes, H rows, W columns.
 """
@@ -6,38 +6,99 @@ Arguments may lie on any device; results are on the CPU. Shape letters: B cases,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Self, TypedDict
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["aggregate", "check_aggregation", "entropy", "margin_uncertainty", "max_probability_uncertainty"]
+from segconf_lite import check
+from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.batches import as_tensor, joined
+from segconf_lite.models.device import device_of
 
 AGGREGATIONS = ("mean", "l2")
 REGIONS = ("image", "foreground", "boundary")
 
 
+class PixelOptions(TypedDict, total=False):
+    """Arguments of `PixelUncertainty`, for the methods that pass them on.
+
+    Example:
+        >>> sorted(PixelOptions.__annotations__)
+        ['aggregation', 'band_px', 'batch_size', 'region']
+    """
+
+    aggregation: str
+    region: str
+    band_px: int
+    batch_size: int
+
+
 def entropy(probabilities: Tensor) -> Tensor:
-    """Shannon entropy over the classes, divided by its maximum, log C.
+    r"""Shannon entropy over the classes, divided by its maximum, log C.
+
+    .. math:: H = -\frac{1}{\log C} \sum_c p_c \log p_c
 
     Args:
-        probabilities: (..., C, H, W), summing to 1 over C.
+        probabilities: Class probabilities (..., C, H, W), C >= 2, each pixel summing to 1 over C.
 
     Returns:
         (..., H, W) in [0, 1]; 0 = one class is certain, 1 = all are equally likely.
+
+    Raises:
+        ValueError: If they are no probabilities.
+
+    Example:
+        >>> entropy(torch.tensor([[[0.5, 1.0]], [[0.5, 0.0]]])).tolist()
+        [[1.0, -0.0]]
     """
-    probabilities = probabilities.cpu()
-    # xlogy has 0 log 0 = 0, as the entropy wants it; a plain product gives NaN there.
-    return -torch.xlogy(probabilities, probabilities).sum(dim=-3) / math.log(probabilities.shape[-3])
+    values = _checked(probabilities)
+    # xlogy has 0 log 0 = 0, as the entropy needs it; a plain product gives NaN there.
+    return -torch.xlogy(values, values).sum(dim=-3) / math.log(values.shape[-3])
 
 
 def max_probability_uncertainty(probabilities: Tensor) -> Tensor:
-    """1 minus the winning probability (Hendrycks & Gimpel, ICLR 2017); (..., H, W) in [0, 1 - 1/C]."""
-    return 1 - probabilities.cpu().amax(dim=-3)
+    r"""1 minus the maximum softmax probability (Hendrycks & Gimpel, ICLR 2017).
+
+    .. math:: u = 1 - \max_c p_c
+
+    Args:
+        probabilities: Class probabilities (..., C, H, W), C >= 2, each pixel summing to 1 over C.
+
+    Returns:
+        (..., H, W) in [0, 1 - 1/C], higher = more uncertain.
+
+    Raises:
+        ValueError: If they are no probabilities.
+
+    Example:
+        >>> max_probability_uncertainty(torch.tensor([[[0.5, 1.0]], [[0.5, 0.0]]]))
+        tensor([[0.5000, 0.0000]])
+    """
+    return 1 - _checked(probabilities).amax(dim=-3)
 
 
 def margin_uncertainty(probabilities: Tensor) -> Tensor:
-    """1 minus the lead of the winning class over the second; (..., H, W) in [0, 1], 1 = a tie."""
-    best_two = probabilities.cpu().topk(2, dim=-3).values
+    r"""1 minus the margin between the most probable class and the second.
+
+    .. math:: u = 1 - (p_{(1)} - p_{(2)})
+
+    Args:
+        probabilities: Class probabilities (..., C, H, W), C >= 2, each pixel summing to 1 over C.
+
+    Returns:
+        (..., H, W) in [0, 1]; 1 = a tie.
+
+    Raises:
+        ValueError: If they are no probabilities.
+
+    Example:
+        >>> margin_uncertainty(torch.tensor([[[0.75, 1.0]], [[0.25, 0.0]]]))
+        tensor([[0.5000, 0.0000]])
+    """
+    best_two = _checked(probabilities).topk(2, dim=-3).values
     return 1 - (best_two.select(-3, 0) - best_two.select(-3, 1))
 
 
@@ -47,52 +108,149 @@ def aggregate(
     """One number per case from a map. Papers differ in this step, so each part has a name.
 
     Args:
-        uncertainty_map: (B, H, W) in [0, 1], higher = worse.
-        labels: (B, H, W) the predicted segmentation, 0 is background; it defines the regions.
+        uncertainty_map: Uncertainty (B, H, W) in [0, 1], higher = worse.
+        labels: Predicted segmentation (B, H, W), 0 is background; it defines the regions.
         aggregation: ``"mean"`` over the pixels of the region, or ``"l2"``, the root of the sum of
             squares, which grows with the size of the uncertain area.
-        region: ``"image"``, the predicted ``"foreground"``, or the ``"boundary"``: pixels with a
+        region: ``"image"``, the predicted ``"foreground"``, or the ``"boundary"`` band: pixels with a
             pixel of another predicted class at most `band_px` rows and columns away.
-        band_px: half-width of the boundary band in pixels, >= 1.
+        band_px: Half-width of the boundary band in pixels, >= 1.
 
     Returns:
-        (B,). A case in which the region is empty, since no foreground is predicted, gets the highest
-        value possible (1, or the root of H * W): the slices of our cohorts show what is asked for,
-        so to find nothing is to fail. Where empty answers can be right, use the whole image.
+        (B,). A case whose region is empty, because no foreground is predicted, gets the highest value
+        possible (1, or the root of H * W): every slice of our cohorts shows foreground, so an empty
+        prediction is a failure. Where empty predictions can be right, use the whole image.
+
+    Raises:
+        ValueError: If an argument is not among its choices, a value is not finite, or the shapes differ.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 1, 1], [0, 0, 0]]])
+        >>> values = torch.tensor([[[0.1, 0.5, 0.3], [0.0, 0.0, 0.0]]])
+        >>> aggregate(values, labels, aggregation="mean", region="foreground", band_px=1)
+        tensor([0.4000])
     """
-    uncertainty_map, labels = uncertainty_map.cpu(), labels.cpu()
+    _check_choices(aggregation, region, band_px)
+    check.finite("uncertainty_map", check.array("uncertainty_map", uncertainty_map, "B H W"))
+    values = as_tensor("uncertainty_map", uncertainty_map, wide=True).cpu()
+    labels = as_tensor("labels", check.label_map("labels", labels, shape=tuple(values.shape)))
     inside = _region(labels, region, band_px)
     n_inside = inside.sum(dim=(1, 2))
-    values = torch.where(inside, uncertainty_map, 0)
+    values = torch.where(inside, values, 0)
     if aggregation == "l2":
         return torch.where(n_inside > 0, values.square().sum(dim=(1, 2)).sqrt(), math.sqrt(inside[0].numel()))
     return torch.where(n_inside > 0, values.sum(dim=(1, 2)) / n_inside.clamp(min=1), 1.0)
 
 
-def check_aggregation(aggregation: str, region: str, band_px: int) -> None:
-    """Refuse what `aggregate` does not know.
+class PixelUncertainty:
+    """Base of the methods with a map of uncertainty, which is aggregated to one number per case.
+
+    Args:
+        aggregation: ``"mean"`` or ``"l2"``, see `aggregate`.
+        region: ``"image"``, ``"foreground"`` (as predicted) or ``"boundary"``.
+        band_px: Half-width of the boundary band in pixels.
+        batch_size: Cases per pass; it bounds the memory.
 
     Raises:
-        ValueError: Naming the argument and its choices.
+        ValueError: If an argument is not among its choices.
+
+    Example:
+        >>> PixelUncertainty(region="foreground").uncertainty(np.zeros((1, 1, 8, 8)))
+        Traceback (most recent call last):
+        ValueError: PixelUncertainty is not fitted: call .fit(network, source_cohort) first
     """
-    for name, value, choices in (
-        ("aggregation", aggregation, AGGREGATIONS),
-        ("region", region, REGIONS),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-    if band_px < 1:
-        raise ValueError(f"band_px must be >= 1 pixel, got {band_px}")
+
+    n_passes = 1
+
+    def __init__(
+        self, *, aggregation: str = "mean", region: str = "image", band_px: int = 2, batch_size: int = 64
+    ) -> None:
+        _check_choices(aggregation, region, band_px)
+        self.aggregation, self.region, self.band_px = aggregation, region, band_px
+        self.batch_size = check.integer("batch_size", batch_size, low=1)
+        self._unet: nn.Module | None = None
+
+    def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
+        """Keep the network; nothing is learned from the cohort. Returns the method itself.
+
+        Args:
+            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            source_cohort: The cases that the network was trained on.
+
+        Raises:
+            ValueError: If the network is no module, or its parts lie on several devices.
+        """
+        device_of(unet)
+        self._unet = unet
+        return self
+
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted yet.
+        """
+        check.fitted(self, self._unet)
+        assert self._unet is not None
+        return self._unet
+
+    def uncertainty(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B,) float32, higher = trust less.
+
+        Args:
+            images: Images (B, 1, H, W), numpy or torch.
+
+        Raises:
+            ValueError: If the method is not fitted, or an image or a logit is not finite.
+        """
+        options = {"aggregation": self.aggregation, "region": self.region}
+        return joined(
+            aggregate(values, labels, **options, band_px=self.band_px)
+            for values, labels in self._maps(images)
+        )
+
+    def uncertainty_map(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B, H, W) float32, higher = worse; `images` and errors as in `uncertainty`."""
+        return joined(values for values, _ in self._maps(images))
+
+    def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        """Uncertainty and predicted labels, both (b, H, W), batch by batch."""
+        check.fitted(self, self._unet)
+        raise NotImplementedError
+
+    def _batches(self, images: Tensor | np.ndarray) -> Iterator[tuple[int, Tensor | np.ndarray]]:
+        """Index of the first case, and the images, of one batch after another."""
+        check.image_batch(images)
+        for start in range(0, len(images), self.batch_size):
+            yield start, images[start : start + self.batch_size]
+
+
+def _check_choices(aggregation: str, region: str, band_px: int) -> None:
+    check.one_of("aggregation", aggregation, AGGREGATIONS)
+    check.one_of("region", region, REGIONS)
+    check.integer("band_px", band_px, low=1)
+
+
+def _checked(probabilities: Tensor | np.ndarray) -> Tensor:
+    """Probabilities (..., C, H, W) on the CPU, in float32 or wider."""
+    values = as_tensor("probabilities", probabilities).cpu()
+    shape = tuple(values.shape)
+    flat = values.reshape(math.prod(shape[:-3]), *shape[-3:]) if len(shape) > 2 else values
+    # The sum of probabilities in half precision is off by their rounding.
+    check.probabilities(flat, tolerance=1e-3 if values.dtype.itemsize >= 4 else 1e-2)
+    return as_tensor("probabilities", values, wide=True)
 
 
 def _region(labels: Tensor, region: str, band_px: int) -> Tensor:
+    """Pixels (B, H, W) that count."""
     if region == "image":
         return torch.ones_like(labels, dtype=torch.bool)
     if region == "foreground":
         return labels > 0
-    # Lowest and highest label of the window differ exactly where another class is in reach.
-    as_image = labels[:, None].float()
-    return (_window_maximum(as_image, band_px) != -_window_maximum(-as_image, band_px))[:, 0]
+    # The lowest and the highest label of the window differ exactly where another class is that near.
+    as_image, reach = labels[:, None].float(), min(band_px, max(labels.shape[1:]))
+    return (_window_maximum(as_image, reach) != -_window_maximum(-as_image, reach))[:, 0]
 
 
 def _window_maximum(values: Tensor, reach: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.confidence.entropy import PixelUncertainty
+from segconf_lite.confidence.pixels import PixelUncertainty
 from segconf_lite.fragility.decomposition import Decomposition, decompose
 from segconf_lite.fragility.mask_search import (
     MaskAdversaries,

@@ -1,4 +1,4 @@
-"""Training images and labels, changed at random, so that a network learns more than its scanner.
+"""Random augmentation of training images and labels, so that a network learns more than its scanner.
 
 Shape letters: B cases of a batch, H rows, W columns.
 """
@@ -22,7 +22,8 @@ from monai.transforms.spatial.array import RandSimulateLowResolution
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
-__all__ = ["AUGMENTATIONS", "MildAugmentation", "NnUNetLikeAugmentation", "make_augmentation"]
+from segconf_lite import check
+from segconf_lite.models.batches import as_tensor
 
 AUGMENTATIONS = (None, "mild", "nnunet")
 
@@ -30,21 +31,39 @@ Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class MildAugmentation:
-    """Small turns, sizes and noise: other anatomy, but still the scanner of the training set.
+    """Small rotations, scales and noise: other anatomy, but still the scanner of the training set.
 
     Every case of a batch is rotated by up to 15 degrees either way, scaled by 0.9 to 1.1, and
-    gets Gaussian noise of standard deviation 0 to 0.1 (in grey values; z-scored images have 1).
+    gets Gaussian noise of standard deviation 0 to 0.1 (in intensities; z-scored images have 1).
     No mirroring. One vectorised pass: 0.2 ms per 96x96 image on one CPU core.
 
     Args:
-        seed: of this object's own random state; equal seeds give equal sequences of batches.
+        seed: Seed of this object's own random state; equal seeds give equal sequences of batches.
+
+    Example:
+        >>> images, labels = torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64)
+        >>> changed, _ = MildAugmentation(seed=0)(images, labels)
+        >>> changed.shape, bool((changed.abs() < 1).all())
+        (torch.Size([2, 1, 8, 8]), True)
     """
 
     def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = _generator(seed)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Changed copies of images (B, 1, H, W) float32 and labels (B, H, W) int64, on the CPU."""
+        """Changed copies of a batch.
+
+        Args:
+            images: Images (B, 1, H, W) on the CPU.
+            labels: Labels (B, H, W) on the CPU.
+
+        Returns:
+            Images (B, 1, H, W) float32 and labels (B, H, W) int64.
+
+        Raises:
+            ValueError: If an image is not finite, or the shapes do not fit.
+        """
+        images, labels = _checked_batch(images, labels)
         n = len(images)
         angle = math.radians(15) * self._uniform(n, -1, 1)
         images, labels = _warp(images, labels, angle, self._uniform(n, 0.9, 1.1), torch.ones(n, 2))
@@ -56,28 +75,33 @@ class MildAugmentation:
 
 
 class NnUNetLikeAugmentation:
-    """The augmentation of nnU-Net's second trainer: mirrored, turned, blurred, brighter, coarser.
+    """The augmentation of nnU-Net's second trainer: mirroring, rotation, scale, blur, intensity, resolution.
 
-    Each change is drawn on its own for each case, in this order (probability in brackets):
-    rotation by any angle (.2), scale 0.7 to 1.4 (.2), mirroring of either axis (.5 each), noise of
-    standard deviation 0 to 0.1 (.1), blur of sigma 0.5 to 1 pixel (.1), brightness x 0.75 to
-    1.25 (.15), contrast x 0.75 to 1.25 within the old range (.15), resolution x 0.5 to 1 (.125),
-    gamma 0.7 to 1.5 of the inverted (.1) and of the plain image (.3), mean and standard deviation
+    Each change is sampled independently for each case, in this order (probability in brackets):
+    rotation by any angle (0.2), scale 0.7 to 1.4 (0.2), mirroring of either axis (0.5 each), noise of
+    standard deviation 0 to 0.1 (0.1), blur of sigma 0.5 to 1 pixel (0.1), brightness x 0.75 to
+    1.25 (0.15), contrast x 0.75 to 1.25 within the old range (0.15), resolution x 0.5 to 1 (0.125),
+    gamma 0.7 to 1.5 of the inverted (0.1) and of the plain image (0.3), mean and standard deviation
     kept. About 0.6 ms per 96x96 image on one CPU core.
 
-    Source: Isensee et al., "nnU-Net", Nature Methods 2021, supplement. Deviations: no elastic
+    Source: Isensee et al., "nnU-Net", Nature Methods 2021, supplement. Differences: no elastic
     deformation (its 2-D default too); blur and resolution carry their two probabilities (per
-    case, per channel) multiplied; scale and gamma are drawn from one range, not from two halves.
+    case, per channel) multiplied; scale and gamma are sampled from one range, not from two halves.
     nnU-Net calls its noise parameter a variance and uses it as a standard deviation; so do we.
 
     Args:
-        seed: of this object's own random state; equal seeds give equal sequences of batches.
+        seed: Seed of this object's own random state; equal seeds give equal sequences of batches.
+
+    Example:
+        >>> images, labels = torch.zeros(2, 1, 8, 8), torch.ones(2, 8, 8, dtype=torch.int64)
+        >>> NnUNetLikeAugmentation(seed=0)(images, labels)[1].unique()
+        tensor([1])
     """
 
     def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = _generator(seed)
         gamma = {"gamma": (0.7, 1.5), "retain_stats": True}
-        self._intensity = Compose([
+        changes = [
             RandGaussianNoise(prob=0.1, std=0.1),
             RandGaussianSmooth(prob=0.1, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0)),
             RandScaleIntensity(prob=0.15, factors=0.25),
@@ -85,11 +109,13 @@ class NnUNetLikeAugmentation:
             RandSimulateLowResolution(prob=0.125, zoom_range=(0.5, 1.0), upsample_mode="bicubic"),
             RandAdjustContrast(prob=0.1, invert_image=True, **gamma),  # type: ignore[arg-type]
             RandAdjustContrast(prob=0.3, **gamma),  # type: ignore[arg-type]
-        ])  # fmt: skip
+        ]
+        self._intensity = Compose(changes)
         self._intensity.set_random_state(seed)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Changed copies of images (B, 1, H, W) float32 and labels (B, H, W) int64, on the CPU."""
+        """Changed copies of a batch, see `MildAugmentation`."""
+        images, labels = _checked_batch(images, labels)
         draw = torch.rand(len(images), 6, generator=self._generator)
         angle = torch.where(draw[:, 0] < 0.2, math.pi * (2 * draw[:, 1] - 1), 0.0)
         scale = torch.where(draw[:, 2] < 0.2, 0.7 + 0.7 * draw[:, 3], 1.0)
@@ -101,23 +127,41 @@ class NnUNetLikeAugmentation:
 
 
 def make_augmentation(name: str | None, seed: int) -> Augmentation | None:
-    """The augmentation of that name with its own random state; None for None.
+    """The augmentation of that name with a random state of its own; None for None.
+
+    Args:
+        name: None, ``"mild"`` (`MildAugmentation`) or ``"nnunet"`` (`NnUNetLikeAugmentation`).
+        seed: Seed of the random state.
 
     Raises:
-        ValueError: If the name is none of `AUGMENTATIONS`.
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> print(make_augmentation(None, seed=0), type(make_augmentation("mild", seed=0)).__name__)
+        None MildAugmentation
     """
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"augmentation must be one of {AUGMENTATIONS}, got {name!r}")
-    kinds: dict[str, Callable[[int], Augmentation]] = {
-        "mild": MildAugmentation, "nnunet": NnUNetLikeAugmentation,
-    }  # fmt: skip
-    return None if name is None else kinds[name](seed)
+    check.one_of("augmentation", name, AUGMENTATIONS)
+    if name is None:
+        return None
+    return MildAugmentation(seed) if name == "mild" else NnUNetLikeAugmentation(seed)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(check.integer("seed", seed, low=0, high=2**64 - 1))
+
+
+def _checked_batch(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    check.image_batch(images)
+    shape = (len(images), *images.shape[2:])
+    if not isinstance(labels, Tensor) or tuple(labels.shape) != shape:
+        raise check.refuse("labels", f"a tensor {shape}", tuple(getattr(labels, "shape", ())))
+    return as_tensor("images", images).float(), labels.long()
 
 
 def _warp(
     images: Tensor, labels: Tensor, angle: Tensor, scale: Tensor, mirror: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Images and labels, turned about their centre; what comes in at the border repeats the edge.
+    """Images and labels, rotated about their centre; pixels from outside repeat the edge.
 
     angle (B,) in radians; scale (B,), > 1 enlarges; mirror (B, 2) of +-1 for columns and rows.
     """

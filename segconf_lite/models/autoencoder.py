@@ -1,4 +1,4 @@
-"""An autoencoder of activations, taught to keep what a frozen network makes of them.
+"""An autoencoder of activations, trained to preserve what a frozen network computes from them.
 
 Lennartz & Schultz, "Segmentation Distortion" (UNSURE 2023), equations 1 to 3: L = L_seg + L_mse, with
 L_seg = ||U(I) - U∘r(x)||² on logits and L_mse = ||x - r(x)||², both as means here; x is the activation of the
@@ -14,47 +14,66 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ActivationAutoencoder"]
+from segconf_lite import check
 
 VARIANTS = ("plain", "denoising", "variational")
 SMALLEST_SIDE = 3  # a side is halved while at least this much is left
 
 
 class ActivationAutoencoder(nn.Module):
-    """U-shaped, convolutional, without skips: everything passes through a code of Z numbers.
+    """U-shaped convolutional autoencoder without skips: everything passes through a code of Z numbers.
 
     Blocks are 3x3 convolution, LayerNorm over (F, H, W) with a weight per feature, LeakyReLU. Each level has
     `depth` of them and halves the sides while doubling the features; a 1x1 convolution and a dense layer lead
-    to the code; the decoder mirrors it. Activations are centred and scaled inside, by what `set_scale` saw.
+    to the code; the decoder mirrors it. Activations are centred and scaled inside, as `set_scale` measured.
 
     Args:
-        shape: (F, H, W) of the activations; how often the sides are halved (at most twice) follows.
-        code: Z; 64 or 128 in the paper.
-        width: features of the first level.
-        depth: blocks per level; 3 in the paper.
+        shape: Shape (F, H, W) of the activations. The sides are halved at most twice, as far as they allow.
+        code: Number Z of numbers in the code; 64 or 128 in the paper.
+        width: Number of features of the first level.
+        depth: Number of blocks per level; 3 in the paper.
         variant: ``"plain"``; ``"denoising"``, which adds noise to its input in train mode; or
-            ``"variational"``, whose code is drawn in train mode (Kingma & Welling 2014).
-        noise: standard deviation of the denoising variant's noise, in units of the activations' own.
+            ``"variational"``, whose code is sampled in train mode (Kingma & Welling 2014).
+        noise: Standard deviation of the noise of the denoising variant, in units of the activations' own.
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> coder = ActivationAutoencoder(shape=(8, 6, 6), code=5, width=4, depth=1)
+        >>> coder.encode(torch.zeros(2, 8, 6, 6)).shape
+        torch.Size([2, 5])
     """
 
     centre: Tensor
     scale: Tensor
 
     def __init__(
-        self, *, shape: Sequence[int], code: int = 64, width: int = 48, depth: int = 2,
-        variant: str = "plain", noise: float = 0.3,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        shape: Sequence[int],
+        code: int = 64,
+        width: int = 48,
+        depth: int = 2,
+        variant: str = "plain",
+        noise: float = 0.3,
+    ) -> None:
         super().__init__()
-        _check(shape, code, width, depth, variant, noise)
-        features, *sides = (int(side) for side in shape)
+        if len(check.array("shape", shape, "axes")) != 3:
+            raise check.refuse("shape", "three integers (F, H, W)", tuple(shape))
+        features, *sides = (check.integer(f"shape[{i}]", side, low=1) for i, side in enumerate(shape))
+        code = check.integer("code", code, low=1)
+        width = check.integer("width", width, low=1)
+        depth = check.integer("depth", depth, low=1)
         self.config: dict[str, Any] = {
-            "shape": [features, *sides], "code": code, "width": width, "depth": depth, "variant": variant,
-            "noise": noise,
-        }  # fmt: skip
-        self.shape, self.variant, self.noise = (features, *sides), variant, noise
+            "shape": [features, *sides],
+            "code": code,
+            "width": width,
+            "depth": depth,
+            "variant": check.one_of("variant", variant, VARIANTS),
+            "noise": check.number("noise", noise, low=0),
+        }
+        self.shape, self.variant, self.noise = (features, *sides), variant, self.config["noise"]
         self.history: list[dict[str, float]] = []  # filled by fit_autoencoder
         self.register_buffer("centre", torch.zeros(features, 1, 1))
         self.register_buffer("scale", torch.ones(()))
@@ -79,13 +98,24 @@ class ActivationAutoencoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def set_scale(self, activations: Tensor) -> None:
-        """Centre each feature, and scale all by one number, as in these (N, F, H, W) activations."""
+        """Learn the centre of each feature and one common scale from activations.
+
+        Args:
+            activations: Activations (N, F, H, W) of the training cases.
+
+        Raises:
+            ValueError: If a value is not finite, or the number of features is another.
+        """
+        check.image_batch(activations, "activations", channels=self.shape[0])
         self.centre.copy_(activations.mean(dim=(0, 2, 3))[:, None, None])
         spread = (activations - self.centre).square().mean().sqrt()
         self.scale.copy_(spread if spread > 0 else torch.ones_like(spread))
 
     def encode(self, activations: Tensor) -> Tensor:
-        """(N, Z) code; of the variational variant, the mean of its distribution.
+        """Code (N, Z); for the variational variant, the mean of its distribution.
+
+        Args:
+            activations: Activations (N, F, H, W).
 
         Raises:
             ValueError: If the activations do not have the shape that the autoencoder was made for.
@@ -93,7 +123,7 @@ class ActivationAutoencoder(nn.Module):
         return self._moments(activations)[0]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """(N, F, H, W) activations from (N, Z) codes."""
+        """Activations (N, F, H, W) from codes (N, Z)."""
         features = self.from_code(codes).unflatten(1, (-1, *self._sides[-1]))
         features = self.widen(features.contiguous(memory_format=torch.channels_last))
         for block, sides in zip(self.up, reversed(self._sides[:-1]), strict=True):
@@ -101,13 +131,14 @@ class ActivationAutoencoder(nn.Module):
         return self.last(features) * self.scale + self.centre
 
     def forward(self, activations: Tensor) -> Tensor:
-        """Reconstruction, (N, F, H, W); random in train mode for two of the variants."""
+        """Reconstruction (N, F, H, W); random in train mode for two of the variants."""
         return self.reconstruct(activations)[0]
 
     def reconstruct(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction, and the divergence of the code from a standard normal: 0 unless variational.
+        """Reconstruction, and the Kullback-Leibler divergence of the code from a standard normal.
 
-        The divergence is that of Kullback and Leibler, a mean over cases and numbers of the code, in nat.
+        The divergence is a mean over cases and numbers of the code, in nats; it is 0 unless the variant is
+        variational.
         """
         mean, log_variance = self._moments(activations)
         if self.variant != "variational":
@@ -119,11 +150,9 @@ class ActivationAutoencoder(nn.Module):
 
     def _moments(self, activations: Tensor) -> tuple[Tensor, Tensor]:
         if activations.ndim != 4 or tuple(activations.shape[1:]) != self.shape:
-            raise ValueError(
-                f"the autoencoder was made for activations (N, F, H, W) with (F, H, W) = {self.shape}, got "
-                f"{tuple(activations.shape)}; crop or pad the images to the size it was fitted on, or fit "
-                "another one"
-            )
+            fix = "crop or pad the images to the size it was fitted on, or fit another one"
+            name, expected = "activations of this autoencoder", f"(N, F, H, W) with (F, H, W) = {self.shape}"
+            raise check.refuse(name, expected, tuple(activations.shape), fix)
         features = (activations - self.centre) / self.scale
         if self.variant == "denoising" and self.training:
             features = features + self.noise * torch.randn_like(features)
@@ -137,7 +166,7 @@ class ActivationAutoencoder(nn.Module):
 
 
 class _Up(nn.Module):
-    """Doubles the sides, by a transposed convolution that hits odd sizes, then further blocks."""
+    """Double the sides, by a transposed convolution that also reaches odd sizes, then further blocks."""
 
     def __init__(self, n_in: int, n_out: int, depth: int) -> None:
         super().__init__()
@@ -156,15 +185,3 @@ def _block(n_in: int, n_out: int, *, stride: int = 1, kernel: int = 3) -> nn.Seq
 
 def _norm_act(n_features: int) -> tuple[nn.Module, nn.Module]:
     return nn.GroupNorm(1, n_features), nn.LeakyReLU(0.01)  # one group is LayerNorm over (F, H, W)
-
-
-def _check(shape: Sequence[int], code: int, width: int, depth: int, variant: str, noise: float) -> None:
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be (F, H, W), each >= 1, got {tuple(shape)}")
-    for name, value in (("code", code), ("width", width), ("depth", depth)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}")
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
-    if noise < 0:
-        raise ValueError(f"noise must be >= 0, got {noise}")

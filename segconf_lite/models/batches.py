@@ -5,16 +5,17 @@ A network may work in place on its input (``x.sub_(mean)``), so it never gets th
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segconf_lite.models.device import device_of
-
-__all__ = ["BatchTooLargeError", "in_batches", "joined", "network_input"]
+from segconf_lite import check
+from segconf_lite.models.device import device_of, kept_random_state
 
 Result = TypeVar("Result")
 
@@ -29,35 +30,167 @@ class BatchTooLargeError(RuntimeError):
     computed: Tensor | None = None
 
 
-def network_input(images: Tensor | np.ndarray, network: nn.Module) -> Tensor:
-    """A copy of images on the device and in the floating type of a network.
+def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> Tensor:
+    """A dense tensor with the values of a numpy array or tensor, on its own device.
 
     Args:
-        images: (N, ...) numpy or torch, on any device, of any stride and byte order.
-        network: Says where to and in which type; float32 on the CPU if it has no parameters.
+        name: Name of the argument, for the message.
+        values: Real numbers or booleans. An array may have any stride and byte order.
+        wide: Whether integers and half precision become float32, so that sums keep their digits.
 
     Returns:
-        A tensor of the same shape that shares no memory with `images`. A gradient flows back through it.
+        The tensor itself, or one that shares memory with the array where torch can read it; do not change it.
 
     Raises:
-        ValueError: If parts of the network lie on different devices.
+        ValueError: If it is a list, a sparse or meta tensor, or holds no real numbers.
+
+    Example:
+        >>> as_tensor("images", np.array([1, 2, 3], dtype=">i4")[::-1])
+        tensor([3, 2, 1], dtype=torch.int32)
     """
-    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
-    if not isinstance(images, Tensor):  # torch refuses flipped arrays and other byte orders
-        array = np.asarray(images)
-        images = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-        return images.to(device=device_of(network), dtype=dtype)
-    return images.to(device=device_of(network), dtype=dtype, copy=True)
+    fix = "pass np.asarray(..., 'float32')"
+    expected = "a numpy array or a dense tensor of real numbers"
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_meta or values.is_complex():
+            got = f"a tensor of {values.dtype}, {values.layout}, on {values.device}"
+            raise check.refuse(name, expected, got, fix)
+        return _widened(values) if wide else values
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        raise check.refuse(name, expected, getattr(values, "dtype", type(values).__name__), fix)
+    native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
+    if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
+        native = np.array(native, dtype=native.dtype.newbyteorder("="))
+    return _widened(torch.from_numpy(native)) if wide else torch.from_numpy(native)
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() and values.dtype.itemsize >= 4 else values.float()
+
+
+def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool = True) -> Tensor:
+    """Images on the device and in the floating type of a network.
+
+    Args:
+        images: Images (N, ...), numpy or torch, on any device, of any stride and byte order.
+        network: The network; without parameters it takes float32 on the CPU.
+        copy: Whether the result never shares memory with `images`. A network that is known not to work in
+            place needs no copy.
+
+    Returns:
+        A tensor of the same shape. A gradient flows back through it.
+
+    Raises:
+        ValueError: If the images are no real numbers, or parts of the network lie on different devices.
+
+    Example:
+        >>> network_input(np.ones((1, 1, 2, 2)), nn.Conv2d(1, 2, 1)).dtype
+        torch.float32
+    """
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    device, dtype = (device_of(network) if copy else like.device), like.dtype
+    if isinstance(images, np.ndarray):  # in C order: the order of sums in a network follows the strides
+        copied = np.array(images, order="C") if images.dtype.kind in "biuf" else images
+        return as_tensor("images", copied).to(device=device, dtype=dtype)
+    return as_tensor("images", images).to(device=device, dtype=dtype, copy=copy)
+
+
+def checked_logits(outputs: Any, images: Tensor | np.ndarray, network: nn.Module | None = None) -> Tensor:
+    """What a network returned, if these are logits; every output of a network passes through here.
+
+    A softmax over a single channel gives probability 1 everywhere, one over the wrong axis mixes cases, and
+    NaN has no largest class. All of these would look like certain predictions.
+
+    Args:
+        outputs: What the network returned for `images`.
+        images: Images (N, channels, H, W) as the network took them; volumes have an axis more.
+        network: The network. If it is there, the message names the layer whose output is not finite first,
+            for which the network runs once more.
+
+    Returns:
+        `outputs` itself, (N, C, H, W) with C >= 2, so that it keeps device, type and gradient.
+
+    Raises:
+        ValueError: If it is not one dense tensor of finite floating-point numbers of that shape.
+
+    Example:
+        >>> checked_logits(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
+        >>> checked_logits(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8))
+        Traceback (most recent call last):
+        ValueError: the network's output must be logits (2, C, 8, 8) with C >= 2, got (2, 1, 8, 8);
+        a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)
+    """
+    name, cases, sides = "the network's output", len(images), tuple(images.shape[2:])
+    told = f"logits ({', '.join(map(str, (cases, 'C', *sides)))}) with C >= 2"
+    if not isinstance(outputs, Tensor) or outputs.layout != torch.strided or outputs.is_meta:
+        got = f"{outputs.layout} on {outputs.device}" if isinstance(outputs, Tensor) else _content(outputs)
+        raise check.refuse(
+            name, f"one dense tensor of {told}", got, "wrap the network in a module that returns them alone"
+        )
+    if outputs.ndim != 2 + len(sides) or outputs.shape[0] != cases or outputs.shape[1] < 2:
+        fix = "wrap the network in a module that returns one tensor with the classes on axis 1"
+        if tuple(outputs.shape) == (cases, 1, *sides):
+            fix = "a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)"
+        raise check.refuse(name, told, tuple(outputs.shape), fix)
+    if tuple(outputs.shape[2:]) != sides:
+        fix = "resize the logits to the size of the images, or pad the images to a size that it keeps"
+        raise check.refuse(name, told, tuple(outputs.shape), fix)
+    if not outputs.is_floating_point():
+        raise check.refuse(name, f"floating-point {told}", outputs.dtype, "return them before the argmax")
+    good = outputs.detach().isfinite().flatten(1).all(dim=1)
+    if not good.all():
+        layer = None if network is None else _first_layer_not_finite(network, images)
+        raise NonFiniteLogitsError((~good).nonzero()[:, 0].tolist(), layer)
+    return outputs
+
+
+class NonFiniteLogitsError(ValueError):
+    """The logits of some cases are NaN or infinite.
+
+    Attributes:
+        cases: Indices of these cases.
+        layer: Name of the module whose output was the first that is not finite; None if unknown.
+    """
+
+    def __init__(self, cases: list[int], layer: str | None = None) -> None:
+        self.cases, self.layer = cases, layer
+        where = f"NaN or infinity in {len(cases)} cases (first: case {cases[0]})"
+        where += f", first in the output of module {layer!r}" if layer else ""
+        fix = (
+            "images or weights are too large for this network (scale images as in training, use fp32), or "
+            "its training diverged"
+        )
+        super().__init__(str(check.refuse("the network's output", "finite", where, fix)))
+
+
+@contextlib.contextmanager
+def cases_from(start: int) -> Iterator[None]:
+    """Inside, case 0 is case `start` of a larger set, as which a `NonFiniteLogitsError` counts the cases.
+
+    Args:
+        start: Index of the first case.
+
+    Example:
+        >>> with cases_from(16):
+        ...     checked_logits(torch.full((1, 2, 4, 4), torch.nan), torch.zeros(1, 1, 4, 4))
+        Traceback (most recent call last):
+        segconf_lite.models.batches.NonFiniteLogitsError: the network's output must be finite, got NaN or
+        infinity in 1 cases (first: case 16); ...
+    """
+    try:
+        yield
+    except NonFiniteLogitsError as error:
+        raise NonFiniteLogitsError([case + start for case in error.cases], error.layer) from error
 
 
 def in_batches(
     compute: Callable[[Tensor], Result], images: Tensor | np.ndarray, network: nn.Module, *, batch_size: int
 ) -> Iterator[Result]:
-    """Results of `compute` on one batch of images after another.
+    """Results of `compute`, for one batch of images after another.
 
     Args:
-        compute: Takes a batch as `network_input` makes it.
-        images: (N, ...) numpy or torch.
+        compute: Function of a batch as `network_input` makes it.
+        images: Images (N, ...), numpy or torch.
         network: The network that the batches are for.
         batch_size: Cases per batch, >= 1; it bounds the memory.
 
@@ -65,14 +198,19 @@ def in_batches(
         What `compute` returns, batch by batch; nothing is kept, so that the memory stays bounded.
 
     Raises:
-        ValueError: If the batch size is below 1.
+        ValueError: If the batch size is below 1, or a weight of the network is not finite.
         BatchTooLargeError: If the memory is too small. The message names a smaller batch size.
+
+    Example:
+        >>> list(in_batches(len, np.zeros((5, 1, 4, 4)), nn.Conv2d(1, 2, 1), batch_size=2))
+        [2, 2, 1]
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    batch_size = check.integer("batch_size", batch_size, low=1)
+    _check_weights(network)
     for start in range(0, len(images), batch_size):
         try:
-            result = compute(network_input(images[start : start + batch_size], network))
+            with cases_from(start):
+                result = compute(network_input(images[start : start + batch_size], network))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -91,8 +229,15 @@ def in_batches(
 def joined(parts: Iterable[Tensor]) -> Tensor:
     """All batches in one tensor, (N, ...) from (b, ...).
 
+    Args:
+        parts: Results of the batches.
+
     Raises:
-        BatchTooLargeError: As raised by a batch; its attribute `computed` then holds those before it.
+        BatchTooLargeError: As raised by a batch; its attribute `computed` then holds the results before it.
+
+    Example:
+        >>> joined([torch.zeros(2), torch.ones(1)])
+        tensor([0., 0., 1.])
     """
     done: list[Tensor] = []
     try:
@@ -103,8 +248,49 @@ def joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(done)
 
 
+def _content(outputs: Any) -> str:
+    kind = type(outputs).__name__
+    if isinstance(outputs, dict):
+        return f"a {kind} with keys {list(outputs)}"
+    return f"a {kind} of {len(outputs)}" if isinstance(outputs, tuple | list) else f"a {kind}"
+
+
+def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> str | None:
+    """Name of the innermost module whose output is the first to hold NaN or infinity, by one more pass."""
+    found: list[str] = []
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not found and isinstance(output, Tensor) and not output.isfinite().all():
+                found.append(name)
+
+        return look
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(kept_random_state(device_of(network)))
+        stack.enter_context(contextlib.suppress(Exception))  # the first failure is the one to report
+        for name, module in network.named_modules():
+            stack.callback(module.register_forward_hook(hook(name)).remove)
+        network(network_input(images, network))
+    return found[0] if found and found[0] else None
+
+
+def _check_weights(network: nn.Module) -> None:
+    """Refuse infinite weights: with an infinite running variance a network predicts the same everywhere."""
+    buffers = ((name, value) for name, value in network.named_buffers() if "running_" in name)
+    weights = dict(itertools.chain(network.named_parameters(), buffers))
+    # One sum per tensor finds NaN and infinity with a fifth of the operations of `isfinite`.
+    sums = [value.detach().sum(dtype=torch.float32) for value in weights.values()]
+    if sums and not torch.stack(sums).isfinite().all():
+        bad = next((name for name, value in weights.items() if not value.isfinite().all()), None)
+        if bad is not None:  # otherwise a sum of large weights overflowed
+            fix = "its training diverged: scale the images and train it again"
+            raise check.refuse("the network's weights", "finite", f"NaN or infinity in {bad!r}", fix)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch has a class for it on a GPU, and only a text on a CPU."""
+    """PyTorch has a class of error for it on a GPU, and only a text on a CPU."""
     words = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         w in str(error).lower() for w in words

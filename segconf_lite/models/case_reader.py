@@ -1,4 +1,4 @@
-"""Read the cases of a training batch, from the card where the cohort fits there."""
+"""Read the cases of a training batch, from the memory of the graphics card if the cohort fits there."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from torch import Tensor
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 
-__all__ = ["case_reader"]
-
-RESIDENT_BYTES = 2_000_000_000  # of a cohort; the largest of the series, 960 slices of 192 x 192, has 0.4e9
+# Largest cohort that a card keeps; the largest of the series, 960 slices of 192 x 192, has 0.4e9 bytes.
+RESIDENT_BYTES = 2_000_000_000
 
 
 def case_reader(cohort: Cohort, device: torch.device | str) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """A function that gives images and labels of some cases, as new tensors, by their indices on the CPU.
+    """A function from indices of cases, on the CPU, to new tensors of their images and labels.
 
     A graphics card keeps the whole cohort, because a copy to it in every step makes the host wait.
 
     Args:
         cohort: The cases. Its arrays may be read-only; they stay as they are.
-        device: Where the cases are wanted. The cases of a cohort of more than 2 GB stay on the CPU.
+        device: Device of the training. The cases of a cohort of more than 2 GB stay on the CPU.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> images, labels = case_reader(phantom.cohort(3, size=16), "cpu")(torch.tensor([2, 0]))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 1, 16, 16]), torch.Size([2, 16, 16]))
     """
     if torch.device(device).type == "cpu" or cohort.images.nbytes + cohort.labels.nbytes > RESIDENT_BYTES:
 
@@ -33,8 +38,8 @@ def case_reader(cohort: Cohort, device: torch.device | str) -> Callable[[Tensor]
         return read
     images, labels = (torch.tensor(array, device=device) for array in (cohort.images, cohort.labels))
 
-    def read_there(index: Tensor) -> tuple[Tensor, Tensor]:
-        there = index.to(device, non_blocking=True)
-        return images[there], labels[there]
+    def read_on_device(index: Tensor) -> tuple[Tensor, Tensor]:
+        index = index.to(device, non_blocking=True)
+        return images[index], labels[index]
 
-    return read_there
+    return read_on_device

@@ -13,51 +13,52 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "bf16_pays",
-    "check_same_device",
-    "device_of",
-    "in_double_precision",
-    "isolated_random_state",
-    "kept_random_state",
-    "pick_device",
-]
+from segconf_lite import check
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")  # of passes and training steps
 # What "auto" takes if it is there. Not MPS: it has no double precision, and no test has run on it yet.
 PREFERRED = ("cuda",)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name.
+    """The device of that name, if it is available.
 
     Args:
-        name: ``"cpu"``, ``"cuda"`` (or ``"cuda:1"``), ``"mps"``; ``"auto"`` takes what the environment
-            variable ``SEGCONF_DEVICE`` names, or else CUDA where it is there, or else the CPU.
+        name: ``"cpu"``, ``"cuda"`` (or ``"cuda:1"``) or ``"mps"``. ``"auto"`` takes the device named by
+            the environment variable ``SEGCONF_DEVICE``, or else CUDA where it is available, or else the CPU.
 
     Raises:
-        ValueError: If the name is unknown, or that device is not there.
+        ValueError: If the name is unknown, or the device is not available.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
     """
-    asked = os.environ.get("SEGCONF_DEVICE", "") if name == "auto" else name
+    wanted = os.environ.get("SEGCONF_DEVICE", "") if name == "auto" else name
     fix = "use device='auto' or 'cpu'"
-    if name == "auto" and asked:
+    if name == "auto" and wanted:
         fix = "it comes from the environment variable SEGCONF_DEVICE: unset that, or set it to 'cpu'"
-    if asked in ("", "auto"):
-        asked = next((kind for kind in PREFERRED if _is_there(torch.device(kind))), "cpu")
-    try:
-        device = torch.device(asked)
-    except RuntimeError:
-        raise ValueError(
-            f"device must be one of {DEVICES}, or numbered as 'cuda:1', got {asked!r}; {fix}"
-        ) from None
-    if device.type not in {*DEVICES, *PREFERRED}:
-        raise ValueError(f"device must be one of {DEVICES}, or numbered as 'cuda:1', got {asked!r}; {fix}")
-    if not _is_there(device):
-        raise ValueError(f"device {asked!r} is not available here; {fix}")
+    if wanted in ("", "auto"):
+        wanted = next((kind for kind in PREFERRED if _is_available(torch.device(kind))), "cpu")
+    device = _parsed(wanted, fix)
+    if not _is_available(device):
+        raise ValueError(f"device {wanted!r} is not available here; {fix}")
     return device
 
 
-def _is_there(device: torch.device) -> bool:
+def _parsed(name: str | torch.device, fix: str = "") -> torch.device:
+    expected = f"one of {DEVICES}, or numbered as 'cuda:1'"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise check.refuse("device", expected, repr(name), fix) from None
+    if device.type not in {*DEVICES, *PREFERRED}:
+        raise check.refuse("device", expected, repr(name), fix)
+    return device
+
+
+def _is_available(device: torch.device) -> bool:
     if device.type == "cpu":
         return True
     if device.type == "mps":
@@ -69,19 +70,27 @@ def _is_there(device: torch.device) -> bool:
 def device_of(network: nn.Module) -> torch.device:
     """The one device on which a network's parameters and buffers lie; the CPU if it has none.
 
+    Args:
+        network: Any module of PyTorch.
+
     Raises:
-        ValueError: If they lie on several devices.
+        ValueError: If it is no module, or its parts lie on several devices.
+
+    Example:
+        >>> device_of(nn.Linear(1, 1))
+        device(type='cpu')
     """
-    places = _places(network)
-    if len(places) > 1:
-        raise ValueError(
-            f"the network must lie on one device, got parts on {', '.join(sorted(map(str, places)))}; "
-            "move all of it with network.to(device)"
-        )
-    return places.pop() if places else torch.device("cpu")
+    if not isinstance(network, nn.Module):
+        fix = "wrap a function of images in a torch.nn.Module"
+        raise check.refuse("the network", "a torch.nn.Module", type(network).__name__, fix)
+    devices = _devices(network)
+    if len(devices) > 1:
+        parts, fix = ", ".join(sorted(map(str, devices))), "move all of it with network.to(device)"
+        raise ValueError(f"the network must lie on one device, got parts on {parts}; {fix}")
+    return devices.pop() if devices else torch.device("cpu")
 
 
-def _places(network: nn.Module) -> set[torch.device]:
+def _devices(network: nn.Module) -> set[torch.device]:
     return {value.device for value in (*network.parameters(), *network.buffers())}
 
 
@@ -90,24 +99,35 @@ def check_same_device(network: nn.Module, **fitted: nn.Module | torch.device) ->
 
     Args:
         network: The segmentation network.
-        **fitted: What a method learned beside it, or the device on which it did, by the name that the message
-            uses.
+        **fitted: What a method learned beside it, or the device on which it was learned; the keyword is its
+            name in the message.
 
     Raises:
         ValueError: If one of them lies on another device.
+
+    Example:
+        >>> check_same_device(nn.Linear(1, 1), autoencoder=torch.device("meta"))
+        Traceback (most recent call last):
+        ValueError: the autoencoder lies on meta and the network on cpu; move the network back, or call
+        .fit(network, source_cohort) again
     """
     here = device_of(network)
     for name, part in fitted.items():
-        places = _places(part) if isinstance(part, nn.Module) else {part}
-        if places - {here}:
+        devices = _devices(part) if isinstance(part, nn.Module) else {part}
+        if devices - {here}:
             raise ValueError(
-                f"the {name} lies on {', '.join(sorted(map(str, places)))} and the network on {here}; "
+                f"the {name} lies on {', '.join(sorted(map(str, devices)))} and the network on {here}; "
                 "move the network back, or call .fit(network, source_cohort) again"
             )
 
 
 def in_double_precision(values: Tensor) -> Tensor:
-    """The values in float64, on their own device, or on the CPU if it has no float64 (Apple's MPS)."""
+    """The values in float64, on their own device, or on the CPU if it has no float64 (Apple's MPS).
+
+    Example:
+        >>> in_double_precision(torch.ones(2))
+        tensor([1., 1.], dtype=torch.float64)
+    """
     try:
         return values.double()
     except TypeError:
@@ -115,16 +135,26 @@ def in_double_precision(values: Tensor) -> Tensor:
 
 
 def bf16_pays(device: torch.device | str = "cpu") -> bool:
-    """Whether bfloat16 autocast is faster than fp32 there: the hardware has the instructions.
+    """Whether bfloat16 autocast is faster than float32 on a device, because its hardware computes in it.
 
-    Emulated bfloat16 also "works", at a fraction of the fp32 speed, so support alone is not asked.
+    Emulated bfloat16 also "works", at a fraction of the float32 speed, so it does not count.
+
+    Args:
+        device: A device, or its name.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> bf16_pays("mps")  # no test has run on it yet
+        False
     """
-    device = torch.device(device)
+    device = _parsed(device)
     if device.type == "cuda":
         # torch.cuda.is_bf16_supported() is also True for the emulation on a T4; Ampere (8.0) is not.
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "cpu":
-        # Private names, so they may go: then fp32, which is slower but never wrong.
+        # Private names, so they may go: then float32, which is slower but never wrong.
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
     return False
@@ -132,9 +162,19 @@ def bf16_pays(device: torch.device | str = "cpu") -> bool:
 
 @contextmanager
 def kept_random_state(device: torch.device | str = "cpu") -> Iterator[None]:
-    """After: torch's global generators of the CPU and of `device` are as before.
+    """Afterwards torch's global generators of the CPU and of `device` are as before.
 
-    Weight initialisation and dropout take no generator, so the global one is lent out and put back.
+    Weight initialisation and dropout take no generator, so they use the global one, which is then restored.
+
+    Args:
+        device: The device whose generator is restored beside the CPU's.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with kept_random_state():
+        ...     _ = torch.rand(3)
+        >>> torch.equal(torch.get_rng_state(), before)
+        True
     """
     device = torch.device(device)
     if device.type == "mps":  # fork_rng passes a device number, which MPS does not take
@@ -155,11 +195,24 @@ def kept_random_state(device: torch.device | str = "cpu") -> Iterator[None]:
 
 @contextmanager
 def isolated_random_state(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """As `kept_random_state`; inside, the generators of the CPU and of `device` start at `seed`.
+    """`kept_random_state`, with the generators of the CPU and of `device` seeded inside.
 
-    ``torch.manual_seed`` would also reset devices that are not in use here.
+    ``torch.manual_seed`` would also reset devices that are not in use.
+
+    Args:
+        seed: Seed of both generators.
+        device: The device whose generator is seeded beside the CPU's.
+
+    Raises:
+        ValueError: If the seed is no integer that torch takes.
+
+    Example:
+        >>> with isolated_random_state(0):
+        ...     print(torch.rand(1))
+        tensor([0.4963])
     """
     device = torch.device(device)
+    seed = check.integer("seed", seed, low=-(2**63), high=2**64 - 1)
     with kept_random_state(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "mps":

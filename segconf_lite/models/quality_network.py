@@ -1,4 +1,4 @@
-"""A small network from activations of a frozen segmentation network to the quality of its answer.
+"""A small network from activations of a frozen segmentation network to the quality of its prediction.
 
 After the predictor of Lennartz & Schultz (MIDL 2025), made small by halving the maps before they are
 flattened, and after their follow-up of 2026 where it reads several levels. Shape letters: B cases, F
@@ -13,68 +13,82 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["QualityNetwork"]
+from segconf_lite import check
 
 
 class QualityNetwork(nn.Module):
     """K unbounded numbers per case, from one or several activations.
 
     Each activation passes 3x3 convolutions of stride 2 until its sides are at most `grid` (one 1x1
-    convolution if they already are), and is averaged onto a `grid` x `grid` raster; the joined rasters pass
-    one more convolution and two dense layers. The convolutions carry batch norm: in eval mode a case's result
-    does not depend on its batch, and how strong an activation is stays visible, which a norm over one case
-    would take away. Halving at once makes reading four activations cost a tenth of a pass of the
-    segmentation network.
+    convolution if they already are), and is averaged onto a grid of `grid` x `grid`; the concatenated grids
+    pass one more convolution and two dense layers. The convolutions carry batch norm: in eval mode a case's
+    result does not depend on its batch, and the strength of an activation stays visible, which a norm over
+    one case would remove. Because the sides are halved at once, reading four activations costs a tenth of a
+    pass of the segmentation network.
 
     Args:
-        shapes: (F, H, W) of each activation.
-        n_outputs: K.
-        width: features kept of each activation.
-        hidden: numbers between the two dense layers.
-        grid: side of the raster.
+        shapes: Shape (F, H, W) of each activation.
+        n_outputs: Number of outputs K.
+        width: Number of features kept of each activation.
+        hidden: Number of features between the two dense layers.
+        grid: Side of the grid.
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = QualityNetwork(shapes=[(8, 16, 16), (4, 32, 32)], n_outputs=3).eval()
+        >>> network([torch.zeros(2, 8, 16, 16), torch.zeros(2, 4, 32, 32)]).shape
+        torch.Size([2, 3])
     """
 
     def __init__(
-        self, *, shapes: Sequence[Sequence[int]], n_outputs: int, width: int = 12, hidden: int = 96,
+        self,
+        *,
+        shapes: Sequence[Sequence[int]],
+        n_outputs: int,
+        width: int = 12,
+        hidden: int = 96,
         grid: int = 12,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        if not shapes or any(len(shape) != 3 or min(shape) < 1 for shape in shapes):
-            raise ValueError(f"shapes must be one or more (F, H, W), each >= 1, got {list(shapes)}")
-        for name, value in (("n_outputs", n_outputs), ("width", width), ("hidden", hidden), ("grid", grid)):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        numbers = check.array("shapes", shapes, "n_activations 3", fix="(F, H, W) of each activation")
+        sides = [[check.integer("shapes", side, low=1) for side in shape] for shape in numbers]
+        width = check.integer("width", width, low=1)
+        hidden = check.integer("hidden", hidden, low=1)
+        grid = check.integer("grid", grid, low=1)
         self.config: dict[str, Any] = {
-            "shapes": [[int(side) for side in shape] for shape in shapes], "n_outputs": n_outputs,
-            "width": width, "hidden": hidden, "grid": grid,
-        }  # fmt: skip
+            "shapes": sides,
+            "n_outputs": check.integer("n_outputs", n_outputs, low=1),
+            "width": width,
+            "hidden": hidden,
+            "grid": grid,
+        }
         self.history: list[dict[str, float]] = []
-        self.shapes = [tuple(shape) for shape in self.config["shapes"]]
+        self.shapes = [tuple(shape) for shape in sides]
         self.levels = nn.ModuleList(_level(shape, width, grid) for shape in self.shapes)
         self.join = _block(width * len(self.shapes), width)
         self.dense = nn.Sequential(
-            nn.Flatten(), nn.Linear(width * grid * grid, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(0.01),
-            nn.Linear(hidden, n_outputs),
-        )  # fmt: skip
+            nn.Flatten(),
+            nn.Linear(width * grid * grid, hidden),
+            nn.LayerNorm(hidden),
+            nn.LeakyReLU(0.01),
+            nn.Linear(hidden, self.config["n_outputs"]),
+        )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, activations: Sequence[Tensor]) -> Tensor:
-        """(B, K) from one (B, F, H, W) tensor per level.
+        """Outputs (B, K) from one activation (B, F, H, W) per level.
 
         Raises:
             ValueError: If number or shapes of the activations are not those it was made for.
         """
-        found = [tuple(activation.shape[1:]) for activation in activations]
-        if found != self.shapes:
-            raise ValueError(
-                f"expected activations of the shapes {self.shapes}, got {found}; crop or pad the images to "
-                "the size that it was fitted on"
-            )
-        rasters = [level(activation) for level, activation in zip(self.levels, activations, strict=True)]
-        return self.dense(self.join(torch.cat(rasters, dim=1)))
+        shapes = [tuple(activation.shape[1:]) for activation in activations]
+        if shapes != self.shapes:
+            fix = "crop or pad the images to the size that it was fitted on"
+            raise check.refuse("activations", f"of the shapes {self.shapes}", shapes, fix)
+        grids = [level(activation) for level, activation in zip(self.levels, activations, strict=True)]
+        return self.dense(self.join(torch.cat(grids, dim=1)))
 
 
 def _level(shape: Sequence[int], width: int, grid: int) -> nn.Sequential:

@@ -1,7 +1,7 @@
-"""Four architectures under one roof, with the norm layer as an argument of its own.
+"""Four architectures in one class, with the norm layer as an argument of its own.
 
-Comparisons of architectures often compare norm layers unawares: MONAI's U-Net comes with batch norm, its
-Attention U-Net mixes batch with instance norm (the convolutions that merge), its UNETR asks for one.
+Comparisons of architectures often compare norm layers without saying so: MONAI's U-Net has batch norm, its
+Attention U-Net mixes batch with instance norm (the convolutions that merge), its UNETR has instance norm.
 Shape letters: N cases, C classes, D slices, H rows, W columns.
 """
 
@@ -18,17 +18,18 @@ from monai.networks.nets.unetr import UNETR
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from segconf_lite.models.unet import UNet, _check_images, _to_input
-from segconf_lite.models.unet import _check_arguments as _check_as_unet
-
-__all__ = ["KINDS", "SEGMENTER_NORMS", "Segmenter"]
+from segconf_lite import check
+from segconf_lite.models.batches import network_input
+from segconf_lite.models.unet import UNet, check_divisible, checked_channels
 
 KINDS = ("unet", "residual", "attention", "unetr")
 SEGMENTER_NORMS = ("batch", "instance")
 _LAYERS = {  # norm and number of axes -> layer
-    ("batch", 2): nn.BatchNorm2d, ("batch", 3): nn.BatchNorm3d,
-    ("instance", 2): nn.InstanceNorm2d, ("instance", 3): nn.InstanceNorm3d,
-}  # fmt: skip
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+}
 _PATCH = 16  # side of a token of MONAI's UNETR, fixed there, as are its 12 layers
 _HEADS = 4
 
@@ -36,9 +37,9 @@ _HEADS = 4
 class Segmenter(nn.Module):
     """Logits per pixel or voxel of one of four architectures, with the same kind of norm throughout.
 
-    Every norm layer over feature maps is of the asked kind, and learns a scale and a shift per channel,
-    in all. What stays: the layer norms inside the transformer of ``"unetr"``, which act on each token
-    by itself and know neither batch nor image.
+    Every norm layer over feature maps is of the chosen kind, and learns a scale and a shift per channel.
+    Only the layer norms inside the transformer of ``"unetr"`` stay: they act on each token by itself and
+    use no statistics of batch or image.
 
     The network itself is ``segmenter.network``. With the default channels, C = 2, and one CPU thread for
     200 steps of 8 windows, batch / instance norm:
@@ -54,22 +55,27 @@ class Segmenter(nn.Module):
     ``residual`` has 0.10 M parameters and takes less than a third of ``unet``, since it halves at once.
 
     Args:
-        kind: ``"unet"`` (`UNet`; of volumes, MONAI's `UNet` without residual units), ``"residual"``
-            (MONAI's `UNet` with two residual units a level, whose shortcuts pass the norms by),
+        kind: ``"unet"`` (`UNet`; for volumes, MONAI's `UNet` without residual units), ``"residual"``
+            (MONAI's `UNet` with two residual units per level, whose shortcuts bypass the norms),
             ``"attention"`` (MONAI's `AttentionUnet`; Oktay et al., "Attention U-Net", 2018) or ``"unetr"``
             (MONAI's `UNETR`; Hatamizadeh et al., WACV 2022), all made small.
-        n_classes: C, background included; >= 2.
-        norm: ``"batch"`` (statistics of the training set) or ``"instance"`` (of the window it sees); for
+        n_classes: Number of classes C, background included; >= 2.
+        norm: ``"batch"`` (statistics of the training set) or ``"instance"`` (of the window itself); for
             ``"attention"`` also ``"mixed"``, as MONAI makes it: instance where paths merge, batch elsewhere.
-        channels: features per level, fine to coarse, see `UNet`. ``"unetr"`` reads the first one only:
+        channels: Number of features per level, fine to coarse. ``"unetr"`` reads the first one only:
             ``channels[0] // 2`` features on its finest level, tokens of ``3 * channels[0]`` numbers.
-        size: side of the training window in pixels. ``"unetr"`` needs it, a multiple of 16, and takes no
+        size: Side of the training window in pixels. ``"unetr"`` needs it, a multiple of 16, and takes no
             other size; the others ignore it and take every H and W (and D) divisible by
             ``2**(len(channels) - 1)``; with instance norm, not all of them equal to it.
-        spatial_dims: 2 for slices, 3 for volumes.
+        spatial_dims: Number of spatial axes, 2 for slices, 3 for volumes.
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> segmenter = Segmenter(kind="attention", n_classes=2, channels=(4, 8))
+        >>> segmenter(np.zeros((3, 1, 8, 8))).shape
+        torch.Size([3, 2, 8, 8])
     """
 
     def __init__(
@@ -83,83 +89,86 @@ class Segmenter(nn.Module):
         spatial_dims: int = 2,
     ) -> None:
         super().__init__()
-        _check_arguments(kind, norm, channels, size, spatial_dims)
-        _check_as_unet(n_classes, 1, channels, "batch", 0.0)
+        axes = check.integer("spatial_dims", spatial_dims, low=2, high=3, fix="2 for slices, 3 for volumes")
+        check.one_of("kind", kind, KINDS)
+        check.one_of("norm", norm, (*SEGMENTER_NORMS, "mixed") if kind == "attention" else SEGMENTER_NORMS)
+        self.n_classes = check.integer("n_classes", n_classes, low=2, fix="the background counts as a class")
+        channels = checked_channels(channels)
+        size = None if size is None else check.integer("size", size, low=1)
+        if kind == "unetr":
+            _check_unetr(channels, size)
         self.config: dict[str, Any] = {  # JSON-able; Segmenter(**config) has the same architecture
-            "kind": kind, "n_classes": int(n_classes), "norm": norm,
-            "channels": [int(c) for c in channels], "size": None if size is None else int(size),
-            "spatial_dims": int(spatial_dims),
-        }  # fmt: skip
-        self.n_classes = n_classes
+            "kind": kind,
+            "n_classes": self.n_classes,
+            "norm": norm,
+            "channels": list(channels),
+            "size": size,
+            "spatial_dims": axes,
+        }
         self.history: list[dict[str, float]] = []  # filled by training; plain, not in the state dict
         network: nn.Module
         halvings: dict[str, Any] = {"channels": channels, "strides": [2] * (len(channels) - 1)}
         if kind == "unetr":
             network = UNETR(
-                in_channels=1, out_channels=n_classes, img_size=size, spatial_dims=spatial_dims,
-                feature_size=channels[0] // 2, hidden_size=3 * channels[0], mlp_dim=6 * channels[0],
+                in_channels=1,
+                out_channels=self.n_classes,
+                img_size=size,
+                spatial_dims=axes,
+                feature_size=channels[0] // 2,
+                hidden_size=3 * channels[0],
+                mlp_dim=6 * channels[0],
                 num_heads=_HEADS,
-            )  # fmt: skip
+            )
         elif kind == "attention":
-            network = AttentionUnet(spatial_dims, 1, n_classes, **halvings)
-        elif kind == "residual" or spatial_dims == 3:
+            network = AttentionUnet(axes, 1, self.n_classes, **halvings)
+        elif kind == "residual" or axes == 3:
             units = 2 if kind == "residual" else 0
-            network = StridedUNet(spatial_dims, 1, n_classes, **halvings, num_res_units=units)
+            network = StridedUNet(axes, 1, self.n_classes, **halvings, num_res_units=units)
         else:
-            network = UNet(n_classes=n_classes, channels=channels, norm=norm)
+            network = UNet(n_classes=self.n_classes, channels=channels, norm=norm)
         if norm != "mixed":
-            _set_norms(network, _LAYERS[norm, spatial_dims])
+            _set_norms(network, _LAYERS[norm, axes])
         self.network = network
         if norm == "instance":  # a third faster so on a CPU; the U-Net's channels_last pays with batch norm
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor | np.ndarray) -> Tensor:
-        """Logits (N, C, H, W) of images (N, 1, H, W), numpy or torch, any float dtype; volumes have a D.
+        """Logits (N, C, H, W) of images (N, 1, H, W), numpy or torch; volumes have an axis D before H.
+
+        Args:
+            images: Images of any real type; they are converted to the device and type of the parameters.
 
         Raises:
             ValueError: If the shape does not fit the kind, see the class.
         """
-        inputs, size, axes = _to_input(images, self), self.config["size"], self.config["spatial_dims"]
+        inputs = network_input(images, self, copy=False)
+        size, axes = self.config["size"], self.config["spatial_dims"]
         unetr = self.config["kind"] == "unetr"
         multiple = 1 if unetr else 2 ** (len(self.config["channels"]) - 1)
-        _check_images(inputs, 1, multiple, axes=axes)
-        if self.config["norm"] != "batch" and tuple(inputs.shape[2:]) == (multiple,) * axes:
-            raise ValueError(
-                f"an instance norm needs more than one pixel on the coarsest level, got images of "
-                f"{tuple(inputs.shape[2:])}, which {multiple.bit_length() - 1} halvings leave one of"
-            )
-        if unetr and tuple(inputs.shape[2:]) != (size,) * axes:
-            raise ValueError(
-                f"this unetr takes images of {' x '.join([str(size)] * axes)} pixels only (it learns one "
-                f"position per token), got {tuple(inputs.shape[2:])}; cut windows with "
-                "segconf_lite.stress.windows, or pass size="
-            )
+        check_divisible(inputs, 1, multiple, axes=axes)
+        sides = tuple(inputs.shape[2:])
+        if self.config["norm"] != "batch" and sides == (multiple,) * axes:
+            expected = f"larger than {multiple} (an instance norm needs two pixels on the coarsest level)"
+            raise check.refuse("sides of images", expected, sides, "use larger images or fewer levels")
+        if unetr and sides != (size,) * axes:
+            expected = f"{' x '.join([str(size)] * axes)} pixels only (a unetr learns one position per token)"
+            fix = "cut windows with segconf_lite.stress.windows, or pass size="
+            raise check.refuse("images of this unetr", expected, sides, fix)
         return self.network(inputs)
 
 
 def _set_norms(network: nn.Module, layer: type[nn.Module]) -> None:
-    """Replaces every batch and instance norm, in place, by one of the asked kind with scale and shift."""
+    """Replace every batch and instance norm, in place, by one of a kind, with scale and shift."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _NormBase):
                 setattr(parent, name, layer(child.num_features, affine=True))
 
 
-def _check_arguments(
-    kind: str, norm: str, channels: Sequence[int], size: int | None, spatial_dims: int
-) -> None:
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 (slices) or 3 (volumes), got {spatial_dims}")
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    if norm not in SEGMENTER_NORMS and (kind, norm) != ("attention", "mixed"):
-        raise ValueError(f"norm must be one of {SEGMENTER_NORMS} (attention: or mixed), got {norm!r}")
-    if kind == "unetr" and (size is None or size < _PATCH or size % _PATCH):
-        raise ValueError(
-            f"a unetr needs size, the side of its window, as a multiple of {_PATCH} (its tokens are "
-            f"{_PATCH} x {_PATCH} pixels), got {size}; e.g. size={max(1, (size or 0) // _PATCH) * _PATCH}"
-        )
-    if kind == "unetr" and channels and channels[0] % _HEADS:
-        raise ValueError(
-            f"channels[0] of a unetr must be divisible by {_HEADS} (its heads), got {channels[0]}"
-        )
+def _check_unetr(channels: Sequence[int], size: int | None) -> None:
+    if size is None or size % _PATCH:
+        expected = f"a multiple of {_PATCH}, the side of its tokens"
+        fix = f"e.g. size={max(1, (size or 0) // _PATCH) * _PATCH}"
+        raise check.refuse("size of a unetr", expected, size, fix)
+    if channels[0] % _HEADS:
+        raise check.refuse("channels[0] of a unetr", f"divisible by {_HEADS}, its heads", channels[0])

@@ -1,7 +1,8 @@
-"""What a network makes of an altered activation, without running twice what did not change.
+"""Logits from an altered activation, without running twice what did not change.
 
 Our own `UNet` is cut in two at its bottleneck; any other model is run again with the output of a named
 module replaced. Both give the same logits; the cut is faster.
+Shape letters: N cases, C classes, F features, H rows, W columns; h, w those of the activation.
 """
 
 from __future__ import annotations
@@ -15,35 +16,51 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segconf_lite import check
 from segconf_lite.arrays import to_numpy
-from segconf_lite.models.batches import network_input
+from segconf_lite.models.batches import checked_logits, network_input
+from segconf_lite.models.device import device_of
 from segconf_lite.models.taps import Taps
 from segconf_lite.models.unet import UNet
 
-__all__ = ["DecoderSplice", "Splice", "TapSplice", "frozen", "splice", "weights_fingerprint"]
-
 
 class Splice(Protocol):
-    """A model opened at one activation; shapes: N cases, C classes, F features, H rows, W columns."""
+    """A model opened at one activation; `splice` makes one.
+
+    Example:
+        >>> opened = splice(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)), "0")
+        >>> opened.activation(np.zeros((3, 1, 8, 8))).shape
+        torch.Size([3, 4, 8, 8])
+    """
 
     def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Any]:
         """Unaltered logits (N, C, H, W), the activation (N, F, h, w), and the rest, see `rest`."""
 
     def activation(self, images: Tensor | np.ndarray) -> Tensor:
-        """The activation alone, at the least cost."""
+        """The activation alone, by the shortest computation."""
 
     def rest(self, images: Tensor | np.ndarray) -> Any:
         """What `logits` needs of these images beside an activation."""
 
     def logits(self, activation: Tensor, rest: Any) -> Tensor:
-        """(N, C, H, W) from an activation, altered or not; gradients flow to the activation."""
+        """Logits (N, C, H, W) from an activation, altered or not; gradients flow to the activation."""
 
 
 def splice(model: nn.Module, module: str = "bottleneck") -> Splice:
     """`DecoderSplice` for the bottleneck of our `UNet`, `TapSplice` for anything else.
 
+    Args:
+        model: A network that maps images to logits.
+        module: Name of the module whose output is opened, as ``model.named_modules()`` spells it.
+
     Raises:
         ValueError: If the model has no module of that name (near ones are listed).
+
+    Example:
+        >>> opened = splice(UNet(n_classes=2, channels=(4, 8)).eval())
+        >>> logits, activation, rest = opened.read(np.zeros((1, 1, 8, 8)))
+        >>> activation.shape, torch.allclose(opened.logits(activation, rest), logits)
+        (torch.Size([1, 8, 4, 4]), True)
     """
     if isinstance(model, UNet) and module == "bottleneck":
         return DecoderSplice(model)
@@ -53,9 +70,17 @@ def splice(model: nn.Module, module: str = "bottleneck") -> Splice:
 class DecoderSplice:
     """Our `UNet`, cut behind its bottleneck.
 
-    The first convolution of a decoder block reads the skip beside the upsampled features. A convolution is
-    linear, so the skip's share is computed once in `read` and serves every activation; joining the two
-    in memory, a third of the decoder's time, is not needed at all.
+    The first convolution of a decoder block reads the skip features beside the upsampled ones. A convolution
+    is linear, so the part of its output that comes from the skip is computed once in `read` and serves every
+    activation. Concatenating the two, a third of the decoder's time, is not needed at all.
+
+    Args:
+        unet: The network.
+
+    Example:
+        >>> opened = DecoderSplice(UNet(n_classes=2, channels=(4, 8, 16)).eval())
+        >>> [tuple(part.shape) for part in opened.rest(np.zeros((1, 1, 8, 8)))]
+        [(1, 8, 4, 4), (1, 4, 8, 8)]
     """
 
     def __init__(self, unet: UNet) -> None:
@@ -63,33 +88,33 @@ class DecoderSplice:
         self._blocks: list[Any] = [*unet.decoder, unet.penultimate]  # coarse to fine
 
     def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits, activation, and the skips' shares."""
+        """Logits, activation, and the parts that come from the skips."""
         skips, activation = self.unet.encode(images)
-        shares = self._shares(skips)
-        return self.logits(activation, shares), activation, shares
+        parts = self._from_skips(skips)
+        return self.logits(activation, parts), activation, parts
 
     def activation(self, images: Tensor | np.ndarray) -> Tensor:
         """The bottleneck; the decoder does not run."""
         return self.unet.encode(images)[1]
 
     def rest(self, images: Tensor | np.ndarray) -> list[Tensor]:
-        """Per decoder block, the skip's share of its first convolution; none without skips."""
-        return self._shares(self.unet.encode(images)[0])
+        """Per decoder block, the part of its first convolution that comes from the skip, if there is one."""
+        return self._from_skips(self.unet.encode(images)[0])
 
-    def _shares(self, skips: Sequence[Tensor]) -> list[Tensor]:
+    def _from_skips(self, skips: Sequence[Tensor]) -> list[Tensor]:
         return [
             nn.functional.conv2d(skip, self._weight(block)[:, : skip.shape[1]], padding=1)
             for skip, block in zip(reversed(skips), self._blocks, strict=False)
         ]
 
     def logits(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
-        """(N, C, H, W)."""
+        """Logits (N, C, H, W)."""
         features = activation
         plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled(activation.device.type)
         for depth, block in enumerate(self._blocks):
             features = self.unet.upsample(features)
-            own = self._weight(block)[:, -features.shape[1] :]
-            features = nn.functional.conv2d(features, own, padding=1)
+            weight = self._weight(block)[:, -features.shape[1] :]  # those of the upsampled features
+            features = nn.functional.conv2d(features, weight, padding=1)
             if plain and isinstance(block[1].adn.N, nn.BatchNorm2d) and not block.training:
                 features = self._in_place(block, features, rest[depth] if rest else None)
             else:
@@ -97,12 +122,13 @@ class DecoderSplice:
         return self.unet.head(features)
 
     @staticmethod
-    def _in_place(block: Any, features: Tensor, share: Tensor | None) -> Tensor:
-        """The rest of a block without gradients: no new memory where the old will do, and the second norm
-        inside its convolution. In eval mode a batch norm is a scale and a shift.
+    def _in_place(block: Any, features: Tensor, from_skip: Tensor | None) -> Tensor:
+        """The rest of a block without gradients, in place, with the second norm inside its convolution.
+
+        In eval mode a batch norm is a scale and a shift.
         """
-        if share is not None:
-            features.add_(share)
+        if from_skip is not None:
+            features.add_(from_skip)
         features = block[0].adn.N(features).relu_()
         convolution, norm = block[1].conv, block[1].adn.N
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
@@ -119,8 +145,16 @@ class TapSplice:
     """Any model, with the output of one module replaced in a second pass.
 
     Args:
-        model: maps images to logits.
-        module: as ``model.named_modules()`` spells it; its output must be (N, F, h, w).
+        model: A network that maps images to logits.
+        module: Name of the module, as ``model.named_modules()`` spells it; its output must be (N, F, h, w).
+
+    Raises:
+        ValueError: If the model has no such module; in a pass, if activation or logits have another shape.
+
+    Example:
+        >>> opened = TapSplice(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)), "0")
+        >>> opened.logits(torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
     """
 
     def __init__(self, model: nn.Module, module: str) -> None:
@@ -134,14 +168,12 @@ class TapSplice:
             logits = self.model(inputs.clone())  # a model may work in place; the images serve `logits`, too
             activation = taps["spliced"]
         if activation.ndim != 4:
-            raise ValueError(
-                f"module {self.module!r} must give (N, F, h, w), got {tuple(activation.shape)}; "
-                "choose a convolution block"
-            )
-        return logits, activation, inputs
+            name, fix = f"the output of module {self.module!r}", "choose a convolution block"
+            raise check.refuse(name, "(N, F, h, w)", tuple(activation.shape), fix)
+        return checked_logits(logits, inputs, self.model), activation, inputs
 
     def activation(self, images: Tensor | np.ndarray) -> Tensor:
-        """Second part of `read`; the whole model runs."""
+        """The activation; the whole model runs."""
         return self.read(images)[1]
 
     def rest(self, images: Tensor | np.ndarray) -> Tensor:
@@ -149,16 +181,29 @@ class TapSplice:
         return network_input(images, self.model)
 
     def logits(self, activation: Tensor, rest: Tensor) -> Tensor:
-        """(N, C, H, W)."""
+        """Logits (N, C, H, W)."""
         with Taps(self.model, spliced=self.module) as taps, taps.replacing(spliced=activation):
-            return self.model(rest.clone())
+            return checked_logits(self.model(rest.clone()), rest)
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside: eval mode, and no parameter asks for a gradient. Afterwards: as before."""
+    """Inside: eval mode, and no parameter requires a gradient. Afterwards: as before.
+
+    Args:
+        model: Any module.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> with frozen(layer):
+        ...     print(layer.training, layer.weight.requires_grad)
+        False False
+        >>> layer.training, layer.weight.requires_grad
+        (True, True)
+    """
+    device_of(model)  # refuses what is no module
     modes = [(module, module.training) for module in model.modules()]
-    wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval()
     try:
         model.requires_grad_(False)
@@ -166,12 +211,20 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-        for parameter, wanted in wants:
-            parameter.requires_grad_(wanted)
+        for parameter, before in required:
+            parameter.requires_grad_(before)
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """16 hex digits of the SHA-256 over names and values of a model's parameters and buffers."""
+    """16 hex digits of the SHA-256 over names and values of a model's parameters and buffers.
+
+    Args:
+        model: Any module.
+
+    Example:
+        >>> weights_fingerprint(nn.BatchNorm2d(1))
+        '106e077f8d188981'
+    """
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

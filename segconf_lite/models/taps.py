@@ -1,6 +1,6 @@
-"""Read or replace an activation of any torch model, by the name of the module that makes it.
+"""Read or replace an activation of any torch model, by the name of the module that computes it.
 
-So a method that looks inside a network runs on any network, unchanged and untrained again.
+A method that needs an activation inside a network can thus run on any network, without a change of its code.
 """
 
 from __future__ import annotations
@@ -11,49 +11,53 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Taps"]
+from segconf_lite import check
+from segconf_lite.models.device import device_of
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
 
 
 class Taps:
-    """Named places in a model whose output can be read, or replaced, while the taps are open.
-
-    Example::
-
-        with Taps(model, bottleneck="encoder.4", penultimate="decoder.2") as taps:
-            logits = model(images)
-            features = taps["bottleneck"]                # (N, F, H, W)
-            with taps.replacing(bottleneck=features.mean(0, keepdim=True).expand_as(features)):
-                altered = model(images)
+    """Names for modules of a model whose outputs can be read, or replaced, while the taps are open.
 
     The model itself is never changed: on leaving, also by an exception, the hooks are gone. Taps on
     the same model may be nested; the inner ones see what the outer ones replaced.
 
     Args:
-        model: any module.
-        **places: tap name = module name, as ``model.named_modules()`` spells it.
+        model: Any module.
+        **places: Tap name = module name, as ``model.named_modules()`` spells it.
 
     Raises:
-        ValueError: If there is no place, or the model has no module of that name (near ones are listed).
+        ValueError: If there is no tap, or the model has no module of that name (near ones are listed).
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        >>> images = torch.zeros(3, 1, 8, 8)
+        >>> with Taps(model, features="1") as taps:
+        ...     logits = model(images)
+        ...     features = taps["features"]
+        ...     with taps.replacing(features=torch.zeros_like):
+        ...         altered = model(images)
+        >>> features.shape, altered.shape
+        (torch.Size([3, 4, 8, 8]), torch.Size([3, 2, 8, 8]))
     """
 
     def __init__(self, model: nn.Module, **places: str) -> None:
+        device_of(model)  # refuses what is no module
         if not places:
-            raise ValueError(
-                "expected at least one place, e.g. Taps(model, bottleneck='encoder.4'), got none"
-            )
+            raise check.refuse("taps", "at least one, e.g. Taps(model, deep='encoder.4')", "none")
         known = dict(model.named_modules())
         for name in places.values():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or list(known)[1:6]
+                near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or list(known)[1:6]
                 raise ValueError(f"the model has no module {name!r}; near names: {near}")
         self.model, self.places = model, places
         self._modules = {tap: known[name] for tap, name in places.items()}
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._seen: dict[str, Tensor] = {}
         self._replacements: dict[str, Replacement] = {}
 
@@ -73,7 +77,7 @@ class Taps:
         self._handles, self._replacements = [], {}
 
     def __getitem__(self, tap: str) -> Tensor:
-        """What the module gave in the last pass, before any replacement; with its gradient history.
+        """Output of the module in the last pass, before any replacement; with its gradient history.
 
         Raises:
             ValueError: If there is no such tap, or its module was not called since the taps were opened.
@@ -89,7 +93,10 @@ class Taps:
 
     @contextmanager
     def replacing(self, **replacements: Replacement) -> Iterator[Self]:
-        """Inside, the named modules give these tensors, or these functions of what they would give.
+        """Inside, the outputs of the named modules are replaced.
+
+        Args:
+            **replacements: Tap name = a tensor, or a function of the module's own output.
 
         Raises:
             ValueError: If a tap is unknown or the taps are not open; in the pass, if the shape differs.
@@ -106,21 +113,18 @@ class Taps:
 
     def _hook(self, tap: str) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-            if not isinstance(output, torch.Tensor):
-                raise ValueError(
-                    f"module {self.places[tap]!r} must give one tensor, got {type(output).__name__}; tap a "
-                    "module inside it"
-                )
+            if not isinstance(output, Tensor):
+                got = type(output).__name__
+                name = f"the output of module {self.places[tap]!r}"
+                raise check.refuse(name, "one tensor", got, "tap a module inside it")
             self._seen[tap] = output
             if tap not in self._replacements:
                 return None
-            wanted = self._replacements[tap]
-            new = wanted if isinstance(wanted, torch.Tensor) else wanted(output)
-            if new.shape != output.shape:
-                raise ValueError(
-                    f"a replacement for {tap!r} must have the shape {tuple(output.shape)}, "
-                    f"got {tuple(new.shape)}"
-                )
+            replacement = self._replacements[tap]
+            new = replacement if isinstance(replacement, Tensor) else replacement(output)
+            if not isinstance(new, Tensor) or new.shape != output.shape:
+                got = f"{tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
+                raise check.refuse(f"the replacement for {tap!r}", f"a tensor {tuple(output.shape)}", got)
             return new
 
         return hook

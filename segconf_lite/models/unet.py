@@ -17,16 +17,15 @@ from monai.networks.blocks.convolutions import Convolution
 from monai.networks.blocks.upsample import UpSample
 from torch import Tensor, nn
 
-from segconf_lite.models.batches import in_batches, joined
+from segconf_lite import check
+from segconf_lite.models.batches import checked_logits, in_batches, joined, network_input
 from segconf_lite.models.device import device_of
-
-__all__ = ["UNet", "predict_probabilities"]
 
 NORMS = ("batch", "instance", "group")
 
 
 class UNet(nn.Module):
-    """Logits per pixel, by way of an encoder and a decoder that can be called apart.
+    """Logits per pixel, by an encoder and a decoder that can be called separately.
 
     The submodules below keep their names, so that a forward hook finds them:
 
@@ -37,20 +36,20 @@ class UNet(nn.Module):
     ``encoder.{L-1}``         (N, F, H/2^(L-1), ...)  features of the last level with a skip
     ``bottleneck``            (N, FL, H/2^L, W/2^L)   the coarsest features
     ``decoder.0``             (N, F, H/2^(L-1), ...)  first decoder block (L - 1 of them, coarse to fine)
-    ``penultimate``           (N, F0, H, W)           last feature block: what the head reads
+    ``penultimate``           (N, F0, H, W)           last feature block: input of the head
     ``head``                  (N, C, H, W)            1x1 convolution to logits
     ========================  ======================  ==========================================
 
     Args:
-        n_classes: C, background included; >= 2.
-        in_channels: image channels.
-        channels: features per level, fine to coarse; the last one is the bottleneck's.
+        n_classes: Number of classes C, background included; >= 2.
+        in_channels: Number of image channels.
+        channels: Number of features per level, fine to coarse; the last one belongs to the bottleneck.
             Four entries are three halvings. The default has 0.39 M parameters.
         norm: ``"batch"`` (statistics of the training scanner, the one that breaks under domain
             shift), ``"instance"`` or ``"group"`` (statistics of the slice itself).
-        skips: False removes every skip connection: the decoder sees the bottleneck only, and
+        skips: Whether there are skip connections. Without them the decoder sees the bottleneck only, and
             its blocks take fewer channels.
-        dropout: probability, 0 <= dropout < 1, of one ``torch.nn.Dropout`` in the second
+        dropout: Probability, 0 <= dropout < 1, of one ``torch.nn.Dropout`` in the second
             convolution of each block next to the bottleneck: the last encoder block, the
             bottleneck, and the first decoder block. Noise there changes shapes, not single
             pixels (Kendall et al., "Bayesian SegNet", 2015, drop the central blocks too).
@@ -58,6 +57,11 @@ class UNet(nn.Module):
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> unet = UNet(n_classes=3, channels=(4, 8))
+        >>> unet(np.zeros((2, 1, 16, 16), np.float32)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def __init__(
@@ -71,32 +75,35 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_arguments(n_classes, in_channels, channels, norm, dropout)
-        self.n_classes = n_classes
+        fix = "the background counts as a class"
+        self.n_classes = check.integer("n_classes", n_classes, low=2, fix=fix)
+        channels = checked_channels(channels)
+        dropout = check.number("dropout", dropout, low=0, high=1, open_high=True)
         self.config: dict[str, Any] = {  # JSON-able; UNet(**unet.config) has the same architecture
-            "n_classes": n_classes, "in_channels": in_channels, "channels": [int(c) for c in channels],
-            "norm": norm, "skips": bool(skips), "dropout": float(dropout),
-        }  # fmt: skip
+            "n_classes": self.n_classes,
+            "in_channels": check.integer("in_channels", in_channels, low=1),
+            "channels": list(channels),
+            "norm": check.one_of("norm", norm, NORMS),
+            "skips": bool(skips),
+            "dropout": dropout,
+        }
         self.levels = len(channels) - 1
         self.has_skips = bool(skips)
         self.history: list[dict[str, float]] = []  # filled by fit_unet; plain, not in the state dict
 
-        fan_in = [in_channels, *channels[:-1]]
+        fan_in = [self.config["in_channels"], *channels[:-1]]
         self.encoder = nn.ModuleList(
             _block(fan_in[i], channels[i], norm, dropout if i == self.levels - 1 else 0.0)
             for i in range(self.levels)
         )
         self.bottleneck = _block(fan_in[-1], channels[-1], norm, dropout)
-        up = [
-            _block(
-                channels[i + 1] + (channels[i] if skips else 0),
-                channels[i], norm, dropout if i == self.levels - 1 else 0.0,
-            )
-            for i in reversed(range(self.levels))
-        ]  # fmt: skip
+        up = []
+        for i in reversed(range(self.levels)):
+            n_in = channels[i + 1] + (channels[i] if skips else 0)
+            up.append(_block(n_in, channels[i], norm, dropout if i == self.levels - 1 else 0.0))
         self.decoder = nn.ModuleList(up[:-1])
         self.penultimate = up[-1]
-        self.head = nn.Conv2d(channels[0], n_classes, kernel_size=1)
+        self.head = nn.Conv2d(channels[0], self.n_classes, kernel_size=1)
         self.pool = nn.MaxPool2d(2)
         # align_corners=False keeps pixel centres of all levels on one grid: no drift with depth.
         self.upsample = UpSample(2, mode="nontrainable", interp_mode="bilinear", align_corners=False)
@@ -105,21 +112,21 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, images: Tensor | np.ndarray) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Features of images, before anything is decided.
+        """Features of images on every level, fine to coarse.
 
         Args:
-            images: (N, in_channels, H, W), numpy or torch, any float dtype; H and W divisible by
-                ``2**levels``. Converted to the device and dtype of the parameters.
+            images: Images (N, in_channels, H, W), numpy or torch, of any real type; H and W divisible by
+                ``2**levels``. They are converted to the device and type of the parameters.
 
         Returns:
             ``skips``: one (N, F, H/2^i, W/2^i) tensor per level, fine to coarse; empty if
             ``skips=False``. ``bottleneck``: (N, F, H/2^L, W/2^L).
 
         Raises:
-            ValueError: If the shape is not as above.
+            ValueError: If the shape is another.
         """
-        features = _to_input(images, self)
-        _check_images(features, self.config["in_channels"], 2**self.levels)
+        features = network_input(images, self, copy=False)
+        check_divisible(features, self.config["in_channels"], 2**self.levels)
         skips = []
         for block in self.encoder:
             features = block(features)
@@ -130,15 +137,17 @@ class UNet(nn.Module):
     def decode(self, skips: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
         """Logits (N, C, H, W) from what `encode` returned, or from an altered copy of it.
 
+        Args:
+            skips: Features (N, F, H/2^i, W/2^i) per level, fine to coarse; none if ``skips=False``.
+            bottleneck: Features (N, FL, H/2^L, W/2^L).
+
         Raises:
             ValueError: If the number of skips is not that of `encode`.
         """
         expected = self.levels if self.has_skips else 0
         if len(skips) != expected:
-            raise ValueError(
-                f"decode expects {expected} skips (skips={self.has_skips}, {self.levels} levels), "
-                f"got {len(skips)}; pass on the skips that encode returned"
-            )
+            fix = "pass on the skips that encode returned"
+            raise check.refuse("skips", f"{expected} tensors, one per level", f"{len(skips)}", fix)
         features = bottleneck
         blocks = [*self.decoder, self.penultimate]
         for depth, block in enumerate(blocks):
@@ -157,29 +166,38 @@ class UNet(nn.Module):
 def predict_probabilities(
     unet: nn.Module, images: Tensor | np.ndarray, *, batch_size: int | None = None
 ) -> Tensor:
-    """Class probabilities of every pixel, softmax of the logits, in eval mode and fp32.
+    r"""Class probabilities of every pixel: softmax of the logits, in eval mode and float32.
+
+    .. math:: p_c = \exp(z_c) / \sum_k \exp(z_k)
 
     Args:
-        unet: any module that maps (N, 1, H, W) to logits (N, C, H, W). Its train/eval modes are
-            put back afterwards, also if an image is refused.
-        images: (N, 1, H, W), numpy or torch, on any device; never changed.
-        batch_size: cases per pass; bounds the memory, does not change the result. None: 64, on a CPU 16.
+        unet: Any module that maps images (N, channels, H, W) to logits (N, C, H, W). Its train and eval
+            modes are restored afterwards, also if an image is refused.
+        images: Images (N, channels, H, W), numpy or torch, on any device; never changed.
+        batch_size: Cases per pass; it bounds the memory and does not change the result. None: 64, on a CPU
+            16.
 
     Returns:
-        (N, C, H, W) float32 on the CPU, each pixel sums to 1 over C.
+        Probabilities (N, C, H, W), float32 on the CPU; each pixel sums to 1 over C.
 
     Raises:
-        ValueError: If images are not (N, 1, H, W) with N >= 1, or batch_size < 1.
+        ValueError: If images are no finite batch, batch_size < 1, or the network's output is no finite
+            logits.
         BatchTooLargeError: If a batch does not fit into memory; it keeps what was computed.
+
+    Example:
+        >>> network = nn.Conv2d(1, 2, 1)
+        >>> predict_probabilities(network, np.zeros((3, 1, 8, 8))).sum(dim=1).unique()
+        tensor([1.])
     """
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images must be non-empty (N, 1, H, W), got {tuple(images.shape)}")
+    check.image_batch(images, channels=None)
     if batch_size is None:  # the features of 16 slices still fit a CPU's cache: a third faster than 64
         batch_size = 16 if device_of(unet).type == "cpu" else 64
 
     def probabilities(batch: Tensor) -> Tensor:
-        return unet(batch).float().softmax(dim=1).cpu()
+        return checked_logits(unet(batch), batch, unet).float().softmax(dim=1).cpu()
 
+    device_of(unet)  # refuses what is no module
     modes = [(module, module.training) for module in unet.modules()]
     unet.eval()
     try:
@@ -206,44 +224,58 @@ def _block(n_in: int, n_out: int, norm: str, dropout: float) -> nn.Sequential:
 
 
 def _keep_gradient_dense(features: Tensor) -> None:
-    # Of a part of a concatenation it has gaps, with which the way back through upsampling takes six times as
-    # long: 13 % of a training step.
+    # The gradient of one part of a concatenation is a view with gaps. The backward pass of the upsampling is
+    # six times slower on such a view, 13 % of a training step.
     if features.requires_grad:
         features.register_hook(Tensor.clone)  # dense, in the same order of axes
 
 
-def _to_input(images: Tensor | np.ndarray, module: nn.Module) -> Tensor:
-    if isinstance(images, np.ndarray):  # copied: torch refuses flipped views, warns of read-only ones
-        images = torch.from_numpy(np.array(images, dtype=images.dtype.newbyteorder("="), order="C"))
-    like = next(module.parameters())
-    return images.to(device=like.device, dtype=like.dtype)
+def check_divisible(images: Tensor, in_channels: int, multiple: int, *, axes: int = 2) -> None:
+    """Refuse images whose sides a network cannot halve as often as it has levels.
 
+    Only the shape is read, so that a CUDA graph can be made of the forward pass.
 
-def _check_images(images: Tensor, in_channels: int, multiple: int, *, axes: int = 2) -> None:
+    Args:
+        images: Images (N, in_channels, H, W), or (N, in_channels, D, H, W).
+        in_channels: Expected number of channels.
+        multiple: What each side must be divisible by.
+        axes: Number of spatial axes, 2 or 3.
+
+    Raises:
+        ValueError: If the shape is another.
+
+    Example:
+        >>> check_divisible(torch.zeros(1, 1, 16, 18), 1, 4)
+        Traceback (most recent call last):
+        ValueError: H, W of images must be divisible by 4 (the network halves them 2 times), got (16, 18);
+        pad or crop, e.g. to (16, 20)
+    """
     shape, sides = tuple(images.shape), ("D, H, W", "H, W")[3 - axes]
     if images.ndim != axes + 2 or shape[1] != in_channels or 0 in shape:
-        raise ValueError(
-            f"images must be non-empty (N, {in_channels}, {sides}), got {shape}; "
-            f"a stack (N, {sides}) becomes one with images[:, None]"
-        )
+        fix = f"a stack (N, {sides}) becomes one with images[:, None]"
+        raise check.refuse("images", f"non-empty (N, {in_channels}, {sides})", shape, fix)
     if any(side % multiple for side in shape[2:]):
         fits = tuple(-(-side // multiple) * multiple for side in shape[2:])
-        raise ValueError(
-            f"{sides} must be divisible by {multiple} (the network halves them "
-            f"{multiple.bit_length() - 1} times), got {shape[2:]}; pad or crop, e.g. to {fits}"
-        )
+        times = f"(the network halves them {multiple.bit_length() - 1} times)"
+        fix = f"pad or crop, e.g. to {fits}"
+        raise check.refuse(f"{sides} of images", f"divisible by {multiple} {times}", shape[2:], fix)
 
 
-def _check_arguments(
-    n_classes: int, in_channels: int, channels: Sequence[int], norm: str, dropout: float
-) -> None:
-    if n_classes < 2:
-        raise ValueError(f"n_classes counts the background and must be >= 2, got {n_classes}")
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be >= 1, got {in_channels}")
-    if len(channels) < 2 or min(channels) < 1:
-        raise ValueError(f"channels needs two or more entries, each >= 1, got {tuple(channels)}")
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+def checked_channels(channels: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of features per level, two or more.
+
+    Args:
+        channels: Number of features per level, fine to coarse, each >= 1.
+
+    Raises:
+        ValueError: If there are fewer than two, or one is no integer >= 1.
+
+    Example:
+        >>> checked_channels([np.int64(4), 8])
+        (4, 8)
+    """
+    check.array("channels", channels, "n_levels")
+    numbers = list(channels)
+    if len(numbers) < 2:
+        raise check.refuse("channels", "two or more integers, one per level", tuple(numbers))
+    return tuple(check.integer(f"channels[{i}]", number, low=1) for i, number in enumerate(numbers))

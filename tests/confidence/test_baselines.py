@@ -18,9 +18,12 @@ def test_one_pass_columns_equal_the_methods(make_unet, cohort):
     unet = make_unet()
     columns = one_pass_columns(predict_probabilities(unet, cohort.images))
     assert list(columns) == [
-        "entropy, image", "entropy, foreground", "entropy, boundary", "probability, foreground",
+        "entropy, image",
+        "entropy, foreground",
+        "entropy, boundary",
+        "probability, foreground",
         "small prediction",
-    ]  # fmt: skip
+    ]
     for region in ("image", "foreground", "boundary"):
         method = PredictiveEntropy(region=region).fit(unet, cohort)
         np.testing.assert_allclose(
@@ -33,10 +36,10 @@ def test_one_pass_columns_equal_the_methods(make_unet, cohort):
 
 
 def test_a_smaller_prediction_is_more_suspicious():
-    chances = torch.zeros(2, 2, 8, 8)
-    chances[:, 0] = 1
-    chances[0, :, 2:6, 2:6] = torch.tensor([0.0, 1.0])[:, None, None]
-    small = one_pass_columns(chances)["small prediction"]
+    probabilities = torch.zeros(2, 2, 8, 8)
+    probabilities[:, 0] = 1
+    probabilities[0, :, 2:6, 2:6] = torch.tensor([0.0, 1.0])[:, None, None]
+    small = one_pass_columns(probabilities)["small prediction"]
     assert small.tolist() == [-0.25, 0.0]
 
 
@@ -60,7 +63,7 @@ def test_sampled_columns_equal_the_methods(make_unet, cohort):
 
 
 def test_logits_are_refused(cohort):
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\] .* apply softmax"):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\] with sum 1 .*; apply softmax over axis 1"):
         one_pass_columns(torch.full((1, 2, 4, 4), 3.0))
     with pytest.raises(ValueError, match=r"must be in \[0, 1\] .* apply softmax"):
         case_table(np.full((6, 3, 16, 16), -2.0), cohort, empty="skip")

@@ -103,7 +103,7 @@ def test_an_identity_gives_zero_and_a_larger_change_more(make_unet, cohort):
     assert mean[3.0] > 10 * mean[0.1]
     exact = SegmentationDistortion(autoencoder=nn.Identity()).fit(unet, cohort)
     assert exact.uncertainty(cohort.images).max() == 0
-    plain, altered = exact.both_answers(cohort.images)
+    plain, altered = exact.both_probabilities(cohort.images)
     assert torch.equal(plain, altered)
 
 
@@ -196,5 +196,5 @@ def test_columns_of_a_known_change():
     assert found["distortion"] == pytest.approx([2 / 16, 1 / 16, 0])
     assert found["distortion, foreground"] == pytest.approx([2 / 4, 1, 1])  # no foreground: the highest
     assert found["distortion, Dice"] == pytest.approx([1 - 4 / 6, 1, 0])
-    with pytest.raises(ValueError, match="two equal shapes"):
+    with pytest.raises(ValueError, match="plain and altered must be of one shape"):
         distortion_columns(plain, altered[:2])

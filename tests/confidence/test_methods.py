@@ -56,10 +56,20 @@ def methods(make_unet):
 
 
 NAMES = (
-    "entropy", "entropy, l2, boundary", "maximum", "margin", "dropout", "ensemble", "test time",
-    "distance", "distance of codes", "distortion", "distortion, foreground", "agreement of dropout",
+    "entropy",
+    "entropy, l2, boundary",
+    "maximum",
+    "margin",
+    "dropout",
+    "ensemble",
+    "test time",
+    "distance",
+    "distance of codes",
+    "distortion",
+    "distortion, foreground",
+    "agreement of dropout",
     "agreement of ensemble",
-)  # fmt: skip
+)
 pytestmark = pytest.mark.filterwarnings("ignore:6 training vectors")  # six slices serve for laws
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -121,12 +131,12 @@ def test_a_case_does_not_depend_on_its_neighbours(name, make_unet, cohort):
 
 @every_method
 def test_use_before_fit(name, make_unet, cohort):
-    with pytest.raises(ValueError, match=r"not fitted: call \.fit\(unet, source_cohort\) first"):
+    with pytest.raises(ValueError, match=r"not fitted: call \.fit\(network, source_cohort\) first"):
         methods(make_unet)[name].uncertainty(cohort.images)
 
 
 def test_no_images(make_unet, cohort):
-    with pytest.raises(ValueError, match=r"images must be non-empty \(B, 1, H, W\), got \(0, 1, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"images must be non-empty \(N, 1, H, W\), got \(0, 1, 16, 16\)"):
         PredictiveEntropy().fit(make_unet(), cohort).uncertainty(cohort.images[:0])
 
 
@@ -144,11 +154,164 @@ def test_batches_do_not_change_a_result(make_unet, cohort):
     unet = make_unet()
     small, large = (MaximumProbability(batch_size=n).fit(unet, cohort) for n in (2, 64))
     torch.testing.assert_close(small.uncertainty(cohort.images), large.uncertainty(cohort.images))
-    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
         MaximumProbability(batch_size=0)
 
 
-# -- several answers ----------------------------------------------------------------------------------------
+# -- the border ---------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_that_is_not_finite_is_refused_and_never_trusted(name, value, make_unet, cohort):
+    method = methods(make_unet)[name].fit(make_unet(), cohort)
+    images = cohort.images.copy()
+    images[4, 0, 7, 7] = value  # one pixel
+    for question in ("uncertainty", "uncertainty_map", "predicted_quality"):
+        if hasattr(method, question):
+            with pytest.raises(
+                ValueError, match=r"images must be finite, .* 1 cases \(first: case 4\); look"
+            ):
+                getattr(method, question)(images)
+
+
+@every_method
+def test_an_overflow_inside_the_network_is_refused(name, make_unet, cohort):
+    unet = make_unet()
+    method = methods(make_unet)[name].fit(unet, cohort)
+    method.batch_size = 2
+    images = cohort.images.copy()
+    images[3] = 1e38
+    with pytest.raises(ValueError, match=r"must be finite, got NaN or infinity in 1 cases \(first: case 3\)"):
+        method.uncertainty(images)
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 16, 16)), r"images must be non-empty \(N, 1, H, W\), got \(2, 16, 16\)"),
+        (np.zeros((2, 2, 16, 16)), r"images must be non-empty \(N, 1, H, W\), got \(2, 2, 16, 16\)"),
+        ([[[[1.0]]]], "images must be a numpy array or a dense tensor of real numbers, got builtins.list"),
+        (np.zeros((1, 1, 16, 16), complex), "images must be .* got numpy.ndarray of complex128"),
+        (torch.zeros(1, 1, 16, 16).to_sparse(), "images must be a numpy array or a dense tensor"),
+        (torch.zeros(1, 1, 16, 16, device="meta"), "images must be a numpy array or a dense tensor"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(name, images, message, make_unet, cohort):
+    method = methods(make_unet)[name].fit(make_unet(), cohort)
+    with pytest.raises(ValueError, match=message):
+        method.uncertainty(images)
+
+
+@every_method
+def test_images_of_every_type_and_layout_give_the_same_uncertainty(name, make_unet, cohort):
+    method = methods(make_unet)[name].fit(make_unet(), cohort)
+    images = torch.from_numpy(cohort.images).mul(4).round()  # exact in every one of these types
+    expected = method.uncertainty(images)
+    array = images.numpy()
+    for given in (
+        images.double(),
+        images.half(),
+        images.bfloat16(),
+        images.to(torch.int16),
+        images.clone().requires_grad_(),
+        images.to(memory_format=torch.channels_last),
+        array.astype(">f4"),
+        array[:, :, ::-1].copy()[:, :, ::-1],
+    ):
+        found = method.uncertainty(given)
+        assert found.dtype == torch.float32
+        assert not found.requires_grad
+        torch.testing.assert_close(found, expected)
+
+
+class _Head(torch.nn.Module):
+    """Logits that a function makes of those of a convolution."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.bottleneck, self.change = torch.nn.Conv2d(1, 3, 3, padding=1), change
+
+    def forward(self, images):
+        return self.change(torch.nn.functional.dropout(self.bottleneck(images), 0.0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: z[:, :1],
+        lambda z: (z, z),
+        lambda z: {"out": z},
+        lambda z: torch.stack([z, z], dim=1),
+        lambda z: z[..., ::2, ::2],
+        lambda z: z.argmax(dim=1, keepdim=True),
+        lambda z: z * torch.inf,
+    ],
+    ids=["one channel", "tuple", "dict", "two heads", "half size", "labels", "infinite"],
+)
+def test_a_network_without_finite_logits_is_refused(change, cohort):
+    network = _Head(change)
+    twice = TestTimeAugmentation(transforms=("identity", "rotate_90"))
+    for method in (
+        PredictiveEntropy(),
+        DeepEnsemble(members=[network]),
+        twice,
+        ScoreAgreement(twice),
+        SegmentationDistortion(autoencoder=torch.nn.Identity()),
+    ):
+        with pytest.raises(ValueError, match=r"the network's output must be"):
+            method.fit(network, cohort).uncertainty(cohort.images)
+
+
+def test_members_must_predict_the_same_classes(make_unet, cohort):
+    other = torch.nn.Conv2d(1, 5, 1)
+    with pytest.raises(ValueError, match=r"the networks must be of one number of classes, got \[3, 5\]"):
+        DeepEnsemble(members=[other]).fit(make_unet(), cohort).uncertainty(cohort.images)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MCDropout(n_samples=2.0), "n_samples must be an integer >= 2, got 2.0"),
+        (lambda: MCDropout(n_samples=True), "n_samples must be an integer >= 2, got True"),
+        (lambda: MCDropout(seed=-1), "seed must be an integer >= 0, got -1"),
+        (lambda: MCDropout(seed="1"), "seed must be an integer >= 0, got '1'"),
+        (lambda: PredictiveEntropy(band_px=1.5), "band_px must be an integer >= 1, got 1.5"),
+        (lambda: PooledMahalanobis(batch_size=0), "batch_size must be an integer >= 1, got 0"),
+        (lambda: DeepEnsemble(members=["a"]), r"the network must be a torch\.nn\.Module, got str"),
+        (lambda: TestTimeAugmentation(transforms="identity"), "transforms must be a list of names"),
+        (lambda: TestTimeAugmentation(transforms=["identity"]), "transforms must be two or more of"),
+        (lambda: SegmentationDistortion(autoencoder=3), r"must be a torch\.nn\.Module, got int"),
+        (
+            lambda: ScoreAgreement(MCDropout(), quality="surface_dice", tolerance_mm=np.nan),
+            "tolerance_mm must be a finite number >= 0",
+        ),
+        (
+            lambda: ScoreAgreement(MCDropout(), quality="surface_dice", tolerance_mm=1, spacing_mm=(0, 1)),
+            "spacing_mm must be .* > 0 mm",
+        ),
+    ],
+)
+def test_arguments_out_of_range_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_integers_of_numpy_are_seeds_and_counts(make_unet, cohort):
+    unet = make_unet()
+    plain = MCDropout(n_samples=3, seed=5, batch_size=4).fit(unet, cohort)
+    other = MCDropout(n_samples=np.int64(3), seed=np.uint8(5), batch_size=torch.tensor(4)).fit(unet, cohort)
+    assert torch.equal(plain.uncertainty(cohort.images), other.uncertainty(cohort.images))
+
+
+@every_method
+def test_fit_wants_a_network(name, make_unet, cohort):
+    with pytest.raises(ValueError, match=r"the network must be a torch\.nn\.Module, got function"):
+        methods(make_unet)[name].fit(lambda images: images, cohort)
+
+
+# -- several predictions ------------------------------------------------------------------------------------
 
 
 def test_entropy_splits_into_two_parts_and_equal_answers_have_nothing_between_them():
@@ -197,9 +360,11 @@ def test_dropout_leaves_batch_norm_in_eval_mode(make_unet, cohort):
 
 
 def test_dropout_needs_dropout(make_unet, cohort):
-    with pytest.raises(ValueError, match=r"a dropout layer of p > 0, got one with none.*dropout=0\.1"):
+    with pytest.raises(ValueError, match=r"with a dropout layer of p > 0, got one without; .*dropout=0\.1"):
         MCDropout().fit(make_unet(dropout=0.0), cohort)
-    with pytest.raises(ValueError, match="n_samples must be >= 2"):
+    with pytest.raises(
+        ValueError, match="n_samples must be an integer >= 2, got 1; one prediction cannot disagree"
+    ):
         MCDropout(n_samples=1)
 
 
@@ -230,7 +395,7 @@ def test_ensemble_trains_its_members_once_through_the_store(tmp_path, monkeypatc
 
 
 def test_small_ensembles():
-    with pytest.raises(ValueError, match="at least 2 members, got 1"):
+    with pytest.raises(ValueError, match="n_members must be an integer >= 2, got 1"):
         DeepEnsemble(n_members=1)
 
 
@@ -256,7 +421,7 @@ def test_bad_transforms(make_unet, cohort):
     with pytest.raises(ValueError, match=r"two or more of \['identity'.*, got \['mirror'\]"):
         TestTimeAugmentation(transforms=["mirror"])
     turned = TestTimeAugmentation(transforms=("identity", "rotate_90")).fit(make_unet(), cohort)
-    with pytest.raises(ValueError, match=r"quarter turns need square images, got \(16, 8\)"):
+    with pytest.raises(ValueError, match=r"images for quarter turns must be square, got \(16, 8\); leave"):
         turned.uncertainty(cohort.images[..., :8])
     with pytest.raises(ValueError, match=r"measure must be one of .*'disagreement'.*got 'variance'"):
         TestTimeAugmentation(measure="variance")
@@ -307,13 +472,25 @@ def test_surface_agreement_uses_the_spacing_of_the_cohort(make_unet, cohort):
         assert bool(quality[0] == 1) is expected
 
 
+def test_labels_of_agreement_are_checked(make_unet, cohort):
+    agreement = fitted_agreement(make_unet, cohort)
+    for labels, message in (
+        (np.zeros((2, 1, 4, 4), int), r"labels must be two or more predictions per case, got \(2, 1, 4, 4\)"),
+        (np.full((2, 2, 4, 4), 3), r"labels must be in 0..2 \(3 classes\), got 3..3"),
+        (np.full((2, 2, 4, 4), 0.5), "labels must be integers, got fractions"),
+        (np.zeros((2, 4, 4), int), r"labels must be non-empty \(B, S, H, W\), got \(2, 4, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            agreement.agreement_of(labels)
+
+
 def test_bad_agreement(make_unet, cohort):
     sampler = MCDropout()
     for options, message in (
-        ({"quality": "iou"}, "quality must be 'dice' or 'surface_dice', got 'iou'"),
-        ({"quality": "surface_dice"}, "tolerance_mm goes with quality='surface_dice'"),
-        ({"tolerance_mm": 1.0}, "tolerance_mm goes with quality='surface_dice'"),
-        ({"empty": "skip"}, "empty must be 'one' or 'zero'"),
+        ({"quality": "iou"}, r"quality must be one of \('dice', 'surface_dice'\), got 'iou'"),
+        ({"quality": "surface_dice"}, "tolerance_mm must be a number with quality='surface_dice', and None"),
+        ({"tolerance_mm": 1.0}, "tolerance_mm must be a number with quality='surface_dice', and None"),
+        ({"empty": "skip"}, r"empty must be one of \('one', 'zero'\), got 'skip'"),
     ):
         with pytest.raises(ValueError, match=message):
             ScoreAgreement(sampler, **options)

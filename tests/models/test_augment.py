@@ -87,10 +87,8 @@ def test_mild_stays_near_the_image():
 )
 def test_known_warps(angle, scale, mirror, expected):
     images, labels = batch(2, height=24, width=32)
-    moved, masks = _warp(
-        images, labels, torch.full((2,), float(angle)), torch.full((2,), float(scale)),
-        torch.tensor([mirror, mirror], dtype=torch.float32),
-    )  # fmt: skip
+    angles, scales = torch.full((2,), float(angle)), torch.full((2,), float(scale))
+    moved, masks = _warp(images, labels, angles, scales, torch.tensor([mirror, mirror], dtype=torch.float32))
     torch.testing.assert_close(moved, expected(images), atol=1e-4, rtol=1e-4)
     assert torch.equal(masks, expected(labels))
 
@@ -114,3 +112,25 @@ def test_unknown_name():
         ValueError, match=r"augmentation must be one of \(None, 'mild', 'nnunet'\), got 'strong'"
     ):
         make_augmentation("strong", 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_types_and_seeds_of_numpy_give_the_same_batch(name):
+    images, labels = batch(4)
+    expected = make_augmentation(name, 5)(images, labels)
+    found = make_augmentation(name, np.int64(5))(images.double(), labels.to(torch.uint8))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_batches_and_seeds(name):
+    images, labels = batch(3)
+    augment = make_augmentation(name, 0)
+    with pytest.raises(ValueError, match=r"labels must be a tensor \(3, 32, 32\), got \(2, 32, 32\)"):
+        augment(images, labels[:2])
+    images[1, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"images must be finite, .* \(first: case 1\)"):
+        augment(images, labels)
+    for seed in (1.5, True, -1):
+        with pytest.raises(ValueError, match="seed must be an integer"):
+            make_augmentation(name, seed)

@@ -63,16 +63,24 @@ def test_centre_and_scale_make_it_indifferent_to_units():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"with \(F, H, W\) = \(4, 8, 8\), got \(2, 4, 6, 6\); crop or pad"):
+    with pytest.raises(
+        ValueError,
+        match=r"must be \(N, F, H, W\) with \(F, H, W\) = \(4, 8, 8\), got \(2, 4, 6, 6\); crop or pad",
+    ):
         ActivationAutoencoder(shape=(4, 8, 8), **SMALL)(torch.zeros(2, 4, 6, 6))
     for options, words in (
-        ({"shape": (4, 8)}, r"shape must be \(F, H, W\)"),
-        ({"shape": (4, 8, 8), "code": 0}, "code must be >= 1, got 0"),
+        ({"shape": (4, 8)}, r"shape must be three integers \(F, H, W\), got \(4, 8\)"),
+        ({"shape": (4, 8, 8), "code": 0}, "code must be an integer >= 1, got 0"),
+        ({"shape": (4, 8, 0.5)}, r"shape\[2\] must be an integer >= 1, got 0.5"),
         ({"shape": (4, 8, 8), "variant": "sparse"}, "variant must be one of .*got 'sparse'"),
-        ({"shape": (4, 8, 8), "noise": -1.0}, "noise must be >= 0"),
+        ({"shape": (4, 8, 8), "noise": -1.0}, "noise must be a number >= 0, got -1.0"),
     ):
         with pytest.raises(ValueError, match=words):
             ActivationAutoencoder(**options)
+    overflowing = torch.ones(2, 4, 8, 8)
+    overflowing[1] = torch.inf
+    with pytest.raises(ValueError, match=r"activations must be finite, .* \(first: case 1\)"):
+        ActivationAutoencoder(shape=(4, 8, 8), **SMALL).set_scale(overflowing)
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,9 @@ def test_a_wrong_module_is_named():
     with pytest.raises(ValueError, match=r"no module 'bottlneck'; near names: \['bottleneck'"):
         splice(network(), "bottlneck")
     flat = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
-    with pytest.raises(ValueError, match=r"module '1' must give \(N, F, h, w\), got \(5, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"output of module '1' must be \(N, F, h, w\), got \(5, 3\); choose"
+    ):
         TapSplice(flat, "1").read(images())
 
 
@@ -112,3 +114,25 @@ def test_in_train_mode_the_statistics_of_the_batch_count(monkeypatch):
     with torch.no_grad():
         logits = opened.read(images())[0]
         torch.testing.assert_close(logits, unet(images()), atol=1e-4, rtol=1e-4)
+
+
+def test_a_replaced_activation_that_overflows_is_refused():
+    opened = TapSplice(network(), "bottleneck")
+    with torch.no_grad():
+        _, activation, rest = opened.read(images())
+        activation[4, 0, 0, 0] = torch.inf
+        with pytest.raises(ValueError, match=r"network's output must be finite, .* \(first: case 4\)"):
+            opened.logits(activation, rest)
+
+
+def test_a_model_with_several_outputs_is_refused_with_the_fix():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Conv2d(1, 2, 1)
+
+        def forward(self, x):
+            return {"out": self.features(x)}
+
+    with pytest.raises(ValueError, match=r"one dense tensor of logits .* keys \['out'\]; wrap the network"):
+        splice(Pair(), "features").read(images())

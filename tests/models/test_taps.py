@@ -68,7 +68,7 @@ def test_any_model_will_do():
 def test_wrong_names(unet):
     with pytest.raises(ValueError, match=r"no module 'botleneck'; near names: \['bottleneck'"):
         Taps(unet, deep="botleneck")
-    with pytest.raises(ValueError, match="expected at least one place"):
+    with pytest.raises(ValueError, match=r"taps must be at least one, .* got none"):
         Taps(unet)
     with Taps(unet, deep="bottleneck") as taps:
         with pytest.raises(ValueError, match=r"module 'bottleneck' \(tap 'deep'\) was not called"):
@@ -90,9 +90,17 @@ def test_wrong_shapes_and_outputs(unet):
     with (
         Taps(unet, deep="bottleneck") as taps,
         taps.replacing(deep=torch.zeros(1)),
-        pytest.raises(ValueError, match=r"must have the shape \(2, 8, 4, 4\), got \(1,\)"),
+        pytest.raises(ValueError, match=r"must be a tensor \(2, 8, 4, 4\), got \(1,\)"),
     ):
         unet(IMAGES)
+    with (
+        Taps(unet, deep="bottleneck") as taps,
+        taps.replacing(deep=lambda features: [features]),
+        pytest.raises(ValueError, match=r"must be a tensor \(2, 8, 4, 4\), got list"),
+    ):
+        unet(IMAGES)
+    with pytest.raises(ValueError, match=r"must be a torch\.nn\.Module, got list"):
+        Taps([unet], deep="bottleneck")
     assert hooks_of(unet) == 0
 
     class Pair(nn.Module):
@@ -102,6 +110,6 @@ def test_wrong_shapes_and_outputs(unet):
     model = nn.Sequential(Pair())
     with (
         Taps(model, pair="0"),
-        pytest.raises(ValueError, match="must give one tensor, got tuple; tap a module"),
+        pytest.raises(ValueError, match="output of module '0' must be one tensor, got tuple; tap a module"),
     ):
         model(IMAGES)

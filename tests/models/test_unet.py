@@ -50,9 +50,14 @@ def test_documented_names_can_be_hooked():
         )
     unet(images_of())
     assert {name: tuple(output.shape[1:]) for name, (_, output) in shapes.items()} == {
-        "encoder.0": (4, 16, 16), "encoder.2": (8, 4, 4), "bottleneck": (10, 2, 2),
-        "decoder.0": (8, 4, 4), "decoder.1": (6, 8, 8), "penultimate": (4, 16, 16), "head": (2, 16, 16),
-    }  # fmt: skip
+        "encoder.0": (4, 16, 16),
+        "encoder.2": (8, 4, 4),
+        "bottleneck": (10, 2, 2),
+        "decoder.0": (8, 4, 4),
+        "decoder.1": (6, 8, 8),
+        "penultimate": (4, 16, 16),
+        "head": (2, 16, 16),
+    }
     assert shapes["head"][0] is shapes["penultimate"][1]
 
 
@@ -136,19 +141,23 @@ def test_wrong_image_shapes(shape, message):
 def test_wrong_number_of_skips(skips):
     unet = UNet(n_classes=2, channels=SMALL, skips=skips)
     _, bottleneck = unet.encode(images_of())
-    with pytest.raises(ValueError, match=rf"decode expects {2 * skips} skips .*got 1"):
+    with pytest.raises(ValueError, match=rf"skips must be {2 * skips} tensors, one per level, got 1"):
         unet.decode([bottleneck], bottleneck)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_classes": 1}, "n_classes counts the background and must be >= 2, got 1"),
-        ({"in_channels": 0}, "in_channels must be >= 1, got 0"),
-        ({"channels": (8,)}, r"channels needs two or more entries, each >= 1, got \(8,\)"),
-        ({"channels": (8, 0)}, "each >= 1"),
+        ({"n_classes": 1}, "n_classes must be an integer >= 2, got 1; the background counts as a class"),
+        ({"n_classes": 2.5}, "n_classes must be an integer >= 2, got 2.5"),
+        ({"n_classes": True}, "n_classes must be an integer >= 2, got True"),
+        ({"in_channels": 0}, "in_channels must be an integer >= 1, got 0"),
+        ({"channels": (8,)}, r"channels must be two or more integers, one per level, got \(8,\)"),
+        ({"channels": (8, 0)}, r"channels\[1\] must be an integer >= 1, got 0"),
+        ({"channels": (8, True)}, r"channels\[1\] must be an integer >= 1, got True"),
+        ({"channels": "48"}, "channels must be real numbers"),
         ({"norm": "layer"}, "norm must be one of .*got 'layer'"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -198,9 +207,9 @@ def test_each_mode_is_put_back(size):
 
 def test_wrong_prediction_arguments():
     unet = UNet(n_classes=2, channels=SMALL)
-    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
         predict_probabilities(unet, images_of(), batch_size=0)
-    with pytest.raises(ValueError, match=r"non-empty \(N, 1, H, W\), got \(0, 1, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"non-empty \(N, C, H, W\), got \(0, 1, 16, 16\)"):
         predict_probabilities(unet, torch.zeros(0, 1, 16, 16))
 
 
@@ -210,3 +219,35 @@ def test_gradients_reach_the_upsampling_without_gaps():
     unet(images_of()).square().sum().backward()
     assert len(arrived) == 2
     assert all(gradient.is_contiguous(memory_format=torch.channels_last) for gradient in arrived)
+
+
+def test_numpy_integers_make_a_config_that_json_takes():
+    unet = UNet(n_classes=np.int64(3), channels=np.array([4, 6]), dropout=np.float32(0))
+    assert json.loads(json.dumps(unet.config)) == unet.config
+    assert type(unet.n_classes) is int
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_that_is_not_finite_is_refused_with_the_index_of_its_case(value):
+    images = images_of(4)
+    images[2, 0, 3, 3] = value
+    unet = UNet(n_classes=2, channels=SMALL)
+    for given in (images, images.numpy(), images.double(), images.bfloat16()):
+        with pytest.raises(ValueError, match=r"images must be finite, .* 1 cases \(first: case 2\)"):
+            predict_probabilities(unet, given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32])
+def test_images_of_every_type_and_layout_give_float32_probabilities(dtype):
+    unet = UNet(n_classes=2, channels=SMALL)
+    images = (4 * images_of()).round()  # exact in every one of these types
+    expected = predict_probabilities(unet, images)
+    for given in (
+        images.to(dtype),
+        images.to(memory_format=torch.channels_last),
+        images.clone().requires_grad_(),
+    ):
+        found = predict_probabilities(unet, given)
+        assert found.dtype == torch.float32
+        assert not found.requires_grad
+        torch.testing.assert_close(found, expected)

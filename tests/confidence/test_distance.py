@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segconf_lite.confidence import PooledMahalanobis
-from segconf_lite.confidence.mahalanobis import fit_gaussian, pool_activations
+from segconf_lite.arrays import to_numpy
+from segconf_lite.confidence import LatentMahalanobis, PooledMahalanobis
+from segconf_lite.confidence.distance import GaussianFit, fit_gaussian, pool_activations
 
 
 def vectors(seed, n=200, d=5):
@@ -43,7 +44,7 @@ def test_few_vectors_and_constant_numbers_stay_finite_and_warn():
     ):
         found = fit_gaussian(train)
     assert np.isfinite(found.distance(vectors(1, n=3))).all()
-    with pytest.raises(ValueError, match=r"n >= 2, got \(1, 5\)"):
+    with pytest.raises(ValueError, match=r"vectors must be \(n, D\) with n >= 2, got \(1, 5\)"):
         fit_gaussian(train[:1])
     with pytest.raises(ValueError, match="all alike"):
         fit_gaussian(np.ones((5, 3)))
@@ -98,7 +99,60 @@ def test_bad_use(make_unet, cohort):
     with pytest.raises(ValueError, match=r"not fitted: call \.fit"):
         PooledMahalanobis().uncertainty(cohort.images)
     method = fitted(make_unet(), cohort)
-    with pytest.raises(ValueError, match=r"shape of those in fit, \(8, 4, 4\), got \(8, 2, 2\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"activations must be of the shape of those in fit, \(8, 4, 4\), got \(8, 2, 2\); crop",
+    ):
         method.uncertainty(cohort.images[..., :8, :8])
     with pytest.raises(ValueError, match=r"no module 'botleneck'; near names: \['bottleneck'"):
         PooledMahalanobis(module="botleneck").fit(make_unet(), cohort)
+
+
+def test_channels_kept_apart_beyond_the_ceiling_are_refused():
+    many = torch.zeros(1, 10_001, 2, 2)
+    with pytest.raises(ValueError, match="activation must be one of at most 10000 channels, got 10001; use"):
+        pool_activations(many, pooling="space")
+    assert pool_activations(many).shape == (1, 5000)
+
+
+def test_activations_and_vectors_that_are_not_finite_are_refused():
+    activation = torch.zeros(3, 2, 4, 4)
+    activation[2, 0, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match=r"activation must be finite, .* \(first: case 2\)"):
+        pool_activations(activation)
+    train = vectors(0)
+    gaussian = fit_gaussian(train)
+    train[7, 1] = np.nan
+    for call in (fit_gaussian, gaussian.distance):
+        with pytest.raises(ValueError, match=r"vectors must be finite, .* \(first: case 7\)"):
+            call(train)
+    with pytest.raises(ValueError, match=r"vectors must be non-empty \(n, 5\), got \(2, 4\)"):
+        gaussian.distance(np.zeros((2, 4)))
+
+
+def test_a_distance_too_long_for_float32_is_refused_not_infinite():
+    method = PooledMahalanobis(squared=True)
+    method._fit = GaussianFit(np.zeros(4), np.eye(4))
+    far = np.full((2, 1, 2, 2), 1e-3)
+    far[1] = 1e30
+    with pytest.raises(ValueError, match=r"distance in float32 must be finite, .* \(first: case 1\)"):
+        method.uncertainty_of_features(far)
+
+
+def test_stored_activations_give_the_distances_of_the_network(make_unet, cohort):
+    unet = make_unet().eval()
+    with torch.no_grad():
+        features = unet.encode(cohort.images)[1]
+    method = fitted(unet, cohort)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stored = PooledMahalanobis().fit_features(to_numpy(features))
+    expected = method.uncertainty(cohort.images)
+    torch.testing.assert_close(stored.uncertainty_of_features(features), expected)
+    torch.testing.assert_close(method.uncertainty_of_features(features.double()), expected)
+    with pytest.raises(ValueError, match=r"activations must be of the shape of those in fit"):
+        stored.uncertainty_of_features(features[..., :2])
+    with pytest.raises(ValueError, match="not fitted"):
+        stored.uncertainty(cohort.images)  # there is no network
+    with pytest.raises(ValueError, match="autoencoder must be a fitted one for fit_features"):
+        LatentMahalanobis().fit_features(features)
