@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -47,6 +48,11 @@ class SearchMaps(NamedTuple):
     labels: Tensor  # int64, predicted by the network itself
     flip_cost: Tensor  # nats per training pixel, low = fragile
     uncertainty: Tensor  # in [0, 1], up = worse
+
+
+# A search that knows a network and its training cases: images on the network's device, budget -> maps. The
+# network is frozen and in eval mode.
+FittedSearch = Callable[[Tensor, float], SearchMaps]
 
 
 class FlipTerms(NamedTuple):
@@ -149,9 +155,9 @@ class HeadSearch:
         check.one_of("gradient", self.gradient, (True, False))
         fix = "the Fisher matrix itself is singular, try damping=1e-6"
         damping = check.number("damping", self.damping, low=0, open_low=True, fix=fix)
-        object.__setattr__(self, "damping", damping)
+        self.__dict__["damping"] = damping  # frozen for everyone else
 
-    def fit(self, unet: nn.Module, cohort: Cohort, *, batch_size: int) -> _FittedHead:
+    def fit(self, unet: nn.Module, cohort: Cohort, *, batch_size: int) -> FittedSearch:
         """Measure the curvature of the loss over all training pixels, in one pass.
 
         Args:
@@ -160,7 +166,7 @@ class HeadSearch:
             batch_size: Cases per pass; bounds the memory.
 
         Returns:
-            The fitted search; its ``maps(images, budget)`` are `SearchMaps`.
+            A function of images on the network's device and a budget that returns `SearchMaps`.
 
         Raises:
             ValueError: If there is no such layer, or a label is not among its classes.
@@ -172,37 +178,25 @@ class HeadSearch:
             >>> with torch.no_grad():
             ...     unet = UNet(n_classes=4, channels=(4, 8)).eval()
             ...     fitted = HeadSearch().fit(unet, cohort, batch_size=2)
-            ...     maps = fitted.maps(torch.from_numpy(cohort.images), budget=0.01)
+            ...     maps = fitted(torch.from_numpy(cohort.images), 0.01)
             >>> round(float((maps.flip_cost < 0.01).float().mean()), 1)  # fraction of fragile pixels
             1.0
         """
         head = _find_head(unet, self.head)
         batch_size = check.integer("batch_size", batch_size, low=1)
         labels = check.label_map("labels of the cohort", cohort.labels, n_classes=head.out_channels)
+        targets = torch.from_numpy(labels.copy()).split(batch_size)
         passes = in_batches(
             lambda batch: _head_pass(unet, head, batch), cohort.images, unet, batch_size=batch_size
         )
         fisher = None
-        for (features, logits), target in zip(
-            passes, torch.from_numpy(labels.copy()).split(batch_size), strict=True
-        ):
+        for (features, logits), target in zip(passes, targets, strict=True):
             fisher = _accumulate_fisher(features, logits, target, fisher)
         assert fisher is not None  # a cohort has cases
         if not self.gradient:
             fisher = fisher._replace(gradient=torch.zeros_like(fisher.gradient))
-        return _FittedHead(unet, head, fisher.inverse(head.out_channels, damping=self.damping))
-
-
-@dataclasses.dataclass(frozen=True)
-class _FittedHead:
-    """A network whose last layer's curvature is known."""
-
-    unet: nn.Module
-    head: nn.Conv2d
-    inverse: _HeadInverse
-
-    def maps(self, images: Tensor, budget: float) -> SearchMaps:
-        return _head_terms(*_head_pass(self.unet, self.head, images), self.inverse).maps(budget)
+        inverse = fisher.inverse(head.out_channels, damping=self.damping)
+        return lambda images, budget: _head_terms(*_head_pass(unet, head, images), inverse).maps(budget)
 
 
 class ConvexCheck(NamedTuple):

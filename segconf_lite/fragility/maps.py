@@ -9,10 +9,10 @@ C classes, H rows, W columns.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.entropy import PixelUncertainty
 from segconf_lite.fragility.decomposition import Decomposition, decompose
-from segconf_lite.fragility.head import HeadSearch, SearchMaps
+from segconf_lite.fragility.head import FittedSearch, HeadSearch, SearchMaps
 from segconf_lite.fragility.mask_search import (
     MaskAdversaries,
     MaskSearch,
@@ -91,13 +91,13 @@ class FragilityMap(PixelUncertainty):
         super().__init__(aggregation=aggregation, region=region, band_px=band_px, batch_size=batch_size)
         kind = SEARCHES.get(search, type(None)) if isinstance(search, str) else type(search)
         if kind not in BUDGETS:
-            got = repr(search)
-            raise check.refuse("search", f"one of {tuple(SEARCHES)} or an object with its settings", got)
+            raise check.refuse("search", f"one of {tuple(SEARCHES)} or settings of one", repr(search))
         self.search: Search = kind() if isinstance(search, str) else search
-        budget = BUDGETS[kind] if budget is None else budget
         fix = "it is a rise of the mean training loss in nats"
+        budget = BUDGETS[kind] if budget is None else budget
         self.budget = check.number("budget", budget, low=0, open_low=True, fix=fix)
-        self._fitted: _Fitted | None = None
+        self._fitted: FittedSearch | None = None
+        self._penalty: PenaltySet | None = None
         self._fitted_on = torch.device("cpu")
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
@@ -112,16 +112,16 @@ class FragilityMap(PixelUncertainty):
                 is not among its classes.
         """
         super().fit(unet, source_cohort)
-        self._fitted_on = device_of(unet)
+        self._fitted_on, search = device_of(unet), self.search
         with frozen(unet):
-            if isinstance(self.search, MaskSearch):
-                n_images, seed = self.search.n_penalty, self.search.seed
-                penalty = penalty_set(unet, source_cohort, n_images=n_images, seed=seed)
-                self._fitted = _FittedMasks(unet, penalty, self.search)
-            elif isinstance(self.search, PixelSearch):
-                self._fitted = _FittedPixels(unet, source_cohort, self.search)
+            if isinstance(search, MaskSearch):
+                n_images, seed = search.n_penalty, search.seed
+                self._penalty = penalty_set(unet, source_cohort, n_images=n_images, seed=seed)
+                self._fitted = self._mask_maps
+            elif isinstance(search, PixelSearch):
+                self._fitted = functools.partial(_pixel_maps, unet, source_cohort, search)
             else:
-                self._fitted = self.search.fit(unet, source_cohort, batch_size=self.batch_size)
+                self._fitted = search.fit(unet, source_cohort, batch_size=self.batch_size)
         return self
 
     def flip_cost(self, images: Tensor | np.ndarray) -> Tensor:
@@ -149,14 +149,13 @@ class FragilityMap(PixelUncertainty):
         Raises:
             ValueError: If the search is not ``"mask"``: the others look for one model, not for a mixture.
         """
-        fitted = self._fitted
-        if not isinstance(fitted, _FittedMasks):
+        if self._penalty is None:
             raise ValueError('decompose needs FragilityMap(search="mask"), fitted: only it keeps many models')
-        parts = []
-        for batch in self._batched(lambda batch, budget: list(fitted.search(batch, budget)), images):
-            for visited, own in batch:
-                samples, weights = visited.probabilities[:, None], visited.weights
-                parts.append(decompose(samples, weights=weights, setting=setting, reference=own))
+        parts = [
+            decompose(found.probabilities[:, None], weights=found.weights, setting=setting, reference=own)
+            for batch in self._batched(lambda batch, budget: list(self._mask_searches(batch, budget)), images)
+            for found, own in batch
+        ]
         return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
@@ -166,57 +165,39 @@ class FragilityMap(PixelUncertainty):
     def _search_maps(self, images: Tensor | np.ndarray) -> Iterator[SearchMaps]:
         check.fitted(self, self._fitted)
         assert self._fitted is not None
-        yield from self._batched(self._fitted.maps, images)
+        yield from self._batched(self._fitted, images)
 
     def _batched(
         self, compute: Callable[[Tensor, float], Result], images: Tensor | np.ndarray
     ) -> Iterator[Result]:
         check_same_device(self.unet, **{"fitted search": self._fitted_on})
-        inputs, size = check.image_batch(images), self.batch_size
+        images, size = check.image_batch(images), self.batch_size
         with frozen(self.unet):
-            yield from in_batches(
-                lambda batch: compute(batch, self.budget), inputs, self.unet, batch_size=size
-            )
+            yield from in_batches(lambda x: compute(x, self.budget), images, self.unet, batch_size=size)
 
-
-class _Fitted(Protocol):
-    """A search that knows a network and its training cases."""
-
-    def maps(self, images: Tensor, budget: float) -> SearchMaps:
-        """Maps of a batch on the device of the network, which is frozen and in eval mode."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _FittedMasks:
-    unet: nn.Module
-    penalty: PenaltySet
-    options: MaskSearch
-
-    def search(self, images: Tensor, budget: float) -> Iterator[tuple[MaskAdversaries, Tensor]]:
+    def _mask_searches(self, images: Tensor, budget: float) -> Iterator[tuple[MaskAdversaries, Tensor]]:
         """The models found for each image, and the network's own class probabilities (1, C, H, W)."""
+        assert isinstance(self.search, MaskSearch)
+        assert self._penalty is not None
         for image, own in zip(images, predict_probabilities(self.unet, images), strict=True):
-            yield search_masks(self.unet, image, self.penalty, self.options, budget=budget), own[None]
+            yield search_masks(self.unet, image, self._penalty, self.search, budget=budget), own[None]
 
-    def maps(self, images: Tensor, budget: float) -> SearchMaps:
+    def _mask_maps(self, images: Tensor, budget: float) -> SearchMaps:
         columns = []
-        for visited, own in self.search(images, budget):
+        for found, own in self._mask_searches(images, budget):
             labels = own.argmax(dim=1)  # (1, H, W)
-            flipped = visited.probabilities.argmax(dim=1) != labels  # (S, H, W)
-            rises = visited.rises[:, None, None].clamp(min=0)  # (S, 1, 1)
+            flipped = found.probabilities.argmax(dim=1) != labels  # (S, H, W)
+            rises = found.rises[:, None, None].clamp(min=0)  # (S, 1, 1)
             cost = torch.where(flipped, rises, math.inf).amin(dim=0, keepdim=True)
-            total = decompose(visited.probabilities[:, None], weights=visited.weights).total
+            total = decompose(found.probabilities[:, None], weights=found.weights).total
             columns.append((labels, cost, total / math.log(own.shape[1])))
         return SearchMaps(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
-@dataclasses.dataclass(frozen=True)
-class _FittedPixels:
-    unet: nn.Module
-    cohort: Cohort
-    options: PixelSearch
-
-    def maps(self, images: Tensor, budget: float) -> SearchMaps:
-        every = to_numpy(torch.ones_like(images[:, 0], dtype=torch.bool).nonzero())  # (B H W, 3)
-        labels = predict_probabilities(self.unet, images).argmax(dim=1)
-        cost = search_pixels(self.unet, images, every, self.cohort, self.options).cost.reshape(labels.shape)
-        return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))
+def _pixel_maps(
+    unet: nn.Module, cohort: Cohort, options: PixelSearch, images: Tensor, budget: float
+) -> SearchMaps:
+    every = to_numpy(torch.ones_like(images[:, 0], dtype=torch.bool).nonzero())  # (B H W, 3)
+    labels = predict_probabilities(unet, images).argmax(dim=1)
+    cost = search_pixels(unet, images, every, cohort, options).cost.reshape(labels.shape)
+    return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))

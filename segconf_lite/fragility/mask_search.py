@@ -27,9 +27,9 @@ from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
 from segconf_lite.fragility.decomposition import effective_sample_size, posterior_weights
-from segconf_lite.fragility.tangent import choose_weights
+from segconf_lite.fragility.tangent import LARGEST_SEED, choose_weights
 from segconf_lite.models.batches import NonFiniteLogitsError, checked_logits, network_input
-from segconf_lite.models.device import device_of, isolated_random_state
+from segconf_lite.models.device import isolated_random_state
 from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
@@ -68,23 +68,23 @@ class MaskSearch:
     as_published: bool = False
 
     def __post_init__(self) -> None:
-        values: dict[str, object] = {
-            name: check.integer(name, getattr(self, name), low=low, high=2**63 - 1)
-            for name, low in {"steps": 1, "reach_px": 1, "n_penalty": 1, "seed": 0}.items()
-        }
-        values["learning_rate"] = check.number("learning_rate", self.learning_rate, low=0)
-        values["temperature"] = check.number(
-            "temperature", self.temperature, low=0, open_low=True, fix="its unit is nats per pixel"
-        )
-        check.one_of("as_published", self.as_published, (True, False))
         targets = self.targets if isinstance(self.targets, tuple | list) else ()
         if not targets or not all(isinstance(name, str) and name in TARGETS for name in targets):
             raise check.refuse("targets", f"one or more of {TARGETS}", repr(self.targets))
-        for name, value in (values | {"targets": tuple(targets)}).items():
-            object.__setattr__(self, name, value)
+        check.one_of("as_published", self.as_published, (True, False))
+        fix = "its unit is nats per pixel"
+        self.__dict__.update(  # frozen for everyone else
+            steps=check.integer("steps", self.steps, low=1),
+            learning_rate=check.number("learning_rate", self.learning_rate, low=0),
+            reach_px=check.integer("reach_px", self.reach_px, low=1),
+            targets=tuple(targets),
+            n_penalty=check.integer("n_penalty", self.n_penalty, low=1),
+            temperature=check.number("temperature", self.temperature, low=0, open_low=True, fix=fix),
+            seed=check.integer("seed", self.seed, low=0, high=LARGEST_SEED),
+        )
         if len(self.multipliers) != self.steps:
-            expected, got = f"one number or {self.steps} (steps)", f"{len(self.multipliers)}"
-            raise check.refuse("multiplier", expected, got)
+            got = len(self.multipliers)
+            raise check.refuse("multiplier", f"one number or {self.steps} (steps)", str(got))
 
     @property
     def multipliers(self) -> tuple[float, ...]:
@@ -168,9 +168,7 @@ def penalty_set(unet: nn.Module, cohort: Cohort, *, n_images: int = 16, seed: in
         >>> penalty_set(unet, phantom.cohort(3, size=16), n_images=2).images.shape
         torch.Size([2, 1, 16, 16])
     """
-    n_images = check.integer(
-        "n_images", n_images, low=1, high=len(cohort), fix="it counts cases of the cohort"
-    )
+    n_images = check.integer("n_images", n_images, low=1, high=len(cohort), fix="it counts cases")
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
     chosen = np.sort(rng.choice(len(cohort), n_images, replace=False))
     images = torch.from_numpy(cohort.images[chosen])
@@ -229,8 +227,9 @@ def search_masks(
     if not (isinstance(budget, float) and budget == math.inf):
         fix = "try half of the training loss, in nats per pixel"
         budget = check.number("budget", budget, low=0, open_low=True, fix=fix)
-    if not isinstance(penalty, PenaltySet):
-        raise check.refuse("penalty", "a PenaltySet", type(penalty).__name__, "call penalty_set first")
+    for name, value, kind in (("penalty", penalty, PenaltySet), ("options", options, MaskSearch)):
+        if not isinstance(value, kind):
+            raise check.refuse(name, f"a {kind.__name__}", type(value).__name__)
     expected = tuple(penalty.images.shape[1:])
     if tuple(getattr(image, "shape", ())) != expected:
         got = getattr(image, "shape", type(image).__name__)
@@ -240,16 +239,8 @@ def search_masks(
     case = network_input(image[None], unet)
     with frozen(unet):
         choose_weights(unet, ("",)).with_gradient(case)  # refuses a network that no search could change
-    task = _Task(
-        unet,
-        case,
-        own,
-        network_input(penalty.images, unet),
-        penalty.labels.to(device_of(unet)),
-        penalty.reference_loss,
-        options,
-        budget,
-    )
+    images, labels = network_input(penalty.images, unet), penalty.labels.to(case.device)
+    task = _Task(unet, case, own, penalty._replace(images=images, labels=labels), options, budget)
     with isolated_random_state(options.seed, case.device), torch.enable_grad():
         visits = list(task.published() if options.as_published else task.corrected())
     target, probabilities, rises, losses, counts = zip(*visits, strict=True)
@@ -277,9 +268,7 @@ class _Task(NamedTuple):
     unet: nn.Module
     image: Tensor  # (1, 1, H, W)
     own: Tensor  # (C, H, W) probabilities of the network itself, on the CPU
-    penalty_images: Tensor  # (N, 1, H, W)
-    penalty_labels: Tensor  # (N, H, W)
-    reference_loss: float
+    penalty: PenaltySet
     options: MaskSearch
     budget: float
 
@@ -297,7 +286,8 @@ class _Task(NamedTuple):
         """The network itself, and for each target a walk in eval mode with the hinge."""
         yield _Visit("reference", self.own, 0.0, 0.0, True)
         predicted = self.own.argmax(dim=0)[None].to(self.image.device)
-        inputs = torch.cat([self.image, self.penalty_images])  # in eval mode cases do not affect each other
+        images, labels, reference_loss = self.penalty
+        inputs = torch.cat([self.image, images])  # in eval mode cases do not affect each other
         for name, target in self.targets():
             if target.equal(predicted):
                 yield from [_Visit(name, self.own, 0.0, 0.0, False)] * self.options.steps
@@ -307,7 +297,7 @@ class _Task(NamedTuple):
             for step, multiplier in enumerate([*self.options.multipliers, None]):
                 with torch.set_grad_enabled(multiplier is not None):
                     logits = _logits(network, inputs)  # (1 + N, C, H, W)
-                    rise = functional.cross_entropy(logits[1:], self.penalty_labels) - self.reference_loss
+                    rise = functional.cross_entropy(logits[1:], labels) - reference_loss
                 if step:
                     yield self._visit(name, logits[0], rise, rise)
                 if multiplier is not None:
@@ -316,22 +306,19 @@ class _Task(NamedTuple):
 
     def published(self) -> Iterator[_Visit]:
         """For each target a walk in train mode; every step sees other penalty images."""
+        images, labels, reference_loss = self.penalty
         for name, target in self.targets():
             network, adam = self._copy(train=True)
-            batches = torch.randperm(len(self.penalty_images)).split(PUBLISHED_BATCH)
+            batches = torch.randperm(len(images)).split(PUBLISHED_BATCH)
             for step, multiplier in enumerate(self.options.multipliers):
                 batch = batches[step % len(batches)].to(self.image.device)
-                loss = functional.cross_entropy(
-                    _logits(network, self.penalty_images[batch]), self.penalty_labels[batch]
-                )
-                away = functional.cross_entropy(_logits(network, self.image), target)
-                _step(adam, away + multiplier * loss)
+                loss = functional.cross_entropy(_logits(network, images[batch]), labels[batch])
+                distance = functional.cross_entropy(_logits(network, self.image), target)
+                _step(adam, distance + multiplier * loss)
                 with torch.no_grad():
-                    after = functional.cross_entropy(
-                        _logits(network, self.penalty_images), self.penalty_labels
-                    )
+                    after = functional.cross_entropy(_logits(network, images), labels)
                     logits = _logits(network, self.image)
-                yield self._visit(name, logits[0], after - self.reference_loss, loss)
+                yield self._visit(name, logits[0], after - reference_loss, loss)
 
     def _copy(self, *, train: bool) -> tuple[nn.Module, torch.optim.Adam]:
         network = copy.deepcopy(self.unet).train(train).requires_grad_(True)

@@ -189,17 +189,15 @@ class PixelSearch:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        values = {
-            "modules": module_names(self.modules),
-            "steps": check.integer("steps", self.steps, low=1),
-            "learning_rate": check.number("learning_rate", self.learning_rate, low=0, open_low=True),
-            "prior_sd": _prior_sd(self.prior_sd),
-            "n_penalty": check.integer("n_penalty", self.n_penalty, low=1),
-            "memory_mib": check.number("memory_mib", self.memory_mib, low=0, open_low=True),
-            "seed": check.integer("seed", self.seed, low=0),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(  # frozen for everyone else
+            modules=module_names(self.modules),
+            steps=check.integer("steps", self.steps, low=1),
+            learning_rate=check.number("learning_rate", self.learning_rate, low=0, open_low=True),
+            prior_sd=_prior_sd(self.prior_sd),
+            n_penalty=check.integer("n_penalty", self.n_penalty, low=1),
+            memory_mib=check.number("memory_mib", self.memory_mib, low=0, open_low=True),
+            seed=check.integer("seed", self.seed, low=0),
+        )
 
 
 def search_pixels(
@@ -247,12 +245,7 @@ def search_pixels(
         penalty = penalty.take(np.sort(rng.choice(len(penalty), options.n_penalty, replace=False)))
     with frozen(unet):
         task = _Task(unet, images, penalty, options)
-        begin = {name: value for name, value in (start or {}).items() if name in task.chosen.weights}
-        for name, value in begin.items():
-            expected = (len(index), *task.chosen.weights[name].shape)
-            if tuple(value.shape) != expected:
-                fix = "pass the weights of a search for the same pixels"
-                raise check.refuse(f"start[{name!r}]", f"of shape {expected}", tuple(value.shape), fix)
+        begin = _checked_start(start, task.chosen, len(index))
         parts = []
         for first in range(0, len(index), task.n_members):
             chunk = slice(first, first + task.n_members)
@@ -408,9 +401,22 @@ def _fit_memory(unet: nn.Module, chosen: ChosenWeights, images: Tensor, memory_m
 def _as_tensors(network: nn.Module, cohort: Cohort, chosen: ChosenWeights) -> tuple[Tensor, Tensor]:
     """Images and checked labels, copied, on the device of the network."""
     images = network_input(cohort.images, network)
-    n_classes = chosen.with_gradient(images[:1])[1].shape[1]
+    n_classes = chosen.with_gradient(images[:2])[1].shape[1]  # two show a network that mixes cases up
     labels = check.label_map("labels of the cohort", cohort.labels, n_classes=n_classes)
     return images, torch.from_numpy(labels.copy()).to(images.device)
+
+
+def _checked_start(start: Mapping[str, Tensor] | None, chosen: ChosenWeights, n: int) -> Stack:
+    """Those weights of an earlier search for n pixels that move in this one, too."""
+    if start is not None and not isinstance(start, Mapping):
+        raise check.refuse("start", "the weights of a PixelFlips", type(start).__name__)
+    begin = {name: value for name, value in (start or {}).items() if name in chosen.weights}
+    for name, value in begin.items():
+        expected = (n, *chosen.weights[name].shape)
+        if not isinstance(value, Tensor) or tuple(value.shape) != expected:
+            got = getattr(value, "shape", type(value).__name__)
+            raise check.refuse(f"start[{name!r}]", f"a tensor {expected} of the same pixels", got)
+    return begin
 
 
 def _prior_sd(value: float) -> float:

@@ -22,10 +22,11 @@ from torch.func import functional_call, jvp
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.fragility.head import FlipTerms, SearchMaps
+from segconf_lite.fragility.head import FittedSearch, FlipTerms
 from segconf_lite.models.batches import checked_logits
 from segconf_lite.models.unet import UNet
 
+LARGEST_SEED = 2**63 - 1  # of a torch.Generator
 DECODER = ("decoder", "penultimate", "head")  # modules of our UNet behind the bottleneck
 
 
@@ -167,14 +168,15 @@ class TangentSearch:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "modules", module_names(self.modules))
-        for name, low in {"n_draws": 1, "n_slices": 1, "seed": 0}.items():
-            value = check.integer(name, getattr(self, name), low=low, high=2**63 - 1)
-            object.__setattr__(self, name, value)
-        damping = check.number("damping", self.damping, low=0, open_low=True, fix="try damping=1e-3")
-        object.__setattr__(self, "damping", damping)
+        self.__dict__.update(  # frozen for everyone else
+            modules=module_names(self.modules),
+            n_draws=check.integer("n_draws", self.n_draws, low=1),
+            n_slices=check.integer("n_slices", self.n_slices, low=1),
+            damping=check.number("damping", self.damping, low=0, open_low=True, fix="try damping=1e-3"),
+            seed=check.integer("seed", self.seed, low=0, high=LARGEST_SEED),
+        )
 
-    def fit(self, unet: nn.Module, cohort: Cohort, *, batch_size: int) -> _FittedTangent:
+    def fit(self, unet: nn.Module, cohort: Cohort, *, batch_size: int) -> FittedSearch:
         """Measure the curvature of the loss on `n_slices` training cases.
 
         Args:
@@ -183,7 +185,7 @@ class TangentSearch:
             batch_size: Not read: cases go one by one.
 
         Returns:
-            The fitted search; its ``maps(images, budget)`` are `SearchMaps`.
+            A function of images on the network's device and a budget that returns `SearchMaps`.
 
         Raises:
             ValueError: If a module has no weights, or the loss does not depend on them.
@@ -193,39 +195,25 @@ class TangentSearch:
             >>> cohort, rng = phantom.cohort(2, size=16), torch.manual_seed(0)
             >>> unet = UNet(n_classes=4, channels=(4, 8)).eval()
             >>> fitted = TangentSearch(modules=("head",), n_draws=2).fit(unet, cohort, batch_size=2)
-            >>> maps = fitted.maps(torch.from_numpy(cohort.images), budget=1e-3)
+            >>> maps = fitted(torch.from_numpy(cohort.images), 1e-3)
             >>> bool((maps.flip_cost >= 0).all())
             True
         """
         chosen = choose_weights(unet, self.modules)
         generator = torch.Generator().manual_seed(self.seed)
-        fisher = _diagonal_fisher(chosen, cohort, n_slices=self.n_slices, generator=generator)
+        fisher = _diagonal_fisher(chosen, cohort, self.n_slices, generator)
         total = sum(float(value.sum()) for value in fisher.values())
         if not total > 0:
             got, fix = "none: the network is certain of every pixel", "use FragilityMap(search='head')"
             raise check.refuse("unet", "a network whose loss has curvature in these weights", got, fix)
         added = self.damping * total / sum(value.numel() for value in fisher.values())
         sd = {name: (value + added).rsqrt() for name, value in fisher.items()}
-        return _FittedTangent(chosen, sd, self)
-
-
-@dataclasses.dataclass(frozen=True)
-class _FittedTangent:
-    """A network whose curvature in some modules is known."""
-
-    chosen: ChosenWeights
-    sd: dict[str, Tensor]  # standard deviation of each weight
-    options: TangentSearch
-
-    def maps(self, images: Tensor, budget: float) -> SearchMaps:
-        generator = torch.Generator().manual_seed(self.options.seed)
-        n_draws = self.options.n_draws
-        return _tangent_terms(self.chosen, self.sd, images, n_draws=n_draws, generator=generator).maps(budget)
+        return lambda images, budget: _tangent_terms(chosen, sd, images, self.n_draws, self.seed).maps(budget)
 
 
 @torch.enable_grad()
 def _diagonal_fisher(
-    chosen: ChosenWeights, cohort: Cohort, *, n_slices: int, generator: torch.Generator
+    chosen: ChosenWeights, cohort: Cohort, n_slices: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Diagonal of the Fisher matrix of the mean cross-entropy over pixels, in the chosen weights.
 
@@ -251,18 +239,14 @@ def _diagonal_fisher(
 
 
 def _tangent_terms(
-    chosen: ChosenWeights,
-    sd: Mapping[str, Tensor],
-    images: Tensor,
-    *,
-    n_draws: int,
-    generator: torch.Generator,
+    chosen: ChosenWeights, sd: Mapping[str, Tensor], images: Tensor, n_draws: int, seed: int
 ) -> FlipTerms:
     """Margins and leverages of all pixels (B, C, H, W); the loss is taken to be at its optimum.
 
     The standard deviation of each weight is the root of the damped inverse Fisher diagonal. The random
     directions are the same for all images of the batch.
     """
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         prepared = chosen.prepare(images)
         logits = checked_logits(chosen.logits(chosen.weights, prepared), images)  # (B, C, H, W)

@@ -27,9 +27,17 @@ def hearts():
 @pytest.fixture(scope="module")
 def trained(hearts):
     return fit_unet(
-        hearts, validation=hearts, channels=(4, 6, 8), steps=60, batch_size=16, learning_rate=1e-2, seed=2,
-        precision="fp32", device="cpu", progress=False,
-    )  # fmt: skip
+        hearts,
+        validation=hearts,
+        channels=(4, 6, 8),
+        steps=60,
+        batch_size=16,
+        learning_rate=1e-2,
+        seed=2,
+        precision="fp32",
+        device="cpu",
+        progress=False,
+    )
 
 
 @pytest.mark.parametrize("budget", [0.003, 0.1])
