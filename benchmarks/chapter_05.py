@@ -28,12 +28,12 @@ from segconf_lite.fragility import (
     MaskSearch,
     PixelSearch,
     WeightNoise,
+    check_closed_form,
     penalty_set,
     search_masks,
     search_pixels,
     stratified_pixels,
 )
-from segconf_lite.fragility.convex import check_closed_form
 from segconf_lite.models import UNet, fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 

@@ -723,7 +723,7 @@ if cases_out:
 
 # %% tags=["remove-cell"]
 if cases_out:
-    from segconf_lite.fragility.convex import check_closed_form
+    from segconf_lite.fragility import check_closed_form
 
     together, rng = [], np.random.default_rng(seed)
     for scanner in examples:

@@ -15,7 +15,7 @@ from segconf_lite.confidence.adversary import perturb, random_step
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.confidence.heads import beta_interval, probability_below
-from segconf_lite.fragility.convex import check_closed_form
+from segconf_lite.fragility import check_closed_form
 from segconf_lite.models import (
     ActivationAutoencoder,
     Training,

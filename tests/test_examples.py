@@ -15,7 +15,6 @@ NOT_YET = {
     "models",
     "stress",
     "confidence",
-    "fragility",
     "evaluation",
     "show",
     "cli",

@@ -1,7 +1,7 @@
 """How little would it take to flip this pixel? Other models that the training cases allow as well.
 
 Devices: searches run where the network lies; images come from anywhere and are never changed; costs,
-histories and the weights that were found are returned on the CPU.
+histories and the weights of the networks found are returned on the CPU.
 
 Importing this package loads neither torch nor monai; the first use of a name does.
 """

@@ -2,17 +2,18 @@
 
 from .decomposition import Decomposition as Decomposition
 from .decomposition import decompose as decompose
+from .head import HeadSearch as HeadSearch
+from .head import check_closed_form as check_closed_form
 from .maps import FragilityMap as FragilityMap
 from .mask_search import MaskSearch as MaskSearch
+from .mask_search import geometry_ring as geometry_ring
 from .mask_search import penalty_set as penalty_set
 from .mask_search import search_masks as search_masks
-from .optimum import polish as polish
 from .pixel_search import PixelSearch as PixelSearch
+from .pixel_search import polish as polish
 from .pixel_search import search_pixels as search_pixels
-from .quadratic_search import HeadSearch as HeadSearch
-from .quadratic_search import TangentSearch as TangentSearch
-from .ring import geometry_ring as geometry_ring
-from .strata import stratified_pixels as stratified_pixels
+from .pixel_search import stratified_pixels as stratified_pixels
+from .tangent import TangentSearch as TangentSearch
 from .weight_noise import WeightNoise as WeightNoise
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PixelSearch",
     "TangentSearch",
     "WeightNoise",
+    "check_closed_form",
     "decompose",
     "geometry_ring",
     "penalty_set",

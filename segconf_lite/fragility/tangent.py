@@ -1,68 +1,124 @@
-"""Flip costs through more than the last layer: the network replaced by its tangent in some of its weights.
+r"""Flip costs over more than the last layer: the network linearised in some of its weights.
 
-As in `flip_cost`, with the Jacobian J of a pixel's logits in the place of the features. A Fisher matrix of
-175,000 weights fits no memory, so its diagonal stands for it, and J'H^-1 J is the variance of the tangent's
-answer under random weights drawn from N(0, H^-1): one forward-mode pass a draw serves all pixels. Neglected
-correlations make the costs too low, by orders of magnitude: read them as an order, not in nats. "Linearised
-Laplace" without the likelihood (Immer, Korzepa & Bauer, AISTATS 2021; Daxberger et al., NeurIPS 2021).
+As in `segconf_lite.fragility.head`, with the Jacobian J of a pixel's logits in place of the features. A
+Fisher matrix of 175,000 weights fits no memory, so its diagonal H stands for it, and :math:`J H^{-1} J^T` is
+the variance of the tangent's logits under random weights drawn from N(0, H^-1): one forward-mode pass per
+draw serves all pixels. Neglected correlations make the costs too low, by orders of magnitude: use them to
+rank pixels, not as nats. "Linearised Laplace" without the likelihood (Immer, Korzepa & Bauer, AISTATS 2021;
+Daxberger et al., NeurIPS 2021).
 
 Shape letters: B cases, C classes, H rows, W columns, P pairs of classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.fragility.flip_cost import FlipTerms, pairs_of_classes, terms_of_pairs
+from segconf_lite.fragility.head import FittedSearch, FlipTerms
+from segconf_lite.models.batches import checked_logits
 from segconf_lite.models.unet import UNet
 
-__all__ = ["DECODER", "ChosenWeights", "choose_weights", "diagonal_fisher", "tangent_terms"]
-
+LARGEST_SEED = 2**63 - 1  # of a torch.Generator
 DECODER = ("decoder", "penultimate", "head")  # modules of our UNet behind the bottleneck
 
 
 class ChosenWeights(NamedTuple):
-    """A network as a function of some of its weights; the others and the buffers stay as they are."""
+    """A network as a function of some of its weights; the others and the buffers stay as they are.
+
+    Example:
+        >>> chosen = choose_weights(UNet(n_classes=2, channels=(4, 8)), ("head",))
+        >>> weights, logits = chosen.with_gradient(torch.zeros(1, 1, 8, 8))
+        >>> logits.shape, logits.requires_grad
+        (torch.Size([1, 2, 8, 8]), True)
+    """
 
     weights: dict[str, Tensor]  # name -> values, no gradient history
     prepare: Callable[[Tensor], Any]  # images -> what does not depend on the chosen weights
-    logits: Callable[[Mapping[str, Tensor], Any], Tensor]  # weights, prepared -> (B, C, H, W)
+    logits: Callable[[Mapping[str, Tensor], Any], Tensor]  # weights, prepared images -> (B, C, H, W)
+
+    def with_gradient(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """A copy of the weights, and logits (B, C, H, W) whose gradient flows back to it.
+
+        Args:
+            images: (B, 1, H, W) on the device of the network.
+
+        Raises:
+            ValueError: If the output is no logits, or has no gradient: a search would find nothing, and the
+                network would look robust.
+        """
+        with torch.no_grad():
+            prepared = self.prepare(images)
+        with torch.enable_grad():
+            weights = {name: value.clone().requires_grad_() for name, value in self.weights.items()}
+            logits = checked_logits(self.logits(weights, prepared), images)
+        if not logits.requires_grad:
+            expected, fix = (
+                "differentiable in its weights",
+                "remove no_grad, detach and numpy from its forward",
+            )
+            raise check.refuse("the network's output", expected, "logits without gradient", fix)
+        return weights, logits
 
 
-class _Decoder(nn.Module):
-    """The part of our UNet behind its encoder, as a module of its own; parameters keep their names."""
+def module_names(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of modules, checked to be one or more pieces of text.
 
-    def __init__(self, unet: UNet) -> None:
-        super().__init__()
-        self.unet = unet
+    Args:
+        modules: Names as in ``network.named_modules()``; ``("",)`` is the whole network.
 
-    def forward(self, encoded: tuple[tuple[Tensor, ...], Tensor]) -> Tensor:
-        return self.unet.decode(*encoded)
+    Raises:
+        ValueError: If it is a single text, empty, or holds anything but text.
+
+    Example:
+        >>> module_names(["head"])
+        ('head',)
+    """
+    if not isinstance(modules, tuple | list) or not modules or not all(isinstance(m, str) for m in modules):
+        raise check.refuse("modules", "one or more names", repr(modules), 'e.g. modules=("head",)')
+    return tuple(modules)
 
 
 def choose_weights(model: nn.Module, modules: tuple[str, ...]) -> ChosenWeights:
-    """Open a network at the weights of the named modules; ``("",)`` is all of them.
+    """A network as a function of the weights of some modules.
 
     If the weights are all in the decoder of our `UNet`, the encoder runs once for each image.
 
+    Args:
+        model: Network from images to logits. It is not changed.
+        modules: Names of modules; ``("",)`` is the whole network.
+
+    Returns:
+        The weights, and the function in two parts.
+
     Raises:
         ValueError: If a module has no weights or is not there.
+
+    Example:
+        >>> seeded = torch.manual_seed(0)
+        >>> chosen = choose_weights(UNet(n_classes=2, channels=(4, 8)), ("head",))
+        >>> {name: tuple(values.shape) for name, values in chosen.weights.items()}
+        {'head.weight': (2, 4, 1, 1), 'head.bias': (2,)}
+        >>> chosen.logits(chosen.weights, chosen.prepare(torch.zeros(1, 1, 8, 8))).shape
+        torch.Size([1, 2, 8, 8])
     """
-    named = {name: value.detach() for name, value in model.named_parameters()}
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
     chosen: dict[str, Tensor] = {}
-    for module in modules:
-        found = {name: v for name, v in named.items() if name.startswith(f"{module}." if module else "")}
-        if not found:
+    for module in module_names(modules):
+        prefix = f"{module}." if module else ""
+        inside = {name: value for name, value in parameters.items() if name.startswith(prefix)}
+        if not inside:
             parts = list(dict(model.named_children()))
             raise ValueError(f"the model has no weights in a module {module!r}; its parts: {parts}")
-        chosen |= found
-    fixed = {name: v for name, v in named.items() if name not in chosen} | dict(model.named_buffers())
+        chosen |= inside
+    fixed = {name: v for name, v in parameters.items() if name not in chosen} | dict(model.named_buffers())
     if isinstance(model, UNet) and all(name.split(".")[0] in DECODER for name in chosen):
         decoder = _Decoder(model)
 
@@ -78,68 +134,131 @@ def choose_weights(model: nn.Module, modules: tuple[str, ...]) -> ChosenWeights:
     return ChosenWeights(chosen, lambda images: images, whole)
 
 
-def diagonal_fisher(
-    chosen: ChosenWeights, cohort: Cohort, *, n_slices: int, generator: torch.Generator
+class _Decoder(nn.Module):
+    """The part of our UNet behind its encoder; parameters keep their names."""
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, encoded: tuple[tuple[Tensor, ...], Tensor]) -> Tensor:
+        return self.unet.decode(*encoded)
+
+
+@dataclasses.dataclass(frozen=True)
+class TangentSearch:
+    """Flip costs of the network linearised in the weights of some modules; they rank pixels only.
+
+    Attributes:
+        modules: Names of these modules; ``("",)`` is the whole network.
+        n_draws: Number of random directions, each one forward-mode pass per batch; the relative error of a
+            leverage is about sqrt(2 / n_draws).
+        n_slices: Number of training slices for the diagonal of the Fisher matrix.
+        damping: Damping of that diagonal, as a fraction of its mean, > 0.
+        seed: Seed of the random draws of slices, labels and directions.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    modules: tuple[str, ...] = DECODER
+    n_draws: int = 16
+    n_slices: int = 96
+    damping: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(  # frozen for everyone else
+            modules=module_names(self.modules),
+            n_draws=check.integer("n_draws", self.n_draws, low=1),
+            n_slices=check.integer("n_slices", self.n_slices, low=1),
+            damping=check.number("damping", self.damping, low=0, open_low=True, fix="try damping=1e-3"),
+            seed=check.integer("seed", self.seed, low=0, high=LARGEST_SEED),
+        )
+
+    def fit(self, unet: nn.Module, cohort: Cohort, *, batch_size: int) -> FittedSearch:
+        """Measure the curvature of the loss on `n_slices` training cases.
+
+        Args:
+            unet: Network, in eval mode and without gradients (see `segconf_lite.models.splice.frozen`).
+            cohort: Training cases.
+            batch_size: Not read: cases go one by one.
+
+        Returns:
+            A function of images on the network's device and a budget that returns `SearchMaps`.
+
+        Raises:
+            ValueError: If a module has no weights, or the loss does not depend on them.
+
+        Example:
+            >>> from segconf_lite.cohorts import phantom
+            >>> cohort, rng = phantom.cohort(2, size=16), torch.manual_seed(0)
+            >>> unet = UNet(n_classes=4, channels=(4, 8)).eval()
+            >>> fitted = TangentSearch(modules=("head",), n_draws=2).fit(unet, cohort, batch_size=2)
+            >>> maps = fitted(torch.from_numpy(cohort.images), 1e-3)
+            >>> bool((maps.flip_cost >= 0).all())
+            True
+        """
+        chosen = choose_weights(unet, self.modules)
+        generator = torch.Generator().manual_seed(self.seed)
+        fisher = _diagonal_fisher(chosen, cohort, self.n_slices, generator)
+        total = sum(float(value.sum()) for value in fisher.values())
+        if not total > 0:
+            got, fix = "none: the network is certain of every pixel", "use FragilityMap(search='head')"
+            raise check.refuse("unet", "a network whose loss has curvature in these weights", got, fix)
+        added = self.damping * total / sum(value.numel() for value in fisher.values())
+        sd = {name: (value + added).rsqrt() for name, value in fisher.items()}
+        return lambda images, budget: _tangent_terms(chosen, sd, images, self.n_draws, self.seed).maps(budget)
+
+
+@torch.enable_grad()
+def _diagonal_fisher(
+    chosen: ChosenWeights, cohort: Cohort, n_slices: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Diagonal of the Fisher matrix of the mean cross-entropy over pixels, in the chosen weights.
 
-    One backward pass a slice: labels are drawn from the network's own answer, and each pixel's gradient gets
-    a random sign. The square of the sum is then the sum of squares on average, since mixed terms cancel.
-
-    Args:
-        cohort: the training cases.
-        n_slices: how many of them, drawn without replacement.
-        generator: which slices, labels and signs.
+    One backward pass per slice: labels are drawn from the network's own probabilities, and each pixel's
+    gradient gets a random sign. The expectation of the square of their sum is then the sum of squares,
+    because mixed terms cancel.
     """
     total = {name: torch.zeros_like(value) for name, value in chosen.weights.items()}
-    n_pixels = 0
+    like, n_pixels = next(iter(total.values())), 0
     for index in torch.randperm(len(cohort), generator=generator)[:n_slices].tolist():
-        image = torch.from_numpy(cohort.images[index : index + 1]).to(next(iter(total.values())))
-        weights = {name: value.clone().requires_grad_() for name, value in chosen.weights.items()}
-        with torch.no_grad():
-            prepared = chosen.prepare(image)
-        logits = chosen.logits(weights, prepared)
-        chances = logits.detach().softmax(dim=1).movedim(1, -1).flatten(0, -2)
-        drawn = torch.multinomial(chances.cpu(), 1, generator=generator)[:, 0].to(logits.device)
-        sign = 2.0 * torch.randint(0, 2, drawn.shape, generator=generator).to(logits) - 1
-        losses = nn.functional.cross_entropy(logits.movedim(1, -1).flatten(0, -2), drawn, reduction="none")
-        slopes = torch.autograd.grad((sign * losses).sum(), list(weights.values()))
+        image = torch.from_numpy(cohort.images[index : index + 1].copy()).to(like)
+        weights, logits = chosen.with_gradient(image)  # (1, C, H, W)
+        probabilities = logits.detach().softmax(dim=1).movedim(1, -1).flatten(0, -2)  # (H W, C)
+        labels = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0].to(logits.device)
+        sign = 2.0 * torch.randint(0, 2, labels.shape, generator=generator).to(logits) - 1
+        rows = logits.movedim(1, -1).flatten(0, -2)  # (H W, C)
+        losses = nn.functional.cross_entropy(rows, labels, reduction="none")
+        slopes = torch.autograd.grad((sign * losses).sum(), list(weights.values()), materialize_grads=True)
         for name, slope in zip(weights, slopes, strict=True):
             total[name] += slope.square()
-        n_pixels += len(drawn)
+        n_pixels += len(labels)
     return {name: value / n_pixels for name, value in total.items()}
 
 
-def tangent_terms(
-    chosen: ChosenWeights, spread: Mapping[str, Tensor], images: Tensor, *, n_draws: int,
-    generator: torch.Generator,
-) -> FlipTerms:  # fmt: skip
-    """Margins and leverages of all pixels of a batch; the loss is taken to be at its optimum.
+def _tangent_terms(
+    chosen: ChosenWeights, sd: Mapping[str, Tensor], images: Tensor, n_draws: int, seed: int
+) -> FlipTerms:
+    """Margins and leverages of all pixels (B, C, H, W); the loss is taken to be at its optimum.
 
-    Args:
-        spread: standard deviation of each weight, the root of the damped inverse Fisher diagonal.
-        images: (B, 1, H, W).
-        n_draws: random directions; the relative error of a leverage is about sqrt(2 / n_draws).
-        generator: of the directions; equal ones for all images of the batch.
+    The standard deviation of each weight is the root of the damped inverse Fisher diagonal. The random
+    directions are the same for all images of the batch.
     """
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         prepared = chosen.prepare(images)
-        logits = chosen.logits(chosen.weights, prepared)
-        first, second = pairs_of_classes(logits.shape[1])
-        form = torch.zeros_like(logits[:, first])
-        for direction in _directions(spread, n_draws, generator):
+        logits = checked_logits(chosen.logits(chosen.weights, prepared), images)  # (B, C, H, W)
+        first, second = torch.triu_indices(logits.shape[1], logits.shape[1], offset=1, device=logits.device)
+        form = torch.zeros_like(logits[:, first])  # (B, P, H, W)
+        for _ in range(n_draws):
+            direction = {
+                name: (value.cpu() * torch.randn(value.shape, generator=generator)).to(value)
+                for name, value in sd.items()
+            }
             moved = jvp(lambda w: chosen.logits(w, prepared), (chosen.weights,), (direction,))[1]
             form += (moved[:, first] - moved[:, second]).square()
     form = (form / n_draws).movedim(1, -1).clamp(min=torch.finfo(form.dtype).tiny)
-    given = logits.movedim(1, -1)
-    return terms_of_pairs(given.max(dim=-1).indices, given, form, 0.0, logits.shape[1])
-
-
-def _directions(
-    spread: Mapping[str, Tensor], n_draws: int, generator: torch.Generator
-) -> Iterator[dict[str, Tensor]]:
-    for _ in range(n_draws):
-        yield {
-            name: (value.cpu() * torch.randn(value.shape, generator=generator)).to(value)
-            for name, value in spread.items()
-        }
+    scores = logits.movedim(1, -1)  # (B, H, W, C)
+    return FlipTerms.from_pairs(scores.max(dim=-1).indices, scores, form, 0.0)

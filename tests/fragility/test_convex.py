@@ -5,8 +5,7 @@ from scipy import stats
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
-from segconf_lite.fragility import FragilityMap
-from segconf_lite.fragility.convex import check_closed_form
+from segconf_lite.fragility import FragilityMap, check_closed_form
 
 
 @pytest.fixture(scope="module")

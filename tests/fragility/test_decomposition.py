@@ -100,7 +100,7 @@ def test_high_temperature_weighs_all_alike_and_low_only_the_best(shape):
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
 def test_bad_temperatures_are_refused(temperature):
-    with pytest.raises(ValueError, match=r"temperature must be finite and > 0, got"):
+    with pytest.raises(ValueError, match=r"temperature must be a (finite )?number > 0, got"):
         posterior_weights(torch.zeros(3), temperature=temperature)
 
 
@@ -108,8 +108,8 @@ def test_bad_temperatures_are_refused(temperature):
     ("changes", "words"),
     [
         ({"setting": "c"}, "setting must be one of"),
-        ({"setting": "b"}, "needs the reference"),
-        ({"weights": torch.full((5,), 1.0)}, "sum to 1"),
+        ({"setting": "b"}, r"reference must be of shape \(2, 3, 4, 4\) in setting 'b', got None"),
+        ({"weights": torch.full((5,), 1.0)}, "sum 1 over S"),
         ({"weights": torch.tensor([2.0, -1, 0, 0, 0])}, ">= 0"),
         ({"weights": torch.full((4,), 0.25)}, r"must be \(5,\)"),
         ({"samples": torch.ones(2, 3, 4, 4)}, r"\(S, B, C, H, W\), got \(2, 3, 4, 4\)"),

@@ -9,9 +9,8 @@ from scipy import optimize
 from torch import nn
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.fragility.flip_cost import find_head, head_pass
-from segconf_lite.fragility.optimum import polish
-from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
+from segconf_lite.fragility.head import _find_head, _head_pass
+from segconf_lite.fragility.pixel_search import PixelSearch, polish, search_pixels
 from segconf_lite.fragility.tangent import DECODER, choose_weights
 from segconf_lite.models.unet import UNet
 
@@ -53,9 +52,9 @@ def test_polish_reaches_an_optimum_and_leaves_the_network_alone(penalty):
 
 def exact_head_costs(network, penalty, pixels):
     """By a convex solver on the same loss, weights of the last layer only."""
-    head = find_head(network)
+    head = _find_head(network)
     with torch.no_grad():
-        features, _ = head_pass(network, head, torch.from_numpy(penalty.images))
+        features, _ = _head_pass(network, head, torch.from_numpy(penalty.images))
     x = features.movedim(1, -1).flatten(0, -2).double()
     y = torch.from_numpy(penalty.labels).flatten()
     at_rest = torch.cat([head.weight[:, :, 0, 0], head.bias[:, None]], dim=1).detach().double()
@@ -146,11 +145,11 @@ def test_memory_stays_within_what_is_allowed():
 
 
 def test_bad_use(network, penalty):
-    with pytest.raises(ValueError, match=r"steps must be > 0, got 0"):
+    with pytest.raises(ValueError, match=r"steps must be an integer >= 1, got 0"):
         PixelSearch(steps=0)
-    with pytest.raises(ValueError, match=r"pixels must be \(n, 3\)"):
+    with pytest.raises(ValueError, match=r"pixels must be non-empty \(n, 3\), got \(2, 2\)"):
         search_pixels(network, penalty.images, np.zeros((2, 2), int), penalty)
-    with pytest.raises(ValueError, match=r"pixels must lie within \[6, 24, 24\]"):
+    with pytest.raises(ValueError, match=r"case, row, column below \(6, 24, 24\), got up to \(0, 24, 0\)"):
         search_pixels(network, penalty.images, np.array([[0, 24, 0]]), penalty)
     with pytest.raises(ValueError, match=r"memory_mib=0\.01 is too little"):
         search_pixels(network, penalty.images, np.array([[0, 1, 1]]), penalty, PixelSearch(memory_mib=0.01))

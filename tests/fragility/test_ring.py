@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from segconf_lite.fragility.ring import dilate, erode, geometry_ring
+from segconf_lite.fragility.mask_search import _dilate, _erode, geometry_ring
 
 SQUARE = np.ones((3, 3))
 
@@ -24,13 +24,13 @@ def test_foreground_grows_and_shrinks_as_in_scipy(reach):
     for k, foreground in enumerate((labels > 0).numpy()):
         grown = ndimage.binary_dilation(foreground, SQUARE, iterations=reach)
         shrunk = ndimage.binary_erosion(foreground, SQUARE, iterations=reach)  # beyond the edge: background
-        assert np.array_equal((dilate(labels, reach)[k] > 0).numpy(), grown)
-        assert np.array_equal((erode(labels, reach)[k] > 0).numpy(), shrunk)
+        assert np.array_equal((_dilate(labels, reach)[k] > 0).numpy(), grown)
+        assert np.array_equal((_erode(labels, reach)[k] > 0).numpy(), shrunk)
 
 
 def test_no_class_takes_from_another():
     labels = blob()
-    grown, shrunk = dilate(labels), erode(labels)
+    grown, shrunk = _dilate(labels, 3), _erode(labels, 3)
     assert grown[labels > 0].equal(labels[labels > 0])
     assert shrunk[shrunk > 0].equal(labels[shrunk > 0])
 
@@ -38,20 +38,20 @@ def test_no_class_takes_from_another():
 def test_a_pixel_takes_the_class_that_comes_first_and_of_two_the_higher():
     row = torch.zeros(1, 1, 9, dtype=torch.int64)
     row[0, 0, 1], row[0, 0, 7] = 2, 1
-    assert dilate(row).tolist() == [[[2, 2, 2, 2, 2, 1, 1, 1, 1]]]  # the fourth from either: tie, 2 is higher
-    assert dilate(row, 2).tolist() == [[[2, 2, 2, 2, 0, 1, 1, 1, 1]]]
+    assert _dilate(row, 3).tolist() == [[[2, 2, 2, 2, 2, 1, 1, 1, 1]]]  # the fourth: a tie, 2 is higher
+    assert _dilate(row, 2).tolist() == [[[2, 2, 2, 2, 0, 1, 1, 1, 1]]]
 
 
 def test_the_edge_of_the_image_counts_as_background():
     full = torch.ones(1, 9, 9, dtype=torch.int64)
-    assert erode(full).sum() == 9
-    assert dilate(full).equal(full)
+    assert _erode(full, 3).sum() == 9
+    assert _dilate(full, 3).equal(full)
 
 
 def test_the_ring_is_where_the_three_masks_differ():
     labels = blob()
     ring = geometry_ring(labels, n_classes=4)
-    differ = (dilate(labels) != labels) | (erode(labels) != labels)
+    differ = (_dilate(labels, 3) != labels) | (_erode(labels, 3) != labels)
     third = -(math.log(1 / 3) / 3 + 2 * math.log(2 / 3) / 3) / math.log(4)
     assert ring.dtype == torch.float32
     assert ring == pytest.approx(torch.where(differ, third, 0.0), abs=1e-6)
@@ -73,10 +73,14 @@ def test_the_ring_turns_with_the_image():
 @pytest.mark.parametrize(
     ("labels", "options", "words"),
     [
-        (torch.zeros(4, 4, dtype=torch.int64), {}, r"\(B, H, W\), got \(4, 4\)"),
-        (torch.zeros(1, 4, 4, dtype=torch.int64), {"reach_px": 0}, "reach_px must be >= 1 pixel, got 0"),
-        (torch.full((1, 4, 4), 2), {}, r"got 2 \.\. 2 with n_classes=2"),
-        (torch.zeros(1, 4, 4, dtype=torch.int64), {"n_classes": 1}, "n_classes >= 2"),
+        (torch.zeros(4, 4, dtype=torch.int64), {}, r"labels must be non-empty \(B, H, W\), got \(4, 4\)"),
+        (torch.zeros(1, 4, 4, dtype=torch.int64), {"reach_px": 0}, "reach_px must be an integer >= 1, got 0"),
+        (torch.full((1, 4, 4), 2), {}, r"labels must be in 0\.\.1 \(2 classes\)"),
+        (
+            torch.zeros(1, 4, 4, dtype=torch.int64),
+            {"n_classes": 1},
+            "n_classes must be an integer >= 2, got 1; count",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(labels, options, words):

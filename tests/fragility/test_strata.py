@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segconf_lite.evaluation import boundary_distance_px
-from segconf_lite.fragility.strata import stratified_pixels
+from segconf_lite.fragility import stratified_pixels
 
 
 def disc(size=48, radius=10):
@@ -34,7 +34,7 @@ def test_a_stratum_without_pixels_is_left_out():
 
 
 def test_bad_use():
-    with pytest.raises(ValueError, match="n_each must be >= 1"):
+    with pytest.raises(ValueError, match="n_each must be an integer >= 1, got 0"):
         stratified_pixels(disc(), n_each=0)
     with pytest.raises(ValueError, match=r"labels must be non-empty \(N, H, W\), got"):
         stratified_pixels(disc()[0], n_each=1)

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.fragility.flip_cost import accumulate_fisher, find_head, head_pass
-from segconf_lite.fragility.tangent import DECODER, choose_weights, diagonal_fisher, tangent_terms
+from segconf_lite.fragility.head import _accumulate_fisher, _find_head, _head_pass
+from segconf_lite.fragility.tangent import DECODER, _diagonal_fisher, _tangent_terms, choose_weights
 from segconf_lite.models.unet import UNet
 
 
@@ -36,10 +36,10 @@ def test_cut_behind_the_encoder_it_is_the_same_network(network, cohort):
 def test_diagonal_agrees_with_the_exact_one_of_the_last_layer(network, cohort):
     chosen = choose_weights(network, ("head",))
     rng = generator()
-    drawn = [diagonal_fisher(chosen, cohort, n_slices=24, generator=rng) for _ in range(40)]
+    drawn = [_diagonal_fisher(chosen, cohort, 24, rng) for _ in range(40)]
     found = torch.stack([d["head.weight"][:, :, 0, 0] for d in drawn]).mean(dim=0)
-    features, logits = head_pass(network, find_head(network), torch.from_numpy(cohort.images))
-    exact = accumulate_fisher(features, logits, torch.from_numpy(cohort.labels)).matrix.diagonal()
+    features, logits = _head_pass(network, _find_head(network), torch.from_numpy(cohort.images))
+    exact = _accumulate_fisher(features, logits, torch.from_numpy(cohort.labels)).matrix.diagonal()
     exact = exact.reshape(4, -1)[:, :-1].float()
     torch.testing.assert_close(found, exact, rtol=0.25, atol=0.01 * exact.max().item())
     assert abs(found.sum() / exact.sum() - 1) < 0.05
@@ -49,8 +49,8 @@ def test_leverage_on_the_last_layer_is_the_closed_form(network, cohort):
     chosen = choose_weights(network, ("head",))
     spread = {name: 0.5 + torch.rand(v.shape, generator=generator()) for name, v in chosen.weights.items()}
     images = torch.from_numpy(cohort.images[:2])
-    terms = tangent_terms(chosen, spread, images, n_draws=600, generator=generator())
-    features, logits = head_pass(network, find_head(network), images)
+    terms = _tangent_terms(chosen, spread, images, n_draws=600, seed=0)
+    features, logits = _head_pass(network, _find_head(network), images)
     variance = torch.cat([spread["head.weight"][:, :, 0, 0], spread["head.bias"][:, None]], dim=1).square()
     each = torch.einsum("bdhw,cd->bchw", features.square(), variance)
     own = logits.argmax(dim=1, keepdim=True)
@@ -67,7 +67,7 @@ def test_order_and_size_of_batches_do_not_matter(network, cohort):
     images = torch.from_numpy(cohort.images[:4])
 
     def cost(batch):
-        return tangent_terms(chosen, spread, batch, n_draws=4, generator=generator()).cost()
+        return _tangent_terms(chosen, spread, batch, n_draws=4, seed=0).cost()
 
     torch.testing.assert_close(cost(images.flip(0)).flip(0), cost(images), rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(cost(images[2:3]), cost(images)[2:3], rtol=1e-3, atol=1e-6)

@@ -5,7 +5,7 @@ from scipy import optimize, stats
 from torch import nn
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.fragility.flip_cost import accumulate_fisher, find_head, head_pass, head_terms
+from segconf_lite.fragility.head import HeadSearch, _accumulate_fisher, _find_head, _head_pass, _head_terms
 from segconf_lite.models.unet import UNet
 
 
@@ -40,13 +40,13 @@ def as_images(rows, logits, labels):
 
 
 def fisher_of(rows, labels, weights):
-    return accumulate_fisher(*as_images(rows, rows @ weights.T, labels))
+    return _accumulate_fisher(*as_images(rows, rows @ weights.T, labels))
 
 
 def costs(rows, weights, fisher):
     """(N, C) of each row."""
     images = as_images(rows, rows @ weights.T, rows[:, 0])[:2]
-    return head_terms(*images, fisher.inverse(len(weights), damping=1e-9)).cost()[0, :, 0].T
+    return _head_terms(*images, fisher.inverse(len(weights), damping=1e-9)).cost()[0, :, 0].T
 
 
 def test_matrix_and_gradient_are_the_derivatives_of_the_loss():
@@ -67,7 +67,7 @@ def test_batches_in_any_order_give_the_same():
     rows, labels, weights = problem()
     whole, parts = fisher_of(rows, labels, weights), None
     for index in torch.randperm(400, generator=torch.Generator().manual_seed(0)).split(150):
-        parts = accumulate_fisher(*as_images(rows[index], rows[index] @ weights.T, labels[index]), parts)
+        parts = _accumulate_fisher(*as_images(rows[index], rows[index] @ weights.T, labels[index]), parts)
     torch.testing.assert_close(parts.matrix, whole.matrix)
     torch.testing.assert_close(parts.gradient, whole.gradient, atol=1e-12, rtol=1e-6)
     assert parts.n_pixels == 400
@@ -133,7 +133,7 @@ def test_away_from_the_optimum_the_gradient_counts():
 def test_budget_buys_what_the_cost_says_and_never_less():
     rows, labels, weights = problem()
     fisher = fisher_of(rows, labels, weights)
-    terms = head_terms(*as_images(rows, rows @ weights.T, labels)[:2], fisher.inverse(3, damping=1e-9))
+    terms = _head_terms(*as_images(rows, rows @ weights.T, labels)[:2], fisher.inverse(3, damping=1e-9))
     cheapest, before = terms.cost().amin(dim=1), 0
     for budget in (1e-4, 1e-3, 1e-2):
         chance = terms.adversarial_probability(budget)
@@ -144,17 +144,17 @@ def test_budget_buys_what_the_cost_says_and_never_less():
 
 def test_on_a_network_it_is_one_pass_and_leaves_no_trace():
     cohort, unet = phantom.cohort(6, size=32), UNet(n_classes=4, channels=(4, 6, 8)).eval()
-    head = find_head(unet)
+    head = _find_head(unet)
     with torch.no_grad():
-        features, logits = head_pass(unet, head, torch.from_numpy(cohort.images))
+        features, logits = _head_pass(unet, head, torch.from_numpy(cohort.images))
     assert features.shape == (6, 5, 32, 32)
     again = (
         torch.einsum("bdhw,cd->bchw", features[:, :-1], head.weight[:, :, 0, 0]) + head.bias[:, None, None]
     )
     torch.testing.assert_close(again, logits)
-    assert not head._forward_pre_hooks
-    fisher = accumulate_fisher(features, logits, torch.from_numpy(cohort.labels))
-    cost = head_terms(features, logits, fisher.inverse(4)).cost()
+    assert not head._forward_hooks
+    fisher = _accumulate_fisher(features, logits, torch.from_numpy(cohort.labels))
+    cost = _head_terms(features, logits, fisher.inverse(4)).cost()
     assert cost.shape == logits.shape
     assert (cost.isinf() == (logits == logits.max(dim=1, keepdim=True).values)).all()
 
@@ -162,12 +162,14 @@ def test_on_a_network_it_is_one_pass_and_leaves_no_trace():
 def test_bad_use():
     unet = UNet(n_classes=4, channels=(4, 6, 8))
     with pytest.raises(ValueError, match=r"no module 'heed'; near names: \['head'"):
-        find_head(unet, "heed")
+        _find_head(unet, "heed")
     with pytest.raises(ValueError, match="must be a 1x1 Conv2d with one group"):
-        find_head(unet, "penultimate")
+        _find_head(unet, "penultimate")
     rows, labels, weights = problem(n=50)
     fisher = fisher_of(rows, labels, weights)
-    with pytest.raises(ValueError, match="damping must be > 0"):
+    with pytest.raises(ValueError, match="damping must be a number > 0, got 0"):
+        HeadSearch(damping=0)
+    with pytest.raises(ValueError, match=r"damping must be large enough .* got 0; try"):
         fisher.inverse(3, damping=0)
     flat = fisher_of(torch.cat([rows, rows], dim=1), labels, torch.cat([weights, weights], dim=1) / 2)
     with pytest.warns(UserWarning, match="close to singular"):
