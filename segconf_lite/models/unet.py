@@ -17,7 +17,7 @@ from monai.networks.blocks.convolutions import Convolution
 from monai.networks.blocks.upsample import UpSample
 from torch import Tensor, nn
 
-from segconf_lite.models.batches import in_batches, joined
+from segconf_lite.models.batches import checked_logits, in_batches, joined
 from segconf_lite.models.device import device_of
 
 __all__ = ["UNet", "predict_probabilities"]
@@ -178,7 +178,7 @@ def predict_probabilities(
         batch_size = 16 if device_of(unet).type == "cpu" else 64
 
     def probabilities(batch: Tensor) -> Tensor:
-        return unet(batch).float().softmax(dim=1).cpu()
+        return checked_logits(unet(batch), batch, unet).float().softmax(dim=1).cpu()
 
     modes = [(module, module.training) for module in unet.modules()]
     unet.eval()

@@ -7,7 +7,7 @@ from torch import nn
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.models import predict_probabilities
-from segconf_lite.models.batches import BatchTooLargeError, in_batches, joined, network_input
+from segconf_lite.models.batches import BatchTooLargeError, checked_logits, in_batches, joined, network_input
 
 
 class TwoClasses(nn.Module):
@@ -75,7 +75,7 @@ def test_a_network_that_works_in_place_reaches_nobody_elses_memory(images):
 def test_batches_in_order_and_the_last_one_short(images):
     sizes = list(in_batches(len, images, TwoClasses(), batch_size=3))
     assert sizes == [3, 3, 1]
-    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
         list(in_batches(len, images, TwoClasses(), batch_size=0))
 
 
@@ -111,3 +111,71 @@ def test_another_error_stays_what_it_is(images):
 
 def test_joined_is_cat():
     assert joined(torch.ones(k) for k in (1, 2)).tolist() == [1.0] * 3
+
+
+class Returns(nn.Module):
+    """A convolution whose logits a function spoils."""
+
+    def __init__(self, change):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.change = nn.Conv2d(1, 3, 1), change
+
+    def forward(self, images):
+        return self.change(self.convolution(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda z: z[:, :1], r"with C >= 2, got \(5, 1, 8, 8\); a single sigmoid channel"),
+        (lambda z: (z, z), "one dense tensor .* got a tuple of 2; wrap the network"),
+        (lambda z: [z], "got a list of 1"),
+        (lambda z: {"out": z}, r"got a dict with keys \['out'\]"),
+        (lambda z: z.detach().numpy(), "got a ndarray"),
+        (lambda z: torch.stack([z, z], dim=1), r"got \(5, 2, 3, 8, 8\); .* classes on axis 1"),
+        (lambda z: z[:2], r"must be logits \(5, C, 8, 8\) with C >= 2, got \(2, 3, 8, 8\)"),
+        (lambda z: z[..., ::2], r"got \(5, 3, 8, 4\); resize the logits"),
+        (lambda z: z.argmax(dim=1), r"got \(5, 8, 8\)"),
+        (lambda z: z.long(), "floating-point logits .* got torch.int64; return them before the argmax"),
+        (lambda z: z.to_sparse(), "got torch.sparse_coo on cpu"),
+        (lambda z: z.to("meta"), "got torch.strided on meta"),
+    ],
+)
+def test_what_is_no_logits_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        predict_probabilities(Returns(change), np.zeros((5, 1, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_refused_with_the_index_of_the_case(value):
+    def spoil(z):
+        return z.masked_fill((z > 100).any(dim=(1, 2, 3), keepdim=True), value)
+
+    images = np.zeros((5, 1, 8, 8), np.float32)
+    network = Returns(spoil)
+    network.convolution.weight.data.fill_(1)
+    images[3, 0, 2, 2] = 1000
+    for batch_size in (1, 2, 5):  # counted over all batches
+        with pytest.raises(ValueError, match=r"NaN or infinity in 1 cases \(first: case 3\)"):
+            predict_probabilities(network, images, batch_size=batch_size)
+
+
+def test_the_layer_that_overflows_first_is_named_and_leaves_no_hook():
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1))
+    for module in network:
+        module.weight.data.fill_(1e20)
+    state = torch.get_rng_state()
+    with pytest.raises(
+        ValueError, match="first in the output of module '1'; images or weights are too large"
+    ):
+        predict_probabilities(network, np.ones((2, 1, 4, 4), np.float32))
+    assert not any(module._forward_hooks for module in network.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_checked_logits_are_returned_as_they_came():
+    logits = torch.zeros(2, 3, 4, 4, dtype=torch.bfloat16, requires_grad=True)
+    assert checked_logits(logits, np.zeros((2, 1, 4, 4))) is logits
+    volumes = torch.zeros(1, 2, 3, 4, 5)
+    assert checked_logits(volumes, torch.zeros(1, 1, 3, 4, 5)) is volumes
