@@ -22,21 +22,22 @@ from segconf_lite.cohorts import phantom
 from segconf_lite.models import UNet, fit_unet
 from segconf_lite.models.fit import fit_network
 from segconf_lite.models.segmenter import Segmenter
-from segconf_lite.stress import attacks, ladders
-from segconf_lite.stress.balls import ball_cohort, crop_around
+from segconf_lite.stress import attacks, corruptions
+from segconf_lite.stress.balls import ball_cohort
 from segconf_lite.stress.textures import texture_cohort
+from segconf_lite.stress.windows import crop_around
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 
 
 def rung_seconds(images: np.ndarray, name: str, severity: int) -> float:
-    return median_seconds(lambda: ladders.corrupt(images, name, severity), 3)
+    return median_seconds(lambda: corruptions.corrupt(images, name, severity), 3)
 
 
 def ladder_rows() -> list[tuple[str, float, str]]:
     images = phantom.cohort(60, seed=1000).images
     rows = []
-    for name in ladders.LADDERS:
+    for name in corruptions.LADDERS:
         spent = max(rung_seconds(images, name, severity) for severity in range(1, 6))
         rows.append((f"ladder: {name}", len(images) / spent, "slices a second"))
     return rows

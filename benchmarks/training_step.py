@@ -45,7 +45,8 @@ from segconf_lite.models import fit  # noqa: E402
 from segconf_lite.models.fit import fit_network, fit_unet  # noqa: E402
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter  # noqa: E402
 from segconf_lite.models.training import CHECKS  # noqa: E402
-from segconf_lite.stress.balls import ball_cohort, crop_around  # noqa: E402
+from segconf_lite.stress.balls import ball_cohort  # noqa: E402
+from segconf_lite.stress.windows import crop_around  # noqa: E402
 
 COLUMNS = ("what", "network", "way", "value", "unit", "device", "torch", "threads", "commit", "day")
 STUDY_STEPS = 1500  # of each of the sixteen networks, notebooks/07 in full

@@ -96,7 +96,7 @@ from segconf_lite.profiles import profile_named
 from segconf_lite.reports import check_input_assumptions, failure_report
 from segconf_lite.reports import sensitivity_report
 from segconf_lite.show import curves, pictures, trust
-from segconf_lite.stress import ladders, level_sets, textures
+from segconf_lite.stress import corruptions, level_sets, textures
 
 # %% [markdown]
 # ## A published table, read again
@@ -312,12 +312,12 @@ def blob_rows(key, network, trouble, cohort):
 
 def speckled(cohort, severity):
     draws = torch.Generator().manual_seed(seed)
-    spoiled = ladders.corrupt(cohort.images, "speckle", severity, generator=draws, standardise=True)  # fmt: skip
+    spoiled = corruptions.corrupt(cohort.images, "speckle", severity, generator=draws, standardise=True)  # fmt: skip
     return dataclasses.replace(cohort, images=to_numpy(spoiled))
 
 
 # %%
-variance = dict(enumerate(ladders.LADDERS["speckle"].values, start=1))
+variance = dict(enumerate(corruptions.LADDERS["speckle"].values, start=1))
 parts = []
 for key, network in nets.items():
     tests = {f"blend {a}": blobs(40, "test", a, key[2]) for a in (0.1, 0.3, 0.5, 0.7)}
@@ -385,10 +385,10 @@ pd.concat({n: share_table(many, trouble) for trouble, n in HARD.items()}, axis=1
 # The heart again, and the network of chapter 2. Thirteen corruptions, each a **ladder** of five severities whose physical parameter is stated. (An MR scanner measures the picture's waves, in *k-space*: leaving out the short ones is *Gibbs* ringing, a single wrong one is a *spike*. *Rician* is the noise of a magnitude image.) The pictures are *z-scored* afterwards (mean 0, standard deviation 1), as a clinic's pipeline would do, so what z-scoring undoes does no harm.
 
 # %% tags=["hide-input"]
-rungs = ladders.ladder_table().pivot(index="corruption", columns="severity", values="value")  # fmt: skip
-rungs.insert(0, "parameter", [f"{ladders.LADDERS[n].parameter} [{ladders.LADDERS[n].unit}]" for n in rungs.index])  # fmt: skip
+rungs = corruptions.ladder_table().pivot(index="corruption", columns="severity", values="value")  # fmt: skip
+rungs.insert(0, "parameter", [f"{corruptions.LADDERS[n].parameter} [{corruptions.LADDERS[n].unit}]" for n in rungs.index])  # fmt: skip
 pd.options.display.max_colwidth = 100
-rungs.loc[list(ladders.LADDERS)]
+rungs.loc[list(corruptions.LADDERS)]
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -414,7 +414,7 @@ unet = networks[0]
 def rung(cohort, name, severity):
     draws = torch.Generator().manual_seed(seed)
     options = {"generator": draws, "standardise": True}
-    spoiled = ladders.corrupt(cohort.images, name, severity, **options)
+    spoiled = corruptions.corrupt(cohort.images, name, severity, **options)
     return dataclasses.replace(cohort, images=to_numpy(spoiled))
 
 
@@ -446,7 +446,7 @@ pictures.picture_grid(
 
 # %%
 down = [judged(unet, hearts, "none", 0, border=True)]
-for name in ladders.LADDERS:
+for name in corruptions.LADDERS:
     spoiled = {s: rung(hearts, name, s) for s in range(1, 6)}
     down += [judged(unet, c, name, s, border=True) for s, c in spoiled.items()]
 ladder = pd.concat(down, ignore_index=True)
@@ -455,7 +455,7 @@ ladder = pd.concat(down, ignore_index=True)
 def with_start(table, value):
     means = table.groupby(["corruption", "severity"], as_index=False)[value].mean()
     start = means.loc[means["severity"] == 0, value].iloc[0]
-    zero = pd.DataFrame({"corruption": list(ladders.LADDERS), "severity": 0, value: start})  # fmt: skip
+    zero = pd.DataFrame({"corruption": list(corruptions.LADDERS), "severity": 0, value: start})  # fmt: skip
     return pd.concat([zero, means[means["severity"] > 0]]).sort_values(["corruption", "severity"])  # fmt: skip
 
 
@@ -534,7 +534,7 @@ except FileNotFoundError as reason:
 # %%
 if cord is not None:
     down = [judged(cord_unet, other, "none", 0)]
-    for name in ladders.LADDERS:
+    for name in corruptions.LADDERS:
         down += [judged(cord_unet, rung(other, name, s), name, s) for s in range(1, 6)]
     cord_ladder = pd.concat(down, ignore_index=True)
 else:
@@ -593,7 +593,7 @@ def asked(cohort, **known):
 clean = asked(familiar.take(np.arange(min(48, len(familiar)))))
 alarm = {n: ev.detection_threshold(clean[n], pass_rate=pass_rate) for n in methods}
 told = [asked(hearts, corruption="none", severity=0)]
-for name in ladders.LADDERS:
+for name in corruptions.LADDERS:
     told += [asked(rung(hearts, name, s), corruption=name, severity=s) for s in (3, 5)]
 told = pd.concat(told, ignore_index=True)
 
@@ -665,7 +665,7 @@ def noisy(name):
         half = len(images) // 2
         severity = int(torch.randint(1, 6, (), generator=generator))
         options = {"generator": generator, "standardise": True}
-        spoiled = ladders.corrupt(images[:half], name, severity, **options)
+        spoiled = corruptions.corrupt(images[:half], name, severity, **options)
         return torch.cat([spoiled, images[half:]]), labels
 
     return prepare

@@ -85,8 +85,9 @@ from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
 from segconf_lite.reports.sensitivity import sensitivity_report
 from segconf_lite.show import curves, pictures
-from segconf_lite.stress import ladders, windows
-from segconf_lite.stress.balls import ball_cohort, crop_around
+from segconf_lite.stress import corruptions, windows
+from segconf_lite.stress.balls import ball_cohort
+from segconf_lite.stress.windows import crop_around
 
 # %% [markdown]
 # ## A published table
@@ -177,7 +178,7 @@ print(pd.Series(sizes).value_counts()[RANGES].to_string())
 
 
 # %%
-share_of = {"foreground_share": centred_share}
+share_of = {"foreground_fraction": centred_share}
 
 
 def learn(kind, norm, window):
@@ -477,12 +478,12 @@ curves.line_panels(
 
 # %%
 fair = ball_cohort(len(test) // 3, **radii, seed=seed + 4000)
-known = ladders.ladder_table().set_index(["corruption", "severity"])["value"]
+known = corruptions.ladder_table().set_index(["corruption", "severity"])["value"]
 parts = [judge(key, fair).assign(domain="clean") for key in nets]
 for name in ("gaussian_noise", "speckle", "contrast"):
     for severity in (1, 3, worst_severity):
         draws = torch.Generator().manual_seed(seed)
-        spoiled = ladders.corrupt(fair.images, name, severity, generator=draws)
+        spoiled = corruptions.corrupt(fair.images, name, severity, generator=draws)
         other = dataclasses.replace(fair, images=to_numpy(spoiled))
         label = f"{name} {known[name, severity]}".replace("_", " ")
         parts += [judge(key, other).assign(domain=label) for key in nets]

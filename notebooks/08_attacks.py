@@ -100,7 +100,7 @@ from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
 from segconf_lite.show import adversarial, curves, widgets
-from segconf_lite.stress import attacks, gradient_masking, smoothing
+from segconf_lite.stress import attacks, masking, smoothing
 
 # %% [markdown]
 # ## Networks and cases
@@ -561,7 +561,7 @@ widgets.picture_slider(
 # %%
 low, high = float(train.images.min()), float(train.images.max())
 levels = {"levels": grey_levels, "low": low, "high": high}
-rounded = gradient_masking.QuantisedInput(unet, **levels)
+rounded = masking.QuantisedInput(unet, **levels)
 six = victims.take(np.arange(0, n_victims, 4))
 moved = attacks.pgd(rounded, six.images, six.labels, eps=0.2, **box, steps=10).images
 before, after = (dice_of(rounded, images, six).mean() for images in (six.images, moved))
@@ -572,9 +572,9 @@ print(f"with rounding: Dice {before:.3f}, attacked {after:.3f}")
 # {cite:p}`athalye2018obfuscated`. The remedy is an attack that does not need the gradient of the rounding: pretend it is not there (*straight through*), or attack another network and carry the result over.
 
 # %%
-through = gradient_masking.QuantisedInput(unet, **levels, straight_through=True)
+through = masking.QuantisedInput(unet, **levels, straight_through=True)
 draws = torch.Generator().manual_seed(seed)
-report = gradient_masking.masking_report(
+report = masking.masking_report(
     rounded, six.images, six.labels, eps=0.2, **box, generator=draws, surrogate=through, steps=(1, 5, 10),
 )  # fmt: skip
 report.set_index("attack").round(3)

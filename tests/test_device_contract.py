@@ -26,7 +26,7 @@ from segconf_lite.models import (
 )
 from segconf_lite.models.device import device_of, pick_device
 from segconf_lite.models.splice import splice
-from segconf_lite.stress import attacks, gradient_masking, smoothing, windows
+from segconf_lite.stress import attacks, masking, smoothing, windows
 
 PLACES = sorted({"cpu", str(pick_device())})
 QUICK = {"steps": 3, "batch_size": 4, "precision": "fp32", "progress": False}
@@ -233,7 +233,7 @@ def test_functions_of_tensors_answer_on_the_cpu(unet, cohort):
     }
     for name, result in found.items():
         check_on_cpu(result, name)
-    report = gradient_masking.masking_report(**aim, generator=generator, steps=(1,), **BALL)
+    report = masking.masking_report(**aim, generator=generator, steps=(1,), **BALL)
     assert np.isfinite(report["loss"]).all()
 
 

@@ -1,8 +1,9 @@
-"""Labels that provably hold against any change of an image up to a length, and no label where they do not.
+"""Randomised smoothing: labels that provably do not change under any small enough change of the image.
 
-The certified network is the *smoothed* one: what the given network says under Gaussian noise, by majority.
-Fischer, Baader & Vechev, "Scalable Certified Segmentation via Randomized Smoothing" (ICML 2021), on the
-theorem of Cohen et al. (ICML 2019). Shape letters: N cases, C classes, H rows, W columns.
+Certified is the *smoothed* network: the majority vote of a network under Gaussian noise. Where the vote is
+not clear enough it abstains. Fischer, Baader & Vechev, "Scalable Certified Segmentation via Randomized
+Smoothing" (ICML 2021), on the theorem of Cohen et al. (ICML 2019). Shape letters: N cases, C classes, H rows,
+W columns.
 """
 
 from __future__ import annotations
@@ -15,73 +16,102 @@ import torch
 from scipy.stats import binom, norm
 from torch import Tensor, nn
 
+from segconf_lite import check
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.unet import predict_probabilities
-from segconf_lite.stress._reach import Images, to_images
-
-__all__ = ["Certified", "certified_segmentation", "rejected"]
+from segconf_lite.stress.inputs import LARGEST, Images, of_type, to_images
 
 CORRECTIONS = ("holm", "bonferroni")
 
 
 class Certified(NamedTuple):
-    """Labels, and how far they hold."""
+    """Certified labels and the length of a change that they withstand.
 
-    labels: Tensor  # (N, H, W) int64; -1 where it abstains
-    radius: float  # L2 length of a change of the whole image, in grey values
-    p_values: Tensor  # (N, H, W) float64, one per pixel, not corrected
+    Attributes:
+        labels: Labels (N, H, W) int64; -1 where the smoothed network abstains.
+        radius: L2 length of a change of the whole image, in intensities.
+        p_values: P values (N, H, W) float64, one per pixel, not corrected.
+
+    Example:
+        >>> certified = Certified(torch.tensor([[[1, -1]]]), 0.17, torch.tensor([[[1e-9, 0.4]]]))
+        >>> (certified.labels >= 0).float().mean()  # fraction of certified pixels
+        tensor(0.5000)
+    """
+
+    labels: Tensor
+    radius: float
+    p_values: Tensor
 
 
 def certified_segmentation(
-    network: nn.Module, images: Images, *, sigma: float, generator: torch.Generator, n_samples: int = 100,
-    n_choose: int = 10, alpha: float = 0.001, tau: float = 0.75, correction: str = "holm",
+    network: nn.Module,
+    images: Images,
+    *,
+    sigma: float,
+    generator: torch.Generator,
+    n_samples: int = 100,
+    n_choose: int = 10,
+    alpha: float = 0.001,
+    tau: float = 0.75,
+    correction: str = "holm",
     batch_size: int = 64,
-) -> Certified:  # fmt: skip
-    """Label of each pixel under noise, kept where it is sure to have a probability above tau.
+) -> Certified:
+    r"""Label of each pixel under noise, certified where its probability is surely above tau (SegCertify).
 
     `n_choose` noisy copies of an image elect a label per pixel, and `n_samples` others test it: one-sided
-    binomial, H0: its probability is at most tau. The tests of all pixels of an image are corrected together.
-    So, for each image, with probability >= 1 - alpha over the noise: none of its labels (-1 aside) changes in
-    the smoothed network under any change of the image shorter than `radius` = sigma * Phi^-1(tau).
+    binomial test, H0: the probability of the label is at most tau. The tests of all pixels of an image are
+    corrected together. For each image, with probability >= 1 - alpha over the noise: none of its labels (-1
+    aside) changes in the smoothed network under any change of the image shorter than
 
-    Algorithm 2 (SegCertify) there. Neither a label that is right nor the given network itself is certified.
+    .. math:: R = \sigma\,\Phi^{-1}(\tau).
+
+    This is algorithm 2 of Fischer et al. It certifies neither that a label is right nor the network itself.
 
     Args:
-        network: maps (N, 1, H, W) to logits (N, C, H, W); in eval mode meanwhile, modes are put back.
-        images: (N, 1, H, W), finite, any grey values; noise is added without a clamp.
-        sigma: standard deviation of the noise, in grey values, > 0.
-        generator: of the noise.
-        n_samples, n_choose: noisy copies per image, >= 1.
-        alpha: greatest probability of a false label anywhere in an image, in (0, 1).
-        tau: in [0.5, 1); higher certifies a longer radius, and fewer pixels.
+        network: Network that maps (N, 1, H, W) to logits (N, C, H, W); in eval mode meanwhile, modes are
+            restored.
+        images: Images (N, 1, H, W), finite, in any units; noise is added without clipping.
+        sigma: Standard deviation of the noise, in intensities, > 0.
+        generator: Random generator of the noise.
+        n_samples: Noisy copies per image that test the labels, >= 1.
+        n_choose: Noisy copies per image that elect the labels, >= 1.
+        alpha: Largest allowed probability of a false certificate anywhere in an image, in (0, 1).
+        tau: Probability that a certified label must exceed, in [0.5, 1); a higher one certifies a larger
+            radius, and fewer pixels.
         correction: ``"holm"``, or ``"bonferroni"``, which rejects no more.
-        batch_size: copies per pass; the noise is drawn copy by copy, so it does not change the result.
+        batch_size: Copies per pass; the noise is drawn copy by copy, so it does not change the result.
 
     Raises:
-        ValueError: If an argument is out of its range, or `n_samples` could not certify a single pixel.
+        ValueError: If an argument is invalid, `n_samples` could not certify a single pixel, or logits are not
+            finite.
+
+    Example:
+        >>> network = nn.Conv2d(1, 2, 1, bias=False)
+        >>> network.weight.data = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)  # above 0 is class 1
+        >>> images = torch.tensor([[[[3.0, 0.0, -3.0]]]])
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> certified = certified_segmentation(network, images, sigma=1.0, generator=generator)
+        >>> certified.labels.tolist(), round(certified.radius, 3)
+        ([[[1, -1, 0]]], 0.674)
     """
-    centre = to_images(images)
-    if next(network.parameters(), None) is None:
-        raise ValueError(
-            "the network has no parameters; give one an nn.Parameter, which says where it computes"
-        )
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma must be finite and > 0, got {sigma}")
-    if min(n_samples, n_choose, batch_size) < 1:
-        raise ValueError(f"expected counts >= 1, got {n_samples}, {n_choose} and {batch_size}")
-    if not (0 < alpha < 1 and 0.5 <= tau < 1):
-        raise ValueError(f"expected alpha in (0, 1) and tau in [0.5, 1), got {alpha} and {tau}")
-    _check_correction(correction)
-    pixels = centre[0].numel()
+    clean = to_images(images)
+    sigma = check.number("sigma", sigma, low=0, high=LARGEST, open_low=True)
+    of_type("network", network, nn.Module)
+    of_type("generator", generator, torch.Generator, "e.g. torch.Generator().manual_seed(0)")
+    n_samples = check.integer("n_samples", n_samples, low=1)
+    n_choose = check.integer("n_choose", n_choose, low=1)
+    batch_size = check.integer("batch_size", batch_size, low=1)
+    alpha = check.number("alpha", alpha, low=0, high=1, open_low=True, open_high=True)
+    tau = check.number("tau", tau, low=0.5, high=1, open_high=True)
+    check.one_of("correction", correction, CORRECTIONS)
+    pixels = clean[0].numel()
     needed = math.ceil(math.log(alpha / pixels) / math.log(tau))  # all copies agree: p = tau ** n_samples
     if n_samples < needed:
-        raise ValueError(
-            f"{n_samples} samples cannot certify any of {pixels} pixels at alpha {alpha} and tau {tau}, even "
-            f"if all agree; take n_samples >= {needed}, or a lower tau"
-        )
+        fix = "with fewer no pixel can be certified, even if all agree; or take a lower tau"
+        raise check.refuse("n_samples", f">= {needed} for {pixels} pixels", n_samples, fix)
     p_of_count = torch.from_numpy(binom.sf(np.arange(n_samples + 1) - 1, n_samples, tau))  # P(X >= count)
     labels, p_values = [], []
-    for image in centre:
+    for image in clean:
         votes = _noisy_labels(network, image, sigma, n_choose, generator, batch_size)
         tests = _noisy_labels(network, image, sigma, n_samples, generator, batch_size)
         elected = votes.mode(dim=0).values  # (H, W); the lowest of equally frequent labels
@@ -92,20 +122,32 @@ def certified_segmentation(
 
 
 def rejected(p_values: Tensor, *, alpha: float, correction: str) -> Tensor:
-    """Which hypotheses fall, bool, if no true one among them all may fall with a probability above alpha.
+    """Hypotheses that are rejected, bool, with family-wise error rate at most alpha.
 
     Args:
-        p_values: of any shape, one family.
-        alpha: the probability of any false rejection.
+        p_values: P values of one family, of any shape, in [0, 1].
+        alpha: Largest allowed probability of any false rejection, in (0, 1).
         correction: ``"holm"`` (Holm 1979): the k-th smallest of m is compared to alpha / (m - k + 1), until
-            one stays. ``"bonferroni"``: all to alpha / m.
+            one stays. ``"bonferroni"``: all are compared to alpha / m.
+
+    Returns:
+        As `p_values`, on the CPU; True where the hypothesis is rejected.
 
     Raises:
-        ValueError: If the correction is neither.
+        ValueError: If an argument is invalid.
+
+    Example:
+        >>> rejected(torch.tensor([0.01, 0.02, 0.04]), alpha=0.05, correction="holm")
+        tensor([True, True, True])
+        >>> rejected(torch.tensor([0.01, 0.02, 0.04]), alpha=0.05, correction="bonferroni")
+        tensor([ True, False, False])
     """
-    _check_correction(correction)
-    p_values = p_values.cpu()
+    check.one_of("correction", correction, CORRECTIONS)
+    alpha = check.number("alpha", alpha, low=0, high=1, open_low=True, open_high=True)
+    p_values = of_type("p_values", p_values, Tensor).cpu()
     flat = p_values.flatten()
+    if not len(flat) or not flat.is_floating_point() or not ((flat >= 0) & (flat <= 1)).all():
+        raise check.refuse("p_values", "numbers in [0, 1]", p_values)
     if correction == "bonferroni":
         return p_values <= alpha / len(flat)
     ordered, order = flat.sort()
@@ -115,16 +157,11 @@ def rejected(p_values: Tensor, *, alpha: float, correction: str) -> Tensor:
     return falls.reshape(p_values.shape)
 
 
-def _check_correction(correction: str) -> None:
-    if correction not in CORRECTIONS:
-        raise ValueError(f"correction must be one of {CORRECTIONS}, got {correction!r}")
-
-
 def _noisy_labels(
     network: nn.Module, image: Tensor, sigma: float, count: int, generator: torch.Generator, batch_size: int
 ) -> Tensor:
     """Labels (count, H, W) of noisy copies of an image (1, H, W)."""
-    found = []
+    labels = []
     for first in range(0, count, batch_size):
         noise = [
             torch.randn(image.shape, generator=generator, device=generator.device).cpu()
@@ -132,16 +169,5 @@ def _noisy_labels(
         ]
         copies = image + sigma * torch.stack(noise)
         with kept_random_state(device_of(network)):  # the network may draw, too
-            chances = predict_probabilities(network, copies, batch_size=batch_size)
-        expected = (len(copies), *image.shape[1:])
-        if chances.ndim != 4 or (len(chances), *chances.shape[2:]) != expected:
-            raise ValueError(
-                f"expected logits (N, C, H, W) for images {tuple(copies.shape)}, got {tuple(chances.shape)}"
-            )
-        if not torch.isfinite(chances).all():
-            raise ValueError(
-                "the network answers NaN on noisy copies, which certifies nothing; lower sigma or look for "
-                "NaN among its weights"
-            )
-        found.append(chances.argmax(dim=1))
-    return torch.cat(found)
+            labels.append(predict_probabilities(network, copies, batch_size=batch_size).argmax(dim=1))
+    return torch.cat(labels)

@@ -1,74 +1,77 @@
-"""Prediction window by window, and how much foreground a window sees.
+"""Sliding-window prediction, random crops, and the fraction of foreground in a window.
 
 Slices or volumes: what is written (N, 1, H, W) may be (N, 1, D, H, W) just as well. Shape letters: N cases,
-C classes, D slices, H rows, W columns, h x w the window, K window positions.
+B cases of a batch, C classes, D slices, H rows, W columns, h x w the window, K window positions.
 """
 
 from __future__ import annotations
 
-import itertools
 import warnings
 
 import numpy as np
 import torch
+from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
-from segconf_lite.arrays import to_numpy
-from segconf_lite.models.batches import network_input
+from segconf_lite import check
+from segconf_lite.models.batches import checked_logits, network_input
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
-
-__all__ = ["BLENDINGS", "foreground_ratio", "window_probabilities", "window_starts"]
+from segconf_lite.stress.inputs import Images, of_type
 
 BLENDINGS = ("constant", "gaussian")
+Sides = int | tuple[int, ...]
 
 
 def window_probabilities(
     network: nn.Module,
-    images: Tensor | np.ndarray,
+    images: Images,
     *,
-    window: int | tuple[int, ...],
+    window: Sides,
     overlap: float = 0.25,
     blending: str = "constant",
     batch_size: int = 32,
 ) -> Tensor:
-    """Class probabilities of whole images from a network that only ever sees one window.
+    """Class probabilities of whole images by sliding-window inference: the network sees one window at a time.
 
-    By MONAI's `sliding_window_inference`. Averaged are the probabilities (softmax per window), not the
-    logits as is usual with MONAI: each pixel is then the mixture of what its windows said and sums to 1,
-    and no single window with huge logits decides alone. Where windows do not overlap both are the same.
+    This is MONAI's `sliding_window_inference`, except that probabilities (softmax per window) are averaged
+    instead of logits. Each pixel is therefore the mixture of what its windows predict and sums to 1, and no
+    single window with huge logits decides alone. Where windows do not overlap both are the same.
 
-    An image that is smaller than the window is padded with zeros on both sides, and that is said in a
-    warning: zero is mean grey in z-scored images, but black in images of range [0, 1].
+    An image that is smaller than the window is padded with zeros on both sides, with a warning: zero is the
+    mean intensity of z-scored images, but black in images of range [0, 1].
 
     Args:
-        network: maps (B, 1, h, w) to logits (B, C, h, w). Eval mode inside, put back afterwards.
-        images: (N, 1, H, W) or (N, 1, D, H, W), numpy or torch.
-        window: side of a square or cube, or one side per axis, in pixels, >= 1.
-        overlap: share of a window that the next one covers again, in [0, 1). The step is
+        network: Network that maps (B, 1, h, w) to logits (B, C, h, w); in eval mode meanwhile, modes are
+            restored.
+        images: Images (N, 1, H, W) or volumes (N, 1, D, H, W), numpy or torch.
+        window: Side of a square or cube in pixels, or one side per axis, >= 1.
+        overlap: Fraction of a window that the next one covers again, in [0, 1). The step is
             ``max(1, int(window * (1 - overlap)))``, shorter at the far border, so every pixel is covered.
-        blending: weight of a window at its pixels: ``"constant"``, or ``"gaussian"`` with a deviation
-            of 1/8 of the window, and at least 0.001, around the window's centre.
-        batch_size: windows per pass; bounds the memory, does not change the result.
+        blending: Weight of a window at its pixels: ``"constant"``, or ``"gaussian"`` with a standard
+            deviation of 1/8 of the window, and at least 0.001, around the window's centre.
+        batch_size: Windows per pass; it bounds the memory and does not change the result.
 
     Returns:
-        (N, C, H, W) float32 on the CPU, each pixel sums to 1 over C.
+        Probabilities (N, C, H, W) float32 on the CPU; each pixel sums to 1 over C.
 
     Raises:
-        ValueError: If an argument is out of its range, or the network does not keep the window's size.
+        ValueError: If an argument is invalid, or the network does not return finite logits of the window's
+            size.
+
+    Example:
+        >>> network = nn.Conv2d(1, 2, 1, bias=False)
+        >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
+        >>> window_probabilities(network, np.array([[[[0.0, 1.0, 2.0]]]]), window=(1, 2))[0, 1]
+        tensor([[0.5000, 0.7311, 0.8808]])
     """
-    if blending not in BLENDINGS:
-        raise ValueError(f"blending must be one of {BLENDINGS}, got {blending!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-    if images.ndim not in (4, 5) or 0 in images.shape:
-        raise ValueError(
-            f"images must be non-empty (N, 1, H, W), or (N, 1, D, H, W), got {tuple(images.shape)}"
-        )
+    of_type("network", network, nn.Module)
+    check.one_of("blending", blending, BLENDINGS)
+    batch_size = check.integer("batch_size", batch_size, low=1)
+    check.image_batch(images, axes=3 if getattr(images, "ndim", 4) == 5 else 2)
     size = tuple(int(side) for side in images.shape[2:])
-    sides = _sides(window, "window", len(size))
-    window_starts(size, sides, overlap=overlap)  # checks the overlap, and that nothing is left uncovered
+    sides, overlap = _sides("window", window, len(size)), _checked_overlap(overlap)
     if _padded(size, sides) != size:
         warnings.warn(
             f"the window {sides} is larger than the images {size}: they are padded with zeros to "
@@ -81,80 +84,68 @@ def window_probabilities(
     ).float()  # in half precision, the sum over windows would not stay 1
 
     def probabilities(windows: Tensor) -> Tensor:
-        logits = network(network_input(windows, network))  # windows overlap: none may be changed in place
-        if logits.shape[0] != len(windows) or logits.shape[2:] != windows.shape[2:]:
-            window_text = ", ".join(map(str, sides))
-            raise ValueError(
-                f"the network must map (B, 1, {window_text}) to (B, C, {window_text}), "
-                f"got {tuple(logits.shape)} for a batch of {len(windows)}"
-            )
+        # Windows overlap: the network gets a copy, so that none is changed in place.
+        logits = checked_logits(network(network_input(windows, network)), windows)
         return logits.float().softmax(dim=1)
 
     with frozen(network), torch.no_grad(), kept_random_state(device_of(network)):
-        found = sliding_window_inference(
+        mixed = sliding_window_inference(
             inputs, sides, batch_size, probabilities, overlap=overlap, mode=blending, padding_mode="constant"
         )
-    return found.float().cpu()
+    return mixed.float().cpu()
 
 
-def window_starts(
-    size: int | tuple[int, ...], window: int | tuple[int, ...], *, overlap: float = 0.25
-) -> np.ndarray:
+def window_starts(size: Sides, window: Sides, *, overlap: float = 0.25) -> np.ndarray:
     """First (top left) pixels of the windows of `window_probabilities`, row by row.
 
     Args:
         size: (H, W) or (D, H, W) of the image in pixels, or the side of a square. Where the window is
             larger, the image counts as padded to the window.
-        window: side of the window in pixels, or one per axis.
-        overlap: share of a window that the next one covers again, in [0, 1).
+        window: Side of the window in pixels, or one side per axis, >= 1.
+        overlap: Fraction of a window that the next one covers again, in [0, 1).
 
     Returns:
-        (K, 2) int64, row and column, or (K, 3) of a volume, >= 0; together they cover every pixel.
+        (K, 2) int64, row and column, or (K, 3) of a volume, >= 0; together the windows cover every pixel.
 
     Raises:
-        ValueError: If a side is < 1 or the overlap is out of its range.
+        ValueError: If a side or the overlap is out of its range.
+
+    Example:
+        >>> window_starts((4, 6), 4, overlap=0.5).tolist()
+        [[0, 0], [0, 2]]
     """
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap must be in [0, 1), got {overlap}; at 1 the window would not move")
-    axes = next((len(given) for given in (size, window) if isinstance(given, tuple | list)), 2)
-    sides = _sides(window, "window", axes)
-    image = _padded(_sides(size, "size", axes), sides)
-    per_axis = []
-    for length, side in zip(image, sides, strict=True):
-        step = max(1, int(side * (1 - overlap)))
-        starts = [*range(0, length - side, step), length - side]  # the last one is moved back to fit
-        covered = np.zeros(length, dtype=bool)
-        for start in starts:
-            covered[start : start + side] = True
-        assert covered.all()  # step <= side
-        per_axis.append(starts)
-    return np.array(list(itertools.product(*per_axis)), dtype=np.int64)
+    axes = next((len(sides) for sides in (size, window) if isinstance(sides, tuple | list)), 2)
+    sides, overlap = _sides("window", window, axes), _checked_overlap(overlap)
+    steps = [max(1, int(side * (1 - overlap))) for side in sides]
+    cuts = dense_patch_slices(_padded(_sides("size", size, axes), sides), sides, steps)
+    return np.array([[along.start for along in cut] for cut in cuts], dtype=np.int64)
 
 
-def foreground_ratio(
-    labels: np.ndarray, *, window: int | tuple[int, ...] | None = None, overlap: float = 0.25
-) -> np.ndarray:
-    """Share of foreground pixels that a network meets, per image or per window.
+def foreground_ratio(labels: Images, *, window: Sides | None = None, overlap: float = 0.25) -> np.ndarray:
+    """Fraction of foreground pixels that a network meets, per image or per window.
 
     Args:
-        labels: (N, H, W) or (N, D, H, W) integers, > 0 is foreground.
+        labels: Labels (N, H, W) or (N, D, H, W), integers >= 0; > 0 is foreground.
         window: None for whole images, else as in `window_probabilities`; an image smaller than the window
             is padded with background, as it is there.
-        overlap: of the windows, in [0, 1).
+        overlap: Fraction of a window that the next one covers again, in [0, 1).
 
     Returns:
         float64 in [0, 1]: (N,) per image, or (N, K) per window, in the order of `window_starts`.
 
     Raises:
-        ValueError: If labels are not as above, or window or overlap are out of their ranges.
+        ValueError: If the labels, the window or the overlap are invalid.
+
+    Example:
+        >>> foreground_ratio(np.array([[[1, 1, 0, 0]]]), window=(1, 2), overlap=0.0)
+        array([[1., 0.]])
     """
-    foreground = to_numpy(labels) > 0
-    if foreground.ndim not in (3, 4) or foreground.size == 0:
-        raise ValueError(f"labels must be non-empty (N, H, W), or (N, D, H, W), got {foreground.shape}")
+    shape = "N D H W" if getattr(labels, "ndim", 3) == 4 else "N H W"
+    foreground = check.label_map("labels", labels, shape=shape) > 0
     axes = tuple(range(1, foreground.ndim))
     if window is None:
         return foreground.mean(axis=axes)
-    size, sides = foreground.shape[1:], _sides(window, "window", len(axes))
+    size, sides = foreground.shape[1:], _sides("window", window, len(axes))
     starts = window_starts(size, sides, overlap=overlap)
     missing = [after - before for before, after in zip(size, _padded(size, sides), strict=True)]
     foreground = np.pad(foreground, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
@@ -162,11 +153,92 @@ def foreground_ratio(
     return np.stack([foreground[:, *cut].mean(axis=axes) for cut in cuts], axis=1)
 
 
-def _sides(value: int | tuple[int, ...], name: str, axes: int) -> tuple[int, ...]:
+def crop_around(
+    images: Tensor,
+    labels: Tensor,
+    window: int,
+    *,
+    generator: torch.Generator,
+    foreground_fraction: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """One random square (or cubic) crop of each case, centred on foreground with a given probability.
+
+    This is what MONAI's `RandCropByPosNegLabel` does, for a whole batch at once: a random foreground pixel,
+    or else a random background pixel, becomes the centre, and a window that would stick out is moved inside.
+    A case without foreground (or background) is cropped around what it has. The values are not looked at,
+    because on a GPU that would stop each training step.
+
+    Args:
+        images: Images (B, 1, H, W) or volumes (B, 1, D, H, W), of any type, on any device.
+        labels: Labels (B, H, W) or (B, D, H, W), integers on the same device, > 0 is foreground.
+        window: Side w of the crop in pixels, from 1 to the shortest side of the images.
+        generator: Random generator on the device of `labels`; the source of all chance.
+        foreground_fraction: Probability of a foreground centre, in [0, 1].
+
+    Returns:
+        Crops (B, 1, w, w) of the images and (B, w, w) of the labels, at the same positions; with a third w
+        for volumes.
+
+    Raises:
+        ValueError: If an argument is invalid, or shapes or devices do not match.
+
+    Example:
+        >>> labels = torch.zeros(1, 5, 5, dtype=torch.long)
+        >>> labels[0, 4, 0] = 1
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> _, cropped = crop_around(labels[:, None], labels, 2, generator=generator, foreground_fraction=1)
+        >>> cropped.tolist()
+        [[[0, 0], [1, 0]]]
+    """
+    for name, values in (("images", images), ("labels", labels)):
+        of_type(name, values, Tensor, "e.g. torch.from_numpy(...)")
+    size, device = labels.shape[1:], labels.device
+    if images.ndim not in (4, 5) or images.shape != (len(labels), 1, *size) or labels.numel() == 0:
+        expected = "non-empty (B, 1, H, W) and (B, H, W), or both with a D before H"
+        raise check.refuse("images and labels", expected, f"{(*images.shape,)} and {(*labels.shape,)}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise check.refuse("labels", "integers", labels.dtype, "use labels.long()")
+    if images.device != device or of_type("generator", generator, torch.Generator).device.type != device.type:
+        got = f"{images.device}, {device} and {generator.device}"
+        raise check.refuse("images, labels and generator", "on one device", got)
+    window = check.integer("window", window, low=1, high=min(size), fix="it must fit into the images")
+    foreground_fraction = check.between("foreground_fraction", foreground_fraction)
+    on_foreground = torch.rand(len(labels), generator=generator, device=device) < foreground_fraction
+    foreground = labels.flatten(1) > 0  # (B, H * W)
+    eligible = foreground == on_foreground[:, None]
+    eligible |= ~eligible.any(dim=1, keepdim=True)  # nothing of that kind: any pixel
+    centre = _draw_one(eligible, generator)  # (B,) index into the flattened image
+    # Indices, not slices, and plain numbers: slices need the corners on the host, and would wait for a card.
+    cut: list[Tensor] = []
+    for axis in reversed(range(len(size))):
+        corner = (centre % size[axis] - window // 2).clamp(0, size[axis] - window)
+        along = corner[:, None] + torch.arange(window, device=device)  # (B, w)
+        cut.insert(0, along.view(-1, *[window if other == axis else 1 for other in range(len(size))]))
+        centre = centre // size[axis]
+    cut.insert(0, torch.arange(len(labels), device=device).view(-1, *[1] * len(size)))
+    return images[:, 0][tuple(cut)][:, None], labels[tuple(cut)]
+
+
+def _draw_one(eligible: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,) index of one true value in each row, all equally likely."""
+    if eligible.shape[1] < 2**24:
+        # What torch.multinomial does with one draw, without its checks, which wait for the card.
+        times = torch.empty(eligible.shape, device=eligible.device).exponential_(generator=generator)
+        return (eligible / times).argmax(dim=1)
+    rows = [row.nonzero()[:, 0] for row in eligible]
+    picks = [torch.randint(len(row), (), generator=generator, device=row.device) for row in rows]
+    return torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
+
+
+def _checked_overlap(overlap: float) -> float:
+    return check.number("overlap", overlap, low=0, high=1, open_high=True, fix="at 1 no window would move")
+
+
+def _sides(name: str, value: Sides, axes: int) -> tuple[int, ...]:
     sides = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
-    if len(sides) != axes or any(side < 1 or side != int(side) for side in sides):
-        raise ValueError(f"{name} must be a side >= 1 in pixels, or one for each of {axes} axes, got {value}")
-    return tuple(int(side) for side in sides)
+    if len(sides) != axes:
+        raise check.refuse(name, f"a side in pixels, or one for each of {axes} axes", value)
+    return tuple(check.integer(name, side, low=1, fix="sides are in pixels") for side in sides)
 
 
 def _padded(size: tuple[int, ...], window: tuple[int, ...]) -> tuple[int, ...]:

@@ -90,7 +90,7 @@ def test_local_fitting_is_quick():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((2, 8, 8)), r"must be non-empty .N, 1, H, W., .* got \(2, 8, 8\)"),
+        (np.zeros((2, 8, 8)), r"images must be non-empty .N, 1, H, W., got \(2, 8, 8\)"),
         (np.full((1, 1, 8, 8), np.nan), "must be finite"),
     ],
 )
@@ -102,14 +102,18 @@ def test_wrong_images_are_refused(segment, images, message):
 @pytest.mark.parametrize(
     ("segment", "changed", "message"),
     [
-        (chan_vese_labels, {"steps": 0}, "steps must be a whole number >= 1, got 0"),
-        (chan_vese_labels, {"smoothness": 0}, "smoothness must be > 0"),
-        (chan_vese_labels, {"tolerance": -1}, "tolerance must be > 0"),
-        (local_fitting_labels, {"sigma_px": 0}, "sigma_px must be > 0, got 0"),
-        (local_fitting_labels, {"sigma_px": float("nan")}, "sigma_px must be > 0, got nan"),
-        (local_fitting_labels, {"smoothness": float("nan")}, "smoothness must be >= 0, got nan"),
-        (local_fitting_labels, {"steps": 2.5}, "steps must be a whole number"),
-        (local_fitting_labels, {"smoothness": -0.1}, "smoothness must be >= 0"),
+        (chan_vese_labels, {"steps": 0}, "steps must be an integer >= 1, got 0"),
+        (chan_vese_labels, {"smoothness": 0}, r"smoothness must be a number in \(0, 1e\+06\], got 0"),
+        (chan_vese_labels, {"tolerance": -1}, "tolerance must be a number > 0, got -1"),
+        (local_fitting_labels, {"sigma_px": 0}, r"sigma_px must be a number in \[0.1, 160\], got 0"),
+        (local_fitting_labels, {"sigma_px": float("nan")}, "sigma_px must be a finite number .*got nan"),
+        (local_fitting_labels, {"smoothness": float("nan")}, "smoothness must be a finite number .*got nan"),
+        (local_fitting_labels, {"steps": 2.5}, "steps must be an integer >= 1, got 2.5"),
+        (
+            local_fitting_labels,
+            {"smoothness": -0.1},
+            r"smoothness must be a number in \[0, 1e\+06\], got -0.1",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(segment, changed, message):

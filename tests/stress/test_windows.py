@@ -143,15 +143,16 @@ def test_foreground_ratio_of_images_and_windows():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"window": 0}, "window must be a side >= 1"),
-        ({"window": (4, -1)}, "window must be a side >= 1"),
-        ({"window": (4, 4, 4)}, "window must be a side >= 1"),
-        ({"overlap": 1.0}, "overlap must be in .0, 1., got 1.0"),
+        ({"window": 0}, "window must be an integer >= 1, got 0"),
+        ({"window": (4, -1)}, "window must be an integer >= 1, got -1"),
+        ({"window": (4, 4, 4)}, "window must be a side in pixels, or one for each of 2 axes"),
+        ({"overlap": 1.0}, r"overlap must be a number in .0, 1\), got 1.0"),
         ({"overlap": -0.1}, "overlap"),
         ({"blending": "max"}, "blending must be one of .*'max'"),
-        ({"batch_size": 0}, "batch_size must be >= 1"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"images": torch.zeros(4, 8, 8)}, "must be non-empty .N, 1, H, W."),
-        ({"network": nn.Conv2d(1, 2, 3)}, "must map"),
+        ({"network": nn.Conv2d(1, 2, 3)}, r"output must be logits .*got \(4, 2, 2, 2\)"),
+        ({"network": torch.sigmoid}, "network must be a torch.Module"),
     ],
 )
 def test_wrong_arguments_are_named(pixelwise, changed, message):
@@ -183,7 +184,7 @@ def test_ratios_and_starts_of_volumes():
 
 
 def test_ratio_refuses_other_shapes():
-    with pytest.raises(ValueError, match=r"must be non-empty .N, H, W., .*, got \(6, 8\)"):
+    with pytest.raises(ValueError, match=r"labels must be non-empty .N, H, W., got \(6, 8\)"):
         foreground_ratio(np.zeros((6, 8)))
 
 
@@ -208,5 +209,5 @@ def test_a_network_that_draws_leaves_the_random_state_as_it_was():
 
 @pytest.mark.parametrize("window", [4.5, (4, 4.5)])
 def test_windows_are_whole_pixels(window):
-    with pytest.raises(ValueError, match="window must be a side >= 1 in pixels"):
+    with pytest.raises(ValueError, match=r"window must be an integer >= 1, got 4\.5"):
         window_starts(12, window)

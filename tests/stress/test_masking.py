@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from segconf_lite.stress.attacks import case_loss, loss_gradient, pgd
-from segconf_lite.stress.gradient_masking import QuantisedInput, _reasons, masking_report
+from segconf_lite.stress.masking import QuantisedInput, _reasons, masking_report
 
 SIZE = {"eps": 0.3, "unit": "sd", "bounds": None}
 
@@ -52,11 +52,16 @@ def test_rounding_stops_gradient_attacks_and_is_found_out(task):
     assert torch.equal(found.images, images)
     report = masking_report(
         masked, images, labels, generator=seeded(), surrogate=quantised(unet, straight_through=True), **SIZE
-    ).set_index("attack")  # fmt: skip
+    ).set_index("attack")
     assert report["suspicious"].to_dict() == {
-        "clean": False, "random noise": False, "fgsm": True, "pgd 1": True, "pgd 5": True, "pgd 20": True,
+        "clean": False,
+        "random noise": False,
+        "fgsm": True,
+        "pgd 1": True,
+        "pgd 5": True,
+        "pgd 20": True,
         "transfer": True,
-    }  # fmt: skip
+    }
     assert report["why"]["fgsm"] == "the gradient is exactly zero in 4 of 4 cases"
     assert report["why"]["pgd 20"] == "no better than random noise of the same norm"
     assert "another network" in report["why"]["transfer"]
@@ -112,16 +117,24 @@ def test_ignored_pixels_do_not_count(task):
 
 def test_bad_use(task):
     unet, images, labels = task
-    with pytest.raises(ValueError, match="eps must be > 0, got 0"):
+    with pytest.raises(ValueError, match="eps must be a number > 0, got 0; attacks of no size"):
         masking_report(unet, images, labels, eps=0, unit="sd", bounds=None, generator=seeded())
     flat = images.clone()
     flat[:2] = 0.1
-    with pytest.raises(ValueError, match=f"2 of {len(flat)} images are constant, and .* sd of them is 0"):
+    with pytest.raises(
+        ValueError, match=f"images must be not constant, got 2 of {len(flat)} constant, for which 0.1 sd is 0"
+    ):
         masking_report(unet, flat, labels, eps=0.1, unit="sd", bounds=None, generator=seeded())
-    for steps in ((), (0, 5), (5, 1), (5, 5)):
-        with pytest.raises(ValueError, match="steps must be rising and >= 1"):
+    for steps, message in (
+        ((), "non-empty"),
+        ((0, 5), "an integer >= 1, got 0"),
+        ((5, 1), "rising"),
+        ((5, 5), "rising"),
+        ((2.5,), "an integer"),
+    ):
+        with pytest.raises(ValueError, match=f"steps must be {message}"):
             masking_report(unet, images, labels, generator=seeded(), steps=steps, **SIZE)
-    with pytest.raises(ValueError, match=r"levels must be a whole number >= 2, got 2.5"):
+    with pytest.raises(ValueError, match=r"levels must be an integer >= 2, got 2.5"):
         QuantisedInput(unet, levels=2.5, low=0, high=1)
-    with pytest.raises(ValueError, match="finite low < high, got 1 and 0"):
+    with pytest.raises(ValueError, match="high must be a number > 1, got 0"):
         QuantisedInput(unet, levels=4, low=1, high=0)
