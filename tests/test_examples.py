@@ -18,7 +18,6 @@ NOT_YET = {
     "fragility",
     "evaluation",
     "reports",
-    "show",
     "cli",
     "notebook",
     "sweep",
