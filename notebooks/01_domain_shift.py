@@ -82,7 +82,7 @@ from segconf_lite.cohorts.appearance import appearance_distance
 from segconf_lite.evaluation import case_table, ledger, mean_interval
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
-from segconf_lite.show import figures, pictures, widgets
+from segconf_lite import show
 
 # %% tags=["hide-input"]
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -136,7 +136,7 @@ train
 
 # %%
 slices = range(6, 12)
-pictures.picture_grid(
+show.picture_grid(
     [[train.images[k, 0] for k in slices]] * 2,
     [[None] * 6, [train.labels[k] for k in slices]],
     column_titles=["base", "", "", "", "", "apex"],
@@ -159,7 +159,7 @@ pictures.picture_grid(
 
 # %%
 names = list(test)
-pictures.picture_grid(
+show.picture_grid(
     [[test[name].images[k, 0] for name in names] for k in (2, 22 % sizes.n_test)],
     column_titles=[f"scanner {name}" for name in names],
     alt="Two hearts, one a row, as scanners A to F show them; the pictures differ in noise, shading, blur and grey values.",
@@ -179,10 +179,13 @@ pictures.picture_grid(
 training = {"steps": n_steps or sizes.steps * 2 // 3, "channels": sizes.channels}
 training |= {"dropout": dropout, "seed": 10 * seed}
 unet = fitted(fit_unet, train, **training)
-figures.learning_curve(
-    pd.DataFrame(unet.history),
+losses = {"train_loss": "training", "validation_loss": "held-out"}
+history = pd.DataFrame(unet.history).rename(columns=losses)
+show.line_panels(
+    history.melt("step", list(losses.values()), var_name="slices", value_name="loss"),
+    x="step", y="loss", line="slices", log="y", axes=("optimiser step", "loss (1 − Dice + cross-entropy)"),
     alt="Training and held-out loss fall together over the optimiser steps and level off.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *Both curves fall together: the network has learned scanner A, not its training slices by heart.*
@@ -204,7 +207,7 @@ def judge(cohort, network=unet):
 
 
 table = pd.concat([judge(cohort) for cohort in test.values()], ignore_index=True)
-figures.quality_by_domain(
+show.quality_by_domain(
     table,
     alt="Dice per slice on scanners A to F with the mean and its interval: near 1 on A, B, C and E, much lower on D and F.",
 )
@@ -256,10 +259,11 @@ look = (
     .reset_index()
 )
 look["distance"] = [appearance_distance(test[name], train) for name in look["domain"]]
-figures.distance_scatter(
-    look,
+show.scatter(
+    look, x="distance", y="quality", by="domain",
+    axes=("distance from the source (standard deviations)", "mean Dice (higher is better)"),
     alt="Mean Dice against distance from scanner A. E lies far from A with high Dice; F lies near A with low Dice.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *If foreign looks did the damage, the points would fall along a line from the upper left to the lower
@@ -280,10 +284,11 @@ figures.distance_scatter(
 # **Predict:** among the slices with Dice below 0.7, what mean probability does the network report?
 
 # %%
-figures.confidence_scatter(
-    table,
+show.scatter(
+    table, x="confidence", y="quality", by="domain",
+    axes=("mean probability of the predicted foreground", "Dice per slice (higher is better)"),
     alt="Dice per slice against mean probability of the predicted foreground; many slices with low Dice have probability above 0.9.",
-)
+)  # fmt: skip
 
 # %%
 answered = table[table["confidence"].notna()]
@@ -310,7 +315,7 @@ wrong = there if wrong.empty else wrong
 surest = wrong.sort_values("confidence").groupby("domain").tail(3)
 cases = [test[row.domain].take([k % sizes.n_test]) for k, row in surest.iterrows()]
 answers = [to_numpy(predict_probabilities(unet, c.images).argmax(1)[0]) for c in cases]
-pictures.picture_grid(
+show.picture_grid(
     [[c.images[0, 0] for c in cases]] * 2,
     [answers, [c.labels[0] for c in cases]],
     row_titles=["prediction", "reference"],
@@ -346,10 +351,10 @@ causes = pd.DataFrame(
     {s.name: {cause: judge(make(a.with_cause(cause, s), n_cases=n_few))["quality"].mean()
               for cause in phantom.CAUSES} for s in others}
 )  # fmt: skip
-figures.quality_heatmap(
-    causes,
+show.number_table(
+    causes.rename_axis(columns="taken from scanner"), title="Dice", limits=(0, 1),
     alt="Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; the lowest fields are the culprits.",
-)
+)  # fmt: skip
 
 # %% tags=["hide-input"]
 culprit = causes.idxmin()
@@ -372,10 +377,12 @@ def scan_and_segment(settings):
     one = make(dataclasses.replace(a, name="custom", **settings), n_cases=3)
     chances = predict_probabilities(unet, one.images[2:])
     dice = case_table(chances, one.take(np.array([2])), empty="skip")["quality"][0]
-    return one.images[2, 0], to_numpy(chances.argmax(1)[0]), f"Dice {dice:.2f}"
+    both = (to_numpy(chances.argmax(1)[0]), one.labels[2])
+    sides = [show.draw_borders(one.images[2, 0], labels) for labels in both]
+    return np.concatenate(sides, axis=1), f"prediction (left): Dice {dice:.2f}, reference (right)"  # fmt: skip
 
 
-widgets.live_scanner(
+show.live_picture(
     scan_and_segment,
     {"flip_deg": (15, 90, 5, a.flip_deg), "fat_signal": (0, max(1.5, a.fat_signal), 0.1, a.fat_signal), "bias": (-1, 3, 0.1, a.bias),
      "noise": (0, 0.3, 0.01, a.noise), "ghost": (0, 1.2, 0.1, a.ghost), "blur_mm": (0, 4, 0.2, a.blur_mm)},
@@ -384,10 +391,9 @@ widgets.live_scanner(
 # %% tags=["hide-input"]
 steps = [1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0]
 parts = [scan_and_segment({"fat_signal": fat}) for fat in steps]
-widgets.frame_slider(
-    [p[0] for p in parts], [p[1] for p in parts], [make(a, n_cases=3).labels[2]] * len(steps),
-    [f"prediction (left): {p[2]}, reference (right)" for p in parts],
-    steps=[f"{fat:.0%}" for fat in steps], control="fat signal left", class_names=train.class_names,
+show.picture_slider(
+    [picture for picture, _ in parts], [caption for _, caption in parts],
+    steps=[f"{fat:.0%}" for fat in steps], control="fat signal left", class_names=train.class_names, height=470,
     alt="A slider over the fat signal: with less fat signal the predicted borders of the heart break up.",
 )  # fmt: skip
 
@@ -422,7 +428,7 @@ if cord is not None:
         np.flatnonzero(cord.domains == site)[(cord.domains == site).sum() // 2]
         for site in sites
     ]
-    figure = pictures.picture_grid(
+    figure = show.picture_grid(
         [[cord.images[k, 0] for k in middle], [cord.images[k, 0] for k in middle]],
         [[None] * len(middle), [cord.labels[k] for k in middle]],
         column_titles=sites, class_names=cord.class_names,
@@ -495,7 +501,7 @@ if cord is not None:
     is_source = cord_table["domain"].isin(source.domains)
     drawn = cord_table[is_source | (cord_table["training"] == "both volunteers")]
     drawn = drawn.assign(quality=drawn["grey matter"]).sort_values("domain")
-    figures.quality_by_domain(
+    show.quality_by_domain(
         drawn,
         quality="grey-matter Dice",
         alt="Grey-matter Dice per slice at six sites; only Juntendo collapses.",

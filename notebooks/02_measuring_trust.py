@@ -87,7 +87,7 @@ from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.evaluation import case_table, compare_methods, ledger
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
-from segconf_lite.show import trust
+from segconf_lite import show
 
 # %% [markdown]
 # ## The network and the cases
@@ -152,7 +152,7 @@ titles = [
     f"Dice {cases.quality[k]:.2f}, mean entropy {entropy_map[k].mean():.3f}"
     for k in chosen
 ]
-trust.map_grid(
+show.map_grid(
     [test.images[k, 0] for k in chosen],
     [answers[k] for k in chosen],
     {"entropy": entropy_map[chosen]},
@@ -193,7 +193,7 @@ cases = cases.assign(**one_pass)
 
 # %%
 ranks = compare_methods(cases, list(one_pass), statistic="rank_correlation")
-trust.method_intervals(
+show.method_intervals(
     ranks,
     axis="Spearman with risk (higher is better)",
     alt="Rank correlation with risk per scanner: entropy over the image is lowest everywhere and below zero on F, the mean over the foreground is higher on all, and the size of the prediction alone is high too.",
@@ -214,10 +214,10 @@ trust.method_intervals(
 # against the other starts at the single most trusted case and ends at the mean risk of all.
 #
 # **Predict:** on scanner D, what share of the cases can be left to the machine if their mean risk must stay
-# below 0.3? With which uncertainty? Choose D at the top left and move the mouse along the curves.
+# below 0.3? With which uncertainty? Look at panel D and move the mouse along the curves.
 
 # %%
-trust.risk_coverage_curves(
+show.risk_coverage_curves(
     cases,
     ["entropy, image", "entropy, foreground", "small prediction"],
     alt="Selective risk against coverage; a good order keeps risk low until coverage is high, and the entropy over the image lies near the line of no order.",
@@ -293,7 +293,7 @@ rivals = [
 # %%
 areas = compare_methods(cases, rivals, statistic="excess_aurc")
 milli = areas.assign(**{c: 1000 * areas[c] for c in ("estimate", "low", "high")})
-trust.method_intervals(
+show.method_intervals(
     milli,
     axis="eAURC × 1000 (lower is better)",
     alt="Excess AURC per scanner and method: on most scanners the methods lie close together, two dropout passes are clearly worse, and on D the ensemble entropy is lowest.",
@@ -351,11 +351,11 @@ for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc
 cost.round({"ms per case": 1, f"Spearman, {mean_of}": 2, f"eAURC, {mean_of}": 4})
 
 # %%
-trust.cost_scatter(
-    cost.reset_index().rename(columns={f"Spearman, {mean_of}": "quality"}),
-    quality=f"Spearman, {mean_of} (higher is better)",
+show.scatter(
+    cost.reset_index(), x="n_passes", y=f"Spearman, {mean_of}", by="method", log="x",
+    axes=("passes of a network per case", f"Spearman, {mean_of} (higher is better)"),
     alt="Rank correlation against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *For one and the same method more passes help: the agreement of 15 is better than that of 2. Across methods the number of
@@ -445,7 +445,7 @@ bins = {
 bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
     cooled, test.labels[on_d]
 )
-trust.reliability_diagram(
+show.reliability_diagram(
     bins,
     alt="Share of right pixels against confidence: scanner A lies above or near the diagonal, scanner D far below it, with the temperature further still.",
 )
@@ -493,7 +493,7 @@ maps = {
     "entropy": entropy_map[silent],
     "ensemble": to_numpy(disagreement),
 }
-trust.map_grid(
+show.map_grid(
     [test.images[k, 0] for k in silent],
     [answers[k] for k in silent],
     maps,
@@ -561,7 +561,7 @@ shown = [
 real_ranks = compare_methods(
     real_cases, shown, statistic="rank_correlation", by="domain"
 )
-trust.method_intervals(
+show.method_intervals(
     real_ranks,
     axis="Spearman with risk (higher is better)",
     alt="Rank correlation with risk per site of the spinal cord: no method wins everywhere; at Juntendo the published agreement is negative and the strict one high.",

@@ -89,7 +89,7 @@ from segconf_lite.confidence.distance import pool_activations
 from segconf_lite.evaluation import case_table, compare_methods, ledger
 from segconf_lite.models import fit_unet, fitted, fitted_each
 from segconf_lite.profiles import profile_named
-from segconf_lite.show import pictures, shift, trust, widgets
+from segconf_lite import show
 
 # %% [markdown]
 # ## Networks and cases
@@ -140,11 +140,11 @@ pooled = to_numpy(pool_activations(inside))
 print(f"bottleneck {tuple(inside.shape[1:])}, pooled to {pooled.shape[1]} numbers")
 plane = PCA(2).fit_transform(pooled)
 where = pd.DataFrame({"domain": test.domains, "x": plane[:, 0], "y": plane[:, 1]})
-shift.projection_scatter(
-    where,
+show.scatter(
+    where, x="x", y="y", by="domain",
     axes=("first principal component", "second principal component"),
     alt="Test slices in the plane of the two main directions of their activations: D and F lie apart from the rest, E among A, B and C.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *One point a slice. What looked far (E) lies among the slices of A, and what looked near (F) lies with D at the edge: the network has its
@@ -257,7 +257,7 @@ middle = cases["distortion"].groupby(cases["domain"]).rank(method="first")
 shown = cases[middle == sizes.n_test // 2 + 1].index
 marks = cases.loc[shown].itertuples()
 titles = [f"{c.domain}: Dice {c.quality:.2f}, then {c[-1]:.2f}" for c in marks]
-pictures.picture_grid(
+show.picture_grid(
     [[test.images[k, 0] for k in shown]] * 3,
     [[each[k] for k in shown] for each in (before, after, test.labels)],
     row_titles=["answer", "reconstructed", "reference"],
@@ -269,12 +269,17 @@ pictures.picture_grid(
 # %%
 both = pd.concat(
     [
-        cases.assign(answer="network"),
-        cases.assign(answer="reconstructed", quality=cases["reconstructed quality"]),
+        cases.assign(prediction="network"),
+        cases.assign(
+            prediction="reconstructed", quality=cases["reconstructed quality"]
+        ),
     ]
 )
-shift.quality_boxes(
+show.boxes(
     both,
+    y="quality",
+    by="prediction",
+    axis="Dice per slice (higher is better)",
     alt="Dice per slice and scanner, for the network and after reconstruction: equal on A, C and E, better after reconstruction on D, F and B.",
 )
 
@@ -300,19 +305,20 @@ ranks = cases.groupby("domain")[["risk", *five]].rank(method="first").astype("In
 
 def describe(k):
     image, rank = test.images[k, 0], ranks.loc[k]
-    tiles = [pictures.draw_borders(image, t[k]) for t in (test.labels, before, after)]
+    tiles = [show.draw_borders(image, t[k]) for t in (test.labels, before, after)]
     moved = to_numpy((plain[k] - altered[k]).square().mean(dim=0))
     told = [f"{name} {rank[name]}" for name in five]
     text = ", ".join(told[:3]) + ",<br>" + ", ".join(told[3:])
     head = f"scanner {cases.domain[k]}, Dice {cases.quality[k]:.2f} (rank by risk {rank.risk}"
-    return np.concatenate([*tiles, pictures.draw_map(moved, highest=0.5)], axis=1), (
+    return np.concatenate([*tiles, show.draw_map(moved, highest=0.5)], axis=1), (
         f"{head} of {sizes.n_test})<br>ranks: {text}")  # fmt: skip
 
 
 # %% tags=["hide-input"]
 members = {name: np.flatnonzero(cases["domain"] == name) for name in tested}
-widgets.live_choice(
-    lambda name, n: describe(members[name][n]), {k: len(v) for k, v in members.items()}
+show.live_picture(
+    lambda chosen: describe(members[chosen["scanner"]][chosen["case"]]),
+    {"scanner": list(members), "case": (0, sizes.n_test - 1, 1, 0)},
 )
 
 # %% tags=["hide-input"]
@@ -321,7 +327,7 @@ chosen = [
     k for k in ranks.index if ranks.risk[k] in (quarter, 2 * quarter, 4 * quarter - 1)
 ]
 frames = [describe(k) for k in chosen]
-widgets.picture_slider(
+show.picture_slider(
     [f[0] for f in frames], [f[1] for f in frames],
     steps=[f"{cases.domain[k]}{n % 3 + 1}" for n, k in enumerate(chosen)],
     control="case", class_names=train.class_names, height=420,
@@ -354,8 +360,10 @@ repeated = pd.concat(
 )
 
 # %%
-shift.correlation_boxes(
+show.boxes(
     repeated[repeated["method"].isin(five)],
+    y="estimate",
+    by="method",
     axis="Spearman with risk (higher is better)",
     alt="Rank correlation with risk per scanner for five uncertainties over six runs: distortion is high on D only, like the distance of codes, and below zero on A, C, E and F.",
 )
@@ -395,10 +403,10 @@ shown = [
     "entropy, foreground",
     "ensemble entropy",
 ]
-shift.correlation_boxes(
+show.boxes(
     repeated[repeated["method"].isin(shown)].assign(
         order=lambda t: t["method"].map(shown.index)).sort_values(["order", "domain"], kind="stable"),
-    axis="Spearman with risk (higher is better)",
+    y="estimate", by="method", axis="Spearman with risk (higher is better)",
     alt="Rank correlation per scanner: distortion as Dice is above the equation on every scanner and highest on D; the entropy over the foreground leads on the others.",
 )  # fmt: skip
 
@@ -417,7 +425,7 @@ asked = ["distance", "distortion", "distortion, Dice", "entropy, foreground"]
 usual = cases[cases["domain"] == mildest].assign(domain=f"{mildest}, as usual")
 times = f"{mildest}, {variation:g} times varied"
 side = pd.concat([usual, varied.assign(domain=times)])
-trust.method_intervals(
+show.method_intervals(
     compare_methods(side, asked, statistic="rank_correlation"),
     axis="Spearman with risk (higher is better)",
     alt="Rank correlation on scanner B with usual and with sixfold variation: all methods rise, the plain distance to about 0.7.",
@@ -440,7 +448,7 @@ for name in five:
     rings[name] = cases[name] > alarm
 share = rings.groupby("domain").mean().reset_index()
 share = share.melt("domain", var_name="method", value_name="flagged")
-shift.detection_bars(
+show.detection_bars(
     share,
     alt="Share of slices flagged per scanner and method: all flag D and F; on C distortion flags most slices, distance few; E is flagged by few.",
 )

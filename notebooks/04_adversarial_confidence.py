@@ -98,7 +98,7 @@ from segconf_lite.evaluation import case_table, compare_methods, ledger
 from segconf_lite.models import Training, fit_unet, fitted, fitted_each
 from segconf_lite.models import predict_probabilities
 from segconf_lite.profiles import profile_named
-from segconf_lite.show import adversarial, trust, widgets
+from segconf_lite import show
 
 # %% [markdown]
 # ## Networks and cases
@@ -174,10 +174,11 @@ def predictions(names, cases):
 
 # %%
 cases = with_predictions(cases, {"plain, as it is": plain}, test)
-adversarial.prediction_scatter(
-    predictions(["plain, as it is"], cases),
+show.scatter(
+    predictions(["plain, as it is"], cases), x="quality", y="predicted", by="domain", panel="method",
+    axes=("true Dice", "predicted Dice"), diagonal="exact",
     alt="Predicted against true Dice, a point a slice: nearly all predictions lie above .9, whatever the true Dice is; slices of D and F with Dice near 0 are predicted as good.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *One point a slice; on the dotted line a prediction is right. "As it is": trained on the images without any augmentation. The predictor has hardly seen a bad answer, so it expects none: on D and F it is
@@ -228,10 +229,13 @@ methods = {name: method.fit(unet, train) for name, method in choices.items()}
 
 # %%
 log = pd.DataFrame(methods["adversary"].network.history)
-adversarial.drop_curves(
-    log,
+names = {"alpha": "size of the step α", "predicted_drop": "fall of the prediction"}
+names["true_drop"] = "fall of the true Dice"
+show.line_panels(
+    log.rename(columns=names).melt("step", list(names.values()), var_name="curve", value_name="dice"),
+    x="step", y="dice", line="curve", axes=("optimiser step", "size of the step, mean fall (Dice)"),
     alt="Over the training: the size of the step falls and settles; the fall of the prediction settles at the wanted value, and the fall of the true Dice joins it after a third of the training.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *Means over the steps since the point before. The controller brings the fall of the prediction to about .1. At first the true Dice falls less: the predictor's fears are
@@ -256,7 +260,7 @@ told = [
 def frame(k):
     answers = tuple(to_numpy(p[k].argmax(dim=0)) for _, p in pair)
     images = (some.images[k, 0], moved[k, 0])
-    drawn = adversarial.draw_change(*images, answers, some.labels[k])
+    drawn = show.draw_change(*images, answers, some.labels[k])
     true = [table["quality"][k] for table, _ in pair]
     text = f"predicted {told[0][k]:.2f}, then {told[1][k]:.2f}; true {true[0]:.2f}, then {true[1]:.2f}"
     size = f"length {attacked.norm[k]:.0f}, {(images[1] - images[0]).std():.2f} image deviations a pixel"
@@ -265,7 +269,7 @@ def frame(k):
 
 # %% tags=["hide-input"]
 pictures, captions = zip(*(frame(k) for k in range(len(chosen))), strict=True)
-widgets.picture_slider(
+show.picture_slider(
     list(pictures), list(captions), steps=[str(k + 1) for k in range(len(chosen))],
     control="slice", class_names=train.class_names, height=420,
     alt="For a chosen slice: the answer on the image as it is, the adversary's change, and the answer on the changed image, with wrong pixels in red.",
@@ -287,7 +291,7 @@ widgets.picture_slider(
 cases = with_predictions(cases, methods, test)
 methods["plain, as it is"] = plain
 compared = compare_methods(cases, list(methods), statistic="excess_aurc")
-trust.method_intervals(
+show.method_intervals(
     compared,
     axis="eAURC (lower is better)",
     alt="eAURC per scanner for plain, noise, adversary and plain without augmentation: on D and F the adversary is lowest; on A, B, C and E plain training is as good or better.",
@@ -319,7 +323,7 @@ for domain, part in cases[cases["risk"].notna()].groupby("domain"):
         given = [part[c].to_numpy() for c in ("subject", "risk", name, "plain")]
         found = ev.bootstrap_interval(difference, *given, n_resamples=300)
         rows.append({"domain": domain, "method": f"{name} − plain", **found._asdict()})
-trust.method_intervals(
+show.method_intervals(
     pd.DataFrame(rows),
     axis="difference of eAURC × 1000 from plain (below 0 is better)",
     alt="Paired differences of eAURC from the plain predictor, per scanner: the adversary lies clearly below zero on D, near zero on B, C and F, above it on A and E; noise lies above zero on most.",
@@ -390,10 +394,11 @@ best = BetaQualityPredictor(adversary=adversary, training=strong).fit(unet, trai
 cases = with_predictions(cases, {"Beta": best}, test)
 
 # %%
-adversarial.prediction_scatter(
-    predictions(["plain", "adversary", "Beta"], cases),
+show.scatter(
+    predictions(["plain", "adversary", "Beta"], cases), x="quality", y="predicted", by="domain", panel="method",
+    axes=("true Dice", "predicted Dice"), diagonal="exact",
     alt="Predicted against true Dice in three panels. Plain: a flat band near 1. Adversary: some bad slices of D and F sink, most stay high. Beta: the slices of D lie along the diagonal, those of F partly above it.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # *One point a slice. Plain: everything is fine. Adversary: some of the bad slices sink. Beta, with strong corruptions: the slices of D come near the diagonal, those of F only in part.*
@@ -423,7 +428,7 @@ cases["distortion, Dice"] = distortion_columns(*pair)["distortion, Dice"]
 rivals = ["plain", "adversary", "Beta", "entropy, foreground", "distortion, Dice"]
 rivals += ["dropout, 2 answers: agreement", "ensemble: agreement"]
 ladder = compare_methods(cases, rivals, statistic="excess_aurc")
-trust.method_intervals(
+show.method_intervals(
     ladder,
     axis="eAURC (lower is better)",
     alt="eAURC per scanner for three predictors and four rivals: no method is lowest everywhere; the Beta predictor and distortion are lowest on D, entropy and the ensemble on A, B, C and E.",

@@ -98,7 +98,7 @@ from segconf_lite.fragility import geometry_ring, penalty_set, polish
 from segconf_lite.fragility import search_masks, search_pixels, stratified_pixels
 from segconf_lite.models import fit_unet, fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
-from segconf_lite.show import fragile, trust, widgets
+from segconf_lite import show
 
 # %% [markdown]
 # ## What would change your mind?
@@ -174,10 +174,17 @@ flips = search(little, fresh.images, pixel, few, steps=search_steps)
 # **Predict:** by how much must the loss rise if only the last layer may change? And if all weights may?
 
 # %% tags=["hide-input"]
-fragile.cost_curves(
-    {name: to_numpy(flip.history[:, 0]) for name, flip in flips.items()},
-    alt="The lowest flip cost found, on a logarithmic axis, against the steps of three searches: no curve ever rises, and the last layer's lies highest by far.",
+searches = pd.concat(
+    [
+        pd.DataFrame({"cost": to_numpy(flip.history[:, 0]), "searched": name})
+        for name, flip in flips.items()
+    ]
 )
+show.line_panels(
+    searches.assign(step=1 + searches.index), x="step", y="cost", line="searched", log="y",
+    axes=("step of the search", "lowest flip cost so far (nats)"),
+    alt="The lowest flip cost found, on a logarithmic axis, against the steps of three searches: no curve ever rises, and the last layer's lies highest by far.",
+)  # fmt: skip
 
 # %% [markdown]
 # *The lowest cost so far, in nats. Every step is a network that does label the pixel otherwise, so each value is an upper bound of the true cost. Each search starts where the one before ended, so it cannot end higher; here, freeing the encoder too gains nothing within 30 steps.*
@@ -210,12 +217,12 @@ found = {"trained": trained, "polished": little} | {
 pictures, texts = [], []
 for name, network in found.items():
     answer = to_numpy(network(fresh.images[case : case + 1])[0].argmax(dim=0))
-    pictures.append(fragile.draw_pixel(fresh.images[case, 0], answer, row, column))
+    pictures.append(show.draw_pixel(fresh.images[case, 0], answer, row, column))
     losses = loss_on(network, few), loss_on(network, others)
     texts.append(f"{name}: loss {losses[0]:.4f}<br>on other hearts {losses[1]:.3f}")
 
 # %% tags=["hide-input"]
-widgets.picture_slider(
+show.picture_slider(
     pictures, texts, steps=["trained", "polished", "last layer", "decoder", "all"], control="what may change", class_names=few.class_names, height=480,
     alt="One slice with its drawn borders and a framed pixel; with the last layer alone, the whole border moves, with all weights only a spot around the pixel changes.",
 )  # fmt: skip
@@ -273,13 +280,14 @@ print(f"Fisher matrix in {fitting:.0f} s")
 
 # %% tags=["hide-input"]
 solved = ledger.stored_table("chapter_05_convex.csv")
-fragile.cost_scatter(
-    solved.assign(
-        kind="scanner " + solved["domain"],
-        first=solved["exact"],
-        second=solved["closed"],
-    ),
-    axes=("true cost, by a convex solver", "closed form"),
+show.scatter(
+    solved.assign(kind="scanner " + solved["domain"]),
+    x="exact",
+    y="closed",
+    by="kind",
+    log="xy",
+    diagonal="equal",
+    axes=("true cost, by a convex solver (nats)", "closed form (nats)"),
     alt="Closed-form flip cost against the true one on logarithmic axes: equal below 0.0001 nats, too low above.",
 )
 
@@ -306,13 +314,13 @@ answers = [to_numpy(predict_probabilities(unet, x)[0].argmax(dim=0)) for x in ch
 costs = [to_numpy(last_layer.flip_cost(x)[0]) for x in chosen]
 zones = [[c <= g if g else c < 0 for c in costs] for g in levels]
 pictures = [
-    np.concatenate([fragile.draw_zone(x[0, 0], a, z) for x, a, z in zip(chosen, answers, zone, strict=True)], axis=1)
+    np.concatenate([show.draw_zone(x[0, 0], a, z) for x, a, z in zip(chosen, answers, zone, strict=True)], axis=1)
     for zone in zones
 ]  # fmt: skip
 texts = [f"γ = {g:g} nats: {zone[0].mean():.1%} of {source_scanner}, {zone[1].mean():.1%} of {unseen_scanner}" for g, zone in zip(levels, zones, strict=True)]  # fmt: skip
 
 # %% tags=["hide-input"]
-widgets.picture_slider(
+show.picture_slider(
     pictures, texts, steps=[f"{g:g}" for g in levels], control="γ in nats", class_names=train.class_names, height=470,
     alt="The same heart on scanners A and D with the predicted borders; as the budget grows, a red zone spreads from the borders over the pictures; at small budgets it is larger on D.",
 )  # fmt: skip
@@ -359,7 +367,7 @@ labels = torch.from_numpy(np.stack(answers))
 rows["ring, no model at all"] = list(to_numpy(geometry_ring(labels, n_classes=4)))
 rows["entropy of the network"] = list(to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair))))  # fmt: skip
 # %% tags=["hide-input"]
-trust.map_grid(
+show.map_grid(
     [image[0] for image in pair], answers, rows, column_titles=[f"scanner {s}" for s in examples],
     alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a bare ring around the prediction, and the plain entropy. On A all but the ring look alike; on D the published ones, moving or not, light up where the others do not.",
 ).update_layout(height=1300)  # fmt: skip
@@ -407,7 +415,7 @@ maps = {s: maps_of(methods, c, probabilities[s]) for s, c in tests.items()}
 columns = [(source_scanner, 4), (rest[0], 4)]
 columns += [(unseen_scanner, 4), (unseen_scanner, 16 % n_cases), (rest[-1], 4)]
 keep = ["entropy", all_networks, "weight noise", "last layer", "decoder", "ring"]
-trust.map_grid(
+show.map_grid(
     [tests[s].images[k, 0] for s, k in columns], [tests[s].labels[k] for s, k in columns],
     {n: [maps[s][n][k] for s, k in columns] for n in keep}, column_titles=[f"scanner {s}" for s, _ in columns],
     alt="Five slices with their true borders and six maps each. On A all maps are thin lines along the borders; on D and F they widen and differ, the decoder's most.",
@@ -474,7 +482,7 @@ cases["risk"] = 1 - cases["quality"]
 # %% tags=["hide-input"]
 ordered = ["entropy, foreground", "entropy, boundary", "last layer, boundary", "decoder, boundary", "weight noise, boundary"]  # fmt: skip
 compared = compare_methods(cases, ordered, statistic="excess_aurc")
-trust.method_intervals(
+show.method_intervals(
     compared, axis="eAURC (lower is better)",
     alt="eAURC of five uncertainties of a slice on each scanner; intervals overlap nearly everywhere.",
 )  # fmt: skip
@@ -566,7 +574,7 @@ rows = {"annotators, truth": [known[s][1][k] for s, k in columns.values()]}
 for part, times in {"aleatoric": 1, "epistemic": 5}.items():
     found = [doubts[s][f"weight noise, {part}"][k] for s, k in columns.values()]
     rows[f"{part}, x {times}"] = [(times * x).clip(0, 1) for x in found]
-trust.map_grid(
+show.map_grid(
     [known[s][0].images[k, 0] for s, k in columns.values()], [known[s][0].labels[k] for s, k in columns.values()],
     rows, column_titles=list(columns),
     alt="Three slices with their true borders and three maps each: the true annotation entropy is a band along the borders, the aleatoric part resembles it on A and spreads on D, the epistemic part is faint on A and spreads on D.",

@@ -95,7 +95,7 @@ from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports import check_input_assumptions, failure_report
 from segconf_lite.reports import sensitivity_report
-from segconf_lite.show import curves, pictures, trust
+from segconf_lite import show
 from segconf_lite.stress import corruptions, level_sets, textures
 
 # %% [markdown]
@@ -126,7 +126,7 @@ means["level"] = pd.Categorical(means["level"], published.LEVELS)
 means = means.sort_values(["dataset", "level"])
 
 # %% tags=["hide-input"]
-curves.line_panels(
+show.line_panels(
     means.assign(level=means["level"].astype(str)),
     x="level", y="dice", line="network", panel="dataset", columns=2, axes=("level of the test images", "mean Dice (higher is better)"),
     alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Spleen all networks fall at both ends; on Heart three fall to nearly 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the curves are flatter.",
@@ -160,7 +160,7 @@ def fall_intervals(table):
 
 stored = "chapter_06_published_falls.csv"
 lost = ledger.stored_table(stored) if table is None else fall_intervals(table)
-trust.method_intervals(
+show.method_intervals(
     lost, by="dataset", axis="Dice lost from unperturbed to hardest (lower is better)",
     alt="Dice lost by each of six networks on four data sets with intervals; on GLaS the V-Net loses least, on BUSI, Heart and Spleen a network without skips or a V-Net.",
 )  # fmt: skip
@@ -210,7 +210,7 @@ else:
     above = pd.DataFrame(rows)
 
 # %% tags=["hide-input"]
-trust.method_intervals(
+show.method_intervals(
     above, by="dataset", axis="Dice at the hardest level above that of marking everything",
     alt="Dice of six networks on the hardest GLaS images minus the Dice of an answer that marks everything, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -.12 to .05, the two V-Nets .02 and .04 above.",
 )  # fmt: skip
@@ -257,7 +257,7 @@ def blobs(n_cases, part, alpha=0.1, direction="foreground"):
 
 
 shown = {a: blobs(3, "test", a, "foreground") for a in (0.1, 0.5, 0.7)}
-pictures.picture_grid(
+show.picture_grid(
     [[c.images[k, 0] for c in shown.values()] for k in range(3)],
     [[c.labels[k] for c in shown.values()] for k in range(3)],
     column_titles=[f"foreground blend {a}" for a in shown], class_names=("background", "object"), tile_px=170,
@@ -331,7 +331,7 @@ blends["network"] = blends["norm"] + np.where(blends["skips"], ", skips", ", no 
 shape = {"index": ["direction", "network"], "columns": "trouble", "values": "quality"}
 table_of = blends.pivot_table(**shape, sort=False)
 table_of.index = [f"{d}: {n}" for d, n in table_of.index]
-curves.number_table(
+show.number_table(
     table_of.rename_axis(columns="what the test images suffer", index=None), title="mean Dice", limits=(0, 1),
     alt="Mean Dice of twelve networks under blends and speckle. Most have 0.9 or more where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
 )  # fmt: skip
@@ -433,7 +433,7 @@ def judged(network, cohort, name, severity, *, border=False):
 
 # %% tags=["hide-input"]
 picked = ["gaussian_noise", "blur", "bias_field", "gamma", "motion_ghost", "specular_reflection"]  # fmt: skip
-pictures.picture_grid(
+show.picture_grid(
     [[rung(hearts, n, s).images[8, 0] for n in picked] for s in (1, 3, 5)], row_titles=["1", "3", "5"],
     column_titles=[n.replace("_", " ") for n in picked],
     alt="One heart under six corruptions at severities 1, 3 and 5, from hardly visible to severe.",
@@ -462,7 +462,7 @@ def with_start(table, value):
 # %% tags=["hide-input"]
 names = {"quality": "Dice", "border": "surface Dice, 3 mm"}
 both = pd.concat([with_start(ladder, v).rename(columns={v: "value"}).assign(measure=n) for v, n in names.items()])  # fmt: skip
-curves.line_panels(
+show.line_panels(
     both.assign(corruption=both["corruption"].str.replace("_", " ")), x="severity", y="value", line="measure", panel="corruption",
     axes=("severity (0: untouched)", "mean over slices (higher is better)"), columns=5,
     alt="Thirteen degradation curves of the phantom network, Dice and surface Dice: flat for speckle, contrast and bias field at low severities, steep for blur, resolution and ghosts.",
@@ -607,7 +607,7 @@ def follows(name):
 
 order = areas.sort_values("phantom heart").index
 followed = pd.DataFrame({n: follows(n) for n in order}).T
-curves.number_table(
+show.number_table(
     followed.rename(lambda n: n.replace("_", " ")).rename_axis(index=None, columns="uncertainty"), title="Spearman with risk", limits=(-1, 1),
     alt="Rank correlation of seven uncertainties with the risk along each of thirteen ladders, the most harmful at the top; most fields are above .5, a few are below 0.",
 )  # fmt: skip
@@ -622,7 +622,7 @@ bad = told[(told["severity"] == 5) & (told["quality"] < 0.7)]
 counts = bad["corruption"].value_counts()
 caught = {n: {m: (bad.loc[bad["corruption"] == n, m] > alarm[m]).mean() for m in methods} for n in order if counts.get(n, 0) >= min(5, max(counts))}  # fmt: skip
 caught = pd.DataFrame(caught).T.rename(lambda n: f"{n.replace('_', ' ')} ({counts[n]})")
-curves.number_table(
+show.number_table(
     caught.rename_axis(index=None, columns="uncertainty"), title="share caught", limits=(0, 1),
     alt="Share of the failed slices at severity 5 that set off the alarm of each of seven uncertainties, for each corruption with at least five failures.",
 )  # fmt: skip
@@ -687,7 +687,7 @@ scored = pd.concat(scored, ignore_index=True)
 # %% tags=["hide-input"]
 matrix = scored.pivot_table(index="trained", columns="corruption", values="quality", sort=False)  # fmt: skip
 plain_words = lambda n: n.replace("_", " ")  # noqa: E731
-curves.number_table(
+show.number_table(
     matrix.rename(plain_words).rename(columns=plain_words).rename_axis(index="trained on", columns="tested on, severity 5"), title="mean Dice", limits=(0, 1),
     alt="Mean Dice of four networks, by what they were trained on and what they are tested on.",
 )  # fmt: skip
@@ -735,7 +735,7 @@ for b in (0.0, 0.2, 0.4, 0.7, 1.0):
         rows.append({"b": b, "method": name, "dice": dice.mean()})
 
 # %% tags=["hide-input"]
-curves.line_panels(
+show.line_panels(
     pd.DataFrame(rows), x="b", y="dice", line="method", axes=("amplitude b of the shading exp(b f)", "mean Dice (higher is better)"),
     alt="Dice of a U-Net, Chan-Vese and local fitting against the amplitude of shading.",
 )  # fmt: skip
@@ -821,7 +821,7 @@ for row in worst.itertuples():
     views[1].append((seen.images[0, 0], answer[0]))
 
 # %% tags=["hide-input"]
-pictures.picture_grid(
+show.picture_grid(
     [[image for image, _ in row] for row in views], [[drawn for _, drawn in row] for row in views], row_titles=["truth", "network"],
     column_titles=[f"{r.corruption.replace('_', ' ')}: Dice {r.quality:.2f}" for r in worst.itertuples()], class_names=hearts.class_names,
     alt="The worst slice of each of the five most harmful corruptions at severity 3, above with the true borders, below with those of the network. Under blur and lost resolution it draws nothing, under salt and pepper and Rician noise specks of ventricle in the liver, under a ghost a second small heart.",

@@ -84,7 +84,7 @@ from segconf_lite.models import Segmenter, fit_network, fitted
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
 from segconf_lite.reports.sensitivity import sensitivity_report
-from segconf_lite.show import curves, pictures
+from segconf_lite import show
 from segconf_lite.stress import corruptions, windows
 from segconf_lite.stress.balls import ball_cohort
 from segconf_lite.stress.windows import crop_around
@@ -132,7 +132,7 @@ balls = means[means["dataset"] == "synthetic"]
 balls = balls.sort_values("range", key=lambda r: r.map(RANGES.index), kind="stable")
 
 # %% tags=["hide-input"]
-curves.line_panels(
+show.line_panels(
     balls.assign(range=balls["range"] + " the training range"), x="patch", y="dice", line="network", panel="range", columns=3,
     axes=("edge of the patch in voxels", "mean Dice (higher is better)"),
     alt="Mean Dice of three published networks against the patch size, for balls below, in and above the range of training ratios. Below, the U-Net stays above .95, the other two lie between .1 and .6. Above, all lie above .9. In the range, the two fall short of the U-Net for patches of 32 and 48 only.",
@@ -232,7 +232,7 @@ theirs = balls[balls["patch"] == 96].pivot_table(
     index="network", columns="range", values="dice"
 )[RANGES]
 theirs.index = [f"published {n}, 96" for n in theirs.index]
-curves.number_table(
+show.number_table(
     pd.concat([theirs, ours]).rename_axis(columns="size of the test object, against the training range", index=None), title="mean Dice", limits=(0, 1),
     alt="Mean Dice of three published and sixteen own networks. All eight with batch norm have about .98 or more for every size. The eight with instance norm lie between .4 and .9 below the training range, as do the published attention U-Net and UNETR.",
 )  # fmt: skip
@@ -263,7 +263,7 @@ def labels_of(key, images):
 drawn = [some.labels, *(labels_of(key, some.images) for key in SHOWN.values())]
 
 # %% tags=["hide-input"]
-pictures.picture_grid(
+show.picture_grid(
     [[image[0]] * len(drawn) for image in some.images], [list(row) for row in zip(*drawn, strict=True)],
     column_titles=["truth", *SHOWN], row_titles=RANGES, class_names=test.class_names,
     alt="Three discs in noise, small, middle and large, with the true border and those of five networks trained on windows of 32 pixels. The U-Net with batch norm draws the true border; the networks with instance norm draw false objects around the small disc.",
@@ -290,7 +290,7 @@ tiles, truth = cut(test.images[[small]]), cut(test.labels[[small]])
 said = {norm: to_numpy(nets["unet", norm, 32](tiles).argmax(dim=1)) for norm in NORMS}
 
 # %% tags=["hide-input"]
-pictures.picture_grid(
+show.picture_grid(
     [[tile[0] for tile in tiles]] * 3, [list(truth), list(said["batch"]), list(said["instance"])],
     row_titles=["truth", "batch norm", "instance norm"], class_names=test.class_names, tile_px=86,
     alt="Nine windows of one picture in three rows: with the true border, with the answer of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
@@ -352,8 +352,8 @@ for key, network in nets.items():
         share = spreads(network, empty) / spreads(network, filled)
         layer = np.arange(1, len(share) + 1)
         parts.append(pd.DataFrame({"layer": layer, "share": share, "network": key[0], "norm": key[1]}))  # fmt: skip
-curves.line_panels(
-    pd.concat(parts), x="layer", y="share", line="norm", panel="network", columns=2, y_range=None,
+show.line_panels(
+    pd.concat(parts), x="layer", y="share", line="norm", panel="network", columns=2,
     axes=("norm layer, in the order of the pass", "spread in empty windows / with object"),
     alt="The spread of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between .3 and .9.",
 )  # fmt: skip
@@ -428,7 +428,7 @@ deep.index = [
 ]  # sorted by norm, as stored
 
 # %% tags=["hide-input"]
-curves.number_table(
+show.number_table(
     deep.rename_axis(columns="size of the test ball, against the training range", index=None), title="mean Dice", limits=(0, 1),
     alt="Mean Dice of four small 3-D networks, for balls below, in and above the training range. With batch norm all have .97 or more. With instance norm, below the range: U-Net .72, residual U-Net .96, attention U-Net .94, UNETR .45; the attention U-Net with mixed norms .83.",
 )  # fmt: skip
@@ -458,7 +458,7 @@ shape = ["network", "line", "overlap"]
 overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
 
 # %% tags=["hide-input"]
-curves.line_panels(
+show.line_panels(
     overlaps, x="overlap", y="quality", line="line", panel="network", columns=2,
     axes=("overlap of neighbouring windows, share of a side", "mean Dice below the range (higher is better)"),
     alt="Mean Dice of small discs against the overlap of windows of 32 pixels, one panel a network. With batch norm all lines lie near 1. With instance norm they lie between .4 and .8; that of the U-Net with constant blending rises with the overlap, the others hardly.",
@@ -493,7 +493,7 @@ spoilt = pd.concat(parts, ignore_index=True)
 keys = ["norm", "window", "network"]
 falls = spoilt.pivot_table(index=keys, columns="domain", values="quality", sort=False)
 falls.index = [f"{n}, {norm}, {w} px" for norm, w, n in falls.index]
-curves.number_table(
+show.number_table(
     falls.rename_axis(columns="what the test images suffer", index=None), title="mean Dice", limits=(0, 1),
     alt="Mean Dice of sixteen networks on clean pictures and under noise, speckle and loss of contrast of three strengths each.",
 )  # fmt: skip

@@ -99,7 +99,7 @@ from segconf_lite.models import Training, fit_network, fit_unet
 from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
-from segconf_lite.show import adversarial, curves, widgets
+from segconf_lite import show
 from segconf_lite.stress import attacks, masking, smoothing
 
 # %% [markdown]
@@ -197,14 +197,13 @@ def labels_of(images):
 frames, captions, before = [], [], one.images[0, 0]
 for name, attempt in tried.items():
     moved = to_numpy(attempt.images)
-    sides = [adversarial.draw_errors(i[0, 0], labels_of(i), one.labels[0]) for i in (one.images, moved)]  # fmt: skip
-    change = adversarial.draw_signed(moved[0, 0] - before, highest=reach[worst].item())
-    frames.append(np.concatenate([sides[0], change, sides[1]], axis=1))
+    pair = (labels_of(one.images), labels_of(moved))
+    frames.append(show.draw_change(before, moved[0, 0], pair, one.labels[0], highest=reach[worst].item()))  # fmt: skip
     now = dice_of(unet, moved, one)[0]
     captions.append(f"{name}: Dice {clean[worst]:.2f} before, {now:.2f} after")
 
 # %% tags=["hide-input"]
-widgets.picture_slider(
+show.picture_slider(
     frames, captions, steps=list(tried), control="what is added", class_names=train.class_names, height=440,
     alt="One slice with its predicted borders, the change, and the changed slice with its predicted borders. By eye the slices are equal. Noise changes nothing; under FGSM and PGD red wrong pixels appear along the borders.",
 )  # fmt: skip
@@ -267,7 +266,7 @@ means.loc[0.0] = clean.mean()
 
 # %% tags=["hide-input"]
 long = means.sort_index().reset_index().melt("eps", var_name="attack", value_name="dice")  # fmt: skip
-curves.line_panels(
+show.line_panels(
     long, x="eps", y="dice", line="attack", axes=("size of the change ε (L∞, in standard deviations of the image)", "mean Dice (higher is better)"),
     alt="Mean Dice against the size of the change. Noise stays flat near .98. All attacks fall, the faster the larger the change: FGSM least, then PGD, SegPGD and APGD on cross-entropy, and APGD on the Dice loss most.",
 )  # fmt: skip
@@ -373,7 +372,7 @@ def share_flagged(rows):
 
 
 # %% tags=["hide-input"]
-curves.number_table(
+show.number_table(
     share_flagged(notice), limits=(0, 1), title="share flagged",
     alt="Share of 24 slices flagged by seven confidences, on clean slices, under noise and under three sizes of PGD: few on clean slices and under noise; more and more as the attack grows.",
 )  # fmt: skip
@@ -508,7 +507,7 @@ for name, network in {"as it was": unet, **arms}.items():
     tested[name] = row
 
 # %% tags=["hide-input"]
-curves.number_table(
+show.number_table(
     pd.DataFrame(tested).rename_axis(index="images", columns="training"), limits=(0, 1), title="mean Dice",
     alt="Mean Dice of the network as it was, tuned plainly and tuned adversarially, on clean slices, under FGSM and PGD of two sizes, under noise, and on scanners B to F.",
 )  # fmt: skip
@@ -539,10 +538,10 @@ print(f"certified: shorter than {sure.radius:.2f}; PGD with ε = 0.1: {lengths.m
 
 # %% tags=["hide-input"]
 labels, abstained = to_numpy(sure.labels), to_numpy(sure.labels < 0)
-frames = [adversarial.draw_zone(i[0], np.where(a, 0, x), a) for i, x, a in zip(few.images, labels, abstained, strict=True)]  # fmt: skip
+frames = [show.draw_zone(i[0], np.where(a, 0, x), a) for i, x, a in zip(few.images, labels, abstained, strict=True)]  # fmt: skip
 inside = few.labels > 0
 shares = [f"slice {k + 1}: abstains on {a.mean():.1%} of all pixels<br>and {a[i].mean():.0%} of the true foreground" for k, (a, i) in enumerate(zip(abstained, inside, strict=True))]  # fmt: skip
-widgets.picture_slider(
+show.picture_slider(
     frames, shares, steps=["1", "2", "3"], control="slice", class_names=train.class_names, height=500,
     alt="Three slices with the certified labels; red seams of pixels without a certificate run along every border.",
 )  # fmt: skip

@@ -60,7 +60,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite.evaluation import excess_aurc
-from segconf_lite.show import trust
+from segconf_lite import show
 
 rng = np.random.default_rng(seed)
 
@@ -179,7 +179,7 @@ ends = spread.set_index(["test", "method"])[["low", "high"]]
 ends.unstack("test").round(3)
 
 # %%
-trust.method_intervals(
+show.method_intervals(
     spread,
     by="test",
     axis="eAURC, lowest to highest",

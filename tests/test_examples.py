@@ -16,7 +16,6 @@ NOT_YET = {
     "stress",
     "confidence",
     "evaluation",
-    "show",
     "cli",
     "notebook",
     "sweep",

@@ -1,73 +1,270 @@
-"""Slices as pictures: grey values with the borders of a segmentation drawn on them.
+"""Slices as pictures, and the one look of all figures.
 
-Shape letters: H rows, W columns. Colours are Okabe and Ito's, which people with any common form
-of colour blindness can tell apart.
+A *picture* is what is drawn of a slice: red, green and blue, (h, w, 3) uint8, with three screen pixels per
+pixel of the slice, so that a border is a third of a pixel wide. Colours are Okabe and Ito's, which people
+with any common form of colour blindness can tell apart (their yellow is darker where it is a line on white);
+symbols and dashes tell the same groups apart on a grey printer.
+
+Shape letters: H rows, W columns of a slice.
 """
 
 from __future__ import annotations
 
+import colorsys
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.express as px
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
+import plotly.io
 from plotly.subplots import make_subplots
 
-from segconf_lite import parameters
-from segconf_lite.arrays import to_numpy
+from segconf_lite import check, parameters
 
-__all__ = [
-    "CLASS_COLOURS", "break_lines", "described", "draw_borders", "draw_map", "finish", "picture_grid",
-    "picture_source",
-]  # fmt: skip
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B3A700")
+SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross", "triangle-down")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+CLASS_COLOURS = ("#000000", "#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442")  # background first
+_TEMPLATE = go.layout.Template(plotly.io.templates["plotly_white"])
+_TEMPLATE.layout.update(colorway=COLOURS[1:], margin={"l": 10, "r": 10, "t": 40, "b": 10})
+_TEMPLATE.layout.update(hoverlabel_align="left", xaxis_tickangle=0, xaxis_hoverformat=".4~g")
+_TEMPLATE.layout.update(yaxis_hoverformat=".4~g", legend_orientation="h", legend_yanchor="bottom")
+_TEMPLATE.layout.update(legend_x=0, legend_y=1.06)
+# Methods that keep their look through the whole book. A line has one name per colour, in the order of
+# COLOURS, so that the methods that are compared in one figure differ in colour where that is possible.
+_METHODS = (
+    "entropy, foreground|entropy, image|distance|distortion, Dice|ensemble: agreement|dropout: agreement|"
+    "Beta|small prediction",
+    "plain, as it is|adversary|plain|dropout: entropy|noise|dropout, 2 answers: agreement|ensemble: entropy",
+    "|entropy, boundary|test-time: entropy|last layer, boundary|distortion|code distance|ensemble entropy",
+    "||||decoder, boundary|weight noise, boundary",
+    "||||ensemble: agreement, strict|dropout: agreement, strict",
+)
+_BASELINES = {"best possible order": "solid", "no order at all": "dot"}  # in grey
+_ZOOM = 3
 
-_OKABE_ITO = {
-    "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442",
-    "blue": "#0072B2", "vermillion": "#D55E00", "purple": "#CC79A7", "black": "#000000",
-}  # fmt: skip
-CLASS_COLOURS = ("#000000", "#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442")
-_ZOOM = 3  # borders are drawn at this many screen pixels a slice pixel, one of them wide
 
+def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Colour, symbol and dash of each group of a figure.
 
-def draw_borders(image: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-    """(3H, 3W, 3) uint8 picture of a slice, with the borders of each class in its colour.
+    Scanners A to F and the methods of the book have the same look in every figure. Other groups get the looks
+    that are left, in their order.
 
     Args:
-        image: (H, W) grey values, any scale; the window is the 0.5 to 99.5 percentile.
-        labels: (H, W) whole-number labels, or None for the slice alone.
+        names: Names of the groups, each once or more often.
+
+    Example:
+        >>> looks(["D", "another scanner"])
+        {'D': ('#D55E00', 'x', 'dashdot'), 'another scanner': ('#000000', 'circle', 'solid')}
     """
+    known = {name: 8 * row + k for row, line in enumerate(_METHODS) for k, name in enumerate(line.split("|"))}
+    known |= {scanner: k for k, scanner in enumerate("ABCDEF")}
+    names = dict.fromkeys(names)
+    found = {name: known[plain] for name in names if (plain := name.removeprefix("scanner ")) in known}
+    free = (k for k in itertools.count() if k not in found.values())
+    look = {}
+    for name in names:
+        if name in _BASELINES:
+            look[name] = ("#999999", "circle", _BASELINES[name])
+        else:
+            k = found[name] if name in found else next(free)
+            look[name] = (COLOURS[k % 8], SYMBOLS[(k + k // 8) % 8], DASHES[k % 6])
+    return look
+
+
+def class_colour(label: int) -> str:
+    """Colour of a class, for any number of classes.
+
+    Args:
+        label: Label of the class, 0 for the background. From 6 on, hues go round by the golden ratio, in two
+            levels of saturation and three of brightness, which keeps the first twenty well apart.
+
+    Example:
+        >>> class_colour(1), class_colour(6)
+        ('#56B4E9', '#ff33ad')
+    """
+    label = check.integer("label", label, low=0)
+    if label < len(CLASS_COLOURS):
+        return CLASS_COLOURS[label]
+    extra = label - len(CLASS_COLOURS)
+    hue, saturation, value = 0.9 + 0.618034 * extra, (0.8, 0.45)[extra % 2], (1.0, 0.45, 0.7)[extra % 3]
+    rgb = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+
+
+def listed(name: str, values: Iterable[Any], *, length: int | None = None, empty: bool = False) -> list[Any]:
+    """The parts of a figure as a list: an array along its first axis, or any other ordered sequence.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: The parts; no text, set or mapping.
+        length: Expected number; None takes any but 0.
+        empty: Whether no part at all is allowed, too.
+
+    Raises:
+        ValueError: If there is no order, nothing, or another number.
+
+    Example:
+        >>> listed("captions", ("first", "second"), length=2)
+        ['first', 'second']
+    """
+    unordered = isinstance(values, str | bytes | set | frozenset | Mapping) or getattr(values, "ndim", 1) == 0
+    if unordered or not isinstance(values, Iterable):
+        raise check.refuse(name, "a list", type(values).__name__)
+    parts = list(values)
+    fits = bool(parts) if length is None else len(parts) == length
+    if not fits and (parts or not empty):
+        raise check.refuse(name, f"a list of {length or 'one or more'}", f"{len(parts)} entries")
+    return parts
+
+
+def break_lines(name: object, width: int = 14) -> str:
+    """A long name on several lines, for titles and ticks that stand side by side.
+
+    Args:
+        name: The name; what is no text is written as text.
+        width: Characters per line; longer words stay whole.
+
+    Example:
+        >>> break_lines("entropy, foreground")
+        'entropy,<br>foreground'
+    """
+    return "<br>".join(textwrap.wrap(str(name), width, break_long_words=False))
+
+
+def described(alt: str, *, min_width: int | None = None) -> dict[str, Any]:
+    """A figure's `meta`: its text alternative, which says so where the settings are not those of the book.
+
+    Args:
+        alt: What the figure shows, for readers who cannot see it.
+        min_width: Pixels below which the figure scrolls in its own box on the page, rather than shrink.
+
+    Raises:
+        ValueError: If `alt` is no text, or empty.
+
+    Example:
+        >>> described("Dice falls with noise.", min_width=400)
+        {'alt': 'Dice falls with noise.', 'min_width': 400}
+    """
+    if not isinstance(alt, str) or not alt.strip():
+        raise check.refuse("alt", "a text", repr(alt), "say in words what the figure shows")
+    width = {} if min_width is None else {"min_width": min_width}
+    return {"alt": f"{parameters.alt_note()}{alt}", **width}
+
+
+def finish(figure: go.Figure, *, alt: str, height: int, min_width: int | None = None) -> go.Figure:
+    """The look that every figure shares (white, wide, legend on top), and its text alternative.
+
+    Args:
+        figure: The figure, which is changed.
+        alt: What the figure shows, for readers who cannot see it.
+        height: Height in pixels.
+        min_width: Pixels below which the figure scrolls in its own box on the page.
+
+    Example:
+        >>> finish(go.Figure(), alt="Nothing.", height=300).layout.meta
+        {'alt': 'Nothing.'}
+    """
+    meta = described(alt, min_width=min_width)
+    return figure.update_layout(template=_TEMPLATE, height=height, meta=meta, legend_title_text="")
+
+
+def slice_values(name: str, values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """One finite (H, W) slice or map in float32 or wider; integers and booleans become float64.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: Numpy or torch.
+        shape: Expected (H, W); None takes any.
+
+    Raises:
+        ValueError: If the shape is another, or a value is not finite.
+
+    Example:
+        >>> slice_values("image", np.ones((2, 2), np.float16)).dtype
+        dtype('float32')
+    """
+    found = check.finite(name, check.array(name, values, "H W" if shape is None else "{} {}".format(*shape)))
+    return found.astype(np.result_type(found, np.float32) if found.dtype.kind == "f" else np.float64)
+
+
+def draw_borders(
+    image: np.ndarray, labels: np.ndarray | None = None, *, n_classes: int | None = None
+) -> np.ndarray:
+    """Picture of a slice, (3H, 3W, 3) uint8, with the border of each class in its colour.
+
+    Args:
+        image: (H, W) finite intensities on any scale; black is their 0.5 and white their 99.5 percentile.
+        labels: (H, W) labels, integers >= 0, or None for the slice alone.
+        n_classes: Number of classes, background included; None takes any label.
+
+    Raises:
+        ValueError: If shapes differ, an intensity is not finite, or a label is none of the classes.
+
+    Example:
+        >>> labels = np.zeros((8, 8), int)
+        >>> labels[2:6, 2:6] = 1
+        >>> picture = draw_borders(np.zeros((8, 8)), labels)
+        >>> picture.shape, int(picture.any(axis=2).sum())
+        ((24, 24, 3), 44)
+    """
+    image = slice_values("image", image)
+    image = np.ldexp(image, -np.frexp(abs(image).max())[1])  # exact; huge and tiny intensities stay finite
     low, high = np.percentile(image, [0.5, 99.5])
     grey = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
     rgb = np.repeat((255 * grey).astype(np.uint8)[..., None], 3, axis=2)
     rgb = rgb.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     if labels is None:
         return rgb
-    fine = to_numpy(labels).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
+    labels = check.label_map("labels", labels, n_classes=n_classes, shape=image.shape)
+    fine = labels.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     inner = np.pad(fine, 1, mode="edge")
     neighbours = (inner[:-2, 1:-1], inner[2:, 1:-1], inner[1:-1, :-2], inner[1:-1, 2:])
     edge = (fine > 0) & np.any([fine != other for other in neighbours], axis=0)
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in CLASS_COLOURS], np.uint8)
-    rgb[edge] = palette[fine[edge] % len(palette)]
+    for label in np.unique(fine[edge]).tolist():
+        rgb[edge & (fine == label)] = np.frombuffer(bytes.fromhex(class_colour(label)[1:]), np.uint8)
     return rgb
 
 
-def draw_map(values: np.ndarray, *, highest: float = 1.0) -> np.ndarray:
-    """(3H, 3W, 3) uint8 picture of an (H, W) map, dark blue at 0 to yellow at `highest` and above."""
-    share = np.clip(to_numpy(values) / highest, 0, 1)
-    colours = [
-        [int(part) for part in colour[4:-1].split(",")]
-        for colour in sample_colorscale("Cividis", np.linspace(0, 1, 256))
-    ]
-    rgb = np.array(colours, np.uint8)[np.rint(255 * share).astype(int)]
-    return rgb.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
-
-
 def picture_source(rgb: np.ndarray) -> str:
-    """A data address of the picture as PNG, far smaller in a page than numbers."""
+    """A picture as the data address of a PNG, which is far smaller in a page than its numbers.
+
+    Args:
+        rgb: (h, w, 3) uint8.
+
+    Raises:
+        ValueError: If it is another array.
+
+    Example:
+        >>> picture_source(np.zeros((3, 3, 3), np.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    rgb = check.array("picture", rgb, "h w 3")
+    if rgb.dtype != np.uint8:
+        raise check.refuse("picture", "uint8", rgb.dtype, "draw it with draw_borders or draw_map")
     return px.imshow(rgb, binary_string=True, binary_compression_level=9).data[0].source
+
+
+def add_class_legend(figure: go.Figure, class_names: Sequence[str]) -> None:
+    """A legend that explains the colours of borders, added to `figure`.
+
+    Args:
+        figure: The figure, which is changed.
+        class_names: Names of all classes, background first; the background is not listed.
+
+    Example:
+        >>> figure = go.Figure()
+        >>> add_class_legend(figure, ["background", "heart"])
+        >>> figure.data[0].name, figure.data[0].marker.color
+        ('heart', '#56B4E9')
+    """
+    names = check.names("class_names", class_names, unique=True).tolist()
+    for label, name in enumerate(names[1:], start=1):
+        marker = {"color": class_colour(label), "symbol": "square", "size": 11}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
 
 
 def picture_grid(
@@ -80,58 +277,44 @@ def picture_grid(
     alt: str,
     tile_px: int | None = None,
 ) -> go.Figure:
-    """Rows and columns of slices, with borders if labels are given.
+    """Rows and columns of slices, with borders where there are labels.
 
     Args:
-        images: rows of (H, W) slices.
-        labels: rows of (H, W) labels or None, shaped as ``images``.
-        column_titles, row_titles: one for each column or row, or none at all.
-        class_names: background first; given, a legend explains the border colours.
-        alt: what the figure shows, for readers who cannot see it.
-        tile_px: height of a row; by default what fits six slices beside each other in the book.
+        images: Rows of (H, W) slices, or of pictures (h, w, 3) uint8 that are shown as they are.
+        labels: Rows of (H, W) labels or None, as many as images; None draws no borders.
+        column_titles: One title per column, or none at all.
+        row_titles: One title per row, or none at all.
+        class_names: Names of all classes, background first; a legend explains the border colours.
+        alt: What the figure shows, for readers who cannot see it.
+        tile_px: Height of a row in pixels; None takes what fits six columns on a page of the book.
+
+    Raises:
+        ValueError: If rows, titles or labels do not fit the images, or a label has no name.
+
+    Example:
+        >>> image, labels = np.eye(4), np.eye(4, dtype=int)
+        >>> figure = picture_grid([[image]], [[labels]], class_names=["background", "line"], alt="A line.")
+        >>> [trace.name for trace in figure.data], figure.layout.height
+        ([None, 'line'], 730)
     """
-    n_rows, n_columns = len(images), len(images[0])
-    figure = make_subplots(
-        n_rows, n_columns,
-        column_titles=[break_lines(t) for t in column_titles] or None, row_titles=list(row_titles) or None,
-        horizontal_spacing=0.006, vertical_spacing=0.01,
-    )  # fmt: skip
-    for row in range(n_rows):
-        for column in range(n_columns):
-            drawn = None if labels is None else labels[row][column]
-            source = picture_source(draw_borders(images[row][column], drawn))
-            figure.add_trace(go.Image(source=source, hoverinfo="skip"), row=row + 1, col=column + 1)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    for k, name in enumerate(class_names[1:], start=1):
-        marker = {"color": CLASS_COLOURS[k], "symbol": "square", "size": 11}
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
-    figure.update_annotations(font_size=12)
-    n_lines = max((break_lines(t).count("<br>") + 1 for t in column_titles), default=0)
-    top = 30 + 18 * n_lines
-    height = (tile_px or round(690 / n_columns)) * n_rows
-    finish(figure, alt=alt, height=height + top + 10)
-    figure.update_layout(margin={"t": top}, legend={"y": 1 + (18 * n_lines + 4) / height})
-    # on a phone the figure scrolls in its own box rather than shrink to stamps
-    return figure.update_layout(meta=described(alt, min_width=95 * n_columns))
-
-
-def break_lines(name: str, width: int = 14) -> str:
-    """A long name on several lines, for titles and ticks that stand side by side."""
-    return "<br>".join(textwrap.wrap(name, width, break_long_words=False))
-
-
-def described(alt: str, **more: Any) -> dict[str, Any]:
-    """A figure's `meta`: its text alternative, which says so where the settings are not the book's."""
-    return {"alt": f"{parameters.alt_note()}{alt}", **more}
-
-
-def finish(figure: go.Figure, *, alt: str, height: int, **layout: Any) -> go.Figure:
-    """The look shared by every figure: white, wide, legend on top, alternative text."""
-    figure.update_layout(
-        template="plotly_white", height=height, margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.06, "x": 0},
-        meta=described(alt), colorway=[c for n, c in _OKABE_ITO.items() if n != "black"],
-        hoverlabel={"align": "left"}, **layout,
-    )  # fmt: skip
-    return figure
+    rows = [listed("each row of images", row) for row in listed("images", images)]
+    n_rows, n_columns = len(rows), len(rows[0])
+    drawn = [[None] * n_columns] * n_rows if labels is None else listed("labels", labels, length=n_rows)
+    above = [break_lines(t) for t in listed("column_titles", column_titles, length=n_columns, empty=True)]
+    beside = [str(t) for t in listed("row_titles", row_titles, length=n_rows, empty=True)]
+    titles = {"column_titles": above or None, "row_titles": beside or None}
+    figure = make_subplots(n_rows, n_columns, **titles, horizontal_spacing=0.006, vertical_spacing=0.01)
+    n_classes = len(check.names("class_names", class_names)) or None
+    for i, (row, line) in enumerate(zip(rows, drawn, strict=True), start=1):
+        line = listed("each row of labels", line, length=n_columns)
+        for k, image in enumerate(listed("each row of images", row, length=n_columns), start=1):
+            is_slice = getattr(image, "ndim", 2) != 3
+            picture = draw_borders(image, line[k - 1], n_classes=n_classes) if is_slice else image
+            figure.add_trace(go.Image(source=picture_source(picture), hoverinfo="skip"), row=i, col=k)
+    add_class_legend(figure, class_names)
+    figure.update_xaxes(visible=False).update_yaxes(visible=False).update_annotations(font_size=12)
+    n_lines = max((title.count("<br>") + 1 for title in above), default=0)
+    tile_px = round(690 / n_columns) if tile_px is None else check.integer("tile_px", tile_px, low=1)
+    height, top = tile_px * n_rows, 30 + 18 * n_lines
+    finish(figure, alt=alt, height=height + top + 10, min_width=95 * n_columns)
+    return figure.update_layout(margin_t=top, legend_y=1 + (18 * n_lines + 4) / height)

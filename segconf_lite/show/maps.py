@@ -1,0 +1,214 @@
+"""Numbers as colours: maps and marks that are drawn like slices and beside them, and tables.
+
+Shape letters: H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale, unlabel_rgb
+
+from segconf_lite import check
+from segconf_lite.show.pictures import break_lines, draw_borders, finish, listed, picture_grid, slice_values
+
+_ZONE = np.array([213, 30, 0])
+_ZOOM = 3
+
+
+def draw_map(values: np.ndarray, *, highest: float = 1.0, signed: bool = False) -> np.ndarray:
+    """Picture of a map, (3H, 3W, 3) uint8.
+
+    Args:
+        values: (H, W) finite numbers. Those outside the scale get the colour of its nearer end.
+        highest: End of the scale, > 0, in the unit of `values`.
+        signed: Whether the scale runs from −`highest` (blue) over 0 (white) to `highest` (red), not from 0
+            (dark blue) to `highest` (yellow).
+
+    Raises:
+        ValueError: If the map is not (H, W) and finite, or `highest` is not > 0.
+
+    Example:
+        >>> draw_map(np.array([[0.0, 0.5]]), highest=0.5)[0, ::3].tolist()
+        [[0, 34, 78], [254, 232, 56]]
+    """
+    low, n_colours, scale = (-1, 257, "RdBu_r") if signed else (0, 256, "Cividis")
+    highest = check.number("highest", highest, low=0, open_low=True)
+    relative = np.clip(slice_values("values", values) / highest, low, 1)
+    colours = [unlabel_rgb(colour) for colour in sample_colorscale(scale, np.linspace(0, 1, n_colours))]
+    index = np.rint((n_colours - 1) * ((relative - low) / (1 - low))).astype(int)
+    return np.array(colours).astype(np.uint8)[index].repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
+
+
+def draw_zone(image: np.ndarray, labels: np.ndarray, zone: np.ndarray) -> np.ndarray:
+    """Picture of a slice, (3H, 3W, 3) uint8, with borders and with the pixels of a zone in red.
+
+    Args:
+        image: (H, W) finite intensities.
+        labels: (H, W) labels whose borders are drawn.
+        zone: (H, W) true or false, for example where the prediction is wrong.
+
+    Raises:
+        ValueError: If shapes differ, an intensity is not finite, or a label is no integer >= 0.
+
+    Example:
+        >>> labels, reference = np.zeros((4, 4), int), np.eye(4, dtype=int)
+        >>> draw_zone(np.zeros((4, 4)), labels, labels != reference)[0, 0].tolist()
+        [117, 16, 0]
+    """
+    picture = draw_borders(image, labels)
+    shape = (picture.shape[0] // _ZOOM, picture.shape[1] // _ZOOM)
+    inside = check.label_map("zone", zone, n_classes=2, shape=shape).astype(bool)
+    inside = inside.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
+    picture[inside] = (0.45 * picture[inside] + 0.55 * _ZONE).astype(np.uint8)
+    return picture
+
+
+def draw_change(
+    before: np.ndarray,
+    after: np.ndarray,
+    predictions: tuple[np.ndarray, np.ndarray],
+    reference: np.ndarray,
+    *,
+    highest: float = 1.0,
+) -> np.ndarray:
+    """Picture of a changed slice, (3H, 9W, 3) uint8: prediction before, change, prediction after.
+
+    Wrong pixels of both predictions are red. The change is blue where intensities fall, red where they rise.
+
+    Args:
+        before: (H, W) finite intensities before the change.
+        after: (H, W) finite intensities after it.
+        predictions: The (H, W) labels predicted before and after.
+        reference: (H, W) reference labels.
+        highest: Change of intensity that is drawn in full colour, > 0.
+
+    Raises:
+        ValueError: If shapes differ, an intensity is not finite, or a label is no integer >= 0.
+
+    Example:
+        >>> image, labels = np.zeros((4, 4)), np.zeros((4, 4), int)
+        >>> draw_change(image, image + 1, (labels, labels), labels).shape
+        (12, 36, 3)
+    """
+    first = slice_values("before", before)
+    second = slice_values("after", after, first.shape)
+    truth = check.label_map("reference", reference, shape=first.shape)
+    sides = []
+    for image, labels in zip((first, second), listed("predictions", predictions, length=2), strict=True):
+        predicted = check.label_map("predictions", labels, shape=first.shape)
+        sides.append(draw_zone(image, predicted, predicted != truth))
+    change = draw_map(second - first, highest=highest, signed=True)
+    return np.concatenate([sides[0], change, sides[1]], axis=1)
+
+
+def draw_pixel(image: np.ndarray, labels: np.ndarray, row: int, column: int) -> np.ndarray:
+    """Picture of a slice, (3H, 3W, 3) uint8, with borders and with one pixel in a white and black frame.
+
+    Args:
+        image: (H, W) finite intensities.
+        labels: (H, W) labels whose borders are drawn.
+        row: Row of the pixel, from 0.
+        column: Column of the pixel, from 0.
+
+    Raises:
+        ValueError: If the pixel lies outside the slice, or as for `draw_borders`.
+
+    Example:
+        >>> picture = draw_pixel(np.zeros((4, 4)), np.zeros((4, 4), int), 1, 1)
+        >>> picture[1, :9, 0].tolist()
+        [0, 255, 255, 255, 255, 255, 255, 255, 0]
+    """
+    picture = draw_borders(image, labels)
+    height, width = picture.shape[:2]
+    row = check.integer("row", row, low=0, high=height // _ZOOM - 1)
+    column = check.integer("column", column, low=0, high=width // _ZOOM - 1)
+    for reach, grey in ((3, 255), (2, 0)):  # the outer frame first
+        top, left = max(_ZOOM * row + 1 - reach, 0), max(_ZOOM * column + 1 - reach, 0)
+        bottom, right = _ZOOM * row + 1 + reach, _ZOOM * column + 1 + reach
+        picture[top : bottom + 1, [left, min(right, width - 1)]] = grey
+        picture[[top, min(bottom, height - 1)], left : right + 1] = grey
+    return picture
+
+
+def map_grid(
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    maps: Mapping[str, Sequence[np.ndarray]],
+    *,
+    column_titles: Sequence[str],
+    alt: str,
+) -> go.Figure:
+    """Slices with their borders in the top row, and below them a row of maps for each name.
+
+    Args:
+        images: One (H, W) slice per column.
+        labels: The labels whose borders are drawn, (H, W) per column.
+        maps: For each row its name and one (H, W) map per column, all on one colour scale from 0 to 1.
+        column_titles: One title per column.
+        alt: What the figure shows, for readers who cannot see it.
+
+    Raises:
+        ValueError: If the parts differ in number, or a slice or map is not finite.
+
+    Example:
+        >>> tile = np.zeros((4, 4))
+        >>> figure = map_grid([tile], [tile], {"entropy": [tile]}, column_titles=["A"], alt="Nothing.")
+        >>> len(figure.data), figure.layout.annotations[0].text
+        (3, 'A')
+    """
+    images = listed("images", images)
+    if not isinstance(maps, Mapping):
+        raise check.refuse("maps", "a mapping from names to maps", type(maps).__name__)
+    pairs = zip(images, listed("labels", labels, length=len(images)), strict=True)
+    tiles = [[draw_borders(image, drawn) for image, drawn in pairs]]
+    for name, row in maps.items():
+        tiles.append([draw_map(values) for values in listed(f"maps[{name!r}]", row, length=len(images))])
+    titles = ["prediction", *check.names("maps", list(maps))]
+    figure = picture_grid(
+        tiles, column_titles=column_titles, row_titles=titles, alt=alt, tile_px=round(620 / len(images))
+    )
+    bar = {"title": "value", "len": 0.6, "thickness": 12}
+    scale = {"colorscale": "Cividis", "cmin": 0, "cmax": 1, "color": [0], "showscale": True, "colorbar": bar}
+    return figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=scale, showlegend=False))
+
+
+def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[float, float]) -> go.Figure:
+    """Numbers in coloured fields, written in each: rows against columns.
+
+    Args:
+        table: Numbers; index and columns are the labels, and their names the names of the axes. NaN leaves a
+            field empty.
+        alt: What the figure shows, for readers who cannot see it.
+        title: Name of the colour bar: what the numbers are.
+        limits: Values of the darkest and of the lightest colour.
+
+    Raises:
+        ValueError: If the table is empty, holds anything but numbers, or has one label twice.
+
+    Example:
+        >>> table = pd.DataFrame([[0.123, float("nan")]], index=["noise"], columns=["D", "F"])
+        >>> number_table(table, title="mean Dice", limits=(0, 1), alt="0.12 on D.").data[0].z.tolist()
+        [[0.123, nan]]
+    """
+    values = check.array("table", table, "rows columns", dtype=np.float64)
+    check.finite("table", values, missing=True)
+    labels = pd.DataFrame(table)
+    rows, columns = ([str(label) for label in each] for each in (labels.index, labels.columns))
+    if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
+        raise check.refuse("labels of rows and columns", "different from each other", [rows, columns])
+    low, high = listed("limits", limits, length=2)
+    low = check.number("limits", low)
+    high = check.number("limits", high, low=low, open_low=True)
+    columns = [break_lines(name, max(7, 72 // len(columns))) for name in columns]
+    colours = {"zmin": low, "zmax": high, "color_continuous_scale": "Cividis"}
+    figure = px.imshow(values, x=columns, y=rows, text_auto=".2f", aspect="auto", **colours)
+    figure.update_traces(xgap=2, ygap=2, name="", hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>")
+    figure.update_xaxes(type="category", side="top", showgrid=False, title=labels.columns.name)
+    figure.update_yaxes(type="category", showgrid=False, title=labels.index.name)
+    finish(figure, alt=alt, height=150 + 34 * len(rows), min_width=160 + 62 * len(columns))
+    return figure.update_layout(margin={"t": 90}, coloraxis_colorbar_title=break_lines(title, 12))
