@@ -20,9 +20,10 @@ import pandas as pd
 from torch import Tensor, nn
 
 from segconf_lite.arrays import to_numpy
+from segconf_lite.claims import ledger
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import BetaQualityPredictor, MCDropout, QualityPredictor, ScoreAgreement
-from segconf_lite.evaluation import case_table, excess_aurc, ledger, surface_dice_per_case
+from segconf_lite.evaluation import case_table, excess_aurc, surface_dice_per_case
 from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
 from segconf_lite.profiles import Profile, profile_named
 

@@ -39,8 +39,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
+from segconf_lite.claims.ledger import provenance  # noqa: E402
 from segconf_lite.cohorts import phantom  # noqa: E402
-from segconf_lite.evaluation.ledger import provenance  # noqa: E402
 from segconf_lite.models import fit_unet, network_training  # noqa: E402
 from segconf_lite.models.fit import CHECKS  # noqa: E402
 from segconf_lite.models.network_training import fit_network  # noqa: E402

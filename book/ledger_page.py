@@ -5,8 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from segconf_lite.evaluation import ledger
-from segconf_lite.evaluation.claims import Claim, read_claims
+from segconf_lite.claims import Claim, ledger, read_claims
 
 MARK = "<!-- ledger -->"
 _WORDS = {

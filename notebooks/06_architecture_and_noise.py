@@ -88,7 +88,8 @@ from segconf_lite.cohorts import gm_challenge, phantom, published
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, SegmentationDistortion
-from segconf_lite.evaluation import case_table, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table
 from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
 from segconf_lite.models import stored_unets
 from segconf_lite.models.network_training import stored_segmenter

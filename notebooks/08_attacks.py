@@ -93,7 +93,8 @@ from segconf_lite.confidence import MCDropout, PooledMahalanobis, SegmentationDi
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
-from segconf_lite.evaluation import case_table, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table
 from segconf_lite.models import load_or_fit, network_training, predict_probabilities
 from segconf_lite.models import store, stored_unets
 from segconf_lite.models.network_training import fit_network

@@ -19,15 +19,6 @@ NOT_YET = {
     "evaluation",
     "reports",
     "show",
-    "cli",
-    "notebook",
-    "sweep",
-    "declaration",
-    "grid",
-    "parameters",
-    "resources",
-    "colab",
-    "chapter_commands",
     "profiles",
 }
 

@@ -23,12 +23,12 @@ from types import ModuleType
 from typing import Any
 
 import filelock
-import pooch
 import safetensors.torch
 import torch
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.device import pick_device
+from segconf_lite.resources import user_folder
 
 __all__ = ["artefact_address", "code_fingerprint", "load_or_fit", "store_folder"]
 
@@ -41,8 +41,7 @@ _ALLOWED_MODULE = re.compile(r"segconf_lite\.(models|confidence)(\.[a-z_0-9]+)+"
 
 def store_folder() -> Path:
     """Where artefacts lie: ``$SEGCONF_HOME/store``, else ``store`` in the user's cache folder."""
-    home = os.environ.get("SEGCONF_HOME")
-    return (Path(home).expanduser() if home else pooch.os_cache("segconf_lite")) / "store"
+    return user_folder() / "store"
 
 
 def load_or_fit(
