@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gzip
 import io
 import json
 import math
 import os
 import platform
 import subprocess
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +30,11 @@ from segconf_lite.claims.registry import Claim, read_claims
 
 PROFILES = ("lite", "full")
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
+# What readers of JSON, tables and compressed tables raise.
+_DAMAGE = (
+    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
+    *(EOFError, zlib.error, gzip.BadGzipFile),
+)
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 _NUMBERS = ("estimate", "low", "high")
 _FIELDS = {"verdict": str, "groups": dict, "by_seed": dict, "seeds": list, "registered_as": str, "runs": list}
@@ -121,12 +128,15 @@ def stored_table(name: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such table. The message names those that are there.
+        ValueError: If the file is damaged.
 
     Example:
         >>> len(stored_table("chapter_02_lite_cases.csv"))
         4030
     """
-    return pd.read_csv(resources.table_file(name), low_memory=False)
+    path = resources.table_file(name)
+    with _naming(path):
+        return pd.read_csv(path, low_memory=False)
 
 
 def gather(runs: Iterable[Path], target: str | Path) -> Path:
@@ -337,7 +347,7 @@ def _naming(path: Path) -> Iterator[None]:
     """Names the file that cannot be read."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except _DAMAGE as error:
         fix = "restore it from git, or delete it and run `make claims` again"
         raise check.refuse(
             str(path), "a file that `make claims` wrote", f"a damaged one: {error}", fix
