@@ -36,7 +36,7 @@ EARLY := $(foreach n,02 07 01 90,$(filter _build/executed/$(n)_%,$(ALL)))
 EXECUTED := $(EARLY) $(filter-out $(EARLY),$(ALL))
 WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
 # What a notebook's result can depend on; the command line is not among it.
-PACKAGE := $(filter-out $(addprefix segconf_lite/,cli.py chapter_commands.py grid.py),$(shell find segconf_lite -name '*.py'))
+PACKAGE := $(filter-out $(addprefix segconf_lite/,cli.py doctor.py grid.py),$(shell find segconf_lite -name '*.py'))
 BOOK := $(shell find book -type f)
 # Small networks gain little from a second core, so JOBS notebooks run at a time, each on its share of the cores.
 # A single notebook (NB=01) has them all.
@@ -122,7 +122,7 @@ params: $(READY) ## run each chapter at two settings other than the book's, smal
 gpu: $(READY) ## run tests and series on a card (or here) for MINUTES, write book/results/gpu_series.csv; goes on where it stopped
 	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
 
-recheck: $(READY) # train and measure one stored claim again; the commit (or PICK=hex) chooses, the machine's speed among how many
+recheck: $(READY) # train and measure one stored claim of a quick chapter again; the commit (or PICK=hex) chooses which
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES) $(if $(PICK),--pick $(PICK))
 
 alone: $(READY) ## every chapter with the installed wheel only, in an empty folder; what pip would do on Colab

@@ -20,10 +20,11 @@ import pandas as pd
 from torch import nn
 
 from segconf_lite.arrays import to_numpy
+from segconf_lite.claims import ledger
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.distortion import distortion_columns
-from segconf_lite.evaluation import case_table, detection_rate, dice_per_case, ledger, rank_correlation
+from segconf_lite.evaluation import case_table, detection_rate, dice_per_case, rank_correlation
 from segconf_lite.models import fit_autoencoder, fit_unet, fitted
 from segconf_lite.profiles import Profile, profile_named
 

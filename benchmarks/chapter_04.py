@@ -20,6 +20,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from segconf_lite.arrays import to_numpy
+from segconf_lite.claims import ledger
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import (
     Adversary,
@@ -29,7 +30,7 @@ from segconf_lite.confidence import (
     ScoreAgreement,
 )
 from segconf_lite.confidence.predictor import PUBLISHED_TRAINING
-from segconf_lite.evaluation import case_table, excess_aurc, ledger, surface_dice_per_case
+from segconf_lite.evaluation import case_table, excess_aurc, surface_dice_per_case
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import Profile, profile_named
 

@@ -21,8 +21,8 @@ import torch
 from speed import median_seconds
 
 from segconf_lite.arrays import to_numpy
+from segconf_lite.claims import ledger
 from segconf_lite.cohorts import Cohort, phantom
-from segconf_lite.evaluation import ledger
 from segconf_lite.fragility import (
     FragilityMap,
     MaskSearch,

@@ -26,7 +26,7 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor
 
 from segconf_lite.arrays import to_numpy
-from segconf_lite.evaluation import ledger
+from segconf_lite.claims import ledger
 from segconf_lite.models.device import isolated_random_state, pick_device
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter
 from segconf_lite.models.training import Training, optimise, shuffled_batches

@@ -120,7 +120,7 @@ def look_around(asked: argparse.Namespace) -> dict[str, str]:
     """What holds for every row of this call. The card is described on the way."""
     import torch
 
-    from segconf_lite.evaluation.ledger import provenance
+    from segconf_lite.claims.ledger import provenance
     from segconf_lite.models.device import bf16_pays, pick_device
 
     origin = provenance(profile="", seed=asked.seed)

@@ -39,8 +39,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
+from segconf_lite.claims.ledger import provenance  # noqa: E402
 from segconf_lite.cohorts import phantom  # noqa: E402
-from segconf_lite.evaluation.ledger import provenance  # noqa: E402
 from segconf_lite.models import fit  # noqa: E402
 from segconf_lite.models.fit import fit_network, fit_unet  # noqa: E402
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter  # noqa: E402

@@ -1,12 +1,15 @@
-"""The page "What held up": the register of claims and their stored outcomes as Markdown."""
+"""The page "What held up": the register of claims and their stored outcomes as Markdown.
 
+Texts of the register and of tables are shown as they are written: HTML in them is escaped.
+"""
+
+import html
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from segconf_lite.evaluation import ledger
-from segconf_lite.evaluation.claims import Claim, read_claims
+from segconf_lite.claims import Claim, ledger, read_claims
 
 MARK = "<!-- ledger -->"
 _WORDS = {
@@ -38,7 +41,7 @@ def _summary(claims: dict[str, Claim], shown: pd.DataFrame) -> str:
     lines = ["| verdict | claim |", "|---|---|"]
     for row in verdicts.itertuples():
         profile = "" if row.profile == "lite" else f" ({row.profile} profile)"
-        lines.append(f"| **{row.verdict}** | [{claims[str(row.id)].sentence}](#{row.id}){profile} |")
+        lines.append(f"| **{row.verdict}** | [{_plain(claims[str(row.id)].sentence)}](#{row.id}){profile} |")
     return "\n".join(lines)
 
 
@@ -46,13 +49,11 @@ def _section(claim: Claim, shown: pd.DataFrame) -> str:
     line = {"greater": f"above {claim.threshold:g}", "less": f"below {claim.threshold:g}"}.get(
         claim.direction, f"within {claim.margin} of {claim.threshold:g}"
     )
-    statistic = _WORDS[claim.statistic].format(**claim.columns)
-    statistic += f", mean over {claim.within}s" if claim.within else ""
-    lines = [
-        f"({claim.id})=", f"### {claim.sentence}", "",
-        f"Source: {claim.source}. Registered {claim.registered}. Statistic: {statistic}; claimed: {line}.",
-        "",
-    ]  # fmt: skip
+    statistic = _WORDS[claim.statistic].format(**{k: _plain(name) for k, name in claim.columns.items()})
+    statistic += f", mean over {_plain(claim.within)}s" if claim.within else ""
+    origin = f"Source: {_plain(claim.source)}. Registered {_plain(claim.registered)}."
+    measured = f"Statistic: {statistic}; claimed: {line}."
+    lines = [f"({claim.id})=", f"### {_plain(claim.sentence)}", "", f"{origin} {measured}", ""]
     for profile, rows in shown.groupby("profile", sort=False):
         first = rows.iloc[0]
         lines.append(f"**{first['verdict']}** ({profile} profile, {first['seeds']} seeds)")
@@ -64,5 +65,10 @@ def _section(claim: Claim, shown: pd.DataFrame) -> str:
 
 
 def _row(row: Any) -> str:
-    name = "all cases" if row.group == "all" else row.group
+    name = "all cases" if row.group == "all" else _plain(row.group)
     return f"| {name} | {row.estimate:.3g} | {row.low:.3g} to {row.high:.3g} | {row.group_verdict} |"
+
+
+def _plain(text: str) -> str:
+    """Text without HTML and without the bar that ends a cell of a table."""
+    return html.escape(text, quote=False).replace("|", "&#124;")

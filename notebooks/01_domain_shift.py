@@ -79,7 +79,8 @@ from scipy import ndimage
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.cohorts.appearance import appearance_distance
-from segconf_lite.evaluation import case_table, ledger, mean_interval
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table, mean_interval
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite import show

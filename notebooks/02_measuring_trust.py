@@ -84,7 +84,8 @@ from segconf_lite.cohorts import Cohort, gm_challenge, phantom, retina
 from segconf_lite.confidence import DeepEnsemble, MCDropout, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, TestTimeAugmentation, pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
-from segconf_lite.evaluation import case_table, compare_methods, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite import show

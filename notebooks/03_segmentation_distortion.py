@@ -86,7 +86,8 @@ from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.baselines import one_pass_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.confidence.distance import pool_activations
-from segconf_lite.evaluation import case_table, compare_methods, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import fit_unet, fitted, fitted_each
 from segconf_lite.profiles import profile_named
 from segconf_lite import show

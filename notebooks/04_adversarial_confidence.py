@@ -94,7 +94,8 @@ from segconf_lite.confidence.adversary import perturb
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.confidence.predictor_training import FeatureReader
-from segconf_lite.evaluation import case_table, compare_methods, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import Training, fit_unet, fitted, fitted_each
 from segconf_lite.models import predict_probabilities
 from segconf_lite.profiles import profile_named

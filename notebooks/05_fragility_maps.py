@@ -91,7 +91,8 @@ from segconf_lite.cohorts import Cohort, phantom, retina
 from segconf_lite.confidence import DeepEnsemble, MCDropout, PredictiveEntropy
 from segconf_lite.confidence import TestTimeAugmentation, pixels
 from segconf_lite.confidence.baselines import one_pass_columns
-from segconf_lite.evaluation import case_table, compare_methods, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.fragility import FragilityMap, MaskSearch, PixelSearch
 from segconf_lite.fragility import TangentSearch, WeightNoise, decompose
 from segconf_lite.fragility import geometry_ring, penalty_set, polish

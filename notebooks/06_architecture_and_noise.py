@@ -89,7 +89,8 @@ from segconf_lite.cohorts import gm_challenge, phantom, published
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, SegmentationDistortion
-from segconf_lite.evaluation import case_table, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table
 from segconf_lite.models import Segmenter, Training, fit_network, fit_unet
 from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named

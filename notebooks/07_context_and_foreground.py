@@ -79,7 +79,8 @@ from torch import nn
 # %% tags=["hide-input"]
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import published
-from segconf_lite.evaluation import case_table, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table
 from segconf_lite.models import Segmenter, fit_network, fitted
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report

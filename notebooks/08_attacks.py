@@ -94,7 +94,8 @@ from segconf_lite.confidence import MCDropout, PooledMahalanobis, SegmentationDi
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
-from segconf_lite.evaluation import case_table, ledger
+from segconf_lite.claims import ledger
+from segconf_lite.evaluation import case_table
 from segconf_lite.models import Training, fit_network, fit_unet
 from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named

@@ -1,239 +1,172 @@
-"""The command `segconf`: look at the installation, fetch data, run a notebook, keep the ledger of claims."""
+"""The command `segconf`: look at the installation, fetch data, run notebooks, keep the ledger of claims."""
 
 import argparse
-import importlib
-import os
-import platform
 import re
-import shutil
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from segconf_lite import __version__, chapter_commands, resources
-
-__all__ = ["main"]
-
-_OPTIONAL = ("jupyterlab", "ipykernel", "ipywidgets", "jupytext", "papermill", "jupyter-book")
+from segconf_lite import __version__, doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (0 fine, 1 failed or incomplete, 2 wrong usage)."""
-    parser = argparse.ArgumentParser(prog="segconf", description="Can you trust this segmentation?")
+    """Run the command line.
+
+    Args:
+        arguments: Words of the command line after `segconf`; by default those of this process.
+
+    Returns:
+        0 if all went well; 1 if something failed or differs from what is stored; 2 if a value is wrong, which
+        is then one line on standard error.
+
+    Raises:
+        SystemExit: After ``--help`` and ``--version`` (0), and after an unknown word (2).
+
+    Example:
+        >>> main(["run", "no_such_chapter"])
+        2
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.act(given))
+    except ValueError as error:
+        _complain(given.command, " ".join(str(error).split()))
+        return 2
+    except (RuntimeError, OSError, ModuleNotFoundError) as error:
+        hint = f"; install it with: {doctor.advice()}" if isinstance(error, ModuleNotFoundError) else ""
+        _complain(given.command, f"{error}{hint}")
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(self.prog.removeprefix("segconf").strip(), f"{message}; see `{self.prog} --help`")
+        raise SystemExit(2)
+
+
+class _ChapterHelp(argparse.Action):
+    """``--help`` that also lists the parameters of the chapter, where one is named before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        from segconf_lite import notebook, parameters
+
+        parser.print_help()
+        if named := getattr(namespace, "notebook", None):
+            try:
+                path = notebook.find_notebook(named)
+                print(f"\nparameters of {path.stem}:\n{parameters.listing(parameters.read(path))}")
+            except ValueError as error:
+                parser.error(str(error))
+        parser.exit()
+
+
+def _complain(command: str, message: str) -> None:
+    print(f"segconf {command}: {message}" if command else f"segconf: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="segconf", description="Can you trust this segmentation?")
     parser.add_argument("--version", action="version", version=f"segconf_lite {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    doctor = commands.add_parser("doctor", help="what is installed, what is missing, and how to get it")
-    doctor.set_defaults(act=lambda _: _doctor())
+    command = commands.add_parser("doctor", help="what is installed, what is missing, and how to get it")
+    command.set_defaults(act=lambda _: doctor.report())
 
-    data = commands.add_parser("data", help="download a public data set")
-    data.add_argument("name", nargs="?", help="the data set, e.g. gm_challenge; without it, all are listed")
-    data.set_defaults(act=lambda given: _data(given.name))
-
-    series = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
-    series.add_argument("folder", help="where they go; it is made if it does not exist")
-    series.add_argument("--force", action="store_true", help="replace files that were changed")
-    series.set_defaults(act=lambda given: _notebooks(given.folder, given.force))
-
-    run = chapter_commands.chapter_command(commands, "run", "execute one notebook of the series")
-    run.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="replace a default of the notebook's parameters cell; may be repeated",
+    command = commands.add_parser("data", help="download a public data set")
+    command.add_argument(
+        "name", nargs="?", help="the data set, e.g. gm_challenge; without it, all are listed"
     )
-    run.add_argument("--out", metavar="PATH", help="where the executed copy goes (default: under _build/)")
-    run.set_defaults(act=lambda given: _run(given.notebook, given.parameter, given.out))
+    command.set_defaults(act=_data)
 
-    chapter_commands.add_sweep(commands)
+    command = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
+    command.add_argument("folder", help="where they go; it is made if it does not exist")
+    command.add_argument("--force", action="store_true", help="replace files that were changed")
+    command.set_defaults(act=_notebooks)
 
-    claims = commands.add_parser("claims", help="what was claimed, and what came of it")
-    claims.add_argument(
-        "step", nargs="?", choices=("list", "judge", "recheck"), default="list",
-        help="list the ledger (default); judge finished runs; recheck one stored claim from scratch",
-    )  # fmt: skip
-    claims.add_argument("--profile", default="lite", help="lite (default) or full")
-    claims.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
-    claims.add_argument("--accept", action="store_true", help="judge: replace verdicts that changed")
-    claims.add_argument("--pick", metavar="HEX", help="recheck: which claim and seed (default: the commit)")
-    claims.add_argument("--minutes", type=float, help="recheck: pick among what takes no longer here")
-    claims.set_defaults(act=_claims)
+    command = _chapter_command(commands, "run", "execute one notebook of the series")
+    text = "replace a default of the notebook's parameters cell; may be repeated"
+    command.add_argument(*_PARAMETER, metavar=("NAME", "VALUE"), help=text, default=[], **_REPEATED)
+    command.add_argument(
+        "--out", metavar="PATH", help="where the executed copy goes (default: under _build/)"
+    )
+    command.set_defaults(act=_run)
 
-    given = parser.parse_args(arguments)
-    try:
-        return int(given.act(given))
-    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
-        advice = f"; install it with: {_advice()}" if isinstance(error, ModuleNotFoundError) else ""
-        print(f"segconf {given.command}: {error}{advice}", file=sys.stderr)
-        return 1
+    command = _chapter_command(commands, "sweep", "run one notebook at all combinations of some parameters")
+    text = "values of one parameter, separated by commas, e.g. -p seed 0,1; may be repeated"
+    command.add_argument(*_PARAMETER, metavar=("NAME", "VALUES"), help=text, required=True, **_REPEATED)
+    command.add_argument("--out", metavar="FOLDER", help="where tables go (default: under _build/sweeps/)")
+    text = "notebooks at a time, one thread each (default: 2)"
+    command.add_argument("--jobs", type=int, default=2, help=text)
+    command.set_defaults(act=_sweep)
 
-
-# -- doctor -------------------------------------------------------------------------------------------------
-
-
-def _doctor() -> int:
-    print(f"segconf_lite {__version__} on Python {platform.python_version()}, {platform.system()}")
-    missing = _print_packages()
-    _print_hardware()
-    _print_data()
-    _print_store()
-    if missing:
-        print(f"\nMissing and required: {', '.join(missing)}.", file=sys.stderr)
-        print(f"Install them with: {_advice()}", file=sys.stderr)
-        return 1
-    print("\nAll required packages are there.")
-    return 0
+    command = commands.add_parser("claims", help="what was claimed, and what came of it")
+    text = "list the ledger (default); judge finished runs; recheck one stored claim from scratch"
+    command.add_argument("step", nargs="?", choices=("list", "judge", "recheck"), default="list", help=text)
+    command.add_argument("--profile", default="lite", help="lite (default) or full", choices=("lite", "full"))
+    command.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
+    text = "judge: replace stored tables and verdicts that differ"
+    command.add_argument("--accept", action="store_true", help=text)
+    command.add_argument("--pick", metavar="HEX", help="recheck: which claim and seed (default: the commit)")
+    text = "recheck: pick among the chapters that state no more minutes from scratch"
+    command.add_argument("--minutes", type=float, help=text)
+    command.set_defaults(act=_claims)
+    return parser
 
 
-def _advice() -> str:
-    """How to install everything: from the checkout that holds this package, or with pip alone."""
-    try:
-        installed = resources.is_installed(resources.notebooks_folder())
-    except FileNotFoundError:
-        installed = True
-    return 'pip install "segconf-lite[all]"' if installed else 'pip install -c constraints.txt -e ".[all]"'
+_PARAMETER = ("-p", "--parameter")
+_REPEATED: dict[str, Any] = {"nargs": 2, "action": "append"}
 
 
-def _required_packages() -> list[str]:
-    """Distribution names that the package needs at all times, from its own metadata."""
-    try:
-        lines = metadata.requires("segconf-lite") or []
-    except metadata.PackageNotFoundError:
-        return ["segconf-lite"]
-    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
+def _chapter_command(commands: Any, name: str, text: str) -> _Parser:
+    """A command whose first argument names a chapter, and whose help lists the parameters of that chapter."""
+    epilog = f"`segconf {name} 04 --help` lists the parameters of chapter 4."
+    command: _Parser = commands.add_parser(name, help=text, add_help=False, epilog=epilog)
+    # Python before 3.14 takes the value -1e-5 for an option.
+    command._negative_number_matcher = re.compile(r"-\.?\d.*")
+    command.add_argument("-h", "--help", nargs=0, action=_ChapterHelp, help="this text, and the parameters")
+    command.add_argument("notebook", help="its number, e.g. 01, or a path to a .py or .ipynb notebook")
+    return command
 
 
-def _print_packages() -> list[str]:
-    missing = []
-    print("\nRequired")
-    for name in _required_packages():
-        version = _version(name)
-        print(f"  {name:<14}{version or 'MISSING'}")
-        missing += [] if version else [name]
-    print("For notebooks and the book")
-    for name in _OPTIONAL:
-        print(f"  {name:<14}{_version(name) or f'not installed ({_advice()})'}")
-    return missing
-
-
-def _version(name: str) -> str | None:
-    """Installed version, or None if the package is absent or cannot be found by the import system."""
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-    return version
-
-
-def _print_hardware() -> None:
-    print("\nHardware")
-    try:
-        torch: Any = importlib.import_module("torch")
-        device_tools: Any = importlib.import_module("segconf_lite.models.device")
-        device = device_tools.pick_device()
-        bf16 = "yes" if device_tools.bf16_pays(device) else "no (fp32 is used)"
-    except ImportError as error:
-        print(f"  cannot be asked: {error}")
-        return
-    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    print(f"  device        {device}{name}")
-    print(f"  threads       {torch.get_num_threads()} of {os.cpu_count()} CPU cores")
-    print(f"  bf16 pays     {bf16}")
-
-
-def _print_data() -> None:
-    print("\nData (the built-in phantom needs none)")
-    _print_data_sets()
-
-
-def _print_data_sets() -> None:
-    print(f"  SEGCONF_DATA  {os.environ.get('SEGCONF_DATA') or 'not set'}")
-    try:
-        download: Any = importlib.import_module("segconf_lite.cohorts.download")
-    except ImportError as error:
-        print(f"  cannot be asked: {error}")
-        return
-    for name in (*download.SOURCES, *download.BY_HAND):
-        try:
-            print(f"  {name:<20}{download.find(name)}")
-        except FileNotFoundError:
-            how = "by hand, see: segconf data" if name in download.BY_HAND else "get it with: segconf data"
-            print(f"  {name:<20}missing; {how} {name}")
-
-
-def _print_store() -> None:
-    print("\nTrained models")
-    try:
-        store: Any = importlib.import_module("segconf_lite.models.store")
-    except ImportError as error:
-        print(f"  cannot be asked: {error}")
-        return
-    folder = Path(store.store_folder())
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_gb = shutil.disk_usage(existing).free / 1e9
-    print(f"  folder        {folder} (set SEGCONF_HOME to move it)")
-    print(f"  free disk     {free_gb:.1f} GB{'  LOW: the series needs about 1 GB' if free_gb < 1 else ''}")
-
-
-# -- data and run -------------------------------------------------------------------------------------------
-
-
-def _data(name: str | None) -> int:
-    if name is None:
+def _data(given: argparse.Namespace) -> int:
+    if given.name is None:
         print("Data sets, each to be had with: segconf data NAME")
-        _print_data_sets()
+        doctor.print_data_sets()
         return 0
-    download: Any = importlib.import_module("segconf_lite.cohorts.download")
-    print(f"{name} is at {download.fetch(name)}")
+    from segconf_lite.cohorts import download
+
+    print(f"{given.name} is at {download.fetch(given.name)}")
     return 0
 
 
-def _notebooks(folder: str, force: bool) -> int:
-    copied = resources.copy_notebooks(folder, force=force)
+def _notebooks(given: argparse.Namespace) -> int:
+    from segconf_lite import resources
+
+    copied = resources.copy_notebooks(given.folder, force=given.force)
+    folder = given.folder
     print(f"{len(copied)} notebook files of version {__version__} are in {folder}; try: jupyter lab {folder}")
     return 0
 
 
-def _run(name: str, pairs: Sequence[tuple[str, str]], out: str | None) -> int:
+def _run(given: argparse.Namespace) -> int:
     from segconf_lite import notebook, parameters
 
-    path = notebook.find_notebook(name)
-    declared = parameters.read(path)
-    parameters.check(declared, {key: value for key, value in pairs if key not in declared}, where=path.name)
-    given = {key: parameters.value_of(value, declared[key]) for key, value in pairs}
-    parameters.check(declared, given, where=path.name)
-    if given.get("cases_out"):  # a notebook works in its own folder; the caller means this one
-        given["cases_out"] = str(Path(given["cases_out"]).resolve())
-    target = Path(out) if out else _default_out(path, pairs)
+    path = notebook.find_notebook(given.notebook)
+    values = parameters.typed(parameters.read(path), given.parameter, where=path.name)
+    if values.get("cases_out"):  # a notebook works in its own folder; the caller means this one
+        values["cases_out"] = str(Path(values["cases_out"]).resolve())
+    target = Path(given.out) if given.out else _default_out(path, given.parameter)
     stated = notebook.stated_minutes(path)
     print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)
-    minutes = notebook.execute(path, target, given) / 60
+    minutes = notebook.execute(path, target, values) / 60
     note = ""
     if stated:
         note = f" (stated: {stated:g})" if minutes <= 1.5 * stated else f" (stated: {stated:g}; MUCH LONGER)"
     print(f"{path.stem}: done in {minutes:.1f} min{note} -> {target}")
     return 0
-
-
-def _claims(given: argparse.Namespace) -> int:
-    sweep: Any = importlib.import_module("segconf_lite.sweep")
-    if given.step == "recheck":
-        choice = given.pick or sweep.commit_hash()
-        print("\n".join(sweep.recompute(choice, profile=given.profile, minutes=given.minutes)))
-        return 0
-    changed = []
-    if given.step == "judge":
-        changed = sweep.settle_runs(given.runs, profile=given.profile, accept=given.accept)
-    print(sweep.table())
-    if changed:
-        print("\nChanged verdicts" + ("" if given.accept else ", NOT stored (--accept stores them)") + ":")
-        print("\n".join(changed))
-    return 1 if changed and not given.accept else 0
 
 
 def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
@@ -242,8 +175,36 @@ def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
 
     if not pairs:
         return Path("_build/executed") / f"{path.stem}.ipynb"
-    given = dict(pairs)
-    return Path("_build/runs") / f"{path.stem}__{label(given, given)}.ipynb"
+    values = dict(pairs)
+    return Path("_build/runs") / f"{path.stem}__{label(values, values)}.ipynb"
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    from segconf_lite import grid, notebook
+
+    path = notebook.find_notebook(given.notebook)
+    folder = given.out or Path("_build/sweeps") / path.stem
+    outcome = grid.sweep(path, given.parameter, folder=folder, jobs=given.jobs)
+    print("\n".join(outcome.lines))
+    if outcome.table:
+        print(f"{path.stem}: {len(outcome.lines) - outcome.failed} tables joined -> {outcome.table}")
+    return 1 if outcome.failed else 0
+
+
+def _claims(given: argparse.Namespace) -> int:
+    from segconf_lite.claims import recheck
+
+    if given.step == "recheck":
+        print("\n".join(recheck.recompute(given.pick, profile=given.profile, minutes=given.minutes)))
+        return 0
+    changed = []
+    if given.step == "judge":
+        changed = recheck.settle_runs(given.runs, profile=given.profile, accept=given.accept)
+    print(recheck.table())
+    if changed:
+        print(f"\nOther outcomes than those stored{'' if given.accept else ' (--accept stores them)'}:")
+        print("\n".join(changed))
+    return 1 if changed and not given.accept else 0
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ import warnings
 
 from segconf_lite import __version__
 
-__all__ = ["welcome"]
-
 
 def welcome(written_for: str) -> None:
     """Compare the package with the notebook and, on Colab, print on which device the notebook will run.
@@ -18,6 +16,12 @@ def welcome(written_for: str) -> None:
 
     Raises:
         RuntimeError: On Colab, if another version is loaded. The message says what to do.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     welcome("9.9")
+        >>> print(str(caught[0].message)[:44])
+        this notebook was written for segconf_lite 9
     """
     on_colab = "google.colab" in sys.modules
     if __version__ != written_for:

@@ -20,9 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segconf_lite import parameters
-
-__all__ = ["Outcome", "combinations", "digest", "join", "label", "sweep"]
+from segconf_lite import check, parameters, resources
 
 _RULES = Path(__file__).with_name("sweep.smk")
 
@@ -35,6 +33,10 @@ class Outcome:
         table: The joined table, None if no run has finished.
         lines: One line for each run.
         failed: How many runs have no table.
+
+    Example:
+        >>> Outcome(None, ("FAILED seed=0: no log",), failed=1).failed
+        1
     """
 
     table: Path | None
@@ -43,13 +45,13 @@ class Outcome:
 
 
 def combinations(
-    declared: Mapping[str, parameters.Parameter], asked: Sequence[tuple[str, str]], *, where: str
+    declared: Mapping[str, parameters.Parameter], pairs: Sequence[tuple[str, str]], *, where: str
 ) -> list[dict[str, Any]]:
-    """All combinations of the values asked for, checked.
+    """All combinations of some values of parameters, checked.
 
     Args:
         declared: The notebook's parameters.
-        asked: Name and values, separated by commas, e.g. ``("seed", "0,1")``.
+        pairs: Name and values, separated by commas, e.g. ``("seed", "0,1")``.
         where: Name of the notebook, for messages.
 
     Returns:
@@ -57,62 +59,85 @@ def combinations(
 
     Raises:
         ValueError: If a name comes twice or is unknown, or a value or a combination is not allowed.
+
+    Example:
+        >>> declared = {name: parameters.Parameter(name, 0, "0") for name in ("seed", "depth")}
+        >>> combinations(declared, [("seed", "0,1"), ("depth", "3")], where="chapter 1")
+        [{'seed': 0, 'depth': 3}, {'seed': 1, 'depth': 3}]
     """
-    axes: dict[str, list[Any]] = {}
-    for name, text in asked:
+    axes: dict[str, list[str]] = {}
+    for name, text in pairs:
         if name in axes:
             raise ValueError(f"expected each parameter once, got {name} twice; give its values as one list")
         if name == "cases_out":
             raise ValueError("a sweep names its tables itself, got cases_out; choose their folder by --out")
-        if name not in declared:
-            parameters.check(declared, {name: text}, where=where)
-        values = [parameters.value_of(part, declared[name]) for part in text.split(",")]
-        axes[name] = list(dict.fromkeys(values))
-    found = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    for combination in found:
-        parameters.check(declared, combination, where=where)
+        axes[name] = text.split(",")
+    found = []
+    for texts in itertools.product(*axes.values()):
+        values = parameters.typed(declared, zip(axes, texts, strict=True), where=where)
+        found += [] if values in found else [values]
     return found
 
 
 def digest(values: Any) -> str:
-    """Twelve hexadecimal digits that stand for these values, whatever the order of their names."""
+    """Twelve hexadecimal digits that stand for these values, whatever the order of their names.
+
+    Args:
+        values: Anything that JSON can hold.
+
+    Example:
+        >>> digest({"seed": 0, "depth": 3}) == digest({"depth": 3, "seed": 0})
+        True
+    """
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def label(pairs: Mapping[str, Any], key: Any) -> str:
-    """A file name that people can read, made unique by the digest of `key`."""
-    plain = re.sub(r"[^\w=.-]", "-", "_".join(f"{name}={value}" for name, value in pairs.items()))
-    return f"{plain[:80]}__{digest(key)}"
+def label(values: Mapping[str, Any], key: Any) -> str:
+    """A file name that people can read, made unique by the digest of `key`.
+
+    Args:
+        values: Values of the parameters by name, for people.
+        key: All that tells this run from others.
+
+    Example:
+        >>> label({"seed": 0, "note": "a b"}, 1)
+        'seed=0_note=a-b__6b86b273ff34'
+    """
+    text = "_".join(f"{name}={value}" for name, value in values.items())
+    return f"{re.sub(r'[^A-Za-z0-9_=.-]', '-', text)[:80]}__{digest(key)}"
 
 
 def sweep(
-    notebook: str | Path, asked: Sequence[tuple[str, str]], *, folder: str | Path, jobs: int = 2
+    notebook: str | Path, pairs: Sequence[tuple[str, str]], *, folder: str | Path, jobs: int = 2
 ) -> Outcome:
     """Run a notebook at all combinations that have no table yet, and join all tables of this sweep.
 
     Args:
         notebook: The notebook; it writes its table of cases to the parameter `cases_out`.
-        asked: See `combinations`.
+        pairs: Name and values of each parameter, separated by commas, e.g. ``("seed", "0,1")``.
         folder: Where tables, logs and executed notebooks go.
-        jobs: Notebooks at a time, at least 1, each on one thread.
+        jobs: Number of notebooks at a time, at least 1, each on one thread.
 
     Raises:
         ValueError: If the notebook has no table of cases, or an argument is not allowed; nothing has run.
         RuntimeError: If Snakemake is not installed.
+
+    Example:
+        >>> sweep(parameters.notebook_source("90_which_eaurc"), [("seed", "0,1")], folder="out", jobs=0)
+        Traceback (most recent call last):
+        ValueError: jobs must be an integer >= 1, got 0
     """
     notebook, folder = Path(notebook).resolve(), Path(folder).resolve()
     declared = parameters.read(notebook)
+    check.integer("jobs", jobs, low=1)
     if "cases_out" not in declared:
         raise ValueError(
             f"{notebook.stem} writes no table of cases (it has no parameter cases_out), so a sweep has "
             f"nothing to join; run it once per setting: segconf run {notebook.stem} -p NAME VALUE"
         )
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
-    runs = {}
-    for values in combinations(declared, asked, where=notebook.name):
-        whole = {name: p.default for name, p in declared.items() if name != "cases_out"} | values
-        runs[label(values, whole)] = values
+    defaults = {name: p.default for name, p in declared.items() if name != "cases_out"}
+    found = combinations(declared, pairs, where=notebook.name)
+    runs = {label(values, [notebook.stem, defaults | values]): values for values in found}
     before = {name for name in runs if (folder / f"{name}.csv").is_file()}
     if len(before) < len(runs):
         _run_missing(notebook, runs, folder, jobs)
@@ -123,37 +148,52 @@ def sweep(
 
 
 def join(runs: Mapping[str, Mapping[str, Any]], folder: Path, name: str) -> Path:
-    """One table of the tables of several runs, with a column for each parameter, and their provenance.
+    r"""One table of the tables of several runs, with a column for each parameter, and their provenance.
 
     Args:
         runs: Values of the parameters, by the name of the run's table without its ending.
         folder: Where the tables lie.
         name: Name of the joined table.
+
+    Returns:
+        Path of the joined table; a JSON of the same name holds the provenance.
+
+    Raises:
+        ValueError: If a table or its provenance is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     for seed in (0, 1):
+        ...         table = resources.write_whole(f"{name}/run_{seed}.csv", f"dice\n0.{seed}\n")
+        ...         origin = resources.write_whole(f"{name}/run_{seed}.json", "{}")
+        ...     runs = {"run_0": {"seed": 0}, "run_1": {"seed": 1}}
+        ...     print(join(runs, Path(name), "joined.csv").read_text())
+        seed,dice
+        0,0.0
+        1,0.1
     """
     import pandas as pd
 
     tables, origin = [], []
     for run, values in runs.items():
-        # Numbers are copied as they are written; nothing is rounded again.
-        table = pd.read_csv(folder / f"{run}.csv", dtype=str, keep_default_na=False)
-        first = []
-        for parameter, value in values.items():
-            # A chapter's own column keeps its name; seed and profile are in it as they were asked for.
-            text = [_text(value)] * len(table)
-            column = (
-                parameter
-                if parameter not in table or list(table[parameter]) == text
-                else f"{parameter} (parameter)"
-            )
-            table[column] = text
-            first.append(column)
-        tables.append(table[[*first, *(c for c in table if c not in first)]])
-        record = json.loads((folder / f"{run}.json").read_text("utf-8"))
+        try:
+            # Numbers are copied as they are written; nothing is rounded again.
+            table = pd.read_csv(folder / f"{run}.csv", dtype=str, keep_default_na=False)
+            record = dict(json.loads((folder / f"{run}.json").read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            fix = "delete it, so that it is made again"
+            raise check.refuse(f"{folder / run}.csv", "a table with its JSON", error, fix) from None
+        # A chapter's own column keeps its name; seed and profile are in it as they were set.
+        own = {name for name in values if name in table and set(table[name]) != {_text(values[name])}}
+        columns = {f"{name} (parameter)" if name in own else name: _text(v) for name, v in values.items()}
+        table = table.assign(**columns)
+        tables.append(table[[*columns, *(c for c in table if c not in columns)]])
         origin.append({"parameters": dict(values), "table": f"{run}.csv", **record})
-    path = folder / name
-    pd.concat(tables, ignore_index=True).to_csv(path, index=False)
-    path.with_suffix(".json").write_text(json.dumps({"runs": origin}, indent=1) + "\n", "utf-8")
-    return path
+    provenance = json.dumps({"runs": origin}, indent=1) + "\n"
+    path = resources.write_whole((folder / name).with_suffix(".json"), provenance).with_suffix(".csv")
+    whole = pd.concat(tables, ignore_index=True)
+    return resources.write_whole(path, whole.to_csv(index=False, lineterminator="\n"))
 
 
 def _run_missing(notebook: Path, runs: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) -> None:
@@ -161,13 +201,12 @@ def _run_missing(notebook: Path, runs: Mapping[str, Mapping[str, Any]], folder: 
         raise RuntimeError(
             'a sweep needs Snakemake, which is not installed; pip install "segconf-lite[sweep]"'
         )
-    folder.mkdir(parents=True, exist_ok=True)
     given = {
         run: [text for name, value in values.items() for text in ("-p", name, _text(value))]
         for run, values in runs.items()
     }
     config = folder / f"sweep__{digest(sorted(runs))}.json"  # a file: no shell reads what was typed
-    config.write_text(json.dumps({"notebook": str(notebook), "runs": given}, indent=1), "utf-8")
+    resources.write_whole(config, json.dumps({"notebook": str(notebook), "runs": given}, indent=1))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(_RULES), "--configfile", str(config)]
     command += ["--directory", str(folder), "--cores", str(jobs), "--keep-going", "--rerun-triggers", "mtime"]
     # Two networks training on two cores with two threads each would be far slower than one after the other.
@@ -179,8 +218,8 @@ def _line(run: str, folder: Path, before: bool, done: bool) -> str:
     if done:
         return f"{'there' if before else 'done':<7}{run}"
     log = folder / f"{run}.log"
-    said = log.read_text("utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-    why = next((line for line in said if "Error" in line or "segconf run:" in line), "no log")
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    why = next((line for line in lines if "Error" in line or "segconf run:" in line), "no log")
     return f"FAILED {run}: {why} (see {log})"
 
 

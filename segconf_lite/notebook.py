@@ -15,17 +15,6 @@ from typing import Any
 from segconf_lite import parameters as declared
 from segconf_lite import resources
 
-__all__ = [
-    "NotebookFailedError",
-    "check_parameters",
-    "environment",
-    "execute",
-    "facts",
-    "find_notebook",
-    "parameters_of",
-    "stated_minutes",
-]
-
 # glibc gives freed pages back and asks for them again in every step of a training, which costs a quarter
 # of its time; these two tell it to keep them. Other systems do not read them.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
@@ -51,23 +40,27 @@ def find_notebook(name: str, folder: str | Path | None = None) -> Path:
 
     Raises:
         ValueError: If nothing or more than one file fits.
+
+    Example:
+        >>> find_notebook("03", resources.notebooks_folder()).name
+        '03_segmentation_distortion.py'
     """
     path = Path(name)
     if path.suffix in {".py", ".ipynb"}:
         if path.is_file():
             return path
         raise ValueError(f"expected an existing notebook, got {name}: no such file")
-    places = [Path(folder)] if folder else [Path("notebooks"), Path(), resources.notebooks_folder()]
-    for place in places:
-        found = sorted(place.glob(f"{name}*.py")) if name else []
+    folders = [Path(folder)] if folder else [Path("notebooks"), Path(), resources.notebooks_folder()]
+    for where in folders:
+        found = sorted(p for p in where.glob("*.py") if name and p.name.startswith(name))
         if len(found) == 1:
             return found[0]
         if found:
             break
-    known = ", ".join(p.stem for p in sorted(place.glob("[0-9]*.py"))) or "none"
+    known = ", ".join(p.stem for p in sorted(where.glob("[0-9]*.py"))) or "none"
     what = f"fits {len(found)} notebooks" if found else "fits no notebook"
     raise ValueError(
-        f"{name!r} {what} in {place}/ (there: {known}); give the number, e.g. 01, or the path of a notebook. "
+        f"{name!r} {what} in {where}/ (there: {known}); give the number, e.g. 01, or the path of a notebook. "
         "The notebooks come with the package: `segconf notebooks FOLDER` copies them"
     )
 
@@ -80,12 +73,24 @@ def parameters_of(path: str | Path) -> dict[str, Any]:
 
     Returns:
         Default by name, in the order of the cell. A default that is no literal is given as its source text.
+
+    Example:
+        >>> parameters_of(find_notebook("90", resources.notebooks_folder()))["seed"]
+        0
     """
     return {name: parameter.default for name, parameter in declared.read(path).items()}
 
 
 def stated_minutes(path: str | Path) -> float | None:
-    """Minutes that the notebook's header promises, e.g. 3.0 for "Time: about 3 min"; None if it is silent."""
+    """Minutes that the notebook's header states first, e.g. 3.0 for "Time: about 3 min"; None if it has none.
+
+    Args:
+        path: A `.py` (percent format) or `.ipynb` notebook.
+
+    Example:
+        >>> stated_minutes(find_notebook("01", resources.notebooks_folder()))
+        4.0
+    """
     for cell in _read(path).cells[:3]:
         match = _TIME.search(cell.source) if cell.cell_type == "markdown" else None
         if match:
@@ -94,7 +99,7 @@ def stated_minutes(path: str | Path) -> float | None:
 
 
 def facts(path: str | Path) -> list[tuple[str, bool]]:
-    """What an executed notebook says of itself: (statement, whether it was true), in the order printed.
+    """What an executed notebook states about its results: (statement, whether it was true), in their order.
 
     Args:
         path: An executed `.ipynb`, whole or half-run. Its cells that begin with ``# FACTS`` print one fact
@@ -102,9 +107,13 @@ def facts(path: str | Path) -> list[tuple[str, bool]]:
 
     Returns:
         Empty if no such cell has run.
+
+    Example:
+        >>> facts(find_notebook("01", resources.notebooks_folder()))  # a source, which has no outputs
+        []
     """
-    told = [cell for cell in _read(path).cells if cell.source.startswith("# FACTS\n")]
-    streams = [o for cell in told for o in cell.get("outputs", []) if o.output_type == "stream"]
+    cells = [cell for cell in _read(path).cells if cell.source.startswith("# FACTS\n")]
+    streams = [o for cell in cells for o in cell.get("outputs", []) if o.output_type == "stream"]
     lines = "".join(stream.text for stream in streams if stream.name == "stdout").splitlines()
     cut = [line.rpartition(": ") for line in lines]
     return [(statement, verdict == "True") for statement, _, verdict in cut if verdict in ("True", "False")]
@@ -119,16 +128,30 @@ def check_parameters(path: str | Path, parameters: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: Naming what is wrong and what the notebook has.
+
+    Example:
+        >>> check_parameters(find_notebook("90", resources.notebooks_folder()), {"seed": -1})
+        Traceback (most recent call last):
+        ValueError: parameter seed of 90_which_eaurc.py: expected at least 0, got -1; ...
     """
     if parameters:
         declared.check(declared.read(path), parameters, where=Path(path).name)
 
 
 @contextlib.contextmanager
-def environment(asked: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables inside, the old ones afterwards."""
-    before = {name: os.environ.get(name) for name in asked}
-    os.environ.update(asked)
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set these environment variables inside a `with` block, and restore the old ones after it.
+
+    Args:
+        variables: Value of each variable.
+
+    Example:
+        >>> with environment({"SEGCONF_QUIET": "1"}):
+        ...     print(os.environ["SEGCONF_QUIET"])
+        1
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -140,7 +163,8 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
     """Run the notebook and write the executed copy to `out`.
 
     The copy appears under its name only when every cell has passed. After a failure the half-run copy stays
-    at `out` with the ending `.failed.ipynb`, and an earlier good `out` is left as it was.
+    at `out` with the ending `.failed.ipynb`, and an earlier good `out` is left as it was. What killed runs
+    left unfinished in the folder of `out` is removed.
 
     Args:
         path: The notebook. The kernel works in its folder, as in Jupyter; for a notebook of the installed
@@ -152,20 +176,26 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
         Seconds that the run took.
 
     Raises:
-        ValueError: If a parameter is unknown or its value is not allowed. Nothing has run then.
+        ValueError: If a parameter is unknown, or a value is not allowed. Nothing has run then.
         NotebookFailedError: If a cell raised.
+
+    Example:
+        >>> execute(find_notebook("90", resources.notebooks_folder()), "which_eaurc.html")
+        Traceback (most recent call last):
+        ValueError: out must be a file that ends in .ipynb, got which_eaurc.html
     """
     path, out = Path(path), Path(out)
     check_parameters(path, parameters or {})
-    if out.suffix != ".ipynb":
-        raise ValueError(f"expected an output that ends in .ipynb, got {out}")
+    if out.suffix != ".ipynb" or out.is_dir():
+        raise ValueError(f"out must be a file that ends in .ipynb, got {out}")
     import papermill  # 2 s: only when something really runs
     from papermill.exceptions import PapermillExecutionError
 
     out.parent.mkdir(parents=True, exist_ok=True)
+    resources.remove_leftovers(out.parent)
     failed = out.with_suffix(".failed.ipynb")
-    running = out.with_name(f".{out.stem}.{os.getpid()}.running.ipynb")
-    place = Path.cwd() if resources.is_installed(path) else path.resolve().parent
+    running = resources.unfinished_name(out, "running.ipynb")
+    folder = Path.cwd() if resources.is_installed(path) else path.resolve().parent
     start = time.perf_counter()
     try:
         with environment({k: os.environ.get(k, v) for k, v in _KEEP_MEMORY.items()}):
@@ -175,7 +205,7 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | N
                 parameters=dict(parameters or {}),
                 kernel_name="python3",
                 language="python",
-                cwd=str(place),
+                cwd=str(folder),
                 progress_bar=False,
                 extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no word about its transport
             )
@@ -200,4 +230,7 @@ def _read(path: str | Path) -> Any:
     """The notebook as nbformat's node, whatever its ending."""
     import jupytext
 
-    return jupytext.read(path)
+    try:
+        return jupytext.read(path)
+    except Exception as error:  # whatever its parsers raise for a damaged file
+        raise ValueError(f"expected a notebook, got {path}, which is damaged: {error}") from error

@@ -1,24 +1,22 @@
-"""Where the files of the book are: tables of results, the register of claims, the notebooks.
+"""Where the tables, claims and notebooks of the book are, where the user's files go, how files are written.
 
-In a checkout they lie beside the package. A wheel carries a copy of them, made when it is built (see
-``setup.py``), so that a notebook also runs where only the package is installed.
+In a checkout the files of the book lie beside the package. A wheel carries a copy of them, made when it is
+built (see ``setup.py``), so that a notebook also runs where only the package is installed.
 """
 
+import contextlib
+import os
+import platform
+import re
+import tempfile
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-__all__ = [
-    "claims_registry",
-    "copy_notebooks",
-    "is_installed",
-    "notebooks_folder",
-    "results_folder",
-    "table_file",
-]
-
 _PACKAGE = Path(str(resources.files("segconf_lite")))
 _INSTALLED = _PACKAGE / "_series"  # holds book/ and notebooks/, as a checkout does
+# The file of an unfinished write or run. Older versions did not name the computer.
+_UNFINISHED = re.compile(r"\..*\.(?P<process>\d+)(@(?P<computer>.*))?\.(running\.ipynb|tmp)")
 
 
 def claims_registry() -> Path:
@@ -29,6 +27,10 @@ def claims_registry() -> Path:
 
     Raises:
         FileNotFoundError: If none of them is there.
+
+    Example:
+        >>> claims_registry().name
+        'claims.yml'
     """
     here = Path.cwd()
     return _first_root(here, *here.parents, *_own_roots()) / "book" / "claims.yml"
@@ -39,6 +41,10 @@ def results_folder() -> Path:
 
     Raises:
         FileNotFoundError: If there is no register.
+
+    Example:
+        >>> results_folder().name
+        'results'
     """
     return claims_registry().parent / "results"
 
@@ -51,6 +57,10 @@ def table_file(name: str) -> Path:
 
     Raises:
         FileNotFoundError: If there is no such table. The message names those that are there.
+
+    Example:
+        >>> table_file("chapter_02_lite_cases.csv").parent == results_folder()
+        True
     """
     folder = results_folder()
     for path in (folder / name, folder / f"{name}.gz"):
@@ -65,12 +75,24 @@ def notebooks_folder() -> Path:
 
     Raises:
         FileNotFoundError: If neither is there.
+
+    Example:
+        >>> sorted(path.name for path in notebooks_folder().glob("01*.py"))
+        ['01_domain_shift.py']
     """
     return _first_root(*_own_roots()) / "notebooks"
 
 
 def is_installed(path: str | Path) -> bool:
-    """Whether a file or folder is part of the installed package, where nothing should be written."""
+    """Whether a file or folder is part of the installed package, where nothing should be written.
+
+    Args:
+        path: The file or folder.
+
+    Example:
+        >>> is_installed("my_folder")
+        False
+    """
     return Path(path).resolve().is_relative_to(_INSTALLED.resolve())
 
 
@@ -86,19 +108,124 @@ def copy_notebooks(folder: str | Path, *, force: bool = False) -> list[Path]:
 
     Raises:
         FileExistsError: If a file of the same name has another content. Nothing has been copied then.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(copy_notebooks(folder)[0].name)
+        01_domain_shift.ipynb
     """
     target = Path(folder)
-    wanted = {target / path.name: path.read_bytes() for path in _notebook_files(notebooks_folder())}
-    changed = [path.name for path, text in wanted.items() if path.exists() and path.read_bytes() != text]
+    contents = {target / path.name: path.read_bytes() for path in _notebook_files(notebooks_folder())}
+    changed = [path.name for path, text in contents.items() if path.exists() and path.read_bytes() != text]
     if changed and not force:
         raise FileExistsError(
             f"{target} holds other versions of {', '.join(changed)}; nothing was copied. "
             "Choose another folder, or replace them with --force"
         )
     target.mkdir(parents=True, exist_ok=True)
-    for path, text in wanted.items():
+    for path, text in contents.items():
         path.write_bytes(text)
-    return list(wanted)
+    return list(contents)
+
+
+def user_folder() -> Path:
+    """Where downloads and trained networks go: ``$SEGCONF_HOME``, or the user's cache folder.
+
+    A user without a home folder, as in some containers, has a folder among the temporary files instead.
+
+    Example:
+        >>> user_folder().is_absolute()
+        True
+    """
+    if home := os.environ.get("SEGCONF_HOME"):
+        with contextlib.suppress(RuntimeError):  # "~" of a user without a home folder
+            return Path(home).expanduser().absolute()
+    import pooch
+
+    try:
+        return Path(pooch.os_cache("segconf_lite"))
+    except (RuntimeError, KeyError):
+        number = os.getuid() if hasattr(os, "getuid") else 0
+        return Path(tempfile.gettempdir()) / f"segconf_lite-{number}"
+
+
+def write_whole(path: str | Path, text: str) -> Path:
+    """Write a text file that appears under its name only when it is whole; its folder is made.
+
+    Args:
+        path: The file. An older one is replaced.
+        text: The content, written as UTF-8 without change of its line ends.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(write_whole(f"{folder}/new/note.txt", "whole").read_text())
+        whole
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    unfinished = unfinished_name(path, "tmp")
+    try:
+        unfinished.write_bytes(text.encode())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def unfinished_name(path: Path, ending: str) -> Path:
+    """A hidden file beside `path`, which tells by its name which process writes it.
+
+    Args:
+        path: The file that it will become.
+        ending: ``"tmp"`` or ``"running.ipynb"``.
+
+    Example:
+        >>> unfinished_name(Path("cases.csv"), "tmp").name.replace(str(os.getpid()), "4711")
+        '.cases.csv.4711@...tmp'
+    """
+    return path.with_name(f".{path.name[:100]}.{os.getpid()}@{platform.node()}.{ending}")
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove what killed processes of this computer left unfinished in a folder.
+
+    Args:
+        folder: The folder; files of processes that still run, or of other computers, are left alone.
+
+    Returns:
+        The files that were removed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     unfinished = unfinished_name(Path(folder) / "cases.csv", "tmp")
+        ...     unfinished.touch()
+        ...     remove_leftovers(folder)  # this process runs
+        []
+    """
+    removed = []
+    for path in Path(folder).glob(".*"):
+        name = _UNFINISHED.fullmatch(path.name)
+        if name and name["computer"] in (None, platform.node()) and not _is_running(int(name["process"])):
+            with contextlib.suppress(OSError):  # another process was quicker, or the file is not ours
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # there, asking would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _notebook_files(folder: Path) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from rewrite import (
     rewrite_notebook,
 )
 
-from segconf_lite.evaluation.statistics import STATISTICS
+from segconf_lite.claims import STATISTICS
 
 FIGURE = {
     "data": [{"type": "scatter", "y": [1, 2]}],

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from segconf_lite import __version__, cli, notebook, resources
+from segconf_lite import __version__, cli, doctor, notebook, resources
 
 SOURCE = (
     "# %% [markdown]\n# **Time:** 1 min\n\n"
@@ -46,7 +46,7 @@ def test_doctor_says_what_is_there(capsys, monkeypatch, tmp_path):
 
 
 def test_doctor_fails_if_a_required_package_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_required_packages", lambda: ["numpy", "no-such-package"])
+    monkeypatch.setattr(doctor, "_required_packages", lambda: ["numpy", "no-such-package"])
     assert cli.main(["doctor"]) == 1
     caught = capsys.readouterr()
     assert "no-such-packageMISSING" in caught.out.replace(" ", "")
@@ -64,9 +64,9 @@ def test_doctor_without_data_says_how_to_get_it(capsys, monkeypatch, tmp_path):
 
 
 def test_doctor_advises_by_the_way_of_installing(monkeypatch):
-    assert cli._advice() == 'pip install -c constraints.txt -e ".[all]"'
+    assert doctor.advice() == 'pip install -c constraints.txt -e ".[all]"'
     monkeypatch.setattr(resources, "is_installed", lambda _: True)
-    assert cli._advice() == 'pip install "segconf-lite[all]"'
+    assert doctor.advice() == 'pip install "segconf-lite[all]"'
 
 
 def test_data_without_a_name_lists_the_names(capsys, monkeypatch, tmp_path):
@@ -76,7 +76,7 @@ def test_data_without_a_name_lists_the_names(capsys, monkeypatch, tmp_path):
     said = capsys.readouterr().out
     for name in ("gm_challenge", "retina_chase_hrf", "published_results"):
         assert name in said
-    assert cli.main(["data", "nope"]) == 1
+    assert cli.main(["data", "nope"]) == 2
     assert "'gm_challenge', 'published_results', 'retina_chase_hrf'" in capsys.readouterr().err
 
 
@@ -117,7 +117,7 @@ def test_run_to_a_path(runs):
 
 
 def test_run_refuses_unknown_parameters_and_says_which_are_known(runs, capsys):
-    assert cli.main(["run", "01", "-p", "sead", "3"]) == 1
+    assert cli.main(["run", "01", "-p", "sead", "3"]) == 2
     assert runs == []
     assert (
         "segconf run: 01_first.py has no parameter sead; it has: seed=0, name='lite', cases_out=''"

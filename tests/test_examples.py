@@ -13,18 +13,6 @@ MODULES = sorted(path for path in (ROOT / "segconf_lite").rglob("*.py") if not p
 NOT_YET = {
     "cohorts",
     "models",
-    "stress",
-    "confidence",
-    "evaluation",
-    "cli",
-    "notebook",
-    "sweep",
-    "declaration",
-    "grid",
-    "parameters",
-    "resources",
-    "colab",
-    "chapter_commands",
     "profiles",
 }
 

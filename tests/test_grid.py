@@ -78,10 +78,10 @@ def test_two_settings_never_share_a_name_and_order_does_not_matter():
 
 def test_a_chapter_without_a_table_of_cases_says_so(notebook, capsys):
     notebook.write_text(NOTEBOOK.replace('cases_out = ""  # @param {type:"string"}\n', ""), "utf-8")
-    assert cli.main(["sweep", str(notebook), "-p", "seed", "0,1"]) == 1
+    assert cli.main(["sweep", str(notebook), "-p", "seed", "0,1"]) == 2
     assert "01_tiny writes no table of cases" in capsys.readouterr().err
     notebook.write_text(NOTEBOOK, "utf-8")
-    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="jobs must be an integer >= 1, got 0"):
         grid.sweep(notebook, [("seed", "0")], folder="out", jobs=0)
 
 

@@ -17,6 +17,7 @@ ROOMS = {  # a room imports from those to its left only
     "confidence": {"cohorts", "models", "stress", "evaluation"},
     "fragility": {"cohorts", "models", "confidence", "evaluation"},
     "evaluation": {"cohorts"},
+    "claims": {"cohorts", "evaluation"},
     "reports": {"cohorts", "evaluation"},
     "show": {"cohorts", "models", "stress", "confidence", "fragility", "evaluation", "reports"},
 }

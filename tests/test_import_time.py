@@ -41,7 +41,7 @@ def test_version_is_that_of_the_project():
 
 
 def test_unknown_room_is_named_with_the_known_ones():
-    with pytest.raises(AttributeError, match="no attribute 'metrics'; it has cohorts"):
+    with pytest.raises(AttributeError, match="no attribute 'metrics'; it has claims, cohorts"):
         segconf_lite.metrics  # noqa: B018
 
 
@@ -49,7 +49,9 @@ def test_rooms_are_listed():
     assert {"cohorts", "models", "evaluation"} <= set(dir(segconf_lite))
 
 
-@pytest.mark.parametrize("room", ["models", "confidence", "fragility", "evaluation", "show", "stress"])
+@pytest.mark.parametrize(
+    "room", ["models", "confidence", "fragility", "evaluation", "show", "stress", "claims"]
+)
 def test_public_names_of_lazy_rooms_are_where_they_are_said_to_be(room):
     module = getattr(segconf_lite, room)
     stub = Path(module.__file__).with_suffix(".pyi").read_text("utf-8")

@@ -76,7 +76,7 @@ def test_fitting_values_are_accepted(write, parameters):
 
 
 def test_output_must_be_a_notebook(write, tmp_path):
-    with pytest.raises(ValueError, match=r"ends in \.ipynb"):
+    with pytest.raises(ValueError, match=r"out must be a file that ends in \.ipynb, got .*out\.html"):
         notebook.execute(write(), tmp_path / "out.html")
 
 

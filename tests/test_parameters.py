@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from segconf_lite import cli, declaration, parameters
+from segconf_lite import cli, parameters
 from segconf_lite.parameters import Parameter
 from segconf_lite.show import pictures
 
@@ -156,7 +156,7 @@ def test_without_the_parameters_cell_the_reader_is_told_to_run_it(running):
 
 def test_a_chapter_without_source_is_named():
     with pytest.raises(FileNotFoundError, match="source of chapter 99_none"):
-        declaration.notebook_source("99_none")
+        parameters.notebook_source("99_none")
 
 
 @pytest.mark.parametrize(
@@ -207,5 +207,5 @@ def test_help_without_a_chapter_and_of_a_missing_one(capsys):
     assert caught.value.code == 0
     with pytest.raises(SystemExit) as caught:
         cli.main(["run", "none.py", "--help"])
-    assert caught.value.code == 1
+    assert caught.value.code == 2
     assert "no such file" in capsys.readouterr().err

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pooch
 
+from segconf_lite.resources import user_folder
+
 __all__ = ["BY_HAND", "SOURCES", "data_folder", "fetch", "find", "registry"]
 
 _GM_COMMIT = "dfa78f751953eaafcf62e77fbc2f7ec6df668e14"
@@ -51,8 +53,7 @@ BY_HAND: dict[str, str] = {
 
 def data_folder() -> Path:
     """Where downloads lie: ``$SEGCONF_HOME/data``, else ``data`` in the user's cache folder."""
-    home = os.environ.get("SEGCONF_HOME")
-    return (Path(home).expanduser() if home else pooch.os_cache("segconf_lite")) / "data"
+    return user_folder() / "data"
 
 
 def find(name: str) -> Path:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import filelock
-import pooch
 import safetensors.torch
 import torch
 from torch import nn
@@ -30,6 +29,7 @@ from torch import nn
 from segconf_lite.models.address import PACKAGE, address
 from segconf_lite.models.device import device_of, pick_device
 from segconf_lite.models.training import Training
+from segconf_lite.resources import user_folder
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -41,13 +41,7 @@ def store_folder() -> Path:
         >>> store_folder().name
         'store'
     """
-    home = os.environ.get("SEGCONF_HOME")
-    if home:
-        return Path(home).expanduser() / "store"
-    try:
-        return Path(pooch.os_cache("segconf_lite")) / "store"
-    except (RuntimeError, OSError):  # an account without a home folder
-        return Path(tempfile.gettempdir()) / "segconf_lite" / "store"
+    return user_folder() / "store"
 
 
 def fitted(fit: Callable[..., Network], *data: Any, **settings: Any) -> Network:

@@ -1,4 +1,4 @@
-"""The statistics that a claim may be about: from columns of cases of one seed to one number."""
+"""The statistics that a claim may be about: each turns columns of the cases of one seed into one number."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from segconf_lite.evaluation.ranking import excess_aurc, rank_correlation, variance_explained
+from segconf_lite.evaluation import excess_aurc, rank_correlation, variance_explained
 
-__all__ = ["GAP_BINS", "STATISTICS", "columns_of"]
-
-GAP_BINS = 5  # bins of confidence of a pooled calibration error
+GAP_BINS = 5  # number of confidence bins of a pooled calibration error
 
 
 def _rank(risk: np.ndarray, uncertainty: np.ndarray) -> float:
-    """0 where one side is constant: an uncertainty that never moves orders nothing."""
+    """Spearman correlation; 0 where one side is constant, because a constant uncertainty ranks nothing."""
     if np.ptp(risk) == 0 or np.ptp(uncertainty) == 0:
         return 0.0
     return rank_correlation(risk, uncertainty).estimate
 
 
 def _pooled_ece(*gaps: np.ndarray) -> float:
-    """ECE over all cases, from each case's sum of (right - confidence) per bin, over its pixels."""
+    """ECE over all cases, from each case's sum of (accuracy - confidence) per bin, over its pixels."""
     return float(np.abs(np.mean(gaps, axis=1)).sum())
 
 
 def _rank_of_means(group: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
     """Spearman over groups, e.g. networks, of the mean of one column with the mean of another."""
-    _, owner = np.unique(group, return_inverse=True)
-    counts = np.bincount(owner)
-    return _rank(np.bincount(owner, second) / counts, np.bincount(owner, first) / counts)
+    _, group_of_case = np.unique(group, return_inverse=True)
+    counts = np.bincount(group_of_case)
+    return _rank(np.bincount(group_of_case, second) / counts, np.bincount(group_of_case, first) / counts)
 
 
 # name -> (statistic of the cases of one seed, the columns it takes, in order); a claim's column that
@@ -57,6 +55,15 @@ STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
 
 
 def columns_of(statistic: str, columns: Mapping[str, str]) -> list[str]:
-    """The columns of a table of cases that a statistic takes, in its order, stars expanded."""
+    """The columns of a table of cases that a statistic takes, in its order, with stars expanded.
+
+    Args:
+        statistic: A key of `STATISTICS`.
+        columns: Name of each argument of the statistic -> column of the table of cases.
+
+    Example:
+        >>> columns_of("mean_difference", {"first": "dropout", "second": "entropy"})
+        ['dropout', 'entropy']
+    """
     names = [columns[name] for name in STATISTICS[statistic][1]]
     return [n.replace("*", str(k)) for n in names for k in range(GAP_BINS if n.endswith(" *") else 1)]

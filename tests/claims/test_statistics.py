@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segconf_lite.evaluation.statistics import STATISTICS
+from segconf_lite.claims import STATISTICS
 
 
 def test_rank_of_means_looks_at_groups_not_at_rows():

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from segconf_lite import cli, sweep
-from segconf_lite.evaluation import ledger
+from segconf_lite import cli
+from segconf_lite.claims import ledger, recheck
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 NOTEBOOK = """# %% [markdown]
 # # Tiny
@@ -26,7 +26,7 @@ cases_out = ""
 # %%
 import os, numpy as np, pandas as pd
 from pathlib import Path
-from segconf_lite.evaluation import ledger
+from segconf_lite.claims import ledger
 if Path("stop").exists() and seed == 12:
     raise RuntimeError("interrupted")
 rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def run_cases(project, seed):
 
 
 def test_seeds_follow_the_register(project):
-    assert sweep.seeds_of_chapters() == {1: [sweep.FIRST_SEED, sweep.FIRST_SEED + 1]}
+    assert recheck.seeds_of_chapters() == {1: [recheck.FIRST_SEED, recheck.FIRST_SEED + 1]}
 
 
 def test_list_before_anything_was_run(project, capsys):
@@ -121,23 +121,38 @@ def test_recheck_needs_something_stored(project, capsys):
     assert "no claim has a stored lite outcome" in capsys.readouterr().err
 
 
-def test_a_slow_machine_rechecks_what_it_can_in_the_time(project, monkeypatch):
-    folder = project / "notebooks"
-    for chapter, header in ((1, "**Time:** about 4 min"), (2, "**Time:** about 7 min")):
-        (folder / f"0{chapter}_tiny.py").write_text(f"# %% [markdown]\n# {header}\n")
-    for slow, minutes, expected in (
-        (1, 7, {1, 2}),
-        (1, 6.9, {1}),
-        (3, 21, {1, 2}),
-        (3, 20, {1}),
-        (9, 1, {1}),
-    ):
-        monkeypatch.setattr(sweep, "slowness", lambda s=slow: s)
-        assert sweep._quick_chapters({1, 2}, folder, minutes) == expected
+def test_only_chapters_that_state_so_few_minutes_are_measured_again(project, capsys, monkeypatch):
+    second = CLAIM.replace("above-zero", "in-two").replace("chapter: 1", "chapter: 2")
+    (project / "book/claims.yml").write_text(CLAIM + second)
+    (project / "notebooks/02_tiny.py").write_text(NOTEBOOK.replace("about 0.1 min", "about 7 min"))
+    record = {"seeds": [11, 12], "runs": [{"seed": 11}, {"seed": 12}]}
+    monkeypatch.setattr(ledger, "read_record", lambda *_: record)
+    monkeypatch.setattr(recheck, "_run_again", lambda path, *_: (path.stem, {}))
+    monkeypatch.setattr(recheck, "seed_estimates", lambda claim, cases: {claim.id: cases})
+    monkeypatch.setattr(recheck, "compare_seed", lambda record, measured, here: [str(measured)])
+    picked = {m: {recheck.recompute(f"{k:x}", minutes=m)[0] for k in range(9)} for m in (None, 7, 6.9)}
+    assert (
+        picked[None] == picked[7] == {f"{c}, seed {s}:" for c in ("above-zero", "in-two") for s in (11, 12)}
+    )
+    assert picked[6.9] == {"above-zero, seed 11:", "above-zero, seed 12:"}
+    assert cli.main(["claims", "recheck", "--minutes", "0.05"]) == 2
+    assert "minutes must be at least 0.1, which the quickest chapter states" in capsys.readouterr().err
 
 
-def test_slowness_is_a_plausible_number():
-    assert 0.01 < sweep.slowness(1) < 100
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--pick", "xyz"), ("--minutes", "nan"), ("--minutes", "-1"), ("--minutes", "x"), ("--profile", "../x")],
+)
+def test_a_bad_choice_is_one_line_and_exit_code_two(project, capsys, option, value):
+    try:
+        code = cli.main(["claims", "recheck", option, value])
+    except SystemExit as end:  # of the parser of words
+        code = end.code
+    assert code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert option.strip("-").replace("pick", "choice") in message
+    assert value in message
 
 
 def record(device="cpu x", seeds=(1.0, 1.2)):
@@ -149,13 +164,13 @@ def record(device="cpu x", seeds=(1.0, 1.2)):
 
 def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
     here = {"seed": 11, "device": "cpu x", "threads": 1, "versions": {"torch": "2"}}
-    assert sweep.compare_seed(record(), {"all": {11: 1.0005}}, here)
-    with pytest.raises(ValueError, match=r"c, all, seed 11: expected 1 .*got 1\.01"):
-        sweep.compare_seed(record(), {"all": {11: 1.01}}, here)
+    assert recheck.compare_seed(record(), {"all": {11: 1.0005}}, here)
+    with pytest.raises(RuntimeError, match=r"c, all, seed 11: expected 1 .*got 1\.01"):
+        recheck.compare_seed(record(), {"all": {11: 1.01}}, here)
     for other in ({**here, "device": "cpu y"}, {**here, "threads": 2}):
-        assert sweep.compare_seed(record(), {"all": {11: 1.75}}, other)  # range 1 to 1.2, widened by .6
-        with pytest.raises(ValueError, match=r"allowed 0\.4 to 1\.8.*got 1\.9"):
-            sweep.compare_seed(record(), {"all": {11: 1.9}}, other)
+        assert recheck.compare_seed(record(), {"all": {11: 1.75}}, other)  # range 1 to 1.2, widened by .6
+        with pytest.raises(RuntimeError, match=r"allowed 0\.4 to 1\.8.*got 1\.9"):
+            recheck.compare_seed(record(), {"all": {11: 1.9}}, other)
 
 
 def snakemake(project):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from segconf_lite.evaluation import claims, ledger
+from segconf_lite.claims import judge, ledger, read_claims
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
-KNOWN = claims.read_claims(RESULTS.parent / "claims.yml")
+RESULTS = Path(__file__).parents[2] / "book" / "results"
+KNOWN = read_claims(RESULTS.parent / "claims.yml")
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -21,7 +21,7 @@ def test_stored_verdict_is_what_the_stored_cases_say(name):
     path = ledger.table_path(RESULTS, claim.chapter, "lite")
     samples = pd.read_csv(path, low_memory=False)
     origin = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    again = ledger.as_record(claims.judge(name, samples, claims=KNOWN), samples, origin)
+    again = ledger.as_record(judge.judge(name, samples, claims=KNOWN), samples, origin)
     assert {k: v for k, v in again.items() if k != "groups"} == {
         k: v for k, v in stored.items() if k != "groups"
     }

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segconf_lite.evaluation import claims, ledger
-from segconf_lite.evaluation.bootstrap import nested_bootstrap_interval
-from segconf_lite.evaluation.claims import Claim, judge
-from segconf_lite.evaluation.statistics import GAP_BINS
+from segconf_lite.claims import Claim, ledger, read_claims
+from segconf_lite.claims.judge import judge, seed_estimates
+from segconf_lite.claims.statistics import GAP_BINS
+from segconf_lite.evaluation import nested_bootstrap_interval
 
 
 def claim(**changes):
@@ -119,9 +119,7 @@ def test_pooled_calibration_is_that_of_all_pixels_together():
             row |= {f"{name} gap {5 * low:.0f}": g for low, g in zip(bins["bin_low"], gap, strict=True)}
         rows.append(row)
     columns = {"first": "one gap *", "second": "other gap *"}
-    found = claims.seed_estimates(
-        claim(statistic="pooled_ece_difference", columns=columns), pd.DataFrame(rows)
-    )
+    found = seed_estimates(claim(statistic="pooled_ece_difference", columns=columns), pd.DataFrame(rows))
     one, other = (expected_calibration_error(chances[n], labels, n_bins=5) for n in ("one", "other"))
     assert found["all"][0] == pytest.approx(one - other)
 
@@ -146,7 +144,7 @@ def test_fewer_seeds_than_registered():
 
 
 def test_missing_column_cases_or_seed():
-    with pytest.raises(ValueError, match=r"needs columns \['y'\]"):
+    with pytest.raises(ValueError, match=r"none called \['y'\]; it has \['seed'"):
         verdict_of(table(1.0), columns={"value": "y"})
     with pytest.raises(ValueError, match="no case is left"):
         verdict_of(table(1.0), cases={"domain": ["Z"]})
@@ -160,11 +158,22 @@ def test_missing_column_cases_or_seed():
     ("changes", "message"),
     [
         ({"statistic": "median"}, r"statistic must be one of .*'mean'.*got 'median'"),
-        ({"columns": {"risk": "x"}}, r"mean takes columns \['value'\], got \['risk'\]"),
+        ({"columns": {"risk": "x"}}, r"columns must be the columns \['value'\] of mean.*got {'risk': 'x'}"),
+        ({"columns": ["value"]}, r"columns must be .* got \['value'\]"),
+        ({"columns": {"value": 3}}, "columns must be .* got {'value': 3}"),
         ({"direction": "up"}, r"direction must be one of .*got 'up'"),
         ({"direction": "equivalent"}, "margin goes with 'equivalent'"),
         ({"margin": 0.1}, "margin goes with 'equivalent'"),
-        ({"seeds": 1}, "at least 2 seeds, got 1"),
+        ({"direction": "equivalent", "margin": 0}, "margin must be a number > 0, got 0"),
+        ({"seeds": 1}, "seeds must be an integer >= 2, got 1"),
+        ({"seeds": 2.5}, r"seeds must be an integer >= 2, got 2\.5"),
+        ({"chapter": 100}, r"chapter must be an integer in \[0, 99\], got 100"),
+        ({"threshold": "1e-5"}, "threshold must be a finite number, got '1e-5'"),
+        ({"threshold": float("nan")}, "threshold must be a finite number"),
+        ({"each": ["domain"]}, "each must be text"),
+        ({"sentence": " "}, "sentence must be text"),
+        ({"cases": {"domain": "E"}}, "cases must be for each column a list of allowed values"),
+        ({"cases": {"domain": [["A"], ["B"]]}}, "cases must be for each column a list"),
     ],
 )
 def test_bad_claims(changes, message):
@@ -176,17 +185,95 @@ def test_bad_registry(tmp_path):
     path = tmp_path / "claims.yml"
     path.write_text("- {id: half}\n")
     with pytest.raises(ValueError, match=r"half is not a claim: .*missing"):
-        claims.read_claims(path)
+        read_claims(path)
     entry = json.dumps(dataclasses.asdict(claim()))
     path.write_text(f"- {entry}\n- {entry}\n")
     with pytest.raises(ValueError, match="a-claim is registered twice"):
-        claims.read_claims(path)
+        read_claims(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../elsewhere", "a/b", "/etc/name", "A", "a b", "a--b", "-a", "", "a\n", "a.b", "x" * 101, 7, None],
+)
+def test_an_id_is_a_plain_name_because_it_becomes_a_file(name):
+    with pytest.raises(ValueError, match="id of a claim must be at most 100 lower-case letters"):
+        claim(id=name)
+
+
+def test_nested_lists_cannot_keep_the_digest_busy():
+    many = ["x"]
+    for _ in range(60):  # as text this would have 2**60 entries
+        many = [many, many]
+    for field in ("cases", "columns", "id", "sentence", "each", "seeds"):
+        with pytest.raises(ValueError, match="must be"):
+            claim(**{field: {"value": many} if field in ("cases", "columns") else many})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a list of claims, each with its fields, got None"),
+        ("word", "a list of claims, each with its fields, got 'word'"),
+        ("- word", "a list of claims, each with its fields"),
+        ("- {id: a", "a list of claims in YAML, got"),
+        ("- {id: @a}", "a list of claims in YAML"),
+        ("[" * 5000, "a list of claims in YAML"),
+        ("- {registered: 2026-13-45}", "a list of claims in YAML, got month must"),
+        ("- {seeds: 1:30}", "a list of claims in YAML, got .*1:30"),
+        ("- !!timestamp x", "a list of claims in YAML"),
+        ("- !!python/name:os.system x", "a list of claims in YAML"),
+        ("- &a {id: x}\n- *a", "write each claim out"),
+        ("- &a {id: x}\n- {<<: *a}", "write each claim out"),
+        ("- {1: 2}", "is not a claim"),
+    ],
+)
+def test_a_register_that_cannot_be_read_is_one_clear_message(tmp_path, text, message):
+    path = tmp_path / "claims.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_claims(path)
+    assert str(path) in str(caught.value)
+
+
+def test_numbers_of_the_register_are_decimal(tmp_path):
+    path = tmp_path / "claims.yml"
+    path.write_text(f"- {json.dumps(dataclasses.asdict(claim()))}\n".replace('"seeds": 3', '"seeds": 010'))
+    assert read_claims(path)["a-claim"].seeds == 10
 
 
 def test_the_digest_follows_what_decides_and_nothing_else():
     assert claim().digest() == claim(sentence="Otherwise said.").digest()
     assert claim().digest() != claim(threshold=0.1).digest()
     assert claim().digest() != claim(seeds=4).digest()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("x", np.inf, "column x must be finite, got infinity in 1 cases"),
+        ("x", "high", "column x must be real numbers"),
+        ("subject", None, "column subject must be text or integers, none missing"),
+        ("seed", 0.5, "column seed must be integers"),
+        ("domain", None, "column domain must be a value for every case"),
+    ],
+)
+def test_columns_that_decide_are_checked(column, value, message):
+    samples = table(1.0)
+    samples[column] = samples[column].astype(object)
+    samples.loc[3, column] = value
+    with pytest.raises(ValueError, match=message):
+        verdict_of(samples, each="domain")
+
+
+def test_a_statistic_without_a_value_is_refused():
+    samples = table(1.0).assign(zero=0.0)
+    columns = {"numerator": "x", "denominator": "zero"}
+    with (
+        np.errstate(divide="ignore"),
+        pytest.raises(ValueError, match="ratio_of_means of all must be finite, got"),
+    ):
+        verdict_of(samples, statistic="ratio_of_means", columns=columns)
 
 
 # -- on disk ------------------------------------------------------------------------------------------------
@@ -238,9 +325,105 @@ def test_a_claim_changed_after_its_run_is_shown_as_such(results):
     assert shown.loc["new", "verdict"] == "not run"
 
 
+def test_other_numbers_are_reported_and_what_differs_by_rounding_is_not(results):
+    known = {"a-claim": claim()}
+    ledger.settle(results, profile="lite", claims=known)
+    path, stored = ledger.table_path(results, 2, "lite"), results / "claims/a-claim.lite.json"
+    before, cases = stored.read_bytes(), pd.read_csv(path)
+    cases.assign(x=1.00001 * cases["x"]).to_csv(path, index=False)
+    assert ledger.settle(results, profile="lite", claims=known) == []
+    cases.assign(x=1.1 * cases["x"]).to_csv(path, index=False)
+    (line,) = ledger.settle(results, profile="lite", claims=known)
+    assert line.startswith("a-claim: holds\n  - all:")
+    assert stored.read_bytes() == before
+
+
+def test_an_edited_claim_keeps_its_mark_until_accepted(results):
+    ledger.settle(results, profile="lite", claims={"a-claim": claim()})
+    moved = {"a-claim": claim(threshold=-1.0)}
+    (line,) = ledger.settle(results, profile="lite", claims=moved)
+    assert line == "a-claim: holds (the claim was changed since its run)"
+    assert ledger.overview(results, claims=moved).loc[0, "verdict"] == "changed since its run"
+    ledger.settle(results, profile="lite", claims=moved, accept=True)
+    assert ledger.overview(results, claims=moved).loc[0, "verdict"] == "holds"
+
+
+def test_new_runs_replace_a_stored_table_only_when_accepted(results):
+    known, runs = {"a-claim": claim()}, results / "runs"
+    path = ledger.table_path(results, 2, "lite")
+    ledger.settle(results, profile="lite", claims=known)
+    before = path.read_bytes()
+    for seed, part in table(2.0).groupby("seed"):
+        target = runs / f"lite/chapter_02/seed_{seed}.csv"
+        ledger.save_cases(part.drop(columns="seed"), target, profile="lite", seed=seed)
+    added = known | {"another": claim(id="another")}
+    first, second = ledger.settle(results, profile="lite", claims=added, runs=runs)
+    assert first.startswith("a-claim: holds\n  - all:")
+    assert second == "chapter_02_lite_cases.csv: the finished runs give another table than the stored one"
+    assert path.read_bytes() == before
+    assert ledger.read_record(results, "another", "lite") is None  # it would not be that of the stored table
+    ledger.settle(results, profile="lite", claims=added, runs=runs, accept=True)
+    assert path.read_bytes() != before
+    assert ledger.settle(results, profile="lite", claims=added, runs=runs) == []
+    assert ledger.read_record(results, "another", "lite")["verdict"] == "holds"
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200, 600])
+def test_a_table_that_is_cut_off_is_never_judged(results, kept):
+    path = ledger.table_path(results, 2, "lite")
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"_cases\.csv must be .* a damaged one: .*; restore it"):
+        ledger.settle(results, profile="lite", claims={"a-claim": claim()})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"runs": []}', '{"runs": [3]}', "[" * 10**5, "\xff"]
+)
+def test_damaged_provenance_and_records_are_named(results, text):
+    known = {"a-claim": claim()}
+    ledger.settle(results, profile="lite", claims=known)
+    for path in (results / "claims/a-claim.lite.json", results / "chapter_02_lite_cases.json"):
+        good = path.read_bytes()
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(ValueError, match=rf"{path.stem}.*; restore it from git"):
+            ledger.settle(results, profile="lite", claims=known)
+        path.write_bytes(good)
+
+
+def test_a_write_that_is_broken_off_leaves_the_old_table(results, monkeypatch):
+    path = ledger.table_path(results, 2, "lite")
+    before = path.read_bytes()
+
+    def broken(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", broken)
+    with pytest.raises(OSError, match="no space left"):
+        ledger.gather([results / "run_0.csv"], path)
+    assert path.read_bytes() == before
+    assert [p.name for p in results.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_table_without_subjects_or_with_two_equal_columns_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"none called \['subject'\]"):
+        ledger.save_cases(pd.DataFrame({"x": [1]}), tmp_path / "x.csv", profile="lite", seed=0)
+    twice = pd.DataFrame([["a", 1, 2]], columns=["subject", "x", "x"])
+    with pytest.raises(ValueError, match=r"\['x'\] more than once"):
+        ledger.save_cases(twice, tmp_path / "x.csv", profile="lite", seed=0)
+    with pytest.raises(ValueError, match="profile must be one of"):
+        ledger.save_cases(twice.iloc[:, :2], tmp_path / "x.csv", profile="../x", seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_without_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert ledger.provenance(profile="lite", seed=np.int64(3))["commit"] == "unknown"
+    assert ledger.commit_hash() == "0"
+
+
 def test_a_seed_comes_once(results):
     run = results / "run_0.csv"
-    with pytest.raises(ValueError, match=r"one table a seed, got seeds \[0, 0\]"):
+    with pytest.raises(ValueError, match=r"one table per seed, got seeds \[0, 0\]"):
         ledger.gather([run, run], results / "out.csv")
 
 
@@ -258,14 +441,14 @@ def test_within_averages_the_statistic_over_the_parts_and_old_claims_keep_their_
     samples["b"] = rng.random(len(samples))
     columns = {"risk": "risk", "first": "a", "second": "b"}
     asked = {"statistic": "excess_aurc_difference", "columns": columns, "direction": "less"}
-    pooled, within = (claims.seed_estimates(claim(**asked, within=w), samples)["all"] for w in (None, "net"))
-    alone = [claims.seed_estimates(claim(**asked), samples[samples["net"] == k])["all"] for k in range(2)]
+    pooled, within = (seed_estimates(claim(**asked, within=w), samples)["all"] for w in (None, "net"))
+    alone = [seed_estimates(claim(**asked), samples[samples["net"] == k])["all"] for k in range(2)]
     for seed in range(3):
         assert within[seed] == pytest.approx(np.mean([a[seed] for a in alone]))
         assert within[seed] < pooled[seed]
     assert verdict_of(samples, **asked, within="net").verdict == "holds"
     assert claim().digest() == claim(within=None).digest() != claim(within="net").digest()
-    with pytest.raises(ValueError, match="needs columns"):
+    with pytest.raises(ValueError, match=r"none called \['nothing'\]"):
         verdict_of(samples, **asked, within="nothing")
 
 

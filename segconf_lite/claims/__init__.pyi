@@ -1,0 +1,21 @@
+"""Public names of the room and their modules; read when the room is imported, and by type checkers."""
+
+from . import judge as judge
+from . import ledger as ledger
+from . import recheck as recheck
+from . import registry as registry
+from .judge import Verdict as Verdict
+from .registry import Claim as Claim
+from .registry import read_claims as read_claims
+from .statistics import STATISTICS as STATISTICS
+
+__all__ = [
+    "STATISTICS",
+    "Claim",
+    "Verdict",
+    "judge",
+    "ledger",
+    "read_claims",
+    "recheck",
+    "registry",
+]

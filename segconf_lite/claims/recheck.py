@@ -1,0 +1,213 @@
+"""What `segconf claims` does: list the ledger, settle it from finished runs, measure a stored claim again."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segconf_lite import check, notebook, resources
+from segconf_lite.claims import ledger
+from segconf_lite.claims.judge import seed_estimates
+from segconf_lite.claims.registry import Claim, read_claims
+from segconf_lite.cohorts import download
+
+# Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
+FIRST_SEED = 11
+_DATA_OF = {  # value of the column "cohort" in a table of cases -> data set
+    "cord": "gm_challenge",
+    "retina": "retina_chase_hrf",
+}
+
+
+def seeds_of_chapters() -> dict[int, list[int]]:
+    """The seeds that the claims of each chapter need.
+
+    Example:
+        >>> seeds_of_chapters()[2]
+        [11, 12, 13, 14, 15]
+    """
+    needed: dict[int, int] = {}
+    for claim in read_claims().values():
+        needed[claim.chapter] = max(claim.seeds, needed.get(claim.chapter, 0))
+    return {chapter: list(range(FIRST_SEED, FIRST_SEED + n)) for chapter, n in sorted(needed.items())}
+
+
+def table() -> str:
+    """The ledger as text: one line per claim, and one per group where there are several.
+
+    Example:
+        >>> print(table().splitlines()[0])
+        holds                 far-but-harmless  (chapter 1, lite, 5 seeds)
+    """
+    lines = []
+    for (name, profile), rows in ledger.overview().groupby(["id", "profile"], sort=False):
+        first = rows.iloc[0]
+        origin = f"(chapter {first['chapter']}, {profile}, {first['seeds']} seeds)"
+        lines.append(f"{first['verdict']:<22}{name}  {origin}")
+        for row in rows.itertuples() if first["seeds"] else ():
+            group = "" if row.group == "all" else f"{row.group}: "
+            verdict = f" {row.group_verdict}" if len(rows) > 1 else ""
+            lines.append(f"{'':<24}{group}{row.estimate:.3g} [{row.low:.3g}, {row.high:.3g}]{verdict}")
+    return "\n".join(lines)
+
+
+def settle_runs(runs: str | Path, *, profile: str, accept: bool = False) -> list[str]:
+    """Judge the finished runs of each chapter, and return what differs from what is stored.
+
+    Args:
+        runs: Folder of finished runs, see `segconf_lite.claims.ledger.settle`.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+        accept: Whether stored tables and records that differ are replaced.
+
+    Raises:
+        RuntimeError: If the results are those inside the installed package, which must stay as they are.
+
+    Example:
+        >>> settle_runs("a_folder_without_runs", profile="full")
+        []
+    """
+    results = resources.results_folder()
+    if resources.is_installed(results):
+        raise RuntimeError(
+            f"expected to work in a checkout, where verdicts are stored in book/results, got {Path.cwd()}; "
+            "clone the project and call this in the clone"
+        )
+    return ledger.settle(results, profile=profile, runs=runs, accept=accept)
+
+
+def recompute(choice: str | None = None, *, profile: str = "lite", minutes: float | None = None) -> list[str]:
+    """Train and measure one claim again from scratch, for one of its seeds, and compare with what is stored.
+
+    Args:
+        choice: A hexadecimal number that picks claim and seed; by default the hash of the commit.
+        profile: Profile of the stored run, ``"lite"`` or ``"full"``.
+        minutes: Pick among the chapters whose header states at most so many minutes from scratch. Headers
+            are true of two CPU cores that multiply bf16; other machines take longer. None picks among all.
+
+    Returns:
+        Lines that say what was compared.
+
+    Raises:
+        ValueError: If an argument is not as above, or no chapter is so quick.
+        RuntimeError: If nothing is stored, or a number does not agree, see `compare_seed`.
+
+    Example:
+        >>> recompute("0", minutes=0.01)
+        Traceback (most recent call last):
+        ValueError: minutes must be at least 4, which the quickest chapter states, got 0.01
+    """
+    choice = ledger.commit_hash() if choice is None else choice
+    if not re.fullmatch("[0-9a-fA-F]+", choice):
+        raise check.refuse("choice", "a hexadecimal number, e.g. 1f", repr(choice))
+    limit = math.inf if minutes is None else check.number("minutes", minutes, low=0, open_low=True)
+    results = resources.results_folder()
+    notebooks = results.parents[1] / "notebooks"
+    claims = read_claims()
+    records = {name: ledger.read_record(results, name, profile) for name in claims}
+    judged = {name: r for name, r in records.items() if r is not None and _is_measurable(claims[name])}
+    if not judged:
+        raise RuntimeError(
+            f"no claim has a stored {profile} outcome in {results} and its data here; run `make claims` first"
+        )
+    paths = {name: notebook.find_notebook(f"{claims[name].chapter:02d}", notebooks) for name in judged}
+    stated = {path: notebook.stated_minutes(path) or 0 for path in set(paths.values())}
+    if min(stated.values()) > limit:
+        expected = f"at least {min(stated.values()):g}, which the quickest chapter states"
+        raise check.refuse("minutes", expected, minutes)
+    quick = sorted(name for name in judged if stated[paths[name]] <= limit)
+    number = int(choice, 16)
+    name = quick[number % len(quick)]
+    seeds = judged[name]["seeds"]
+    seed = seeds[number // len(quick) % len(seeds)]
+    cases, here = _run_again(paths[name], profile, seed, _run_of(judged[name], seed))
+    compared = compare_seed(judged[name], seed_estimates(claims[name], cases), here)
+    return [f"{name}, seed {seed}:", *compared]
+
+
+def compare_seed(
+    record: Mapping[str, Any], measured: Mapping[str, Mapping[int, float]], here: Mapping[str, Any]
+) -> list[str]:
+    """Compare the statistics of one seed with the stored ones.
+
+    On the same processor, threads and torch the numbers must agree to 0.001. Elsewhere rounding differs
+    and training goes another way, like another seed: then they must lie among those of the stored seeds,
+    or outside by at most three times the distance between the lowest and the highest of them (which
+    counts as at least 0.05). With each stored seed held against the others, none of 270 lay further out,
+    two lay beyond twice the distance, and ten beyond once.
+
+    Args:
+        record: The stored record of the claim.
+        measured: Group -> seed -> value, see `segconf_lite.claims.judge.seed_estimates`.
+        here: Provenance of what was measured.
+
+    Returns:
+        One line per group.
+
+    Raises:
+        RuntimeError: If a number does not agree.
+
+    Example:
+        >>> run = {"seed": 11, "device": "CPU", "threads": 1, "versions": {"torch": "2.9"}}
+        >>> record = {"id": "good", "runs": [run], "by_seed": {"all": {"11": 0.85}}}
+        >>> compare_seed(record, {"all": {11: 0.8502}}, run)
+        ['  all: 0.8502, stored 0.85 (allowed 0.849 to 0.851)']
+    """
+    seed = int(here["seed"])
+    is_same_machine = _machine(_run_of(record, seed)) == _machine(here)
+    lines = []
+    for group, by_seed in measured.items():
+        stored = record["by_seed"][group]
+        value, expected = by_seed[seed], stored[str(seed)]
+        low, high = expected - 1e-3, expected + 1e-3
+        if not is_same_machine:
+            span = 3 * max(max(stored.values()) - min(stored.values()), 0.05)
+            low, high = min(stored.values()) - span, max(stored.values()) + span
+        if not low <= value <= high:
+            raise RuntimeError(
+                f"{record['id']}, {group}, seed {seed}: expected {expected:.4g} (allowed {low:.4g} to "
+                f"{high:.4g}), got {value:.4g}; if the change is meant, run `make claims` again"
+            )
+        lines.append(f"  {group}: {value:.4g}, stored {expected:.4g} (allowed {low:.4g} to {high:.4g})")
+    return lines
+
+
+def _run_again(
+    path: Path, profile: str, seed: int, stored: Mapping[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Table of cases and provenance of a new run from scratch, on the same machine with as many threads."""
+    here = ledger.provenance(profile=profile, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {"SEGCONF_HOME": folder}  # empty: from scratch
+        if _machine(stored) == _machine({**here, "threads": stored["threads"]}):
+            variables["OMP_NUM_THREADS"] = str(stored["threads"])  # the sums in training depend on it
+        cases = Path(folder) / "cases.csv"
+        with notebook.environment(variables):
+            parameters = {"profile": profile, "seed": seed, "cases_out": str(cases)}
+            notebook.execute(path, Path(folder) / "run.ipynb", parameters)
+        return pd.read_csv(cases), json.loads(cases.with_suffix(".json").read_text("utf-8"))
+
+
+def _is_measurable(claim: Claim) -> bool:
+    """Whether the data sets that a claim needs are on this computer."""
+    try:
+        for name in set(claim.cases.get("cohort", [])) & set(_DATA_OF):
+            download.find(_DATA_OF[name])
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _run_of(record: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    return next(run for run in record["runs"] if run["seed"] == seed)
+
+
+def _machine(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two runs must share to give the same numbers."""
+    return run["device"], run["threads"], run["versions"]["torch"]
