@@ -26,12 +26,12 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor
 
 from segconf_lite.arrays import to_numpy
+from segconf_lite.cohorts.balls import ball_volumes
 from segconf_lite.evaluation import ledger
 from segconf_lite.models.device import isolated_random_state, pick_device
 from segconf_lite.models.fit import optimise, shuffled_batches
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter
-from segconf_lite.stress.balls import ball_volumes, crop_around
-from segconf_lite.stress.windows import foreground_ratio, window_probabilities
+from segconf_lite.stress.windows import crop_around, foreground_ratio, window_probabilities
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 PLAN: dict[str, dict[str, Any]] = {

@@ -40,12 +40,13 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from segconf_lite.cohorts import phantom  # noqa: E402
+from segconf_lite.cohorts.balls import ball_cohort  # noqa: E402
 from segconf_lite.evaluation.ledger import provenance  # noqa: E402
 from segconf_lite.models import fit_unet, network_training  # noqa: E402
 from segconf_lite.models.fit import CHECKS  # noqa: E402
 from segconf_lite.models.network_training import fit_network  # noqa: E402
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter  # noqa: E402
-from segconf_lite.stress.balls import ball_cohort, crop_around  # noqa: E402
+from segconf_lite.stress.windows import crop_around  # noqa: E402
 
 COLUMNS = ("what", "network", "way", "value", "unit", "device", "torch", "threads", "commit", "day")
 STUDY_STEPS = 1500  # of each of the sixteen networks, notebooks/07 in full

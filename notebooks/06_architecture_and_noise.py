@@ -84,7 +84,7 @@ from scipy.ndimage import distance_transform_edt
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
 from segconf_lite.arrays import to_numpy
-from segconf_lite.cohorts import gm_challenge, phantom, published
+from segconf_lite.cohorts import gm_challenge, phantom, published, textures
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, SegmentationDistortion
@@ -96,7 +96,7 @@ from segconf_lite.profiles import profile_named
 from segconf_lite.reports import check_input_assumptions, failure_report
 from segconf_lite.reports import sensitivity_report
 from segconf_lite.show import curves, pictures, trust
-from segconf_lite.stress import ladders, level_sets, textures
+from segconf_lite.stress import ladders, level_sets
 
 # %% [markdown]
 # ## A published table, read again

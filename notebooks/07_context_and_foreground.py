@@ -85,7 +85,8 @@ from segconf_lite.reports.failures import failure_report
 from segconf_lite.reports.sensitivity import sensitivity_report
 from segconf_lite.show import curves, pictures
 from segconf_lite.stress import ladders, windows
-from segconf_lite.stress.balls import ball_cohort, crop_around
+from segconf_lite.cohorts.balls import ball_cohort
+from segconf_lite.stress.windows import crop_around
 
 # %% [markdown]
 # ## A published table
@@ -177,7 +178,7 @@ print(pd.Series(sizes).value_counts()[RANGES].to_string())
 
 # %%
 centred = "half" if centred_share == 0.5 else f"a share of {centred_share}"
-share_of = {"foreground_share": centred_share}
+share_of = {"foreground_fraction": centred_share}
 
 
 def learn(kind, norm, window):

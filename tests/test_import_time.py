@@ -49,7 +49,7 @@ def test_rooms_are_listed():
     assert {"cohorts", "models", "evaluation"} <= set(dir(segconf_lite))
 
 
-@pytest.mark.parametrize("room", ["models", "confidence", "fragility", "evaluation", "stress"])
+@pytest.mark.parametrize("room", ["cohorts", "models", "confidence", "fragility", "evaluation", "stress"])
 def test_public_names_of_lazy_rooms_are_where_they_are_said_to_be(room):
     module = getattr(segconf_lite, room)
     stub = Path(module.__file__).with_suffix(".pyi").read_text("utf-8")
@@ -60,7 +60,7 @@ def test_public_names_of_lazy_rooms_are_where_they_are_said_to_be(room):
         module.metrics  # noqa: B018
 
 
-@pytest.mark.parametrize("room", ["models", "confidence", "stress"])
+@pytest.mark.parametrize("room", ["cohorts", "models", "confidence", "stress"])
 def test_lazy_rooms_bring_no_heavy_library(room):
     code = f"import sys, segconf_lite.{room}; print(*sorted(set(sys.modules) & {{'torch', 'monai'}}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

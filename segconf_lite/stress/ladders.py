@@ -22,8 +22,8 @@ from numpy.polynomial.legendre import legvander
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
+from segconf_lite import check
 from segconf_lite.arrays import to_numpy
-from segconf_lite.cohorts._checks import check_images
 from segconf_lite.stress.corruptions import ghost
 
 __all__ = ["CONTRAST_NOISE_SD", "LADDERS", "Ladder", "corrupt", "ladder_table"]
@@ -123,7 +123,7 @@ def _checked(images: Tensor | np.ndarray) -> Tensor:
         raise ValueError(f"images must be a float numpy array or tensor, got {got}; convert them to float32")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
         copy = np.array(images, dtype=np.float32, order="C")
-    check_images(copy)
+    check.image_batch(copy)
     return torch.from_numpy(copy)
 
 

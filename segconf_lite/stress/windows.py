@@ -14,12 +14,13 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
+from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.models.batches import network_input
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
 
-__all__ = ["BLENDINGS", "foreground_ratio", "window_probabilities", "window_starts"]
+__all__ = ["BLENDINGS", "crop_around", "foreground_ratio", "window_probabilities", "window_starts"]
 
 BLENDINGS = ("constant", "gaussian")
 
@@ -160,6 +161,86 @@ def foreground_ratio(
     foreground = np.pad(foreground, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
     cuts = [tuple(slice(s, s + side) for s, side in zip(start, sides, strict=True)) for start in starts]
     return np.stack([foreground[:, *cut].mean(axis=axes) for cut in cuts], axis=1)
+
+
+def crop_around(
+    images: Tensor,
+    labels: Tensor,
+    window: int,
+    *,
+    generator: torch.Generator,
+    foreground_fraction: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """One random square (or cubic) crop of each case, centred on foreground with a given probability.
+
+    This is what MONAI's `RandCropByPosNegLabel` does, for a whole batch at once: a random foreground pixel,
+    or else a random background pixel, becomes the centre, and a window that would stick out is moved inside.
+    A case without foreground (or background) is cropped around what it has. The values are not looked at,
+    because on a GPU that would stop each training step.
+
+    Args:
+        images: Images (B, 1, H, W) or volumes (B, 1, D, H, W), of any type, on any device.
+        labels: Labels (B, H, W) or (B, D, H, W), integers on the same device, > 0 is foreground.
+        window: Side w of the crop in pixels, from 1 to the shortest side of the images.
+        generator: Random generator on the device of `labels`; the source of all chance.
+        foreground_fraction: Probability of a foreground centre, in [0, 1].
+
+    Returns:
+        Crops (B, 1, w, w) of the images and (B, w, w) of the labels, at the same positions; with a third w
+        for volumes.
+
+    Raises:
+        ValueError: If an argument is invalid, or shapes or devices do not match.
+
+    Example:
+        >>> labels = torch.zeros(1, 5, 5, dtype=torch.long)
+        >>> labels[0, 4, 0] = 1
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> _, cropped = crop_around(labels[:, None], labels, 2, generator=generator, foreground_fraction=1)
+        >>> cropped.tolist()
+        [[[0, 0], [1, 0]]]
+    """
+    for name, values in (("images", images), ("labels", labels)):
+        if not isinstance(values, Tensor):
+            raise check.refuse(name, "a Tensor", type(values).__name__, "e.g. torch.from_numpy(...)")
+    if not isinstance(generator, torch.Generator):
+        raise check.refuse("generator", "a Generator", type(generator).__name__)
+    size, device = labels.shape[1:], labels.device
+    if images.ndim not in (4, 5) or images.shape != (len(labels), 1, *size) or labels.numel() == 0:
+        expected = "non-empty (B, 1, H, W) and (B, H, W), or both with a D before H"
+        raise check.refuse("images and labels", expected, f"{(*images.shape,)} and {(*labels.shape,)}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise check.refuse("labels", "integers", labels.dtype, "use labels.long()")
+    if images.device != device or generator.device.type != device.type:
+        got = f"{images.device}, {device} and {generator.device}"
+        raise check.refuse("images, labels and generator", "on one device", got)
+    window = check.integer("window", window, low=1, high=min(size), fix="it must fit into the images")
+    foreground_fraction = check.between("foreground_fraction", foreground_fraction)
+    on_foreground = torch.rand(len(labels), generator=generator, device=device) < foreground_fraction
+    foreground = labels.flatten(1) > 0  # (B, H * W)
+    eligible = foreground == on_foreground[:, None]
+    eligible |= ~eligible.any(dim=1, keepdim=True)  # nothing of that kind: any pixel
+    centre = _draw_one(eligible, generator)  # (B,) index into the flattened image
+    # Indices, not slices, and plain numbers: slices need the corners on the host, and would wait for a card.
+    cut: list[Tensor] = []
+    for axis in reversed(range(len(size))):
+        corner = (centre % size[axis] - window // 2).clamp(0, size[axis] - window)
+        along = corner[:, None] + torch.arange(window, device=device)  # (B, w)
+        cut.insert(0, along.view(-1, *[window if other == axis else 1 for other in range(len(size))]))
+        centre = centre // size[axis]
+    cut.insert(0, torch.arange(len(labels), device=device).view(-1, *[1] * len(size)))
+    return images[:, 0][tuple(cut)][:, None], labels[tuple(cut)]
+
+
+def _draw_one(eligible: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,) index of one true value in each row, all equally likely."""
+    if eligible.shape[1] < 2**24:
+        # What torch.multinomial does with one draw, without its checks, which wait for the card.
+        times = torch.empty(eligible.shape, device=eligible.device).exponential_(generator=generator)
+        return (eligible / times).argmax(dim=1)
+    rows = [row.nonzero()[:, 0] for row in eligible]
+    picks = [torch.randint(len(row), (), generator=generator, device=row.device) for row in rows]
+    return torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
 
 
 def _sides(value: int | tuple[int, ...], name: str, axes: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""How hearts differ: shapes drawn per subject (habitus, disease) and per slice (base to apex).
+"""Random shapes of hearts, per subject (habitus, disease) and per slice (base to apex).
 
 Every subject has a random stream of its own, so the first subjects of a larger cohort are the
 subjects of a smaller one, whatever the scanner. Sizes follow adult short-axis norms in round
@@ -12,10 +12,8 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["DISEASES", "SLICES_PER_SUBJECT", "SliceShapes", "draw_subject", "stack_subjects"]
-
 SLICES_PER_SUBJECT = 6
-# name: (share of subjects, mid-cavity radius in mm, wall in mm)
+# name: (fraction of subjects, mid-cavity radius in mm, wall in mm)
 DISEASES: dict[str, tuple[float, float, float]] = {
     "normal": (0.4, 24.0, 9.0),
     "dilated": (0.2, 31.0, 7.5),
@@ -26,7 +24,12 @@ DISEASES: dict[str, tuple[float, float, float]] = {
 
 @dataclasses.dataclass(frozen=True)
 class SliceShapes:
-    """Everything that draws n slices: (n,) or (n, ...) float64, millimetres and radians."""
+    """The geometry of n slices: (n,) or (n, ...) float64, millimetres and radians.
+
+    Example:
+        >>> draw_subjects([np.random.default_rng(0)])[1].level.round(2).tolist()
+        [0.05, 0.22, 0.39, 0.55, 0.72, 0.89]
+    """
 
     level: np.ndarray  # 0 at the base, 1 at the apex
     centre: np.ndarray  # (n, 2) x, y of the left ventricle
@@ -64,7 +67,24 @@ class SliceShapes:
     aorta_radius: np.ndarray
 
 
-def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
+def draw_subjects(rngs: list[np.random.Generator]) -> tuple[list[str], SliceShapes]:
+    """Disease of each random subject, and the slices of all, base first, one subject after the other.
+
+    Args:
+        rngs: One generator per subject.
+
+    Example:
+        >>> diseases, shapes = draw_subjects([np.random.default_rng(0), np.random.default_rng(1)])
+        >>> diseases, shapes.endo.shape
+        (['hypertrophic', 'dilated'], (12,))
+    """
+    subjects = [_draw_subject(rng) for rng in rngs]
+    names = [field.name for field in dataclasses.fields(SliceShapes)]
+    stacked = {name: np.concatenate([getattr(shapes, name) for _, shapes in subjects]) for name in names}
+    return [disease for disease, _ in subjects], SliceShapes(**stacked)
+
+
+def _draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
     """Disease and the slices of one random subject, base first."""
     n = SLICES_PER_SUBJECT
     disease = str(rng.choice(list(DISEASES), p=[row[0] for row in DISEASES.values()]))
@@ -74,10 +94,10 @@ def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
     def near(mean: float, relative: float) -> float:
         return float(mean * np.exp(relative * rng.standard_normal()))
 
-    def point(mean_x: float, mean_y: float, spread: float, wobble: float = 1.0) -> np.ndarray:
-        """One place per subject that wanders a little from slice to slice."""
-        fixed = np.array([mean_x, mean_y]) + spread * rng.standard_normal(2)
-        return fixed + wobble * rng.standard_normal((n, 2))
+    def point(mean_x: float, mean_y: float, subject_sd: float, slice_sd: float = 1.0) -> np.ndarray:
+        """One position per subject that moves a little from slice to slice."""
+        fixed = np.array([mean_x, mean_y]) + subject_sd * rng.standard_normal(2)
+        return fixed + slice_sd * rng.standard_normal((n, 2))
 
     def same(value: float) -> np.ndarray:
         return np.full(n, value)
@@ -136,9 +156,3 @@ def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
         aorta_radius=same(near(11, 0.12)),
     )
     return disease, shapes
-
-
-def stack_subjects(subjects: list[SliceShapes]) -> SliceShapes:
-    """The slices of several subjects, one after the other."""
-    names = [field.name for field in dataclasses.fields(SliceShapes)]
-    return SliceShapes(**{name: np.concatenate([getattr(s, name) for s in subjects]) for name in names})
