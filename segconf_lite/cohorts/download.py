@@ -24,6 +24,7 @@ from segconf_lite import check
 _MOST_BYTES = 2**28  # of one file, packed and unpacked: 256 MB, ten times the largest published file
 _MOST_SECONDS = 600.0  # for the download of one file
 
+_REGISTRY = resources.files("segconf_lite.cohorts") / "registry"
 _GM_COMMIT = "dfa78f751953eaafcf62e77fbc2f7ec6df668e14"
 
 # name -> (address under which every file of the registry lies, how a person gets the same files)
@@ -32,30 +33,13 @@ SOURCES: dict[str, tuple[str, str]] = {
         f"https://raw.githubusercontent.com/sct-pipeline/gm-challenge-data/{_GM_COMMIT}/",
         "git clone https://github.com/sct-pipeline/gm-challenge-data gm_challenge && "
         f"git -C gm_challenge checkout {_GM_COMMIT}",
-    ),
+    )
 }
 
 # name -> how a person gets it, where no address is known under which every file lies as it is read here
 BY_HAND: dict[str, str] = {
-    "retina_chase_hrf": (
-        "unpack CHASE_DB1 (https://researchdata.kingston.ac.uk/96/, 28 images, CC BY 4.0) into "
-        "retina_chase_hrf/CHASE_DB1/ (Image_01L.jpg, Image_01L_1stHO.png, ...), and HRF "
-        "(https://www5.cs.fau.de/research/data/fundus-images/, 45 images, CC BY 4.0) into "
-        "retina_chase_hrf/HRF/ (images/, manual1/, mask/)"
-    ),
-    "published_results": (
-        "clone https://github.com/amithjkamath/to_skip_or_not (commit "
-        "42b0b28b259195822dd98218159a7b90b6616ba7, Apache-2.0) and stack its 360 tables "
-        "results/DATASET-results/DATASET_stats_NETWORK_LEVEL_256_SEED.csv into "
-        "published_results/skip_connections_per_image.csv.gz with the columns dataset, network, level, seed, "
-        "image, dice, hausdorff_px, surface_dice_5px, mean_surface_distance_px (levels renamed: higher = "
-        "easiest, high = easier, in-domain = unperturbed, low = harder, lower = hardest); clone "
-        "https://github.com/amithjkamath/context_vs_fbr (commit 7e49948, MIT) and stack its "
-        "results/DATASET-NETWORK/DATASET-NETWORK-PATCH-RUN.csv into "
-        "published_results/context_foreground_per_image.csv.gz with the columns dataset, network, patch, "
-        "run, image, dice, hausdorff, abs_volume_difference_ratio, test_volume_foreground_ratio, and "
-        "train_ratio_min and train_ratio_max, the range of foreground_ratios-PATCH.csv beside them"
-    ),
+    name: " ".join((_REGISTRY / f"{name}_by_hand.txt").read_text("utf-8").split())
+    for name in ("retina_chase_hrf", "published_results")
 }
 
 
@@ -129,7 +113,7 @@ def registry(name: str) -> dict[str, str]:
     check.one_of("name", name, (*SOURCES, *BY_HAND))
     if name in BY_HAND:
         raise ValueError(f"data set {name!r} has to be fetched by hand: {BY_HAND[name]}, in {data_folder()}")
-    text = resources.files("segconf_lite.cohorts").joinpath(f"registry/{name}.txt").read_text("utf-8")
+    text = (_REGISTRY / f"{name}.txt").read_text("utf-8")
     pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
     return {path: digest for digest, path in pairs}
 

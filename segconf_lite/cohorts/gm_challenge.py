@@ -16,7 +16,6 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pandas as pd
 
 from segconf_lite import check
 from segconf_lite.cohorts import download
@@ -25,7 +24,6 @@ from segconf_lite.cohorts.localise import cord_line, crop
 
 _NAME = "gm_challenge"
 _CLASS_NAMES = ("background", "white matter", "grey matter")
-_CROP_MM, _MARGIN_MM = 48.0, 2.0  # 96 pixels of 0.5 mm, 4 pixels: what `localisation_error_mm` judges
 _MOST_VOXELS = 2**25  # of a volume: ten times the largest published one, 268 MB as float64
 
 
@@ -66,12 +64,11 @@ def cohort(
         spacing_mm: Pixel spacing of the crop in millimetres, 0.01 to 100 and the same for all scanners
             (they have 0.42 to 0.78 mm). That of a scan is taken from its affine.
         center: What the middle of the crop is computed from.
-            ``"image"``: where a bright blob of the dural sac's size (radius 10 mm, two constants,
-            no training) runs straight through the volume, see `localise.cord_line`. It reads no
-            label, but all slices of the volume. Measured by `localisation_error_mm` on the published
-            files: the whole cord lies inside, with 4 pixels to spare, on 143 of 143 slices (failure
-            rate 0); the middle is 2.9 mm off the cord's on average, 6.6 mm at worst. The constants
-            were set with these sessions in sight: on another cohort, measure again.
+            ``"image"``: where a bright blob of the dural sac's size (radius 10 mm, two constants, no
+            training) runs straight through the volume, see `localise.cord_line`. It reads no label, but all
+            slices of the volume. Measured on the published files: the whole cord lies inside, with 4 pixels to spare,
+            on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average, 6.6 mm at
+            worst. The constants were set with these sessions in sight: on another cohort, measure again.
             ``"label"``: the centre of mass of the reference cord, to the sub-pixel. For teaching
             only: it LEAKS the test label, since a network may learn where the cord always lies.
         group_by: Meaning of a domain: ``"scanner"`` ("Siemens 3T", "Philips 3T", "Siemens 1.5T") or
@@ -126,38 +123,6 @@ def cohort(
         spacing_mm=np.array([spacing_mm, spacing_mm]),
         class_names=_CLASS_NAMES,
     )
-
-
-def localisation_error_mm(root: str | Path | None = None) -> pd.DataFrame:
-    """Distance of the crop's middle under ``center="image"`` from the reference cord, one row per kept slice.
-
-    Args:
-        root: Folder of the data set; by default it is looked for as in `cohort`.
-
-    Returns:
-        session; slice (from foot to head, 0 first); error_mm, distance in the slice from the crop's middle to
-        the cord's centre of mass, >= 0, lower is better; inside, whether the whole cord lies in a crop of
-        96 x 96 pixels of 0.5 mm with at least 4 pixels to spare on every side.
-
-    Raises:
-        FileNotFoundError: If the data set, or one file of a session, is not there.
-        ValueError: If a file is damaged or not the published one, as in `cohort`.
-
-    Example:
-        >>> localisation_error_mm(root=3)
-        Traceback (most recent call last):
-        ValueError: root must be a path or None, got 3; give the folder of the data set
-    """
-    rows = []
-    for scan in _scans(root):
-        estimated, true = _image_centres(scan), _label_centres(scan)
-        for k in scan.kept:
-            # Half a pixel more: a pixel has a width, and all of it has to fit.
-            reach_mm = (np.abs(np.argwhere(scan.labels[k] > 0) - estimated[k]) + 0.5) * scan.spacing_mm
-            error_mm = np.hypot(*((estimated[k] - true[k]) * scan.spacing_mm))
-            inside = reach_mm.max() <= _CROP_MM / 2 - _MARGIN_MM
-            rows.append((scan.session, int(k), float(error_mm), bool(inside)))
-    return pd.DataFrame(rows, columns=["session", "slice", "error_mm", "inside"])
 
 
 def _image_centres(scan: _Scan) -> np.ndarray:

@@ -118,7 +118,7 @@ def cohort(
             "degrees_per_pixel", degrees_per_pixel, low=0, high=45, open_low=True
         )
 
-    images, vessels, names, spacing_mm = [], [], [], []
+    parts = []  # one cohort per photograph
     for photo in _photos(root, camera):
         domain, degrees_across = _CAMERAS[photo.camera]
         width, middle = photo.square()
@@ -127,24 +127,20 @@ def cohort(
         if view == "tiles":
             side = size if degrees_per_pixel is None else round(size * degrees_per_pixel / degrees)
             centres = _tile_centres(photo, side, width, tiles_per_image, seed)
-        for centre in centres:
-            image, labels = _cut(photo, centre, side, size)
-            images.append(image)
-            vessels.append(labels if camera == "chase" else labels[:1])
-            names.append((domain, photo.session))
-            spacing_mm.append([MM_PER_DEGREE * degrees * side / size] * 2)
-    domains, sessions = np.array(names).T
-    raters = np.stack(vessels)
-    return Cohort(
-        images=np.stack(images)[:, None],
-        labels=raters[:, 0].copy(),
-        domains=domains,
-        subjects=np.array([re.sub(r"-[LR]$", "", session) for session in sessions]),
-        sessions=sessions,
-        spacing_mm=np.array(spacing_mm),
-        class_names=("background", "vessel"),
-        raters=raters if camera == "chase" else None,
-    )
+        cuts = [_cut(photo, centre, side, size) for centre in centres]
+        raters = np.stack([labels for _, labels in cuts])  # (n_cuts, R, size, size)
+        part = Cohort(
+            images=np.stack([image for image, _ in cuts])[:, None],
+            labels=raters[:, 0].copy(),
+            domains=np.repeat(domain, len(cuts)),
+            subjects=np.repeat(re.sub(r"-[LR]$", "", photo.session), len(cuts)),
+            sessions=np.repeat(photo.session, len(cuts)),
+            spacing_mm=np.full(2, MM_PER_DEGREE * degrees * side / size),
+            class_names=("background", "vessel"),
+            raters=raters if camera == "chase" else None,
+        )
+        parts.append(part)
+    return Cohort.concatenate(parts)
 
 
 def _tile_centres(photo: _Photo, side: int, width: int, n_tiles: int, seed: int) -> np.ndarray:

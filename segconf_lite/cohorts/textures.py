@@ -74,7 +74,7 @@ def texture_cohort(
     """
     fix = "at 1 there is no texture edge left: use null_cohort for that"
     alpha = check.number("alpha", alpha, low=0, high=1, open_high=True, fix=fix)
-    return _cohort(n_cases, alpha, f"{direction} {alpha:g}", direction, pair, size, part, seed)
+    return _cohort(n_cases, alpha, direction, pair, size, part, seed)
 
 
 def null_cohort(
@@ -110,7 +110,7 @@ def null_cohort(
         >>> null_cohort(2, size=16).domain_names
         ('null foreground',)
     """
-    return _cohort(n_cases, 1.0, f"null {direction}", direction, pair, size, part, seed)
+    return _cohort(n_cases, 1.0, direction, pair, size, part, seed)
 
 
 def texture_divergence(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -162,14 +162,7 @@ def _divergence(image: np.ndarray, mask: np.ndarray) -> float:
 
 
 def _cohort(
-    n_cases: int,
-    alpha: float,
-    domain: str,
-    direction: str,
-    pair: Sequence[str],
-    size: int,
-    part: str,
-    seed: int,
+    n_cases: int, alpha: float, direction: str, pair: Sequence[str], size: int, part: str, seed: int
 ) -> Cohort:
     n_cases, seed = check.integer("n_cases", n_cases, low=1), check.integer("seed", seed, low=0)
     check.one_of("direction", direction, DIRECTIONS)
@@ -186,7 +179,7 @@ def _cohort(
     return Cohort(
         images=images.astype(np.float32)[:, None],
         labels=np.stack([mask for _, mask in cases]).astype(np.int64),
-        domains=np.repeat(domain, n_cases),
+        domains=np.repeat(f"null {direction}" if alpha == 1 else f"{direction} {alpha:g}", n_cases),
         subjects=np.array([f"texture-{seed}-{case}-{part}" for case in range(n_cases)]),
         spacing_mm=np.ones((n_cases, 2)),
         class_names=("background", "object"),

@@ -193,23 +193,13 @@ class Scanner:
 # are all unlike A, yet blood, muscle and the bright rim of fat keep their order. F is near but harmful: its
 # images are about as close to A as those of B, because its intensity curve makes up for the flip angle, but
 # fat suppression leaves the fat around the heart as dark as muscle.
+_E = Scanner("E", fat_signal=1.6, bias=0.25, pixel_mm=2.6, partial_fourier=0.7, blur_mm=0.9, ghost=0.15)
 _ALL = (
     Scanner("A"),
     Scanner("B", field_t=3.0, flip_deg=45, tr_ms=3.4, bias=0.8, noise=0.065, gamma=0.8, ghost=0.15),
     Scanner("C", flip_deg=70, pixel_mm=3.0, partial_fourier=0.65, blur_mm=1.4, noise=0.018, gamma=1.3),
     Scanner("D", field_t=3.0, flip_deg=35, bias=1.6, noise=0.10, ghost=0.5, gamma=0.7),
-    Scanner(
-        "E",
-        fat_signal=1.6,
-        bias=0.25,
-        pixel_mm=2.6,
-        partial_fourier=0.7,
-        blur_mm=0.9,
-        ghost=0.15,
-        noise=0.009,
-        gamma=1.2,
-        clip_percentile=98.5,
-    ),
+    dataclasses.replace(_E, noise=0.009, gamma=1.2, clip_percentile=98.5),
     Scanner("F", flip_deg=27, fat_signal=0.02, bias=0.4, noise=0.05, gamma=1.3, clip_percentile=99.5),
 )
 SCANNERS: dict[str, Scanner] = {scanner.name: scanner for scanner in _ALL}
