@@ -27,10 +27,10 @@ from torch import Tensor
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.claims import ledger
+from segconf_lite.cohorts.balls import ball_volumes
 from segconf_lite.models.device import isolated_random_state, pick_device
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter
 from segconf_lite.models.training import Training, optimise, shuffled_batches
-from segconf_lite.stress.balls import ball_volumes
 from segconf_lite.stress.windows import crop_around, foreground_ratio, window_probabilities
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"

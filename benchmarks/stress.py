@@ -19,12 +19,12 @@ import torch
 from speed import median_seconds
 
 from segconf_lite.cohorts import phantom
+from segconf_lite.cohorts.balls import ball_cohort
+from segconf_lite.cohorts.textures import texture_cohort
 from segconf_lite.models import UNet, fit_unet
 from segconf_lite.models.fit import fit_network
 from segconf_lite.models.segmenter import Segmenter
 from segconf_lite.stress import attacks, corruptions
-from segconf_lite.stress.balls import ball_cohort
-from segconf_lite.stress.textures import texture_cohort
 from segconf_lite.stress.windows import crop_around
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"

@@ -41,11 +41,11 @@ from torch import nn  # noqa: E402
 
 from segconf_lite.claims.ledger import provenance  # noqa: E402
 from segconf_lite.cohorts import phantom  # noqa: E402
+from segconf_lite.cohorts.balls import ball_cohort  # noqa: E402
 from segconf_lite.models import fit  # noqa: E402
 from segconf_lite.models.fit import fit_network, fit_unet  # noqa: E402
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter  # noqa: E402
 from segconf_lite.models.training import CHECKS  # noqa: E402
-from segconf_lite.stress.balls import ball_cohort  # noqa: E402
 from segconf_lite.stress.windows import crop_around  # noqa: E402
 
 COLUMNS = ("what", "network", "way", "value", "unit", "device", "torch", "threads", "commit", "day")

@@ -85,7 +85,7 @@ from scipy.ndimage import distance_transform_edt
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
 from segconf_lite.arrays import to_numpy
-from segconf_lite.cohorts import gm_challenge, phantom, published
+from segconf_lite.cohorts import gm_challenge, phantom, published, textures
 from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, FragilityMap
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, SegmentationDistortion
@@ -97,7 +97,7 @@ from segconf_lite.profiles import profile_named
 from segconf_lite.reports import check_input_assumptions, failure_report
 from segconf_lite.reports import sensitivity_report
 from segconf_lite import show
-from segconf_lite.stress import corruptions, level_sets, textures
+from segconf_lite.stress import corruptions, level_sets
 
 # %% [markdown]
 # ## A published table, read again

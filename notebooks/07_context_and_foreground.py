@@ -87,7 +87,7 @@ from segconf_lite.reports.failures import failure_report
 from segconf_lite.reports.sensitivity import sensitivity_report
 from segconf_lite import show
 from segconf_lite.stress import corruptions, windows
-from segconf_lite.stress.balls import ball_cohort
+from segconf_lite.cohorts.balls import ball_cohort
 from segconf_lite.stress.windows import crop_around
 
 # %% [markdown]

@@ -1,8 +1,10 @@
-"""Where cases come from: a physics phantom that is always there, and real cohorts.
+"""Where cases come from: a physics phantom that is always there, synthetic objects, and real cohorts.
 
 Devices: a cohort holds numpy arrays, so nothing here lies on a GPU.
+
+Importing this package loads neither torch nor monai.
 """
 
-from segconf_lite.cohorts.cohort import Cohort
+import lazy_loader
 
-__all__ = ["Cohort"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""The one type that every source of cases yields.
+"""The one type in which every source returns its cases.
 
 Shape letters: N cases (2-D slices), R raters, H rows, W columns.
 """
@@ -7,35 +7,46 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from segconf_lite.cohorts._checks import check_images, check_labels, check_raters
+from segconf_lite import check
+from segconf_lite.arrays import to_numpy
 
-__all__ = ["Cohort"]
-
-_PER_CASE_TEXT = ("domains", "subjects", "sessions")
+_NAMES = ("domains", "subjects", "sessions")
+_ARRAYS = ("images", "labels", "raters", "spacing_mm")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Cohort:
-    """Slices with reference labels, and who and what they came from.
+    """Slices with reference labels, and the scanner and the person they came from.
+
+    Images may be arrays or tensors of any real type, and become float32. Labels may be of any type if their
+    values are integers, and become int64.
 
     Attributes:
-        images: (N, 1, H, W) float32, finite; grey values, normally z-scored per slice.
+        images: (N, 1, H, W) float32, finite intensities, normally z-scored per slice.
         labels: (N, H, W) int64 reference in ``0 .. len(class_names) - 1``; 0 is background.
         domains: (N,) text, the scanner or scanner group of each case.
         subjects: (N,) text, the person of each case. Splits never divide a subject.
-        spacing_mm: (N, 2) float64, row and column spacing in millimetres, > 0.
-        class_names: one name per label value, background first.
+        spacing_mm: (N, 2) float64, row and column spacing in millimetres, > 0; (2,) counts for all cases.
+        class_names: One name per label value, background first.
         raters: (N, R, H, W) int64 labels of R independent raters, or None.
         sessions: (N,) text, the scan session of each case; defaults to the subject.
 
     Raises:
-        ValueError: On construction, if a shape, dtype, label or value is not as above. The
-            message says what was expected, what came, and how to mend it.
+        ValueError: On construction, if a shape, label, name or value is not as above. The message says what
+            was expected, what came, and how to mend it.
+
+    Example:
+        >>> images = np.zeros((4, 1, 8, 8), np.float32)
+        >>> labels = np.zeros((4, 8, 8), np.int64)
+        >>> people = {"domains": ["A", "A", "B", "B"], "subjects": [1, 1, 2, 2]}
+        >>> Cohort(images, labels, **people, spacing_mm=(1.0, 1.0), class_names=("background", "organ"))
+        Cohort(4 slices of 8x8 from 2 subjects; domains {A: 2, B: 2}; classes background, organ)
     """
 
     images: np.ndarray
@@ -48,41 +59,29 @@ class Cohort:
     sessions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731  (frozen)
-        if self.sessions is None:
-            set_field("sessions", self.subjects)
-        for name in _PER_CASE_TEXT:
-            set_field(name, np.asarray(getattr(self, name), dtype=str))
-        set_field("spacing_mm", np.asarray(self.spacing_mm, dtype=np.float64))
-        set_field("class_names", tuple(self.class_names))
-        check_images(self.images)
-        check_labels("labels", self.labels, self.images.shape, len(self.class_names))
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            images = to_numpy(check.image_batch(self.images)).astype(np.float32, copy=False)
+        n, _, height, width = check.finite("images", images, fix="scale them to the range of float32").shape
+        class_names = tuple(check.names("class_names", self.class_names, unique=True).tolist())
+        fields: dict[str, Any] = {"images": images, "class_names": class_names}
+        labels_as: dict[str, Any] = {"n_classes": len(class_names), "shape": (n, height, width)}
+        fields["labels"] = check.label_map("labels", self.labels, **labels_as)
         if self.raters is not None:
-            check_raters(self.raters, self.images.shape, len(self.class_names))
-        self._check_per_case()
-
-    def _check_per_case(self) -> None:
-        n = len(self.images)
-        for name in _PER_CASE_TEXT:
-            if getattr(self, name).shape != (n,):
-                raise ValueError(
-                    f"{name} must have one entry per case, expected shape ({n},), "
-                    f"got {getattr(self, name).shape}"
-                )
-        if self.spacing_mm.shape != (n, 2):
-            raise ValueError(
-                f"spacing_mm must be (row, column) per case, expected shape ({n}, 2), "
-                f"got {self.spacing_mm.shape}"
-            )
-        if not (np.isfinite(self.spacing_mm).all() and (self.spacing_mm > 0).all()):
-            raise ValueError("spacing_mm must be finite and > 0 mm; check the image header")
-        owner: dict[str, str] = {}
-        for session, subject in zip(self.sessions.tolist(), self.subjects.tolist(), strict=True):  # type: ignore[union-attr]
-            if owner.setdefault(session, subject) != subject:
-                raise ValueError(
-                    f"session {session!r} belongs to two subjects, {owner[session]!r} and "
-                    f"{subject!r}; make session names unique, e.g. '{subject}-{session}'"
-                )
+            raters = check.array("raters", self.raters, "N R H W")
+            labels_as["shape"] = (n, raters.shape[1], height, width)
+            fields["raters"] = check.label_map("raters", raters, **labels_as)
+        fields["spacing_mm"] = np.array(check.spacing(self.spacing_mm, length=n))
+        for name in _NAMES:
+            values = self.subjects if name == "sessions" and self.sessions is None else getattr(self, name)
+            fields[name] = check.names(name, values, length=n)
+        subject_of: dict[str, str] = {}
+        for session, subject in zip(fields["sessions"].tolist(), fields["subjects"].tolist(), strict=True):
+            if subject_of.setdefault(session, subject) != subject:
+                got = f"of '{subject_of[session]}' and of '{subject}'"
+                fix = f"make session names unique, e.g. '{subject}-{session}'"
+                raise check.refuse(f"session '{session}'", "of one subject", got, fix)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,7 +89,7 @@ class Cohort:
     def __repr__(self) -> str:
         height, width = self.images.shape[-2:]
         per_domain = ", ".join(
-            f"{name}: {np.count_nonzero(self.domains == name)}" for name in _ordered_unique(self.domains)
+            f"{name}: {np.count_nonzero(self.domains == name)}" for name in self.domain_names
         )
         raters = "" if self.raters is None else f", {self.raters.shape[1]} raters"
         return (
@@ -101,16 +100,28 @@ class Cohort:
     @property
     def domain_names(self) -> tuple[str, ...]:
         """Domains in order of first appearance."""
-        return _ordered_unique(self.domains)
+        return tuple(dict.fromkeys(self.domains.tolist()))
 
     def take(self, index: np.ndarray) -> Cohort:
-        """The cases at ``index`` ((n,) integers or an (N,) boolean mask), in that order."""
-        fields: dict[str, Any] = {
-            name: getattr(self, name)[index]
-            for name in ("images", "labels", "domains", "subjects", "spacing_mm", "sessions")
+        """The cases at ``index``, in that order.
+
+        Args:
+            index: (n,) integers in ``-N .. N - 1``, or an (N,) boolean mask that is true at least once.
+
+        Raises:
+            ValueError: If the index is neither.
+        """
+        n, index = len(self), check.array("index", index, "n_cases", fix="take at least one case")
+        if index.dtype.kind == "b":
+            if len(index) != n or not index.any():
+                raise check.refuse("index", f"a mask of {n} cases, one of them true", f"{len(index)} values")
+        elif index.dtype.kind == "f" or index.min() < -n or index.max() >= n:
+            got = f"{index.min()}..{index.max()} ({index.dtype})"
+            raise check.refuse("index", f"integers in {-n}..{n - 1}", got)
+        taken: dict[str, Any] = {
+            name: None if values is None else values[index] for name, values in self._per_case().items()
         }
-        raters = None if self.raters is None else self.raters[index]
-        return Cohort(**fields, raters=raters, class_names=self.class_names)
+        return Cohort(**taken, class_names=self.class_names)
 
     def where(
         self,
@@ -119,36 +130,39 @@ class Cohort:
         subject: str | Sequence[str] | None = None,
         session: str | Sequence[str] | None = None,
     ) -> Cohort:
-        """The cases that match every given name (or any name of a given list).
+        """The cases that match every stated name (or any name of a list).
+
+        Args:
+            domain: One or several domains; None takes all.
+            subject: One or several subjects; None takes all.
+            session: One or several sessions; None takes all.
 
         Raises:
-            ValueError: If a name is not in the cohort; the message lists those that are.
+            ValueError: If a name is not in the cohort (the message lists those that are), or no case matches.
         """
         keep = np.ones(len(self), dtype=bool)
-        wanted = {"domain": domain, "subject": subject, "session": session}
-        for kind, names in wanted.items():
+        criteria = {"domain": domain, "subject": subject, "session": session}
+        for kind, names in criteria.items():
             if names is None:
                 continue
             column = getattr(self, kind + "s")
-            chosen = [names] if isinstance(names, str) else [str(name) for name in names]
-            missing = sorted(set(chosen) - set(column))
+            chosen = check.names(kind, [names] if isinstance(names, str) else names)
+            missing = sorted(set(chosen.tolist()) - set(column.tolist()))
             if missing:
-                raise ValueError(
-                    f"no {kind} {missing} in this cohort; it has {list(_ordered_unique(column))}"
-                )
+                raise check.refuse(kind, f"in {list(dict.fromkeys(column.tolist()))}", missing)
             keep &= np.isin(column, chosen)
         if not keep.any():
-            raise ValueError(f"no case of this cohort matches all of {wanted}; loosen one of them")
+            raise ValueError(f"no case of this cohort matches all of {criteria}; loosen one of them")
         return self.take(keep)
 
     def split(self, fractions: Sequence[float], *, by: str = "subject", seed: int = 0) -> tuple[Cohort, ...]:
-        """Disjoint parts that share no subject (slices of one heart are near copies).
+        """Random disjoint parts that share no subject, because slices of one heart are near copies.
 
         Args:
-            fractions: shares of the *subjects*, each > 0, sum at most 1. Every part gets at
-                least one subject; what is left over is dropped.
-            by: ``"subject"``. Splitting sessions or slices would leak, so nothing else is taken.
-            seed: order of the draw; equal seeds give equal parts.
+            fractions: Fractions of the *subjects*, each > 0, sum at most 1. Every part gets at least one
+                subject; what is left over is dropped.
+            by: ``"subject"``. Splitting by session or slice would leak test data, so no other unit is taken.
+            seed: Seed of the random order of subjects; equal seeds give equal parts.
 
         Returns:
             One cohort per fraction.
@@ -157,70 +171,64 @@ class Cohort:
             ValueError: If the fractions are not as above, or there are fewer subjects than parts.
         """
         if by != "subject":
-            raise ValueError(
-                f"by must be 'subject', got {by!r}: slices or sessions of one subject are near "
-                "copies, and dividing them would leak the test set into training"
-            )
-        shares = list(fractions)
-        if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-            raise ValueError(f"fractions must each be > 0 and sum to at most 1, got {shares}")
+            fix = "slices of one subject are near copies; dividing them would leak the test set into training"
+            raise check.refuse("by", "'subject'", repr(by), fix)
+        parts = check.array("fractions", fractions, "n_parts")
+        parts = np.array([check.number("fractions", part, low=0, open_low=True) for part in parts])
+        if parts.sum() > 1 + 1e-9:
+            raise check.refuse("fractions", "numbers > 0 whose sum is at most 1", parts.tolist())
         names = np.array(sorted(set(self.subjects)))
-        if len(names) < len(shares):
-            raise ValueError(f"{len(shares)} parts need at least as many subjects, got {len(names)}")
-        order = np.random.default_rng(seed).permutation(names)
-        ends = _part_ends(shares, len(names))
-        starts = [0, *ends[:-1]]
-        return tuple(
-            self.take(np.isin(self.subjects, order[start:end]))
-            for start, end in zip(starts, ends, strict=True)
-        )
+        if len(names) < len(parts):
+            raise ValueError(f"{len(parts)} parts need at least as many subjects, got {len(names)}")
+        order = np.random.default_rng(check.integer("seed", seed, low=0)).permutation(names)
+        ends = _part_ends(parts, len(names))
+        owners = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return tuple(self.take(np.isin(self.subjects, subjects)) for subjects in owners)
 
     @staticmethod
     def concatenate(cohorts: Sequence[Cohort]) -> Cohort:
         """One cohort of all cases, in order.
 
+        Args:
+            cohorts: At least one cohort; all with the same classes, image size and number of raters.
+
         Raises:
             ValueError: If classes or image sizes differ, or only some have raters.
         """
-        if not cohorts:
-            raise ValueError("concatenate needs at least one cohort, got none")
-        kinds = {
-            (c.class_names, c.images.shape[1:], None if c.raters is None else c.raters.shape[1])
-            for c in cohorts
-        }
+        is_list = isinstance(cohorts, list | tuple) and all(isinstance(cohort, Cohort) for cohort in cohorts)
+        if not is_list or not cohorts:
+            raise check.refuse("cohorts", "a list of at least one Cohort", reprlib.repr(cohorts))
+        kinds = {(c.class_names, c.images.shape[1:], c.raters is None or c.raters.shape[1]) for c in cohorts}
         if len(kinds) != 1:
-            raise ValueError(
-                "cohorts must agree in class_names, image size and number of raters, got "
-                + "; ".join(map(str, kinds))
-            )
-        join = lambda name: np.concatenate([getattr(c, name) for c in cohorts])  # noqa: E731
-        return Cohort(
-            images=join("images"), labels=join("labels"), domains=join("domains"),
-            subjects=join("subjects"), sessions=join("sessions"), spacing_mm=join("spacing_mm"),
-            class_names=cohorts[0].class_names,
-            raters=None if cohorts[0].raters is None else join("raters"),
-        )  # fmt: skip
+            expected = "cohorts that agree in class_names, image size and number of raters"
+            raise check.refuse("cohorts", expected, "; ".join(map(str, kinds)))
+        columns = [cohort._per_case() for cohort in cohorts]
+        joined: dict[str, Any] = {
+            name: None if values is None else np.concatenate([column[name] for column in columns])
+            for name, values in columns[0].items()
+        }
+        return Cohort(**joined, class_names=cohorts[0].class_names)
+
+    def _per_case(self) -> dict[str, np.ndarray | None]:
+        """Every field that has one entry per case."""
+        return {name: getattr(self, name) for name in (*_ARRAYS, *_NAMES)}
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the content: equal cohorts, and only those, share it."""
         digest = hashlib.sha256(repr(self.class_names).encode())
-        for name in ("images", "labels", "raters", "spacing_mm"):
+        for name in _ARRAYS:
             array = getattr(self, name)
             digest.update(f"{name}{None if array is None else (array.shape, array.dtype.str)}".encode())
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
-        for name in _PER_CASE_TEXT:
+        for name in _NAMES:
             digest.update("\0".join([name, *getattr(self, name)]).encode())
         return digest.hexdigest()
 
 
-def _ordered_unique(values: np.ndarray) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(value) for value in values))
-
-
-def _part_ends(shares: Sequence[float], n_subjects: int) -> list[int]:
-    """Subject counts at which parts end: rounded shares, every part non-empty."""
-    ends = np.rint(np.cumsum(shares) * n_subjects).astype(int)
+def _part_ends(fractions: np.ndarray, n_subjects: int) -> list[int]:
+    """Numbers of subjects at which parts end: rounded fractions, every part non-empty."""
+    ends = np.rint(np.cumsum(fractions) * n_subjects).astype(int)
     for part in range(len(ends)):
         first_possible = ends[part - 1] + 1 if part else 1
         last_possible = n_subjects - (len(ends) - 1 - part)

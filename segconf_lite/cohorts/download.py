@@ -1,21 +1,31 @@
-"""Public data sets: where they lie, and how they get there.
+"""Public data sets: where they lie, how they get there, and whether a file is the published one.
 
-Files are compared with SHA-256 sums that ship with the package (``registry/NAME.txt``, the format
-of ``sha256sum``), so a download that was cut short, altered or replaced is never read as data.
+Files are compared with SHA-256 sums that ship with the package (``registry/NAME.txt``, the format of
+``sha256sum``), when they are downloaded and whenever they are read. A file that was cut short, altered or
+replaced is therefore never read as data. Files that no registry names, such as a cohort of your own in the
+same layout, have nothing to be compared with.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import os
+import time
 from importlib import resources
 from pathlib import Path
 
 import pooch
+import requests
 
+from segconf_lite import check
 from segconf_lite.resources import user_folder
 
-__all__ = ["BY_HAND", "SOURCES", "data_folder", "fetch", "find", "registry"]
+_MOST_BYTES = 2**28  # of one file, packed and unpacked: 256 MB, ten times the largest published file
+_MOST_SECONDS = 600.0  # for the download of one file
 
+_REGISTRY = resources.files("segconf_lite.cohorts") / "registry"
 _GM_COMMIT = "dfa78f751953eaafcf62e77fbc2f7ec6df668e14"
 
 # name -> (address under which every file of the registry lies, how a person gets the same files)
@@ -24,105 +34,169 @@ SOURCES: dict[str, tuple[str, str]] = {
         f"https://raw.githubusercontent.com/sct-pipeline/gm-challenge-data/{_GM_COMMIT}/",
         "git clone https://github.com/sct-pipeline/gm-challenge-data gm_challenge && "
         f"git -C gm_challenge checkout {_GM_COMMIT}",
-    ),
+    )
 }
 
 # name -> how a person gets it, where no address is known under which every file lies as it is read here
 BY_HAND: dict[str, str] = {
-    "retina_chase_hrf": (
-        "unpack CHASE_DB1 (https://researchdata.kingston.ac.uk/96/, 28 images, CC BY 4.0) into "
-        "retina_chase_hrf/CHASE_DB1/ (Image_01L.jpg, Image_01L_1stHO.png, ...), and HRF "
-        "(https://www5.cs.fau.de/research/data/fundus-images/, 45 images, CC BY 4.0) into "
-        "retina_chase_hrf/HRF/ (images/, manual1/, mask/)"
-    ),
-    "published_results": (
-        "clone https://github.com/amithjkamath/to_skip_or_not (commit "
-        "42b0b28b259195822dd98218159a7b90b6616ba7, Apache-2.0) and stack its 360 tables "
-        "results/DATASET-results/DATASET_stats_NETWORK_LEVEL_256_SEED.csv into "
-        "published_results/skip_connections_per_image.csv.gz with the columns dataset, network, level, seed, "
-        "image, dice, hausdorff_px, surface_dice_5px, mean_surface_distance_px (levels renamed: higher = "
-        "easiest, high = easier, in-domain = unperturbed, low = harder, lower = hardest); clone "
-        "https://github.com/amithjkamath/context_vs_fbr (commit 7e49948, MIT) and stack its "
-        "results/DATASET-NETWORK/DATASET-NETWORK-PATCH-RUN.csv into "
-        "published_results/context_foreground_per_image.csv.gz with the columns dataset, network, patch, "
-        "run, image, dice, hausdorff, abs_volume_difference_ratio, test_volume_foreground_ratio, and "
-        "train_ratio_min and train_ratio_max, the range of foreground_ratios-PATCH.csv beside them"
-    ),
+    name: " ".join((_REGISTRY / f"{name}_by_hand.txt").read_text("utf-8").split())
+    for name in ("retina_chase_hrf", "published_results")
 }
 
 
 def data_folder() -> Path:
-    """Where downloads lie: ``$SEGCONF_HOME/data``, else ``data`` in the user's cache folder."""
+    """Folder of downloads: ``$SEGCONF_HOME/data``, else ``data`` in the user's cache folder.
+
+    Example:
+        >>> data_folder().name
+        'data'
+    """
     return user_folder() / "data"
 
 
-def find(name: str) -> Path:
-    """The folder of data set ``name`` on this computer; nothing is downloaded.
+def find(name: str, root: Path | str | None = None) -> Path:
+    """The folder of a data set on this computer; nothing is downloaded.
 
-    Looks in ``$SEGCONF_DATA/name`` (if the variable is set), then in ``data_folder()/name``.
+    Without a `root`, looks in ``$SEGCONF_DATA/name`` (if the variable is set), then in the folder
+    ``data_folder()/name``.
+
+    Args:
+        name: Name of the data set, a key of `SOURCES` or `BY_HAND`.
+        root: The folder, if the caller knows it.
 
     Raises:
-        FileNotFoundError: If neither is a folder. The message says where was looked and how to
-            get the data.
+        ValueError: If there is no such data set, or `root` is no path.
+        FileNotFoundError: If there is no such folder; the message says how to get the data.
+
+    Example:
+        >>> find("liver")
+        Traceback (most recent call last):
+        ValueError: name must be one of ('gm_challenge', 'retina_chase_hrf', 'published_results'), got 'liver'
     """
-    own = os.environ.get("SEGCONF_DATA")
-    places = [Path(own).expanduser() / name] if own else []
-    places.append(data_folder() / name)
-    for place in places:
-        if place.is_dir():
-            return place
+    check.one_of("name", name, (*SOURCES, *BY_HAND))
+    if root is not None:
+        if not isinstance(root, str | os.PathLike):
+            raise check.refuse("root", "a path or None", repr(root), "give the folder of the data set")
+        if not Path(root).expanduser().is_dir():
+            fix = f"give the folder of {name}, or no root to have it looked for"
+            raise FileNotFoundError(f"root must be a folder, got {root}; {fix}")
+        return Path(root).expanduser()
+    parent = os.environ.get("SEGCONF_DATA")
+    folders = [Path(parent).expanduser() / name] if parent else []
+    if not (folders and folders[0].is_dir()):  # a user without a home folder has no folder of downloads
+        folders.append(data_folder() / name)
+    if folders[-1].is_dir():
+        return folders[-1]
     command = f"Get it with `segconf data {name}` (in Python: segconf_lite.cohorts.download.fetch({name!r}))"
     how = f"It has to be fetched by hand: {BY_HAND[name]}" if name in BY_HAND else command
     raise FileNotFoundError(
-        f"data set {name!r} is not on this computer; looked in {' and '.join(map(str, places))}. "
+        f"data set {name!r} is not on this computer; looked in {' and '.join(map(str, folders))}. "
         f"{how}, or set SEGCONF_DATA to the folder that holds {name}/"
-        + ("" if own else " (SEGCONF_DATA is not set now)")
+        + ("" if parent else " (SEGCONF_DATA is not set now)")
     )
 
 
 def registry(name: str) -> dict[str, str]:
-    """Relative path -> SHA-256 (hex) of every file of data set ``name``.
+    """Relative path -> SHA-256 (hex) of every file of a data set.
+
+    Args:
+        name: Name of the data set, a key of `SOURCES`.
 
     Raises:
         ValueError: If there is no such data set (the message lists those that are), or it has to be
             fetched by hand (the message says how).
+
+    Example:
+        >>> len(registry("gm_challenge"))
+        37
     """
+    check.one_of("name", name, (*SOURCES, *BY_HAND))
     if name in BY_HAND:
         raise ValueError(f"data set {name!r} has to be fetched by hand: {BY_HAND[name]}, in {data_folder()}")
-    if name not in SOURCES:
-        raise ValueError(f"expected a data set out of {sorted([*SOURCES, *BY_HAND])}, got {name!r}")
-    text = resources.files("segconf_lite.cohorts").joinpath(f"registry/{name}.txt").read_text("utf-8")
+    text = (_REGISTRY / f"{name}.txt").read_text("utf-8")
     pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
     return {path: digest for digest, path in pairs}
 
 
+def read(name: str, folder: Path, path: Path, *, unzip: bool = False) -> bytes:
+    """The bytes of one file of a data set, compared with the registry if that names the file.
+
+    Args:
+        name: Name of the data set.
+        folder: The folder of the data set.
+        path: The file, inside `folder`.
+        unzip: Whether to return what gzip has packed in it.
+
+    Returns:
+        The bytes, at most 256 MB.
+
+    Raises:
+        ValueError: If the file is not the published one, is no whole gzip file, or is too large.
+        OSError: If the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "mine.json").write_text("{}")
+        >>> read("gm_challenge", folder, folder / "mine.json")
+        b'{}'
+    """
+    check.one_of("name", name, (*SOURCES, *BY_HAND))
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    registered = registry(name) if name in SOURCES else {}
+    expected = registered.get(path.relative_to(folder).as_posix())
+    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        fix = f"it was cut short, altered or replaced: delete it and run `segconf data {name}`"
+        raise check.refuse(str(path), f"the published file (SHA-256 {expected})", "another content", fix)
+    if unzip:
+        try:
+            with gzip.open(io.BytesIO(content)) as packed:  # to its end, where gzip compares its own sum
+                content = packed.read(_MOST_BYTES + 1)
+        except Exception as error:  # gzip and zlib share no class of errors for damaged files
+            got = f"{type(error).__name__}: {error}"
+            fix = "the file is cut short or damaged: delete it and fetch the data again"
+            raise check.refuse(str(path), "a whole gzip file", got, fix) from error
+    if len(content) > _MOST_BYTES:
+        got = f"more, {'un' if unzip else ''}packed"
+        raise check.refuse(str(path), f"a file of at most {_MOST_BYTES} bytes", got, "fetch the data again")
+    return content
+
+
 def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None = None) -> Path:
-    """Download what is missing of data set ``name``, and say where it lies.
+    """Download what is missing of a data set, and say where it lies.
 
     Each file is written under a temporary name, checked, then renamed: an interrupted call keeps
     what it finished, and the next call goes on from there. A file that was altered is replaced.
 
     Args:
-        name: a key of ``SOURCES``, e.g. ``"gm_challenge"`` (37 files, 14 MB, CC0).
-        base_url: another address that holds the same files (a mirror of a course, say); the
+        name: A key of `SOURCES`, e.g. ``"gm_challenge"`` (37 files, 14 MB, CC0).
+        base_url: Another http(s) address that holds the same files (a mirror of a course, say); the
             SHA-256 sums stay the same.
-        folder: where to write; by default ``data_folder()/name``.
+        folder: Folder to write into; by default ``data_folder()/name``.
 
     Returns:
         The folder that holds the data set.
 
     Raises:
-        ValueError: If the data set is unknown, or a file arrives with another content than
-            expected (it is not kept).
-        ConnectionError: If a file cannot be downloaded. The message gives the steps by hand.
+        ValueError: If the data set is unknown, the address is none, or a file arrives with another content
+            than expected (it is not kept).
+        ConnectionError: If a file cannot be downloaded, is larger than 256 MB or takes longer than ten
+            minutes. The message gives the steps by hand.
         OSError: If the folder cannot be written.
+
+    Example:
+        >>> fetch("gm_challenge", base_url="mirror")
+        Traceback (most recent call last):
+        ValueError: base_url must be an address that begins with http:// or https://, got 'mirror'
     """
     digests = registry(name)
+    if base_url is not None and not str(base_url).startswith(("http://", "https://")):
+        raise check.refuse("base_url", "an address that begins with http:// or https://", repr(base_url))
     target = Path(folder) if folder is not None else data_folder() / name
-    address = (base_url or SOURCES[name][0]).rstrip("/") + "/"
     store = pooch.create(
         path=target,
-        base_url=address,
+        base_url=(base_url or SOURCES[name][0]).rstrip("/") + "/",
         registry={path: f"sha256:{digest}" for path, digest in digests.items()},
         retry_if_failed=2 if base_url is None else 0,
     )
@@ -139,20 +213,32 @@ def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None =
 def _fetch_one(store: pooch.Pooch, path: str, by_hand: str) -> None:
     """Download one file unless it is there and whole; say what failed and what to do."""
     try:
-        store.fetch(path)
-    except ValueError as error:
-        raise ValueError(
-            f"{store.get_url(path)}: expected SHA-256 {store.registry[path].removeprefix('sha256:')}, "
-            f"got another content (the upstream file changed, or a proxy answered in its place); "
-            f"it was not kept. {by_hand}"
-        ) from error
-    except OSError as error:  # every error of requests is one
+        store.fetch(path, downloader=_download)
+    except OSError as error:  # every error of requests is one, some of them are ValueErrors too
         # A full disk or a read-only folder is not the network's fault; requests sets no errno.
         if error.errno is not None:
             raise
         raise ConnectionError(
             f"{store.get_url(path)}: could not be downloaded ({type(error).__name__}: {error}). {by_hand}"
         ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{store.get_url(path)}: expected SHA-256 {store.registry[path].removeprefix('sha256:')}, "
+            f"got another content (the upstream file changed, or a proxy answered in its place); "
+            f"it was not kept. {by_hand}"
+        ) from error
+
+
+def _download(url: str, output_file: str, _: pooch.Pooch) -> None:
+    """Write the body behind an address, which may be neither endless nor endlessly slow."""
+    n_bytes, start = 0, time.monotonic()
+    with requests.get(url, stream=True, timeout=30) as response, Path(output_file).open("wb") as file:
+        response.raise_for_status()
+        for chunk in response.iter_content(2**16):
+            n_bytes += len(chunk)
+            if n_bytes > _MOST_BYTES or time.monotonic() - start > _MOST_SECONDS:
+                raise ConnectionError(f"stopped at {n_bytes} bytes: the file is too large or too slow")
+            file.write(chunk)
 
 
 def _by_hand(name: str, target: Path, n_done: int, n_files: int) -> str:

@@ -10,8 +10,6 @@ from .attacks import pgd as pgd
 from .attacks import random_noise as random_noise
 from .attacks import segpgd as segpgd
 from .attacks import worst_of as worst_of
-from .balls import ball_cohort as ball_cohort
-from .balls import ball_volumes as ball_volumes
 from .corruptions import LADDERS as LADDERS
 from .corruptions import StrongCorruption as StrongCorruption
 from .corruptions import corrupt as corrupt
@@ -21,9 +19,6 @@ from .level_sets import local_fitting_labels as local_fitting_labels
 from .masking import QuantisedInput as QuantisedInput
 from .masking import masking_report as masking_report
 from .smoothing import certified_segmentation as certified_segmentation
-from .textures import null_cohort as null_cohort
-from .textures import texture_cohort as texture_cohort
-from .textures import texture_divergence as texture_divergence
 from .windows import crop_around as crop_around
 from .windows import foreground_ratio as foreground_ratio
 from .windows import window_probabilities as window_probabilities
@@ -35,8 +30,6 @@ __all__ = [
     "QuantisedInput",
     "StrongCorruption",
     "apgd",
-    "ball_cohort",
-    "ball_volumes",
     "case_loss",
     "certified_segmentation",
     "chan_vese_labels",
@@ -49,12 +42,9 @@ __all__ = [
     "local_fitting_labels",
     "loss_gradient",
     "masking_report",
-    "null_cohort",
     "pgd",
     "random_noise",
     "segpgd",
-    "texture_cohort",
-    "texture_divergence",
     "window_probabilities",
     "window_starts",
     "worst_of",

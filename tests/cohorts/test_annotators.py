@@ -46,7 +46,7 @@ def test_habit_of_one_rater_moves_drawing_and_probability_alike():
     inside_mm, level = distances()
     habit, sigma_mm = np.tile([[3.0, 1.0, -2.0]], (400, 1)), np.full_like(inside_mm, 1.5)
     rngs = [np.random.default_rng(k) for k in range(len(level))]
-    drawn = module._draw(inside_mm, sigma_mm, 0.3 + 0 * level, habit, rngs)
+    drawn = module._segment(inside_mm, sigma_mm, 0.3 + 0 * level, habit, rngs)
     probability = module._class_probability(inside_mm, sigma_mm, 0.3 + 0 * level, habit)
     assert_shares_fit((drawn[:, :, None] == np.arange(4)[:, None, None]).mean(axis=1), probability, 400)
 
@@ -111,7 +111,7 @@ def test_raters_see_an_edge_where_there_is_one():
     inside = radius_mm - np.hypot(axis[None, :], axis[:, None])
     image = np.where((inside > 0) & (axis[None, :] < 0), 3.0, 0.0).astype(np.float32)[None]
     inside_mm = np.tile(inside.astype(np.float32), (1, 3, 1, 1))
-    base, middle, apex = (module.border_visibility(image, inside_mm, np.array([k])) for k in (0, 0.5, 1))
+    base, middle, apex = (module._border_visibility(image, inside_mm, np.array([k])) for k in (0, 0.5, 1))
     border = np.abs(inside) < 3
     clear, faint = border & (axis[None, :] < -25), border & (axis[None, :] > 25)
     assert (base[:, :, clear] == 1).all()
@@ -210,14 +210,14 @@ def test_one_rater_each_takes_every_rater_for_some_slices():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"n_raters": 0}, "n_raters must be a whole number >= 1, got 0"),
-        ({"n_raters": 2.5}, "n_raters must be a whole number >= 1, got 2.5"),
-        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
-        ({"habit_mm": -1}, r"habit_mm must lie in 0\.\.100, got -1; it is in millimetres"),
-        ({"hand_mm": 0}, r"hand_mm must lie in 0\.001\.\.100, got 0; .* never trembles"),
-        ({"hand_mm": float("nan")}, "hand_mm must lie in .*, got nan"),
-        ({"ambiguity": -0.1}, r"ambiguity must lie in 0\.\.100, got -0.1; 0 is no effect"),
-        ({"omission": 20}, r"omission must lie in 0\.\.0\.999, got 20; it is a probability"),
+        ({"n_raters": 0}, "n_raters must be an integer >= 1, got 0"),
+        ({"n_raters": 2.5}, "n_raters must be an integer >= 1, got 2.5"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"habit_mm": -1}, r"habit_mm must be a number in \[0, 100\], got -1; it is in millimetres"),
+        ({"hand_mm": 0}, r"hand_mm must be a number in \[0\.001, 100\], got 0; .* never trembles"),
+        ({"hand_mm": float("nan")}, "hand_mm must be a finite number in .*, got nan"),
+        ({"ambiguity": -0.1}, r"ambiguity must be a number in \[0, 100\], got -0.1; 0 is no effect"),
+        ({"omission": 20}, r"omission must be a number in \[0, 0\.999\], got 20; it is a probability"),
     ],
 )
 def test_impossible_panels_are_refused(values, message):
@@ -228,9 +228,17 @@ def test_impossible_panels_are_refused(values, message):
 def test_bad_arguments_say_what_was_expected():
     with pytest.raises(ValueError, match="annotators must be a panel, got int; pass phantom"):
         phantom.annotated_cohort(2, annotators=7, size=32)
-    with pytest.raises(ValueError, match="n_cases must be a whole number >= 1"):
+    with pytest.raises(ValueError, match="n_cases must be an integer >= 1"):
         annotated(0)
-    with pytest.raises(ValueError, match="cohort must have raters, got none; make it with"):
+    with pytest.raises(ValueError, match="cohort must be a Cohort with raters, got none; make it with"):
         phantom.one_rater_each(phantom.cohort(1, size=32), seed=0)
-    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got None"):
+    with pytest.raises(ValueError, match="seed must be an integer >= 0, got None"):
         phantom.one_rater_each(annotated(1)[0], seed=None)
+    with pytest.raises(ValueError, match="cohort must be a Cohort with raters, got NoneType"):
+        phantom.one_rater_each(None, seed=0)
+
+
+@pytest.mark.parametrize("bad", [np.full((1, 4, 2, 2), np.nan), np.ones((1, 4, 2, 2)), np.ones((1, 1, 2, 2))])
+def test_entropy_is_that_of_probabilities_only(bad):
+    with pytest.raises(ValueError, match="true_probability must be "):
+        phantom.annotation_entropy(bad)

@@ -3,7 +3,9 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,18 +34,32 @@ def test_repr_says_how_many_of_what():
     ("changes", "message"),
     [
         ({"images": np.zeros((6, 8, 8), np.float32)}, r"\(N, 1, H, W\), got \(6, 8, 8\).*images\[:, None\]"),
-        ({"images": np.zeros((6, 1, 8, 8), np.int16)}, "float32 numpy array, got int16"),
+        (
+            {"images": np.zeros((6, 1, 8, 8), "U1")},
+            "dense tensor of real numbers, got numpy.ndarray",
+        ),
+        (
+            {"images": np.zeros((6, 1, 8, 8)).tolist()},
+            "dense tensor .*got builtins.list; pass np",
+        ),
+        (
+            {"images": np.full((6, 1, 8, 8), 1e39)},
+            "must be finite, got NaN or infinity.*range of float32",
+        ),
         ({"images": np.full((6, 1, 8, 8), np.nan, np.float32)}, "got NaN or infinity in 6 cases"),
-        ({"labels": np.full((6, 8, 8), 3)}, r"labels must lie in 0\.\.2 .*got 3\.\.3"),
+        ({"labels": np.full((6, 8, 8), 3)}, r"labels must be in 0\.\.2 .*got 3\.\.3"),
         ({"labels": np.full((6, 8, 8), -1)}, r"got -1\.\.-1"),
-        ({"labels": np.zeros((6, 8, 8))}, "labels must be an int64 numpy array, got float64"),
-        ({"labels": np.zeros((6, 8, 9), int)}, r"expected shape \(6, 8, 8\), got \(6, 8, 9\)"),
-        ({"subjects": np.array(["s"])}, r"subjects must have one entry per case, expected shape \(6,\)"),
-        ({"spacing_mm": np.zeros((6, 2))}, "spacing_mm must be finite and > 0"),
-        ({"spacing_mm": np.ones(6)}, r"expected shape \(6, 2\)"),
-        ({"raters": np.zeros((6, 8, 8), int)}, r"raters must be \(N, R, H, W\)"),
-        ({"raters": np.full((6, 2, 8, 8), 7)}, r"raters\[:, 0\] must lie in 0\.\.2"),
-        ({"sessions": np.array(["x"] * 6)}, "session 'x' belongs to two subjects"),
+        ({"labels": np.full((6, 8, 8), 0.5)}, "labels must be integers, got fractions"),
+        ({"labels": np.zeros((6, 8, 9), int)}, r"labels must be of shape \(6, 8, 8\), got \(6, 8, 9\)"),
+        ({"subjects": np.array(["s"])}, "subjects must be 6 names, one per case, got 1"),
+        ({"spacing_mm": np.zeros((6, 2))}, r"spacing_mm must be .*\(6, 2\), finite and > 0 mm"),
+        ({"spacing_mm": np.ones(6)}, r"spacing_mm must be \(2,\) or \(6, 2\)"),
+        ({"raters": np.zeros((6, 8, 8), int)}, r"raters must be non-empty \(N, R, H, W\), got \(6, 8, 8\)"),
+        ({"raters": np.full((6, 2, 8, 8), 7)}, r"raters must be in 0\.\.2"),
+        (
+            {"sessions": np.array(["x"] * 6)},
+            "session 'x' must be of one subject, got of 's0' and of 's1'; make",
+        ),
     ],
 )
 def test_bad_content_is_refused_with_the_fix(changes, message):
@@ -56,7 +72,7 @@ def test_where_selects_and_names_what_there_is():
     assert set(cohort.where(domain="A").domains) == {"A"}
     assert len(cohort.where(domain=["A", "B"])) == 6
     assert set(cohort.where(subject="s1").subjects) == {"s1"}
-    with pytest.raises(ValueError, match=r"no domain \['Z'\] in this cohort; it has \['A', 'B'\]"):
+    with pytest.raises(ValueError, match=r"domain must be in \['A', 'B'\], got \['Z'\]"):
         cohort.where(domain="Z")
     lone = build(subjects=np.array([f"s{k}" for k in range(6)]))
     with pytest.raises(ValueError, match="no case of this cohort matches all of"):
@@ -93,9 +109,13 @@ def test_two_sessions_of_one_subject_stay_together():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fractions": [0.5, 0.6]}, "sum to at most 1"),
-        ({"fractions": []}, "fractions must"),
-        ({"fractions": [0.5, 0]}, "each be > 0"),
+        ({"fractions": [0.5, 0.6]}, "sum is at most 1, got"),
+        ({"fractions": []}, "fractions must be non-empty"),
+        ({"fractions": 0.5}, r"fractions must be non-empty \(n_parts,\)"),
+        ({"fractions": [0.5, np.nan]}, "fractions must be a finite number > 0, got"),
+        ({"fractions": [True]}, "fractions must be a finite number > 0, got"),
+        ({"fractions": [0.5], "seed": None}, "seed must be an integer >= 0, got None"),
+        ({"fractions": [0.5, 0]}, "fractions must be a number > 0, got 0"),
         ({"fractions": [0.5], "by": "slice"}, "by must be 'subject', got 'slice'.*leak"),
     ],
 )
@@ -124,5 +144,83 @@ def test_concatenate_is_the_inverse_of_where():
     cohort = build()
     joined = Cohort.concatenate([cohort.where(domain="A"), cohort.where(domain="B")])
     assert joined.take(np.argsort([0, 2, 4, 1, 3, 5])).fingerprint() == cohort.fingerprint()
-    with pytest.raises(ValueError, match="must agree in class_names"):
+    with pytest.raises(ValueError, match="that agree in class_names"):
         Cohort.concatenate([cohort, build(class_names=("b", "c", "d"))])
+
+
+@pytest.mark.parametrize("field", ["domains", "subjects", "sessions"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pd.Series(["a", "b", None, None, "c", "d"]),
+        ["a", "b", float("nan"), float("nan"), "c", "d"],
+        [1, "1", 2, "2", 3, "3"],
+        ["a", "", "b", "c", "d", "e"],
+        "abcdef",
+        {"a", "b", "c", "d", "e", "f"},
+    ],
+    ids=["missing", "NaN", "mixed", "empty", "letters", "set"],
+)
+def test_names_that_would_make_strangers_one_person_are_refused(field, names):
+    with pytest.raises(ValueError, match=f"{field} must be "):
+        build(**{field: names})
+
+
+@pytest.mark.parametrize("class_names", [{"bg", "left", "right"}, "abc", ["a", "b", "b"], ["a", None]])
+def test_class_names_have_an_order_and_differ(class_names):
+    with pytest.raises(ValueError, match="class_names must be "):
+        build(class_names=class_names)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(">f4"),
+        lambda x: np.ascontiguousarray(x[:, :, ::-1])[:, :, ::-1],
+        lambda x: torch.tensor(x, requires_grad=True),
+        lambda x: torch.from_numpy(x).to(memory_format=torch.channels_last),
+    ],
+    ids=["float64", "big-endian", "negative strides", "gradient", "channels last"],
+)
+def test_the_same_images_in_another_type_make_the_same_cohort(convert):
+    cohort = build()
+    again = build(images=convert(cohort.images), labels=torch.from_numpy(cohort.labels).to(torch.uint8))
+    assert again.images.dtype == np.float32
+    assert again.labels.dtype == np.int64
+    assert again.fingerprint() == cohort.fingerprint()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_images_become_float32(dtype):
+    images = torch.ones(6, 1, 8, 8, dtype=dtype)
+    assert build(images=images).images.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([6], r"index must be integers in -6\.\.5, got 6\.\.6"),
+        ([0.0, 1.0], r"index must be integers in -6\.\.5, got .*float64"),
+        (np.zeros(6, bool), "index must be a mask of 6 cases, one of them true"),
+        (np.ones(5, bool), "index must be a mask of 6 cases, .*got 5 values"),
+        ([], "index must be non-empty"),
+        (slice(2), "index must be real numbers"),
+    ],
+)
+def test_cases_that_are_not_there_cannot_be_taken(index, message):
+    with pytest.raises(ValueError, match=message):
+        build().take(index)
+    assert build().take([-1, 0]).sessions.tolist() == ["s2", "s0"]
+
+
+@pytest.mark.parametrize("cohorts", [[], None, 3, [None]])
+def test_concatenate_takes_a_list_of_cohorts(cohorts):
+    with pytest.raises(ValueError, match="cohorts must be a list of at least one Cohort"):
+        Cohort.concatenate(cohorts)
+
+
+@pytest.mark.parametrize("criteria", [{"domain": 3}, {"subject": [None]}, {"session": {"s0"}}])
+def test_where_takes_names(criteria):
+    with pytest.raises(ValueError, match=f"{next(iter(criteria))} must be "):
+        build().where(**criteria)

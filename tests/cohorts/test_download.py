@@ -1,5 +1,6 @@
 """Laws of the download: what is kept is whole, what was interrupted goes on, what fails says what to do."""
 
+import gzip
 import hashlib
 import http.server
 import threading
@@ -123,7 +124,7 @@ def test_a_folder_that_cannot_be_made_is_not_blamed_on_the_network(server, tmp_p
 
 def test_unknown_data_set_lists_those_that_are():
     with pytest.raises(
-        ValueError, match=r"expected a data set out of \['gm_challenge', 'published_.*'\], got 'gm'"
+        ValueError, match=r"name must be one of \('gm_challenge', .*'published_results'\), got 'gm'"
     ):
         download.fetch("gm")
 
@@ -155,3 +156,66 @@ def test_own_folder_goes_before_the_downloaded_one(tmp_path, monkeypatch):
     for place in ("own/gm_challenge", "home/data/gm_challenge"):
         (tmp_path / place).mkdir(parents=True)
     assert download.find("gm_challenge") == tmp_path / "own" / "gm_challenge"
+
+
+# -- what is read -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_read_is_the_published_file_or_one_that_no_registry_names(tmp_path):
+    for path, content in {**FILES, "mine/notes.txt": b"mine"}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+        assert download.read("gm_challenge", tmp_path, tmp_path / path) == content
+    altered = tmp_path / "sub-2/x.nii.gz"
+    altered.write_bytes(bytes(98) + b"1")
+    with pytest.raises(ValueError, match=r"gz must be the published .*got another content; .*delete"):
+        download.read("gm_challenge", tmp_path, altered)
+
+
+def test_a_file_that_unpacks_to_more_than_the_limit_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(bytes(10_000)))
+    assert len(download.read("gm_challenge", tmp_path, path, unzip=True)) == 10_000
+    monkeypatch.setattr(download, "_MOST_BYTES", 9_999)
+    with pytest.raises(ValueError, match=r"bomb\.gz must be a file of at most 9999 bytes, got more, unp"):
+        download.read("gm_challenge", tmp_path, path, unzip=True)
+    monkeypatch.setattr(download, "_MOST_BYTES", 10)
+    with pytest.raises(ValueError, match=r"at most 10 bytes, got more, packed"):
+        download.read("gm_challenge", tmp_path, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text", gzip.compress(bytes(999))[:-4]])
+def test_a_damaged_gzip_file_is_refused(tmp_path, content):
+    (tmp_path / "x.gz").write_bytes(content)
+    if content:
+        with pytest.raises(ValueError, match=r"x\.gz must be a whole gzip file, got "):
+            download.read("gm_challenge", tmp_path, tmp_path / "x.gz", unzip=True)
+    else:  # gzip takes nothing for an archive of nothing
+        assert download.read("gm_challenge", tmp_path, tmp_path / "x.gz", unzip=True) == b""
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("limit", "value"), [("_MOST_BYTES", 20), ("_MOST_SECONDS", -1)])
+def test_a_download_without_end_is_stopped_and_not_kept(server, tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(download, limit, value)
+    with pytest.raises(ConnectionError, match=r"stopped at \d+ bytes: .*too large or too slow"):
+        download.fetch("gm_challenge", base_url=server.url, folder=tmp_path / "here")
+    left = {path.name for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    assert left <= {"README.md", "sub-1_T2starw.json"}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("url", ["mirror.org/data", "file:///etc", "ftp://mirror.org", 3])
+def test_an_address_that_is_none_is_not_blamed_on_the_files(tmp_path, url):
+    with pytest.raises(ValueError, match="base_url must be an address that begins with http"):
+        download.fetch("gm_challenge", base_url=url, folder=tmp_path)
+    with pytest.raises(ConnectionError, match="could not be downloaded"):
+        download.fetch("gm_challenge", base_url="http://", folder=tmp_path)
+
+
+def test_own_data_are_found_without_a_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGCONF_DATA", str(tmp_path))
+    monkeypatch.setattr(download, "data_folder", lambda: pytest.fail("looked for a home folder"))
+    (tmp_path / "gm_challenge").mkdir()
+    assert download.find("gm_challenge") == tmp_path / "gm_challenge"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from segconf_lite.cohorts import gm_challenge
@@ -199,15 +200,30 @@ def test_an_empty_slice_has_no_cord_line():
         )
 
 
+def localisation_error_mm(root):
+    """Distance of the estimated from the true centre, and whether the cord is well inside a crop.
+
+    Well inside: in 96 x 96 pixels of 0.5 mm with at least 4 pixels to spare on every side.
+    """
+    rows = []
+    for scan in gm_challenge._scans(root):
+        estimated, true = gm_challenge._image_centres(scan), gm_challenge._label_centres(scan)
+        for k in scan.kept:
+            # Half a pixel more: a pixel has a width, and all of it has to fit.
+            reach_mm = (np.abs(np.argwhere(scan.labels[k] > 0) - estimated[k]) + 0.5) * scan.spacing_mm
+            error_mm = np.hypot(*((estimated[k] - true[k]) * scan.spacing_mm))
+            rows.append((int(k), error_mm, reach_mm.max() <= 48 / 2 - 2))
+    return pd.DataFrame(rows, columns=["slice", "error_mm", "inside"])
+
+
 def test_localisation_error_is_the_distance_to_the_drawn_cord(tmp_path):
     image, cord, grey = synthetic()
-    near = gm_challenge.localisation_error_mm(write(tmp_path / "a", volumes=(image, cord, grey)))
-    assert list(near) == ["session", "slice", "error_mm", "inside"]
+    near = localisation_error_mm(write(tmp_path / "a", volumes=(image, cord, grey)))
     assert near["slice"].tolist() == [0, 1, 2]
     assert near.error_mm.max() < 2
     assert near.inside.all()
     far = tuple(np.roll(mask, 20, axis=0) for mask in (cord, grey))
-    away = gm_challenge.localisation_error_mm(write(tmp_path / "b", volumes=(image, *far)))
+    away = localisation_error_mm(write(tmp_path / "b", volumes=(image, *far)))
     assert away.error_mm.to_numpy() == pytest.approx(20, abs=2)
     assert not away.inside.any()
 
@@ -254,10 +270,13 @@ def test_a_stray_grey_voxel_without_cord_is_no_slice_and_beside_the_cord_is_grey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, r"size must be a whole number of pixels > 0, got 0"),
+        ({"size": 0}, r"size must be an integer in \[1, 4096\], got 0"),
         ({"size": 96.0}, r"size must be .*got 96\.0"),
         ({"size": True}, r"size must be .*got True"),
-        ({"spacing_mm": 0.0}, r"spacing_mm must be finite and > 0 mm, got 0\.0"),
+        ({"size": 10**9}, r"size must be .*got 1000000000"),
+        ({"spacing_mm": 1e-300}, r"spacing_mm must be .*got 1e-300"),
+        ({"root": 3}, "root must be a path or None, got 3"),
+        ({"spacing_mm": 0.0}, r"spacing_mm must be a number in \[0\.01, 100\], got 0\.0"),
         ({"spacing_mm": float("nan")}, r"spacing_mm must be .*got nan"),
         ({"center": "middle"}, r"center must be one of \('image', 'label'\), got 'middle'"),
         ({"group_by": "vendor"}, r"group_by must be one of \('scanner', 'site'\), got 'vendor'"),
@@ -265,7 +284,7 @@ def test_a_stray_grey_voxel_without_cord_is_no_slice_and_beside_the_cord_is_grey
 )
 def test_an_argument_out_of_range_is_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        gm_challenge.cohort(write(tmp_path), **arguments)
+        gm_challenge.cohort(**{"root": write(tmp_path), **arguments})
 
 
 @pytest.mark.parametrize("kind", ["json", "seg", "gmseg"])
@@ -282,26 +301,29 @@ def test_a_volume_cut_short_is_named(tmp_path, kind, share):
     path = path_of(write(tmp_path), kind)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ValueError, match=rf"{path.name}: expected a whole 3-D NIfTI.*fetch the data again"):
+    with pytest.raises(ValueError, match=rf"{path.name} must be a whole .*fetch the data again"):
         gm_challenge.cohort(tmp_path)
 
 
 def test_a_page_in_place_of_a_volume_and_a_fourth_axis_are_named(tmp_path):
     path = path_of(write(tmp_path), "image")
     path.write_bytes(gzip.compress(b"<html>log in first</html>" * 50))
-    with pytest.raises(ValueError, match="expected a whole 3-D NIfTI"):
+    with pytest.raises(ValueError, match="must be a whole 3-D NIfTI"):
         gm_challenge.cohort(tmp_path)
     nibabel.save(nibabel.Nifti1Image(np.zeros((*SHAPE, 2), np.float32), np.eye(4)), path)
-    with pytest.raises(ValueError, match="expected a whole 3-D NIfTI"):
+    with pytest.raises(ValueError, match="must be a whole 3-D NIfTI"):
         gm_challenge.cohort(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", json.dumps({**SIDECAR, "MagneticFieldStrength": "strong"}), "{}"]
+    "content",
+    ["{", "[]", "{}", "[" * 100_000]
+    + [json.dumps({**SIDECAR, "MagneticFieldStrength": x}) for x in ("strong", "3", None, True, -3, 1e999)]
+    + [json.dumps({**SIDECAR, name: None}) for name in ("Manufacturer", "InstitutionName")],
 )
 def test_a_sidecar_that_does_not_say_the_scanner_is_named(tmp_path, content):
     path_of(write(tmp_path), "json").write_text(content)
-    with pytest.raises(ValueError, match=r"T2starw\.json: expected JSON with Manufacturer, Magnetic"):
+    with pytest.raises(ValueError, match=r"T2starw\.json must be JSON with Manufacturer, Magnetic"):
         gm_challenge.cohort(tmp_path)
 
 
@@ -311,11 +333,11 @@ def test_masks_on_another_grid_are_refused(tmp_path, kind):
     mask = nibabel.load(path)
     values, affine = mask.get_fdata(), mask.affine.copy()
     nibabel.save(nibabel.Nifti1Image(values[:-1], affine), path)
-    with pytest.raises(ValueError, match=r"expected the image's shape \(3, 56, 60\), got \(3, 56, 59\)"):
+    with pytest.raises(ValueError, match=r"must be of the image's shape \(3, 56, 60\), got \(3, 56, 59\)"):
         gm_challenge.cohort(tmp_path)
     affine[0, 3] += 0.5
     nibabel.save(nibabel.Nifti1Image(values, affine), path)
-    with pytest.raises(ValueError, match=r"expected the image's affine, got one up to 0\.50 mm off it"):
+    with pytest.raises(ValueError, match=r"must be on the image's affine, got one up to 0\.50 mm off it"):
         gm_challenge.cohort(tmp_path)
     affine[0, 3] -= 0.45  # headers are rounded
     nibabel.save(nibabel.Nifti1Image(values, affine), path)
@@ -326,13 +348,13 @@ def test_masks_on_another_grid_are_refused(tmp_path, kind):
 def test_mask_values_other_than_0_and_1_are_refused(tmp_path, value):
     image, cord, grey = synthetic()
     cord[0, 0, 0] = value
-    with pytest.raises(ValueError, match=r"_seg-manual\.nii\.gz: expected 0 and 1, got .*binarise"):
+    with pytest.raises(ValueError, match=r"_seg-manual\.nii\.gz must be 0 and 1, got .*binarise"):
         gm_challenge.cohort(write(tmp_path, volumes=(image, cord, grey)))
 
 
 def test_a_session_without_grey_matter_is_refused(tmp_path):
     image, cord, grey = synthetic()
-    with pytest.raises(ValueError, match=r"sub-1: .*got cord on 3, grey matter on 0 and both on none"):
+    with pytest.raises(ValueError, match=r"sub-1 must be .*got cord on 3, grey matter on 0 and both on none"):
         gm_challenge.cohort(write(tmp_path, volumes=(image, cord, 0 * grey)))
 
 
@@ -343,14 +365,14 @@ def test_an_image_with_nan_or_without_contrast_is_refused(tmp_path):
             write(tmp_path / "a", volumes=(0 * image + 7, cord, grey)), size=16, center="label"
         )
     image[3, 3, 0] = np.nan
-    with pytest.raises(ValueError, match="expected finite values, got NaN or infinity"):
+    with pytest.raises(ValueError, match=r"T2starw\.nii\.gz must be finite, got NaN or infinity"):
         gm_challenge.cohort(write(tmp_path / "b", volumes=(image, cord, grey)))
 
 
 def test_a_folder_that_is_not_the_data_set_says_what_is_in_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected a folder, got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"root must be a folder, got .*nowhere"):
         gm_challenge.cohort(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"is not the data set: .*got an empty folder"):
+    with pytest.raises(ValueError, match=r"must be a folder of gm_challenge, .*got an empty folder"):
         gm_challenge.cohort(tmp_path)
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(ValueError, match=r"got \['holiday\.jpg'\]; give the folder that holds"):
@@ -363,6 +385,52 @@ def test_no_data_set_anywhere_is_said_and_nothing_is_downloaded(tmp_path, monkey
     with pytest.raises(FileNotFoundError, match="segconf data gm_challenge"):
         gm_challenge.cohort()
     assert list(tmp_path.iterdir()) == []
+
+
+# -- headers that do not tell the truth ---------------------------------------------------------------------
+
+
+def rewrite(path, change):
+    """Store a file again; `change` gets the image and returns another one."""
+    path.write_bytes(gzip.compress(change(nibabel.load(path)).to_bytes()))
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "SAL"])
+def test_spacing_is_that_of_the_affine_whatever_pixdim_says(tmp_path, axes):
+    def tripled(stored):
+        stored = nibabel.Nifti1Image(np.asarray(stored.dataobj), stored.affine, stored.header)
+        stored.header.set_zooms([3 * zoom for zoom in stored.header.get_zooms()])
+        stored.header["qform_code"], stored.header["sform_code"] = 0, 1
+        return stored
+
+    expected = gm_challenge.cohort(write(tmp_path / "a", axes=axes), size=32, spacing_mm=1.0)
+    folder = write(tmp_path / "b", axes=axes)
+    for kind in ("image", "seg", "gmseg"):
+        rewrite(path_of(folder, kind), tripled)
+    assert gm_challenge.cohort(folder, size=32, spacing_mm=1.0).fingerprint() == expected.fingerprint()
+
+
+def test_a_header_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path):
+    path = path_of(write(tmp_path), "image")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[40:48] = np.array([3, 300, 300, 300], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(ValueError, match=r"bytes cannot hold the shape \(300, 300, 300\) of float32"):
+        gm_challenge.cohort(tmp_path)
+    content[40:48] = np.array([3, 30000, 30000, 30000], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(ValueError, match=r"the header states the shape \(30000, 30000, 30000\)"):
+        gm_challenge.cohort(tmp_path)
+
+
+def test_complex_intensities_and_a_flat_voxel_are_refused(tmp_path):
+    path = path_of(write(tmp_path), "image")
+    rewrite(path, lambda image: nibabel.Nifti1Image(image.get_fdata().astype(np.complex64), image.affine))
+    with pytest.raises(ValueError, match=r"must be a whole 3-D NIfTI of real numbers, got .*complex64"):
+        gm_challenge.cohort(tmp_path)
+    write(tmp_path, spacing=(1e-6, 1.0, 3.0))
+    with pytest.raises(ValueError, match=r"column spacing of .*must be a number in .*mend its affine"):
+        gm_challenge.cohort(tmp_path)
 
 
 # -- the published files ------------------------------------------------------------------------------------
@@ -421,7 +489,7 @@ def test_real_sites_are_named_as_the_sites_wrote_them(real_root):
 
 
 def test_real_localisation_is_as_good_as_its_docstring_states(real_root):
-    error = gm_challenge.localisation_error_mm(real_root)
+    error = localisation_error_mm(real_root)
     assert len(error) == 143
     assert (~error.inside).sum() == 0
     assert error.error_mm.mean() == pytest.approx(2.9, abs=0.05)
@@ -443,7 +511,20 @@ def test_one_damaged_session_is_named_and_the_others_stay_readable(real_root, tm
             shutil.copytree(real_root / part, tmp_path / part)
     path = path_of(tmp_path, "image", "sub-9604")
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"sub-9604_run-1_T2starw\.nii\.gz: expected a whole"):
+    with pytest.raises(ValueError, match=r"sub-9604_run-1_T2starw\.nii\.gz must be the published file"):
         gm_challenge.cohort(tmp_path)
     shutil.rmtree(tmp_path / "sub-9604")
     assert len(gm_challenge.cohort(tmp_path)) == 17
+
+
+def test_a_published_session_that_was_altered_is_not_read_and_one_of_your_own_is(real_root, tmp_path):
+    for part in ("sub-9604", "derivatives/labels/sub-9604"):
+        shutil.copytree(real_root / part, tmp_path / part)
+    path = path_of(tmp_path, "gmseg", "sub-9604")
+    path.chmod(0o644)
+    rewrite(path, lambda mask: nibabel.Nifti1Image(np.flip(mask.get_fdata(), 2), mask.affine, mask.header))
+    with pytest.raises(ValueError, match=r"gmseg-manual\.nii\.gz must be the published file .*got another"):
+        gm_challenge.cohort(tmp_path)
+    for file in sorted(tmp_path.rglob("sub-9604*"), reverse=True):
+        file.rename(file.with_name(file.name.replace("sub-9604", "sub-mine")))
+    assert set(gm_challenge.cohort(tmp_path, size=16).subjects) == {"sub-mine"}

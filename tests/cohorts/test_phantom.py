@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.cohorts.phantom import anatomy, raters, scanner, subjects, tissues
+from segconf_lite.cohorts.phantom import anatomy, scanner, subjects
 
 CLEAN = phantom.Scanner(noise=0, bias=0, blur_mm=0, pixel_mm=0.1, clip_percentile=100)
 
@@ -53,37 +54,37 @@ def test_apex_is_smaller_than_base():
 
 
 def test_tissue_shares_sum_to_one_and_follow_the_labels():
-    _, shapes = subjects.draw_subject(np.random.default_rng(0))
+    _, shapes = subjects.draw_subjects([np.random.default_rng(0)])
     drawn = anatomy.draw(shapes, 96)
     np.testing.assert_allclose(drawn.fractions.sum(axis=1), 1, atol=1e-5)
     assert drawn.fractions.min() >= 0
-    labels = raters.reference_labels(drawn.inside_mm)
-    blood = drawn.fractions[:, tissues.TISSUES.index("blood")]
+    labels = phantom.phantom.reference_labels(drawn.inside_mm)
+    blood = drawn.fractions[:, scanner.TISSUES.index("blood")]
     assert blood[labels == 3].mean() > 0.7  # the rest is papillary muscle and trabeculae
 
 
 def test_bssfp_signal_matches_the_small_and_the_ideal_flip_limits():
-    nearly_zero = tissues.bssfp_signal(1.5, 1e-4, 3.2)
+    nearly_zero = scanner.bssfp_signal(1.5, 1e-4, 3.2)
     assert np.abs(nearly_zero).max() < 1e-3
     # TR << T2 <= T1: the best flip angle has cos(a) = (T1/T2 - 1)/(T1/T2 + 1), signal PD/2 sqrt(T2/T1)
-    t1, t2 = tissues.relaxation_ms(1.5)
-    blood = tissues.TISSUES.index("blood")
+    t1, t2 = scanner.relaxation_ms(1.5)
+    blood = scanner.TISSUES.index("blood")
     ratio = t1[blood] / t2[blood]
     best = np.rad2deg(np.arccos((ratio - 1) / (ratio + 1)))
-    signal = tissues.bssfp_signal(1.5, best, 0.01)[blood]
+    signal = scanner.bssfp_signal(1.5, best, 0.01)[blood]
     assert signal == pytest.approx(0.85 * 0.5 / np.sqrt(ratio), rel=1e-3)
 
 
 def test_relaxation_times_are_the_published_ones_at_both_fields():
     for field_t, t1_heart, t2_blood in ((1.5, 1030, 290), (3.0, 1471, 275)):
-        t1, t2 = tissues.relaxation_ms(field_t)
-        assert t1[tissues.TISSUES.index("myocardium")] == pytest.approx(t1_heart)
-        assert t2[tissues.TISSUES.index("blood")] == pytest.approx(t2_blood)
+        t1, t2 = scanner.relaxation_ms(field_t)
+        assert t1[scanner.TISSUES.index("myocardium")] == pytest.approx(t1_heart)
+        assert t2[scanner.TISSUES.index("blood")] == pytest.approx(t2_blood)
 
 
 def _acquired(device, fractions=None, size=64):
     if fractions is None:
-        fractions = np.zeros((2, len(tissues.TISSUES), size, size), np.float32)
+        fractions = np.zeros((2, len(scanner.TISSUES), size, size), np.float32)
         fractions[:, 0] = 1
         inside = slice(size // 4, -size // 4)
         fractions[:, 0, inside, inside], fractions[:, 5, inside, inside] = 0, 1
@@ -94,8 +95,7 @@ def _acquired(device, fractions=None, size=64):
 def _air(device, size):
     """Complex image of nothing: noise alone."""
     rngs = [np.random.default_rng(k) for k in range(4)]
-    settings = lambda field: np.full(4, getattr(device, field), np.float32)  # noqa: E731
-    return scanner.through_k_space(np.zeros((4, size, size), np.float32), device, settings, rngs, 192 / size)
+    return scanner._through_k_space(np.zeros((4, size, size), np.float32), [device] * 4, rngs, 192 / size)
 
 
 def test_magnitude_noise_in_air_is_rayleigh():
@@ -140,8 +140,8 @@ def test_partial_fourier_blurs_rows_not_columns():
 
 
 def test_coil_brightens_the_front():
-    tissue = np.zeros((1, len(tissues.TISSUES), 64, 64), np.float32)
-    tissue[:, tissues.TISSUES.index("muscle")] = 1
+    tissue = np.zeros((1, len(scanner.TISSUES), 64, 64), np.float32)
+    tissue[:, scanner.TISSUES.index("muscle")] = 1
     grey = _acquired(dataclasses.replace(CLEAN, bias=2.0), tissue)[0]
     assert grey[:10].mean() > grey[-10:].mean() + 1
 
@@ -160,7 +160,7 @@ def test_one_cause_alone_changes_its_fields_alone():
 
 def test_jitter_scales_variation_within_the_scanner():
     """The same anatomy eight times: with jitter the scans differ more."""
-    _, shapes = subjects.draw_subject(np.random.default_rng(0))
+    _, shapes = subjects.draw_subjects([np.random.default_rng(0)])
     fractions = anatomy.draw(shapes, 48).fractions[:1].repeat(8, axis=0)
     quiet = dataclasses.replace(CLEAN, bias=1.0)
 
@@ -183,13 +183,15 @@ def test_raters_disagree_at_borders_only_and_are_the_same_people_in_any_number()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scanner": "Z"}, r"unknown scanner 'Z'; built in are \['A', 'B'"),
-        ({"scanner": 3}, "scanner must be a name or a phantom.Scanner, got int"),
-        ({"n_cases": 0}, "n_cases must be a whole number >= 1, got 0"),
-        ({"n_cases": 2.5}, "n_cases must be a whole number"),
-        ({"size": 8}, "size must be a whole number >= 16"),
-        ({"seed": -1}, "seed must be a whole number >= 0"),
-        ({"jitter": -1}, "jitter must lie in 0..10"),
+        ({"scanner": "Z"}, r"scanner must be one of \('A', 'B', .*, got 'Z'"),
+        ({"scanner": 3}, r"scanner must be one of .* or a phantom\.Scanner, got int"),
+        ({"n_cases": 0}, "n_cases must be an integer >= 1, got 0"),
+        ({"n_cases": 2.5}, "n_cases must be an integer >= 1, got 2.5"),
+        ({"size": 8}, r"size must be an integer in \[16, 1024\], got 8"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"jitter": -1}, r"jitter must be a number in \[0, 10\], got -1"),
+        ({"jitter": float("nan")}, "jitter must be a finite number"),
+        ({"n_raters": True}, "n_raters must be an integer >= 0, got True"),
     ],
 )
 def test_bad_arguments_say_what_was_expected(arguments, message):
@@ -204,13 +206,25 @@ def test_bad_scanner_settings_are_refused():
         ("field_t", 30),
         ("gamma", 0),
         ("partial_fourier", 0.2),
+        ("noise", float("nan")),
+        ("ghost", "0.1"),
+        ("bias", True),
+        ("name", None),
     ):
         with pytest.raises(ValueError, match=f"{field} must"):
             phantom.Scanner(**{field: value})
     with pytest.raises(ValueError, match="cause must be one of"):
         phantom.SCANNERS["A"].with_cause("magic", phantom.SCANNERS["B"])
+    with pytest.raises(ValueError, match=r"other must be a phantom\.Scanner, got str"):
+        phantom.SCANNERS["A"].with_cause("noise", "B")
 
 
 def test_content_differs_when_content_differs():
     prints = {hashlib.sha256(phantom.cohort(2, size=32, seed=s).images).hexdigest() for s in range(3)}
     assert len(prints) == 3
+
+
+def test_numpy_and_torch_integers_are_counts_and_seeds():
+    plain = phantom.cohort(2, size=16, seed=3, n_raters=1).fingerprint()
+    arguments = {"size": np.int32(16), "seed": torch.tensor(3), "n_raters": np.uint8(1)}
+    assert phantom.cohort(np.int64(2), **arguments).fingerprint() == plain

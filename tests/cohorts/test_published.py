@@ -1,5 +1,6 @@
 """Laws of the published tables: what is read is what was printed, and what is wrong says so."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -31,15 +32,49 @@ def test_a_table_is_read_as_it_is_without_further_columns(tmp_path, monkeypatch)
 
 def test_missing_column_is_named(tmp_path, monkeypatch):
     write(tmp_path, monkeypatch, dice=None, Dice=0.5)
-    with pytest.raises(ValueError, match=r"lacks the columns \['dice'\]; it has .*'Dice'.*rename them"):
+    with pytest.raises(ValueError, match=r"got none called \['dice'\]; it has .*'Dice'"):
         published.skip_connections()
 
 
 @pytest.mark.parametrize("dice", [50.0, np.nan])
 def test_dice_out_of_range_is_refused(tmp_path, monkeypatch, dice):
     write(tmp_path, monkeypatch, dice=dice)
-    with pytest.raises(ValueError, match=r"dice must lie in \[0, 1\], got (50.0|nan) in row 0 .*percentages"):
+    with pytest.raises(ValueError, match=r"dice must be in \[0, 1\], got (50.0|nan) in row 0 .*percentages"):
         published.skip_connections()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": ""}, "network of .* must be text or integers, none missing"),
+        ({"dice": "high"}, "dice of .* must be real numbers"),
+        ({"surface_dice_5px": 1.5}, r"surface_dice_5px must be in \[0, 1\], got 1\.5 in row 0"),
+        ({"hausdorff_px": -1.0}, r"hausdorff_px must be in \[0, inf\], got -1\.0"),
+        ({"hausdorff_px": np.nan}, "hausdorff_px must be in .*, got nan"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(tmp_path, monkeypatch, changes, message):
+    write(tmp_path, monkeypatch, **changes)
+    with pytest.raises(ValueError, match=message):
+        published.skip_connections()
+
+
+def test_a_row_that_comes_twice_is_refused(tmp_path, monkeypatch):
+    write(tmp_path, monkeypatch)
+    path = tmp_path / "published_results/skip_connections_per_image.csv.gz"
+    pd.DataFrame([SKIP, SKIP]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"must be one row per dataset, .*got several for .*a\.png"):
+        published.skip_connections()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'dice\n1,2\n1,2,3\n"', b"{}"])
+def test_a_file_that_is_no_table_is_named(tmp_path, monkeypatch, content):
+    write(tmp_path, monkeypatch)
+    path = tmp_path / "published_results/skip_connections_per_image.csv.gz"
+    for packed in (gzip.compress(content), content + b"no gzip"):
+        path.write_bytes(packed)
+        with pytest.raises(ValueError, match=r"per_image\.csv\.gz must be a "):
+            published.skip_connections()
 
 
 def test_levels_of_the_repository_are_not_guessed(tmp_path, monkeypatch):
@@ -67,7 +102,12 @@ def test_no_folder_gives_the_steps_by_hand(tmp_path, monkeypatch):
 
 def test_the_steps_by_hand_name_every_column():
     steps = download.BY_HAND["published_results"]
-    for name in published._SKIP_COLUMNS + published._CONTEXT_COLUMNS:
+    for name in [
+        *published._SKIP_NAMES,
+        *published._SKIP_LIMITS,
+        *published._CONTEXT_NAMES,
+        *published._CONTEXT_LIMITS,
+    ]:
         assert name in steps
 
 

@@ -257,21 +257,24 @@ def test_complete_originals_win_and_the_two_sizes_are_never_mixed(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, r"size must be a whole number >= 1, got 0"),
+        ({"size": 0}, r"size must be an integer in \[1, 4096\], got 0"),
         ({"size": 96.0}, r"size must be .*got 96\.0"),
         ({"size": True}, r"size must be .*got True"),
         ({"tiles_per_image": 0, "view": "tiles"}, r"tiles_per_image must be .*>= 1, got 0"),
-        ({"seed": -1}, r"seed must be a whole number >= 0, got -1"),
-        ({"camera": "canon"}, r"camera must be one of \('chase', 'hrf'\) or None for both, got 'canon'"),
-        ({"view": "crop"}, r"view must be 'resized' or 'tiles', got 'crop'"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"camera": "canon"}, r"camera must be one of \('chase', 'hrf', None\), got 'canon'"),
+        ({"view": "crop"}, r"view must be one of \('resized', 'tiles'\), got 'crop'"),
         ({"degrees_per_pixel": 0.1}, r"None unless view='tiles', got 0\.1"),
-        ({"degrees_per_pixel": 0.0, "view": "tiles"}, r"degrees_per_pixel must be > 0, .*got 0\.0"),
+        (
+            {"degrees_per_pixel": 0.0, "view": "tiles"},
+            r"must be a number in \(0, 45\], got 0\.0",
+        ),
         ({"degrees_per_pixel": float("nan"), "view": "tiles"}, r"degrees_per_pixel must be .*got nan"),
         (
             {"size": 55, "view": "tiles"},
-            r"chase-01-L: expected tiles .* 1 to 54 of its pixels, got 55; change",
+            r"tiles must be .* chase-01-L, 1 to 54 of its pixels, got 55; change",
         ),
-        ({"size": 1}, r"expected contrast, got a constant square"),
+        ({"size": 1}, "must be of some contrast, got a constant square"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(tmp_path, arguments, message):
@@ -297,7 +300,7 @@ def test_a_file_cut_short_is_named(tmp_path, name, share):
     path = write(tmp_path) / name
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ValueError, match=rf"{path.name}: expected a whole image, got .*delete it and fetch"):
+    with pytest.raises(ValueError, match=rf"{path.name} must be a whole image, got .*delete it and fetch"):
         retina.cohort(tmp_path)
 
 
@@ -306,34 +309,51 @@ def test_masks_of_another_shape_or_with_other_than_two_values_are_refused(tmp_pa
     path = write(tmp_path) / name
     values = np.zeros((80, 132) if name in HRF else (H, W), dtype=np.uint8)
     save(path, values[:-1])
-    with pytest.raises(ValueError, match=rf"{path.name}: expected the photograph's shape .*got \("):
+    with pytest.raises(ValueError, match=rf"{path.name} must be of the photograph's shape .*got \("):
         retina.cohort(tmp_path)
     save(path, values)
-    with pytest.raises(
-        ValueError, match=rf"{path.name}: expected 0 and one other value, got \[0\]; binarise"
-    ):
+    with pytest.raises(ValueError, match=rf"{path.name} must be 0 and one other value, got \[0\]; binarise"):
         retina.cohort(tmp_path)
     values[3, 3], values[4, 4] = 90, 255
     save(path, values)
-    with pytest.raises(ValueError, match=r"expected 0 and one other value, got \[ *0 +90 +255\]; binarise"):
+    with pytest.raises(ValueError, match=r"must be 0 and one other value, got \[ *0 +90 +255\]; binarise"):
         retina.cohort(tmp_path)
 
 
 def test_a_photograph_that_is_grey_dark_or_flat_is_refused(tmp_path):
     path = write_chase(tmp_path, names=("01L",)) / "CHASE_DB1/Image_01L.jpg"
     save(path, np.full((H, W), 99, dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"expected a colour image, got the shape \(60, 66\)"):
+    with pytest.raises(ValueError, match=r"must be a whole image, got .*colour mode L, not RGB"):
         retina.cohort(tmp_path, camera="chase")
     save(path, np.zeros((H, W, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"expected a bright field of view, got red <= 0 of 255"):
+    with pytest.raises(ValueError, match="must be of a bright field of view, got red <= 0 of 255"):
         retina.cohort(tmp_path, camera="chase")
     save(path, np.full((H, W, 3), 99, dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"chase-01-L: expected contrast, got a constant square"):
+    with pytest.raises(ValueError, match="chase-01-L must be of some contrast, got a constant square"):
+        retina.cohort(tmp_path, camera="chase")
+
+
+def test_an_inverted_mask_and_a_file_of_several_images_are_refused(tmp_path):
+    path = write_chase(tmp_path, names=("01L",)) / "CHASE_DB1/Image_01L_2ndHO.png"
+    save(path, ~photograph()[1])
+    with pytest.raises(ValueError, match=r"2ndHO\.png must be vessel on less than half .*invert the mask"):
+        retina.cohort(tmp_path, camera="chase")
+    two = Image.fromarray(photograph()[1].astype(np.uint8) * 255)
+    two.save(path, format="TIFF", save_all=True, append_images=[two])
+    with pytest.raises(ValueError, match=r"2ndHO\.png must be a whole image, got .*2 images of 3960 pixels"):
+        retina.cohort(tmp_path, camera="chase")
+
+
+def test_a_small_file_with_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
+    path = write_chase(tmp_path, names=("01L",)) / "CHASE_DB1/Image_01L_1stHO.png"
+    Image.new("1", (9_000, 9_000)).save(path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"1stHO\.png must be a whole image, got .*of 81000000 pixels"):
         retina.cohort(tmp_path, camera="chase")
 
 
 def test_folders_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected a folder, got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"root must be a folder, got .*nowhere"):
         retina.cohort(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"in .*CHASE_DB1, got none; unpack .*camera='hrf'"):
         retina.cohort(write_hrf(tmp_path / "a"))

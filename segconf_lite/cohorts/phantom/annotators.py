@@ -1,14 +1,15 @@
-"""Annotators whose disagreement is known: drawn labels together with the probabilities they come from.
+"""Annotators whose disagreement is known: their labels together with the probabilities these come from.
 
 Real cohorts have a handful of raters per image, too few to know a probability at every pixel, and so to judge
 a learnt "annotation uncertainty". Here each rater of a panel moves each border of the heart outwards by
 
     habit + sigma(x) * field(x),    sigma(x) = hand_mm * (1 + level) * (1 + ambiguity * (1 - visibility(x)))
 
-millimetres, where `habit` is the rater's own, `level` runs from 0 at the base to 1 at the apex, and `field`
-is smooth along the contour and exactly N(0, 1) at every pixel. So the chance that a border ends up beyond a
-pixel is a normal distribution function, and the class probabilities need no sampling. The three borders
-wander independently, also where two of them touch, and the later covers the earlier, as in `raters`.
+millimetres, where `habit` belongs to the rater, `level` runs from 0 at the base to 1 at the apex, and `field`
+is smooth along the contour and exactly N(0, 1) at every pixel. Therefore the probability that a border ends
+up beyond a pixel is a normal distribution function, and the class probabilities need no sampling. The three
+borders move independently, also where two of them touch, and the later covers the earlier, as in
+`phantom.reference_labels`.
 
 Shape letters: N cases, n cases of one block, R raters, C classes, H rows, W columns.
 """
@@ -21,14 +22,11 @@ import math
 import numpy as np
 from scipy import ndimage, special
 
-from segconf_lite.cohorts._checks import check_whole
+from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.cohorts.phantom import phantom
 from segconf_lite.cohorts.phantom.anatomy import CLASS_NAMES, FIELD_OF_VIEW_MM
-from segconf_lite.cohorts.phantom.raters import reference_labels
 from segconf_lite.cohorts.phantom.scanner import Scanner
-
-__all__ = ["Annotators", "annotated_cohort", "annotation_entropy", "border_visibility", "one_rater_each"]
 
 _HANDS, _HABITS = 3, 4  # purposes of random streams; `phantom` has 0 to 2
 _CLEAR_CONTRAST = 1.0  # standard deviations of the slice: the border of the left cavity has 1.4 on scanner A
@@ -49,20 +47,24 @@ class Annotators:
     """A panel of raters with stated properties.
 
     Attributes:
-        n_raters: number of raters, >= 1. Rater r is the same in a panel of any number.
-        habit_mm: standard deviation, over raters and borders, of how far outside a border a rater
-            always draws, millimetres, >= 0. Fixed by the rater's number and `seed`, in every cohort.
-        hand_mm: standard deviation of the boundary noise at the base, millimetres, >= 0.001; twice that
+        n_raters: Number of raters, >= 1. Rater r is the same in a panel of any number.
+        habit_mm: Standard deviation, over raters and borders, of how far outside a border a rater always
+            segments, millimetres, 0 to 100. Fixed by the rater's number and `seed`, in every cohort.
+        hand_mm: Standard deviation of the boundary noise at the base, millimetres, 0.001 to 100; twice that
             at the apex. New for every slice and rater; it correlates over about 3 cm.
-        ambiguity: >= 0, by what share the hand's deviation grows where `border_visibility` is 0;
-            0 = raters wander alike on clear and on invisible borders.
-        omission: in [0, 1), probability that a rater, independently of the others, leaves out a right
-            ventricle that cannot be seen. In general it is ``omission * (1 - v)`` with v the mean of
-            `border_visibility` along its border.
-        seed: which people and which hands, >= 0.
+        ambiguity: Fraction by which the standard deviation of the hand grows where a border cannot be seen,
+            0 to 100; 0 = raters vary alike on clear and on invisible borders.
+        omission: Probability, 0 to 0.999, that a rater, independently of the others, leaves out a right
+            ventricle that cannot be seen. In general it is ``omission * (1 - v)`` with v the mean visibility
+            along its border.
+        seed: Seed of the people and their hands, >= 0.
 
     Raises:
         ValueError: If a value is out of its range.
+
+    Example:
+        >>> Annotators(n_raters=2, habit_mm=1.0).habits_mm.round(1).tolist()
+        [[2.1, 0.3, 1.5], [1.4, -0.4, 0.5]]
     """
 
     n_raters: int = 7
@@ -73,15 +75,16 @@ class Annotators:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_whole("n_raters", self.n_raters, 1)
-        check_whole("seed", self.seed, 0)
+        values: dict[str, float] = {"n_raters": check.integer("n_raters", self.n_raters, low=1)}
+        values["seed"] = check.integer("seed", self.seed, low=0)
         for name, (low, high, fix) in _LIMITS.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}; {fix}")
+            values[name] = check.between(name, getattr(self, name), low, high, fix=fix)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
     @property
     def habits_mm(self) -> np.ndarray:
-        """(R, 3) how far outside the RV, epicardial and endocardial border each rater always draws."""
+        """(R, 3) how far outside the RV, epicardial and endocardial border each rater always segments."""
         streams = (np.random.default_rng([self.seed, r, _HABITS]) for r in range(self.n_raters))
         return self.habit_mm * np.stack([rng.standard_normal(3) for rng in streams])
 
@@ -95,42 +98,54 @@ def annotated_cohort(
     seed: int = 0,
     jitter: float = 1.0,
 ) -> tuple[Cohort, np.ndarray]:
-    """A cohort drawn by a panel, and the true class probabilities of the panel's drawings.
+    """A cohort segmented by a panel, and the true class probabilities of the panel's segmentations.
 
     The cohort is `phantom.cohort` with the same arguments, byte for byte, except for its raters. The first
-    cases of a larger cohort are those of a smaller one, in drawings and probabilities too.
+    cases of a larger cohort are those of a smaller one, in segmentations and probabilities too.
 
     Args:
-        n_cases, scanner, size, seed, jitter: as in `phantom.cohort`.
-        annotators: the panel.
+        n_cases: Number of slices, >= 1; six neighbouring slices are one subject.
+        annotators: The panel.
+        scanner: Name of a built-in scanner or a `Scanner`.
+        size: Rows and columns, 16 to 1024.
+        seed: Seed of the random subjects, >= 0.
+        jitter: Scale of the variation within the scanner, 0 to 10.
 
     Returns:
-        The cohort, its `raters` (N, R, H, W) drawn by the panel, and (N, C, H, W) float32 in [0, 1] that
+        The cohort, its `raters` (N, R, H, W) segmented by the panel, and (N, C, H, W) float32 in [0, 1] that
         sums to 1 over C: the probability of each class at each pixel when a rater of this panel, chosen at
-        random, draws this image anew. It is the mean of the raters' own probabilities, in closed form.
+        random, segments this image anew. It is the mean of the raters' probabilities, in closed form.
 
     Raises:
         ValueError: If `annotators` is not a panel, or an argument of `phantom.cohort` is out of range.
+
+    Example:
+        >>> cohort, probabilities = annotated_cohort(2, annotators=Annotators(n_raters=3), size=16)
+        >>> cohort.raters.shape, probabilities.shape
+        ((2, 3, 16, 16), (2, 4, 16, 16))
     """
     if not isinstance(annotators, Annotators):
         got = type(annotators).__name__
-        raise ValueError(f"annotators must be a panel, got {got}; pass phantom.Annotators(n_raters=7)")
+        raise check.refuse("annotators", "a panel", got, "pass phantom.Annotators(n_raters=7)")
     plain = phantom.cohort(n_cases, scanner=scanner, size=size, seed=seed, jitter=jitter)
+    n_cases, _, size, _ = plain.images.shape
     raters = np.empty((n_cases, annotators.n_raters, size, size), np.int64)
     probability = np.empty((n_cases, len(CLASS_NAMES), size, size), np.float32)
     for cases, numbers, _, shapes, anatomy in phantom.blocks(n_cases, size=size, seed=seed):
         kept = slice(0, cases.stop - cases.start)
         inside_mm, level = anatomy.inside_mm[kept], shapes.level[kept]
-        visibility = border_visibility(plain.images[cases, 0], inside_mm, level)
+        visibility = _border_visibility(plain.images[cases, 0], inside_mm, level)
         sigma_mm, omitted = _difficulty(annotators, inside_mm, level, visibility)
         rngs = phantom.slice_streams(seed, numbers, _HANDS, annotators.seed)[kept]
-        raters[cases] = _draw(inside_mm, sigma_mm, omitted, annotators.habits_mm, rngs)
+        raters[cases] = _segment(inside_mm, sigma_mm, omitted, annotators.habits_mm, rngs)
         probability[cases] = _class_probability(inside_mm, sigma_mm, omitted, annotators.habits_mm)
     return dataclasses.replace(plain, raters=raters), probability
 
 
 def annotation_entropy(true_probability: np.ndarray) -> np.ndarray:
-    """True annotation uncertainty: Shannon entropy over the classes, divided by its maximum, log C.
+    r"""True annotation uncertainty: Shannon entropy over the classes, divided by its maximum.
+
+    .. math:: -\frac{1}{\log C} \sum_c p_c \log p_c
 
     The same quantity as `segconf_lite.confidence.pixels.entropy`, so the two can be laid over each other.
 
@@ -139,39 +154,57 @@ def annotation_entropy(true_probability: np.ndarray) -> np.ndarray:
 
     Returns:
         (N, H, W) in [0, 1]; 0 = all raters agree, 1 = every class is equally likely.
+
+    Raises:
+        ValueError: If these are no probabilities.
+
+    Example:
+        >>> annotation_entropy(np.full((1, 4, 1, 1), 0.25)).item()
+        1.0
     """
-    return special.entr(true_probability).sum(axis=-3) / math.log(true_probability.shape[-3])
+    p = check.probabilities(true_probability, "true_probability")
+    if p.ndim != 4:
+        raise check.refuse("true_probability", "(N, C, H, W)", p.shape)
+    return special.entr(p).sum(axis=1) / math.log(p.shape[1])
 
 
 def one_rater_each(cohort: Cohort, *, seed: int) -> Cohort:
-    """The cohort as most are published: one label a slice, by a rater chosen at random for that slice.
+    """The cohort as most are published: one label per slice, by a rater chosen at random for that slice.
 
     Args:
-        cohort: with raters; they and all else are kept, only the labels change.
-        seed: which rater draws which slice, >= 0.
+        cohort: A cohort with raters; they and all else are kept, only the labels change.
+        seed: Seed of the random choice of a rater per slice, >= 0.
 
     Returns:
         A cohort whose labels are ``cohort.raters[i, chosen[i]]``; the reference is no longer in it.
 
     Raises:
-        ValueError: If the cohort has no raters, or the seed is not a whole number >= 0.
+        ValueError: If the cohort has no raters, or the seed is not an integer >= 0.
+
+    Example:
+        >>> cohort, _ = annotated_cohort(2, annotators=Annotators(n_raters=3), size=16)
+        >>> (one_rater_each(cohort, seed=0).labels == cohort.raters[[0, 1], [2, 1]]).all().item()
+        True
     """
-    check_whole("seed", seed, 0)
-    if cohort.raters is None:
-        raise ValueError("cohort must have raters, got none; make it with phantom.annotated_cohort(...)")
+    seed = check.integer("seed", seed, low=0)
+    if not isinstance(cohort, Cohort) or cohort.raters is None:
+        got = "none" if isinstance(cohort, Cohort) else type(cohort).__name__
+        raise check.refuse(
+            "cohort", "a Cohort with raters", got, "make it with phantom.annotated_cohort(...)"
+        )
     chosen = np.random.default_rng(seed).integers(cohort.raters.shape[1], size=len(cohort))
     return dataclasses.replace(cohort, labels=cohort.raters[np.arange(len(cohort)), chosen])
 
 
-def border_visibility(images: np.ndarray, inside_mm: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """How well each border can be seen: local contrast across it, less partial volume.
+def _border_visibility(images: np.ndarray, inside_mm: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Visibility of each border: local contrast across it, less partial volume.
 
-    Contrast is the difference between the mean grey value just inside the border and just outside it (4 mm
+    Contrast is the difference between the mean intensity just inside the border and just outside it (4 mm
     each way, at least a pixel; Gaussian window of 8 mm). From one standard deviation of the slice on, a
     border is clear. Towards the apex the heart's surface is oblique to the slice and up to half is hidden.
 
     Args:
-        images: (n, H, W) grey values, z-scored per slice.
+        images: (n, H, W) intensities, z-scored per slice.
         inside_mm: (n, 3, H, W) signed distances to the borders, millimetres, positive inside.
         level: (n,) 0 at the base to 1 at the apex.
 
@@ -183,8 +216,8 @@ def border_visibility(images: np.ndarray, inside_mm: np.ndarray, level: np.ndarr
     window_px = _ALONG_MM / pixel_mm
     strip_mm = max(_STRIP_MM, pixel_mm)
 
-    def local_mean(where: np.ndarray) -> np.ndarray:
-        parts = (where * images[:, None], where.astype(np.float32))
+    def local_mean(strip: np.ndarray) -> np.ndarray:
+        parts = (strip * images[:, None], strip.astype(np.float32))
         total, mass = (ndimage.gaussian_filter(x, window_px, truncate=3, axes=(-2, -1)) for x in parts)
         return total / np.maximum(mass, 1e-6)
 
@@ -197,7 +230,7 @@ def border_visibility(images: np.ndarray, inside_mm: np.ndarray, level: np.ndarr
 def _difficulty(
     panel: Annotators, inside_mm: np.ndarray, level: np.ndarray, visibility: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 3, H, W) the hand's deviation in millimetres, and (n,) the probability of no right ventricle."""
+    """(n, 3, H, W) standard deviation of the hand in mm, (n,) probability of no right ventricle."""
     hand_mm = panel.hand_mm * (1 + level[:, None, None, None])
     sigma_mm = hand_mm * (1 + panel.ambiguity * (1 - visibility))
     near = np.abs(inside_mm[:, 0]) <= max(_STRIP_MM, FIELD_OF_VIEW_MM / inside_mm.shape[-1])
@@ -215,31 +248,34 @@ def _unit_weights(size: int) -> np.ndarray:
     return (weight / np.linalg.norm(weight, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _draw(
-    inside_mm: np.ndarray, sigma_mm: np.ndarray, omitted: np.ndarray, habits_mm: np.ndarray,
+def _segment(
+    inside_mm: np.ndarray,
+    sigma_mm: np.ndarray,
+    omitted: np.ndarray,
+    habits_mm: np.ndarray,
     rngs: list[np.random.Generator],
-) -> np.ndarray:  # fmt: skip
-    """(n, R, H, W) labels. Raters draw one after the other, so a larger panel leaves the first ones alone."""
+) -> np.ndarray:
+    """(n, R, H, W) labels, one rater after the other, so a larger panel leaves the first ones alone."""
     weights = _unit_weights(inside_mm.shape[-1])
-    drawn = []
+    labels = []
     for habit in habits_mm.astype(np.float32):
         knots = np.stack([rng.standard_normal((3, len(_KNOTS_MM), len(_KNOTS_MM))) for rng in rngs])
         field = weights @ knots.astype(np.float32) @ weights.T  # (n, 3, H, W)
         moved = inside_mm + habit[:, None, None] + sigma_mm * field
         moved[np.array([rng.random() for rng in rngs]) < omitted, 0] = -np.inf
-        drawn.append(reference_labels(moved))
-    return np.stack(drawn, axis=1)
+        labels.append(phantom.reference_labels(moved))
+    return np.stack(labels, axis=1)
 
 
 def _class_probability(
     inside_mm: np.ndarray, sigma_mm: np.ndarray, omitted: np.ndarray, habits_mm: np.ndarray
 ) -> np.ndarray:
-    """(n, C, H, W) mean over raters of the probability of what `_draw` draws."""
+    """(n, C, H, W) mean over raters of the probability of what `_segment` returns."""
     total = np.zeros((len(inside_mm), len(CLASS_NAMES), *inside_mm.shape[2:]), np.float32)
     for habit in habits_mm.astype(np.float32):
         beyond = special.ndtr((inside_mm + habit[:, None, None]) / sigma_mm)
         beyond[:, 0] *= (1 - omitted)[:, None, None]
         rv, epi, endo = beyond[:, 0], beyond[:, 1], beyond[:, 2]
-        uncovered = (1 - endo) * (1 - epi)  # neither cavity nor wall is drawn over this pixel
+        uncovered = (1 - endo) * (1 - epi)  # neither cavity nor wall covers this pixel
         total += np.stack([uncovered * (1 - rv), uncovered * rv, (1 - endo) * epi, endo], axis=1)
     return total / len(habits_mm)

@@ -1,4 +1,4 @@
-"""How hearts differ: shapes drawn per subject (habitus, disease) and per slice (base to apex).
+"""Random shapes of hearts, per subject (habitus, disease) and per slice (base to apex).
 
 Every subject has a random stream of its own, so the first subjects of a larger cohort are the
 subjects of a smaller one, whatever the scanner. Sizes follow adult short-axis norms in round
@@ -8,14 +8,12 @@ al., J Cardiovasc Magn Reson 22:87, 2020); diseases shift them in the textbook d
 
 from __future__ import annotations
 
-import dataclasses
+import types
 
 import numpy as np
 
-__all__ = ["DISEASES", "SLICES_PER_SUBJECT", "SliceShapes", "draw_subject", "stack_subjects"]
-
 SLICES_PER_SUBJECT = 6
-# name: (share of subjects, mid-cavity radius in mm, wall in mm)
+# name: (fraction of subjects, mid-cavity radius in mm, wall in mm)
 DISEASES: dict[str, tuple[float, float, float]] = {
     "normal": (0.4, 24.0, 9.0),
     "dilated": (0.2, 31.0, 7.5),
@@ -24,47 +22,38 @@ DISEASES: dict[str, tuple[float, float, float]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class SliceShapes:
-    """Everything that draws n slices: (n,) or (n, ...) float64, millimetres and radians."""
+class SliceShapes(types.SimpleNamespace):
+    """The geometry of n slices: (n,) or (n, ...) float64, millimetres and radians.
 
-    level: np.ndarray  # 0 at the base, 1 at the apex
-    centre: np.ndarray  # (n, 2) x, y of the left ventricle
-    angle: np.ndarray  # rotation of the septum
-    endo: np.ndarray  # cavity radius
-    wall: np.ndarray
-    endo_waves: np.ndarray  # (n, 3, 2) relative border waves of order 2 to 4
-    wall_waves: np.ndarray
-    has_infarct: np.ndarray  # 0 or 1
-    infarct_angle: np.ndarray
-    infarct_width: np.ndarray
-    rv_u: np.ndarray  # right ventricle: centre and half axes in the heart's frame
-    rv_v: np.ndarray
-    rv_a: np.ndarray
-    rv_b: np.ndarray
-    rv_wall: np.ndarray
-    heart_fat: np.ndarray
-    papillary_angle: np.ndarray  # (n, 2)
-    papillary_radius: np.ndarray  # (n, 2), negative where there is none
-    trabecula_count: np.ndarray
-    trabecula_phase: np.ndarray
-    trabecula_depth: np.ndarray
-    body_centre: np.ndarray  # (n, 2)
-    body_radii: np.ndarray  # (n, 2)
-    skin_fat: np.ndarray
-    chest_wall: np.ndarray
-    lung_vessels: np.ndarray  # (n, 6, 3) x, y, radius
-    liver_centre: np.ndarray  # (n, 2)
-    liver_radii: np.ndarray  # (n, 2)
-    stomach_centre: np.ndarray  # (n, 2)
-    stomach_radii: np.ndarray  # (n, 2)
-    spine_centre: np.ndarray  # (n, 2)
-    spine_radii: np.ndarray  # (n, 2)
-    aorta: np.ndarray  # (n, 2)
-    aorta_radius: np.ndarray
+    The attributes are named and explained once, in `_draw_subject`. x runs to the patient's left and y to the
+    back, from the centre of the image; u and v are the axes of the heart, with the septum towards -u.
+
+    Example:
+        >>> draw_subjects([np.random.default_rng(0)])[1].level.round(2).tolist()
+        [0.05, 0.22, 0.39, 0.55, 0.72, 0.89]
+    """
 
 
-def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
+def draw_subjects(rngs: list[np.random.Generator]) -> tuple[list[str], SliceShapes]:
+    """Disease of each random subject, and the slices of all, base first, one subject after the other.
+
+    Args:
+        rngs: One generator per subject.
+
+    Example:
+        >>> diseases, shapes = draw_subjects([np.random.default_rng(0), np.random.default_rng(1)])
+        >>> diseases, shapes.endo.shape
+        (['hypertrophic', 'dilated'], (12,))
+    """
+    subjects = [_draw_subject(rng) for rng in rngs]
+    stacked = {
+        name: np.concatenate([getattr(shapes, name) for _, shapes in subjects])
+        for name in vars(subjects[0][1])
+    }
+    return [disease for disease, _ in subjects], SliceShapes(**stacked)
+
+
+def _draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
     """Disease and the slices of one random subject, base first."""
     n = SLICES_PER_SUBJECT
     disease = str(rng.choice(list(DISEASES), p=[row[0] for row in DISEASES.values()]))
@@ -74,10 +63,10 @@ def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
     def near(mean: float, relative: float) -> float:
         return float(mean * np.exp(relative * rng.standard_normal()))
 
-    def point(mean_x: float, mean_y: float, spread: float, wobble: float = 1.0) -> np.ndarray:
-        """One place per subject that wanders a little from slice to slice."""
-        fixed = np.array([mean_x, mean_y]) + spread * rng.standard_normal(2)
-        return fixed + wobble * rng.standard_normal((n, 2))
+    def point(mean_x: float, mean_y: float, subject_sd: float, slice_sd: float = 1.0) -> np.ndarray:
+        """One position per subject that moves a little from slice to slice."""
+        fixed = np.array([mean_x, mean_y]) + subject_sd * rng.standard_normal(2)
+        return fixed + slice_sd * rng.standard_normal((n, 2))
 
     def same(value: float) -> np.ndarray:
         return np.full(n, value)
@@ -99,7 +88,9 @@ def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
         [rng.uniform(-90, 90, (6, 1)), rng.uniform(-70, 60, (6, 1)), rng.uniform(1, 3.5, (6, 1))], axis=1
     )
     centre = point(14, 0, 8, 0.8)
-    shapes = SliceShapes(
+    return disease, SliceShapes(
+        # Left ventricle: level 0 at the base to 1 at the apex, centre (n, 2), radius of the cavity, thickness
+        # of the wall, and (n, 3, 2) relative waves of both borders, of order 2 to 4.
         level=level,
         centre=centre,
         angle=same(0.35 + 0.25 * rng.standard_normal()),
@@ -107,20 +98,25 @@ def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
         wall=thickness,
         endo_waves=0.03 * rng.standard_normal((3, 2)) + 0.015 * rng.standard_normal((n, 3, 2)),
         wall_waves=wall_waves,
+        # Infarct, a sector of the wall: 0 or 1, direction, half width.
         has_infarct=same(float(disease == "infarcted")),
         infarct_angle=same(rng.uniform(-2, 2)),
         infarct_width=same(rng.uniform(0.5, 1.0)),
+        # Right ventricle: centre (u, v), half axes (a, b), wall; then the fat around the heart.
         rv_u=-(epi + 0.05 * rv_a),
         rv_v=same(3 * rng.standard_normal()),
         rv_a=rv_a,
         rv_b=rv_b,
         rv_wall=same(near(3.0, 0.1)),
         heart_fat=same(near(4.0, 0.4)),
+        # Papillary muscles, (n, 2): direction, and radius, which is negative where there is none.
         papillary_angle=np.stack([same(first), same(-first - rng.uniform(0, 0.4))], axis=1),
         papillary_radius=np.where(has_papillary, 1, -1)[:, None] * near(3.6, 0.15) * np.ones((n, 2)),
+        # Trabeculae: spokes around the cavity.
         trabecula_count=same(float(rng.integers(9, 16))),
         trabecula_phase=rng.uniform(0, 6.28, n),
         trabecula_depth=near(3.0, 0.25) * (0.5 + level),
+        # The chest: centres and radii are (n, 2), vessels of the lung (n, 6, 3) x, y, radius.
         body_centre=point(-5, 28, 4, 0),
         body_radii=np.tile([near(160, 0.06), near(112, 0.05)], (n, 1)),
         skin_fat=same(near(9.0, 0.4)),
@@ -135,10 +131,3 @@ def draw_subject(rng: np.random.Generator) -> tuple[str, SliceShapes]:
         aorta=point(30, 72, 4, 0.5),
         aorta_radius=same(near(11, 0.12)),
     )
-    return disease, shapes
-
-
-def stack_subjects(subjects: list[SliceShapes]) -> SliceShapes:
-    """The slices of several subjects, one after the other."""
-    names = [field.name for field in dataclasses.fields(SliceShapes)]
-    return SliceShapes(**{name: np.concatenate([getattr(s, name) for s in subjects]) for name in names})

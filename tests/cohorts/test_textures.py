@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from segconf_lite.stress.textures import (
+from segconf_lite.cohorts.textures import (
     BANDS,
     TEXTURES,
-    band_rows,
+    _band_rows,
     null_cohort,
     texture_cohort,
     texture_divergence,
@@ -34,7 +34,7 @@ def crops_are_in(cohort, labels_value, texture, rows):
 
 
 def test_equal_arguments_give_equal_bytes_also_in_another_process():
-    make = "from segconf_lite.stress.textures import texture_cohort as t; c = t(2, alpha=0.3, seed=4)"
+    make = "from segconf_lite.cohorts.textures import texture_cohort as t; c = t(2, alpha=0.3, seed=4)"
     code = f"{make}; print(c.fingerprint())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     cohort = texture_cohort(2, alpha=0.3, seed=4)
@@ -79,15 +79,15 @@ def test_one_side_is_blended_linearly_in_alpha_and_the_other_is_kept(direction, 
 
 def test_alpha_zero_is_the_textures_themselves_from_the_band_of_the_part():
     cohort = texture_cohort(2, alpha=0, part="test", size=48)
-    assert crops_are_in(cohort, 1, "brick", band_rows("test")).all()
-    assert crops_are_in(cohort, 0, "grass", band_rows("test")).all()
-    assert not crops_are_in(cohort, 0, "grass", band_rows("train")).any()
+    assert crops_are_in(cohort, 1, "brick", _band_rows("test")).all()
+    assert crops_are_in(cohort, 0, "grass", _band_rows("test")).all()
+    assert not crops_are_in(cohort, 0, "grass", _band_rows("train")).any()
     both = texture_cohort(2, alpha=0, direction="background", part="test", size=48)
     np.testing.assert_array_equal(cohort.images, both.images)
 
 
 def test_bands_share_no_row():
-    rows = [set(range(*band_rows(part))) for part in BANDS]
+    rows = [set(range(*_band_rows(part))) for part in BANDS]
     for one, other in itertools.combinations(rows, 2):
         assert not one & other
         assert min(abs(a - b) for a in (min(one), max(one)) for b in (min(other), max(other))) > 10
@@ -144,15 +144,18 @@ def test_divergence_does_not_see_brightness_or_contrast_and_has_a_known_answer()
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"alpha": 1.0}, "must be in .0, 1., got 1.0; .*null_cohort"),
+        ({"alpha": 1.0}, r"alpha must be a number in \[0, 1\), got 1\.0; .*null_cohort"),
         ({"alpha": -0.1}, "alpha"),
         ({"direction": "up"}, "direction must be one of .*'up'"),
-        ({"pair": ("brick", "brick")}, "two different names"),
-        ({"pair": ("brick", "sand")}, "two different names"),
+        ({"pair": ("brick", "brick")}, "pair must be different from each other"),
+        ({"pair": ("brick", "sand")}, "pair must be one of .*, got 'sand'"),
+        ({"pair": "brick"}, "pair must be a list of names"),
         ({"part": "all"}, "part must be one of"),
-        ({"size": 96, "part": "validation"}, r"size must be in 16 \.\. 82, the rows of the validation band"),
-        ({"n_cases": 0}, "n_cases must be >= 1"),
-        ({"seed": -1}, "seed >= 0"),
+        ({"size": 96, "part": "validation"}, r"size must be an integer in \[16, 82\], got 96; .*validation"),
+        ({"n_cases": 0}, "n_cases must be an integer >= 1, got 0"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": 0.5}, "seed must be an integer >= 0, got 0.5"),
+        ({"alpha": float("nan")}, "alpha must be a finite number"),
     ],
 )
 def test_wrong_arguments_are_named(changed, message):
@@ -162,9 +165,9 @@ def test_wrong_arguments_are_named(changed, message):
 
 def test_divergence_needs_both_sides():
     cohort = texture_cohort(2)
-    with pytest.raises(ValueError, match=r"cases \[1\] have only one"):
+    with pytest.raises(ValueError, match=r"inside and outside in every case, got cases \[1\] with only one"):
         texture_divergence(cohort.images, cohort.labels * np.array([1, 0])[:, None, None])
-    with pytest.raises(ValueError, match=r"labels .N, H, W., got"):
+    with pytest.raises(ValueError, match=r"images must be non-empty \(N, 1, H, W\), got"):
         texture_divergence(cohort.images[:, 0], cohort.labels)
 
 
@@ -182,3 +185,10 @@ def test_divergence_does_not_depend_on_the_number_type():
         np.testing.assert_allclose(texture_divergence(images, labels), expected, atol=1e-12)
     with pytest.raises(ValueError, match="images must be finite"):
         texture_divergence(np.where(levels > 0, np.nan, levels), labels)
+
+
+def test_divergence_of_intensities_beyond_any_range_is_refused():
+    images, labels = np.zeros((1, 1, 32, 32)), np.zeros((1, 32, 32), int)
+    images[..., 0, 0], images[..., 1, 1], labels[0, :16] = 1e308, -1e308, 1
+    with pytest.raises(ValueError, match="range of the intensities must be finite"):
+        texture_divergence(images, labels)
