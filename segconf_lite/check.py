@@ -291,7 +291,8 @@ def label_map(
             raise refuse(name, f"of shape {shape}", found.shape)
     else:
         array(name, found, shape)
-    if found.dtype.kind == "f" and not (np.isfinite(found).all() and (found == np.round(found)).all()):
+    # Beyond 2**53 a float is no exact integer; NaN fails every comparison.
+    if found.dtype.kind == "f" and not ((abs(found) < 2**53) & (found == np.round(found))).all():
         raise refuse(name, "integers", "fractions, NaN or infinity", "pass labels, not probabilities")
     found = found.astype(np.int64, copy=False)
     inside = found if ignore is None else found[found != ignore]
@@ -363,6 +364,13 @@ def names(name: str, values: Any, *, length: int | None = None, unique: bool = F
         raise refuse(
             name, "a list of names in a fixed order", reprlib.repr(values), f"pass a list: {name}=[...]"
         )
+    if (hasattr(values, "detach") and not _is_dense_tensor(values)) or getattr(values, "ndim", 1) != 1:
+        raise refuse(
+            name,
+            "one name per case",
+            f"{type(values).__name__} of another form",
+            f"pass a list: {name}=[...]",
+        )
     listed = list(to_numpy(values).tolist()) if hasattr(values, "dtype") else list(values)
     if length is not None and len(listed) != length:
         raise refuse(name, f"{length} names, one per case" if length != 1 else "one name", f"{len(listed)}")
@@ -431,15 +439,16 @@ def columns(table: Any, wanted: Collection[str], name: str = "table") -> Any:
     """
     if not hasattr(table, "columns"):
         raise refuse(name, f"a pandas table with columns {list(wanted)}", type(table).__name__)
-    missing = [column for column in wanted if column not in table.columns]
+    there = list(table.columns)
+    missing = [column for column in wanted if column not in there]
     if missing:
         raise refuse(
             name,
             f"a table with columns {list(wanted)}",
             f"none called {missing}",
-            f"it has {list(table.columns)}",
+            f"it has {there}",
         )
-    doubled = [column for column in wanted if list(table.columns).count(column) > 1]
+    doubled = [column for column in wanted if there.count(column) > 1]
     if doubled:
         raise refuse(name, "a table with one column of each name", f"{doubled} more than once")
     if not len(table):
@@ -515,7 +524,7 @@ def _real(name: str, values: Any) -> np.ndarray:
         raise refuse(name, expected, f"{type(values).__name__} ({error})", fix) from None
     # Pandas columns with missing values and lists with None; text that looks like a number is no number.
     if found.dtype.kind == "O" and not any(isinstance(value, str | bytes) for value in found.flat):
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             found = found.astype(np.float64)
     if found.dtype.kind not in "biuf":
         raise refuse(name, expected, f"{found.dtype}", fix)

@@ -66,8 +66,8 @@ def cohort(
         center: What the middle of the crop is computed from.
             ``"image"``: where a bright blob of the dural sac's size (radius 10 mm, two constants, no
             training) runs straight through the volume, see `localise.cord_line`. It reads no label, but all
-            slices of the volume. Measured on the published files: the whole cord lies inside, with 4 pixels to spare,
-            on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average, 6.6 mm at
+            slices of the volume. Measured on the published files: the whole cord lies inside, with 4 pixels
+            to spare, on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average, 6.6 mm at
             worst. The constants were set with these sessions in sight: on another cohort, measure again.
             ``"label"``: the centre of mass of the reference cord, to the sub-pixel. For teaching
             only: it LEAKS the test label, since a network may learn where the cord always lies.
