@@ -269,6 +269,28 @@ def test_missing_columns_empty_tables_and_missing_texts_are_named():
         points(CASES, x="confidence", y="quality", axes=("one",))
 
 
+def test_groups_and_switches_that_are_none_are_refused(repeats):
+    bounds = repeats.assign(low=-1.0, high=1.0)
+    assert show.boxes(
+        bounds, y="estimate", by="method", axis="y", alt="a"
+    ).data  # bounds are no error bars here
+    calls = {
+        "none called .*'None'": [
+            lambda: points(CASES, x="confidence", y="quality", by=None),
+            lambda: show.boxes(CASES, y="quality", by=None, axis="y", alt="a"),
+        ],
+        "columns must be": [
+            lambda: show.method_intervals(bounds, by=None, axis="y", alt="a"),
+        ],
+        "axis must be": [lambda: show.boxes(CASES, y="quality", by="domain", axis=np.zeros(2), alt="a")],
+        "zero must be one of": [lambda: show.method_intervals(bounds, axis="y", alt="a", zero=np.zeros(2))],
+    }
+    for message, each in calls.items():
+        for call in each:
+            with pytest.raises(ValueError, match=message):
+                call()
+
+
 def test_more_groups_than_colours_are_told_apart():
     table = pd.DataFrame({"prediction": [f"p {k}" for k in range(20)], "domain": "A", "quality": 0.5})
     figure = show.boxes(table, y="quality", by="prediction", axis="y", alt="a")
