@@ -76,8 +76,10 @@ def line_panels(
     tidy = _tidy(table, groups, numbers, check.one_of("log", log, _LOGS), bars="y")
     columns = check.integer("columns", columns, low=1)
     few = tidy.groupby([key for key in ("by", "panel") if key in tidy]).size().max() <= 20
-    figure = px.line(tidy, **_options(tidy, "symbol", "line_dash", columns=columns), markers=few)
-    figure.update_traces(marker_size=7).update_xaxes(type=None if is_number else "category")
+    figure = px.line(tidy, **_options(tidy, "symbol", "line_dash", columns=columns))
+    figure.update_traces(marker_size=7, mode="lines+markers" if few else "lines").update_xaxes(
+        type=None if is_number else "category"
+    )
     return _with_scales(_with_axes(figure, tidy, axes, alt, columns), tidy, log, diagonal)
 
 

@@ -89,6 +89,12 @@ def test_one_panel_has_its_axes_named_and_no_bars_without_limits(falls):
     assert figure.data[0].error_y.array is None
 
 
+def test_symbols_mark_the_points_of_short_lines_only():
+    for n_points, mode in ((20, "lines+markers"), (21, "lines")):
+        table = pd.DataFrame({"level": range(n_points), "dice": 0.5, "network": "n"})
+        assert lines(table).data[0].mode == mode
+
+
 def test_a_line_that_a_panel_lacks_is_left_out(falls):
     figure = lines(falls[(falls["set"] != "one") | (falls["network"] == "net 1")], panel="set")
     assert len(figure.data) == 5
