@@ -36,6 +36,7 @@ def draw_map(values: np.ndarray, *, highest: float = 1.0, signed: bool = False) 
         >>> draw_map(np.array([[0.0, 0.5]]), highest=0.5)[0, ::3].tolist()
         [[0, 34, 78], [254, 232, 56]]
     """
+    check.one_of("signed", signed, (True, False))
     low, n_colours, scale = (-1, 257, "RdBu_r") if signed else (0, 256, "Cividis")
     highest = check.number("highest", highest, low=0, open_low=True)
     relative = np.clip(slice_values("values", values) / highest, low, 1)
@@ -195,10 +196,11 @@ def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[flo
         >>> number_table(table, title="mean Dice", limits=(0, 1), alt="0.12 on D.").data[0].z.tolist()
         [[0.123, nan]]
     """
+    if not isinstance(table, pd.DataFrame):
+        raise check.refuse("table", "a pandas table of numbers", type(table).__name__)
     values = check.array("table", table, "rows columns", dtype=np.float64)
     check.finite("table", values, missing=True)
-    labels = pd.DataFrame(table)
-    rows, columns = ([str(label) for label in each] for each in (labels.index, labels.columns))
+    rows, columns = ([str(label) for label in each] for each in (table.index, table.columns))
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
         raise check.refuse("labels of rows and columns", "different from each other", [rows, columns])
     low, high = listed("limits", limits, length=2)
@@ -208,7 +210,7 @@ def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[flo
     colours = {"zmin": low, "zmax": high, "color_continuous_scale": "Cividis"}
     figure = px.imshow(values, x=columns, y=rows, text_auto=".2f", aspect="auto", **colours)
     figure.update_traces(xgap=2, ygap=2, name="", hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>")
-    figure.update_xaxes(type="category", side="top", showgrid=False, title=labels.columns.name)
-    figure.update_yaxes(type="category", showgrid=False, title=labels.index.name)
+    figure.update_xaxes(type="category", side="top", showgrid=False, title=table.columns.name)
+    figure.update_yaxes(type="category", showgrid=False, title=table.index.name)
     finish(figure, alt=alt, height=150 + 34 * len(rows), min_width=160 + 62 * len(columns))
     return figure.update_layout(margin={"t": 90}, coloraxis_colorbar_title=break_lines(title, 12))

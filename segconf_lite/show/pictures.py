@@ -89,7 +89,7 @@ def class_colour(label: int) -> str:
     label = check.integer("label", label, low=0)
     if label < len(CLASS_COLOURS):
         return CLASS_COLOURS[label]
-    extra = label - len(CLASS_COLOURS)
+    extra = (label - len(CLASS_COLOURS)) % 1000
     hue, saturation, value = 0.9 + 0.618034 * extra, (0.8, 0.45)[extra % 2], (1.0, 0.45, 0.7)[extra % 3]
     rgb = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)

@@ -70,14 +70,16 @@ def line_panels(
         [('u', [0.9, 0.5]), ('v', [0.8, 0.7])]
     """
     check.names("axes", axes, length=2)
-    is_number = pd.api.types.is_numeric_dtype(check.columns(table, [x])[x])
+    is_number = pd.api.types.is_numeric_dtype(check.columns(table, check.names("x", [x]))[x])
     groups, numbers = {"by": line, "panel": panel, "hover": hover}, {"y": y}
     (numbers if is_number else groups)["x"] = x
-    tidy = _tidy(table, groups, numbers, log=check.one_of("log", log, _LOGS))
+    tidy = _tidy(table, groups, numbers, check.one_of("log", log, _LOGS), bars="y")
     columns = check.integer("columns", columns, low=1)
     few = tidy.groupby([key for key in ("by", "panel") if key in tidy]).size().max() <= 20
-    figure = px.line(tidy, **_options(tidy, "symbol", "line_dash", columns=columns), markers=few)
-    figure.update_traces(marker_size=7).update_xaxes(type=None if is_number else "category")
+    figure = px.line(tidy, **_options(tidy, "symbol", "line_dash", columns=columns))
+    figure.update_traces(marker_size=7, mode="lines+markers" if few else "lines").update_xaxes(
+        type=None if is_number else "category"
+    )
     return _with_scales(_with_axes(figure, tidy, axes, alt, columns), tidy, log, diagonal)
 
 
@@ -118,7 +120,7 @@ def scatter(
     """
     check.names("axes", axes, length=2)
     check.one_of("log", log, _LOGS)
-    tidy = _tidy(table, {"by": by, "panel": panel}, {"x": x, "y": y}, log=log)
+    tidy = _tidy(table, {"by": by, "panel": panel}, {"x": x, "y": y}, log, bars="y")
     few = tidy["by"].value_counts().max() == 1
     figure = px.scatter(tidy, **_options(tidy, "symbol"))
     figure.update_traces(marker={"size": 13, "opacity": 1} if few else {"size": 6, "opacity": 0.6})
@@ -210,8 +212,9 @@ def method_intervals(
         >>> figure.data[0].name, figure.data[0].x.tolist()
         ('entropy', [0.5])
     """
-    check.columns(table, ["low", "high"])
-    tidy = _tidy(table, {"by": "method", "panel": by, "y": "method"}, {"x": "estimate"})
+    check.columns(table, check.names("columns", [by, "low", "high"]))
+    check.one_of("zero", zero, (True, False))
+    tidy = _tidy(table, {"by": "method", "panel": by, "y": "method"}, {"x": "estimate"}, bars="x")
     options = _options(tidy, "symbol") | {"facet_col_spacing": 0.02}
     figure = px.scatter(tidy, **options).update_traces(marker_size=9, error_x_color="#555555")
     if zero:
@@ -345,11 +348,11 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], *, alt: str) -> go.F
 
 
 def _tidy(
-    table: pd.DataFrame, groups: Mapping[str, str | None], numbers: Mapping[str, str], log: str = ""
+    table: pd.DataFrame, groups: dict[str, str | None], numbers: dict[str, str], log: str = "", bars: str = ""
 ) -> pd.DataFrame:
     """Columns of a table under fixed names: groups as text, numbers as float64, error bars up and down."""
-    names = {new: old for new, old in groups.items() if old is not None}
-    check.columns(table, [*names.values(), *numbers.values()])
+    names = {new: str(old) for new, old in groups.items() if old is not None or new not in ("panel", "hover")}
+    check.columns(table, check.names("columns", [*names.values(), *numbers.values()]))
     tidy = pd.DataFrame(index=range(len(table)))
     for new, old in names.items():
         there = table[old].notna().to_numpy()
@@ -360,10 +363,9 @@ def _tidy(
         if new in log:
             values = np.clip(np.where(np.isinf(values), np.nan, values), FLOOR, None)
         tidy[new] = check.finite(old, values, missing=True)
-    axis = "y" if "y" in numbers else "x"
-    if axis in numbers and {"low", "high"} <= set(table.columns):
+    if bars and {"low", "high"} <= set(table.columns):
         limits = _tidy(table, {}, {"low": "low", "high": "high"})
-        tidy["up"], tidy["down"] = limits["high"] - tidy[axis], tidy[axis] - limits["low"]
+        tidy["up"], tidy["down"] = limits["high"] - tidy[bars], tidy[bars] - limits["low"]
     return tidy
 
 
@@ -409,8 +411,8 @@ def _with_scales(figure: go.Figure, tidy: pd.DataFrame, log: str, diagonal: str 
     ends = [min(0.0, values.min()), max(1.0, values.max())]
     span = [ends[0] - 0.03, ends[1] + 0.03]
     if log:
-        ends = [values.min() / 2, 2 * values.max()]
-        span = np.log10(ends).tolist()
+        ends = [values.min(), values.max()]
+        span = [math.log10(ends[0]) - 0.3, math.log10(ends[1]) + 0.3]
     for k in range(tidy["panel"].nunique() if "panel" in tidy else 1):
         line = go.Scatter(x=ends, y=ends, name=diagonal, mode="lines", line=_GREY, hoverinfo="skip")
         figure.add_trace(line.update(legendgroup=diagonal, showlegend=k == 0), row=1, col=k + 1)
@@ -421,7 +423,7 @@ def _with_axes(
     figure: go.Figure, tidy: pd.DataFrame, axes: Sequence[str], alt: str, columns: int = 0
 ) -> go.Figure:
     """Names of the axes (one for all panels), titles of panels, and the legend above them."""
-    check.names("axes", [title for title in axes if title != ""])
+    check.names("axis", [title for title in axes if not isinstance(title, str) or title])
     more = "%{hovertext}<br>" if "hover" in tidy else ""
     figure.update_traces(hovertemplate=f"%{{fullData.name}}<br>{more}%{{x}}: %{{y}}<extra></extra>")
     if tidy["y"].dtype.kind == "f" and (tidy["y"].isna() | tidy["y"].between(0, 1)).all():
@@ -436,9 +438,9 @@ def _with_axes(
     height, top = (270 if n_rows == 1 else 190) * n_rows + 110 + 20 * n_lines, 50 + 20 * n_lines
     for note in figure.layout.annotations:
         note.update(text=break_lines((note.text or "").removeprefix("panel="), 20), font_size=12)
-    figure.update_xaxes(title="", showticklabels=True if n_panels % n_columns else None).update_yaxes(
-        title=""
-    )
+    figure.update_xaxes(title="").update_yaxes(title="")
+    if n_panels % n_columns:  # panels above an empty place
+        figure.update_xaxes(showticklabels=True)
     common = {"xref": "paper", "yref": "paper", "showarrow": False}
     figure.add_annotation(text=axes[0], x=0.5, y=0, yshift=-48, **common)
     figure.add_annotation(text=axes[1], x=0, y=0.5, xshift=-52, textangle=-90, **common)

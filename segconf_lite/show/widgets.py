@@ -95,6 +95,8 @@ def live_picture(
         import ipywidgets
     except ImportError as error:
         raise ImportError("live controls need ipywidgets: pip install 'segconf-lite[notebooks]'") from error
+    if not callable(draw):
+        raise check.refuse("draw", "a function", repr(draw))
     if not isinstance(controls, Mapping) or not controls:
         raise check.refuse("controls", "a mapping from names to choices or sliders", repr(controls))
     made = {name: _control(name, parts) for name, parts in controls.items()}

@@ -110,6 +110,7 @@ def test_tables_write_their_numbers_and_leave_unknown_fields_empty():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
+        (np.zeros((2, 2)), "table must be a pandas table of numbers, got ndarray"),
         (pd.DataFrame(), r"table must be non-empty \(rows, columns\)"),
         (pd.DataFrame([["x"]]), "table must be real numbers"),
         (pd.DataFrame([[np.inf]]), "table must be finite"),

@@ -89,6 +89,12 @@ def test_one_panel_has_its_axes_named_and_no_bars_without_limits(falls):
     assert figure.data[0].error_y.array is None
 
 
+def test_symbols_mark_the_points_of_short_lines_only():
+    for n_points, mode in ((20, "lines+markers"), (21, "lines")):
+        table = pd.DataFrame({"level": range(n_points), "dice": 0.5, "network": "n"})
+        assert lines(table).data[0].mode == mode
+
+
 def test_a_line_that_a_panel_lacks_is_left_out(falls):
     figure = lines(falls[(falls["set"] != "one") | (falls["network"] == "net 1")], panel="set")
     assert len(figure.data) == 5
@@ -267,6 +273,28 @@ def test_missing_columns_empty_tables_and_missing_texts_are_named():
             show.quality_by_domain(CASES, alt=alt)
     with pytest.raises(ValueError, match="axes"):
         points(CASES, x="confidence", y="quality", axes=("one",))
+
+
+def test_groups_and_switches_that_are_none_are_refused(repeats):
+    bounds = repeats.assign(low=-1.0, high=1.0)
+    assert show.boxes(
+        bounds, y="estimate", by="method", axis="y", alt="a"
+    ).data  # bounds are no error bars here
+    calls = {
+        "none called .*'None'": [
+            lambda: points(CASES, x="confidence", y="quality", by=None),
+            lambda: show.boxes(CASES, y="quality", by=None, axis="y", alt="a"),
+        ],
+        "columns must be": [
+            lambda: show.method_intervals(bounds, by=None, axis="y", alt="a"),
+        ],
+        "axis must be": [lambda: show.boxes(CASES, y="quality", by="domain", axis=np.zeros(2), alt="a")],
+        "zero must be one of": [lambda: show.method_intervals(bounds, axis="y", alt="a", zero=np.zeros(2))],
+    }
+    for message, each in calls.items():
+        for call in each:
+            with pytest.raises(ValueError, match=message):
+                call()
 
 
 def test_more_groups_than_colours_are_told_apart():
