@@ -195,8 +195,8 @@ def climb(
         >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> task = Task.of(network, images, labels, ignore=None, batch_size=1)
         >>> images, losses = climb(task, ball, loss="cross_entropy", steps=2, step_fraction=0.5)
-        >>> images.unique(), losses.T.numpy().round(3)
-        (tensor([0.5000]), array([[0.313, 0.387, 0.474]], dtype=float32))
+        >>> images.unique(), losses.T.round(decimals=2)
+        (tensor([0.5000]), tensor([[0.3100, 0.3900, 0.4700]]))
     """
     check.one_of("loss", loss, LOSSES if adaptive else (*LOSSES, "segpgd"))
     steps = check.integer("steps", steps, low=1)

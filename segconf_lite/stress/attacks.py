@@ -158,8 +158,8 @@ def pgd(
         >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> images, labels = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long)
         >>> attacked = pgd(network, images, labels, eps=0.5, unit="absolute", bounds=None, steps=2)
-        >>> attacked.loss.T.numpy().round(2)  # one column per step, the clean image first
-        array([[0.31, 0.35, 0.39]], dtype=float32)
+        >>> attacked.loss.T.round(decimals=2)  # one column per step, the clean image first
+        tensor([[0.3100, 0.3500, 0.3900]])
     """
     ball, start = _ball(images, eps=eps, unit=unit, bounds=bounds, norm=norm), None
     task = Task.of(network, ball.images, labels, ignore, batch_size)

@@ -31,6 +31,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
 from segconf_lite import check
+from segconf_lite.arrays import to_numpy
 from segconf_lite.models.augment import Augmentation, make_augmentation
 from segconf_lite.stress.inputs import Images, of_type, to_images
 
@@ -189,8 +190,8 @@ def corrupt(
     Example:
         >>> point = torch.zeros(1, 1, 5, 5)
         >>> point[0, 0, 2, 2] = 1
-        >>> corrupt(point, "blur", 1)[0, 0, 2].numpy().round(2)  # sigma 0.5 pixels
-        array([0.  , 0.08, 0.63, 0.08, 0.  ], dtype=float32)
+        >>> corrupt(point, "blur", 1)[0, 0, 2].round(decimals=2)  # sigma 0.5 pixels
+        tensor([0.0000, 0.0800, 0.6300, 0.0800, 0.0000])
     """
     clean = to_images(images)
     check.one_of("name", name, LADDERS)
@@ -375,7 +376,7 @@ def _ghost(image: Tensor, *, strength: float, period: float, start: float = 0.0)
 
 def _finite(corrupted: Tensor) -> Tensor:
     fix = "the images are too large for float32; scale them to standard deviation 1"
-    check.finite("the corrupted images", corrupted.numpy(), fix=fix)
+    check.finite("the corrupted images", to_numpy(corrupted), fix=fix)
     return corrupted
 
 

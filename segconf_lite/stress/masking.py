@@ -124,7 +124,9 @@ def masking_report(
     if constant and unit in ("sd", "range"):
         got = f"{constant} of {len(images)} constant, for which {eps} {unit} is 0"
         raise check.refuse("images", "not constant", got, 'leave them out, or give eps in unit "absolute"')
-    counts = [check.integer("steps", count, low=1) for count in check.array("steps", steps, "n_attacks")]
+    counts = [
+        check.integer("steps", count, low=1) for count in check.array("steps", steps, "n_attacks").tolist()
+    ]
     if sorted(set(counts)) != counts:
         raise check.refuse("steps", "rising", counts)
     size: dict[str, Any] = {"eps": eps, "unit": unit, "bounds": bounds}

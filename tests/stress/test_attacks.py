@@ -493,3 +493,103 @@ def test_odd_arguments_are_named(changed, message):
     given = {"eps": 0.1, "unit": "absolute", "bounds": None} | changed
     with pytest.raises(ValueError, match=message):
         pgd(Lost(), torch.zeros(1, 1, 6, 6), torch.zeros(1, 6, 6, dtype=torch.long), **given)
+
+
+class Wrapped(nn.Module):
+    """Two classes per pixel, by way of a function that may cut the gradient off."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.forward = forward
+
+
+def per_pixel(images):
+    return torch.cat([images, -images], dim=1)
+
+
+CUT_OFF = {
+    "no_grad": torch.no_grad()(per_pixel),
+    "inference_mode": torch.inference_mode()(per_pixel),
+    "detach": lambda images: per_pixel(images.detach()),
+    "numpy": lambda images: torch.from_numpy(per_pixel(images.detach()).numpy()),
+    "numpy of a tensor with gradient": lambda images: torch.from_numpy(images.numpy()),
+    "rounding to integers and back": lambda images: per_pixel(images.long().float()),
+    "blind": lambda images: torch.zeros(len(images), 2, *images.shape[2:]),
+    "changed in place": lambda images: (
+        per_pixel(images.exp().square_().exp().mul_(2)).square().sqrt_().mul_(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_a_network_without_a_gradient_is_never_called_robust(kind):
+    images, labels = torch.ones(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
+    size = {"eps": 0.1, "unit": "absolute", "bounds": None}
+    network = Wrapped(CUT_OFF[kind])
+    for attack in ATTACKS.values():
+        with pytest.raises(ValueError, match="network must be differentiable by its images, got"):
+            attack(network, images, labels, **size)
+    with pytest.raises(ValueError, match="network must be differentiable by its images, got"):
+        loss_gradient(network, images, labels)
+
+
+def test_a_network_that_cannot_be_attacked_can_still_be_measured():
+    images, labels = torch.ones(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
+    for kind in ("no_grad", "inference_mode", "detach", "numpy", "blind"):
+        assert torch.isfinite(case_loss(Wrapped(CUT_OFF[kind]), images, labels)).all()
+
+
+def test_an_infinite_loss_is_refused_before_and_during_an_attack():
+    images, labels = torch.ones(2, 1, 4, 4), torch.ones(2, 4, 4, dtype=torch.long)
+    images[1] = 2
+    size = {"eps": 0.5, "unit": "absolute", "bounds": None}
+    huge = Wrapped(lambda x: 2e38 * per_pixel(x.clamp(-1, 1)))  # finite logits whose difference is not
+    with pytest.raises(ValueError, match="the loss must be finite, got NaN or infinity for 2 of 2 images"):
+        case_loss(huge, images, labels)
+    steep = Wrapped(lambda x: per_pixel(torch.where(x > 2.1, torch.inf, x)))
+    assert torch.isfinite(case_loss(steep, images, labels)).all()
+    with pytest.raises(ValueError, match=r"output must be finite, got NaN or infinity in 1 cases"):
+        pgd(steep, images, labels, **size)
+
+
+def test_every_real_type_of_images_and_labels_is_taken(images):
+    whole, labels = (10 * images).round(), (images[:, 0] > 0).long()
+    network, size = linear(0.0, 1.0), {"eps": 0.5, "unit": "absolute", "bounds": None}
+    expected = fgsm(network, whole, labels, **size).images
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.int32):
+        assert torch.equal(fgsm(network, whole.to(dtype), labels, **size).images, expected)
+    for dtype in (torch.uint8, torch.int32, torch.float32, torch.bool):
+        assert torch.equal(fgsm(network, whole, labels.to(dtype), **size).images, expected)
+    asks = whole.clone().requires_grad_().contiguous(memory_format=torch.channels_last)
+    found = fgsm(network, asks, labels, **size | {"eps": np.float32(0.5)}, batch_size=np.int64(2))
+    assert torch.equal(found.images, expected)
+    assert not found.images.requires_grad
+
+
+def test_huge_sizes_end_in_an_error_or_in_finite_images(images, labels):
+    network = linear(0.0, 1.0, -1.0)
+    with pytest.raises(ValueError, match="eps must be a number in"):
+        pgd(network, images, labels, eps=1e300, unit="sd", bounds=None)
+    for bounds in ((-np.inf, 6.0), (-9, np.float32(9))):  # one side may be open
+        found = pgd(network, images, labels, eps=1e30, unit="sd", bounds=bounds, steps=2, norm="l2")
+        assert torch.isfinite(found.images).all()
+        assert found.images.max() <= bounds[1]
+
+
+@pytest.mark.parametrize("bounds", [(0, float("nan")), ("0", "1"), (0, 1, 2), (1j, 2), "12", {0, 1}])
+def test_bounds_are_two_numbers(bounds, images, labels):
+    with pytest.raises(ValueError, match='bounds must be None, "image" or'):
+        random_noise(images, eps=0.1, unit="sd", bounds=bounds, norm="linf", generator=seeded())
+
+
+def test_a_network_may_work_in_place_on_its_images(images, labels):
+    def in_place(x):
+        return per_pixel(x.sub_(0.5))
+
+    kept, labels = images.clone(), (labels > 0).long()
+    found = pgd(Wrapped(in_place), images, labels, eps=0.1, unit="sd", bounds=None, steps=3)
+    expected = pgd(
+        Wrapped(lambda x: per_pixel(x - 0.5)), images, labels, eps=0.1, unit="sd", bounds=None, steps=3
+    )
+    assert torch.equal(images, kept)
+    assert torch.equal(found.images, expected.images)

@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from segconf_lite.stress.level_sets import chan_vese_labels, local_fitting_labels
 
@@ -119,3 +120,28 @@ def test_wrong_images_are_refused(segment, images, message):
 def test_wrong_arguments_are_named(segment, changed, message):
     with pytest.raises(ValueError, match=message):
         segment(ellipses(0, 1, size=16)[0], **changed)
+
+
+@pytest.mark.parametrize("segment", METHODS)
+def test_every_real_type_is_taken_and_the_edges_of_float64_are_told(segment):
+    images = (100 * ellipses(0, 1, size=16)[0]).round()
+    expected = segment(images, steps=5)
+    for other in (images.astype(">f4"), images.astype(np.int16), torch.tensor(images).bfloat16()):
+        np.testing.assert_array_equal(segment(other, steps=np.int64(5)), expected)
+    huge = np.zeros((2, 1, 8, 8))
+    huge[1, 0, 0, :2] = -1.7e308, 1.7e308
+    with pytest.raises(
+        ValueError, match=r"the range of the images must be finite, .*first: case 1.*scale them"
+    ):
+        segment(huge)
+    with pytest.raises(ValueError, match=r"images must be .*H and W >= 3, got"):
+        segment(np.zeros((1, 1, 2, 8)))
+
+
+@pytest.mark.parametrize("smoothness", [1e6, 1e-300])
+def test_extreme_settings_give_labels(smoothness):
+    images, _ = ellipses(0.2, 1, size=16)
+    for segment in METHODS:
+        assert set(np.unique(segment(images, smoothness=smoothness, steps=30))) <= {0, 1}
+    for sigma_px in (0.1, 160):
+        assert set(np.unique(local_fitting_labels(images, sigma_px=sigma_px))) <= {0, 1}

@@ -198,3 +198,29 @@ def test_torchs_own_generator_gives_every_image_noise_of_its_own():
     first, second = torch.cat(seen).split(60)  # 10 copies to elect and 50 to test, of each image
     assert len(torch.unique(first[:, 0, 0, 0])) == 60
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": nn.Identity()}, r"output must be logits .* with C >= 2, got \(10, 1, 16, 16\)"),
+        ({"network": None}, "network must be a torch.Module, got NoneType"),
+        ({"generator": 0}, "generator must be a torch.Generator, got int"),
+        ({"n_samples": 60.5}, "n_samples must be an integer >= 1, got 60.5"),
+        ({"n_choose": True}, "n_choose must be an integer >= 1, got True"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1"),
+        ({"sigma": math.inf}, "sigma must be a finite number"),
+        ({"images": torch.full((1, 1, 16, 16), torch.nan)}, "images must be finite"),
+    ],
+)
+def test_more_bad_use(change, message, images):
+    usual = {"network": Constant(), "images": images, "sigma": 0.5}
+    usual["generator"] = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=message):
+        certified_segmentation(**usual | change)
+
+
+@pytest.mark.parametrize("p_values", [[0.1], torch.tensor([1.5]), torch.tensor([math.nan]), torch.empty(0)])
+def test_p_values_are_probabilities(p_values):
+    with pytest.raises(ValueError, match="p_values must be"):
+        rejected(p_values, alpha=0.05, correction="holm")

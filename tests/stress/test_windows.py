@@ -9,7 +9,13 @@ from monai.data.utils import compute_importance_map
 from torch import nn
 
 from segconf_lite.models.unet import predict_probabilities
-from segconf_lite.stress.windows import foreground_ratio, window_probabilities, window_starts
+from segconf_lite.stress import windows
+from segconf_lite.stress.windows import (
+    crop_around,
+    foreground_ratio,
+    window_probabilities,
+    window_starts,
+)
 
 
 class Position(nn.Module):
@@ -151,7 +157,7 @@ def test_foreground_ratio_of_images_and_windows():
         ({"blending": "max"}, "blending must be one of .*'max'"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"images": torch.zeros(4, 8, 8)}, "must be non-empty .N, 1, H, W."),
-        ({"network": nn.Conv2d(1, 2, 3)}, r"output must be logits .*got \(4, 2, 2, 2\)"),
+        ({"network": nn.Conv2d(1, 2, 3)}, r"output must be logits .*got \(9, 2, 2, 2\)"),
         ({"network": torch.sigmoid}, "network must be a torch.Module"),
     ],
 )
@@ -211,3 +217,164 @@ def test_a_network_that_draws_leaves_the_random_state_as_it_was():
 def test_windows_are_whole_pixels(window):
     with pytest.raises(ValueError, match=r"window must be an integer >= 1, got 4\.5"):
         window_starts(12, window)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: x, r"output must be logits \(9, C, 4, 4\) with C >= 2, got \(9, 1, 4, 4\)"),
+        (lambda x: torch.stack([torch.cat([x, -x], 1)] * 2, 1), "output must be logits"),
+        (lambda x: (torch.cat([x, -x], 1),), "output must be one dense tensor"),
+        (lambda x: {"logits": x}, "output must be one dense tensor"),
+        (lambda x: torch.cat([x, x / 0], 1), "output must be finite"),
+        (lambda x: torch.cat([x, -x], 1).argmax(1, keepdim=True).repeat(1, 2, 1, 1), "floating-point logits"),
+    ],
+)
+def test_what_is_no_finite_logits_of_two_classes_is_refused(answer, message):
+    class Answer(nn.Module):
+        def forward(self, windows):
+            return answer(windows)
+
+    with pytest.raises(ValueError, match=message):
+        window_probabilities(Answer(), torch.ones(1, 1, 8, 8), window=4)
+
+
+def test_a_network_may_work_in_place_on_its_windows():
+    class InPlace(nn.Module):
+        def forward(self, windows):
+            windows.mul_(2)
+            return torch.cat([windows, -windows], dim=1)
+
+    images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    kept = images.clone()
+    found = window_probabilities(InPlace(), images, window=4, overlap=0.5)
+    torch.testing.assert_close(found, torch.cat([2 * images, -2 * images], dim=1).softmax(dim=1))
+    assert torch.equal(images, kept)
+
+
+def test_images_and_labels_are_checked_before_anything_runs(pixelwise):
+    images = torch.zeros(2, 1, 8, 8)
+    images[1, 0, 3, 3] = torch.nan
+    for bad, message in (
+        (images, r"images must be finite, got NaN or infinity in 1 cases \(first: case 1\)"),
+        (images.tolist(), "images must be a numpy array or a dense tensor"),
+        (torch.zeros(2, 3, 8, 8), r"images must be non-empty \(N, 1, H, W\)"),
+        (torch.zeros(2, 3, 8, 8, 8), r"images must be non-empty \(N, 1, D, H, W\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            window_probabilities(pixelwise, bad, window=4)
+    for labels, message in (
+        (np.full((1, 4, 4), 0.5), "labels must be integers, got fractions"),
+        (np.full((1, 4, 4), np.nan), "labels must be integers, got fractions, NaN"),
+        (np.full((1, 4, 4), -1), "labels must be integers >= 0, got -1"),
+        (np.full((1, 4, 4), "a"), "labels must be real numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            foreground_ratio(labels)
+    assert foreground_ratio(torch.ones(1, 4, 4, dtype=torch.bfloat16)).tolist() == [1.0]
+
+
+# Random crops.
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def numbered():
+    """200 images whose pixels number themselves, with one small object each."""
+    images = torch.arange(200 * 12 * 16.0).reshape(200, 1, 12, 16)
+    labels = torch.zeros(200, 12, 16, dtype=torch.long)
+    labels[:, 2:4, 10:13] = 1
+    return images, labels
+
+
+def corners(crops):
+    corner = crops[:, 0, 0, 0].long() % (12 * 16)
+    return corner // 16, corner % 16
+
+
+def test_crops_of_images_and_labels_lie_at_the_same_place(numbered):
+    images, labels = numbered
+    crops, cut = crop_around(images, labels, 5, generator=seeded())
+    assert crops.shape == (200, 1, 5, 5)
+    for case, (row, column) in enumerate(zip(*corners(crops), strict=True)):
+        torch.testing.assert_close(crops[case], images[case, :, row : row + 5, column : column + 5])
+        torch.testing.assert_close(cut[case], labels[case, row : row + 5, column : column + 5])
+    assert torch.equal(crops, crop_around(images, labels, 5, generator=seeded())[0])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_fraction_of_crops_centred_on_foreground(numbered, fraction):
+    _, cut = crop_around(*numbered, 3, generator=seeded(), foreground_fraction=fraction)
+    tolerance = 0.12 if fraction == 0.5 else 0
+    assert cut[:, 1, 1].float().mean().item() == pytest.approx(fraction, abs=tolerance)
+
+
+def test_centres_near_the_border_are_moved_inside_and_a_whole_image_is_the_identity(numbered):
+    images, labels = numbered
+    rows, columns = corners(crop_around(images, labels, 9, generator=seeded(), foreground_fraction=1)[0])
+    assert (rows == 0).all()  # centres in rows 2 and 3 would start at -2 and -1
+    assert set(columns.tolist()) == {6, 7}  # 10 - 4, and 11 - 4 and 12 - 4 held back by the border
+    square = images[:, :, :, :12], labels[:, :, :12]
+    for whole, crop in zip(square, crop_around(*square, 12, generator=seeded()), strict=True):
+        assert torch.equal(whole, crop)
+
+
+def test_centres_are_those_of_torchs_multinomial(numbered):
+    """Stored networks learned from crops drawn by it."""
+    eligible = numbered[1].flatten(1) > 0
+    ours, theirs = seeded(), seeded()
+    expected = torch.multinomial(eligible.float(), 1, generator=theirs)[:, 0]
+    assert torch.equal(windows._draw_one(eligible, ours), expected)
+    assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+def test_a_case_with_one_class_only_is_cropped_all_the_same(numbered):
+    images, labels = numbered
+    for flat in (torch.zeros_like(labels), torch.ones_like(labels)):
+        crops, cut = crop_around(images, flat, 4, generator=seeded())
+        assert len(torch.unique(torch.stack(corners(crops)), dim=1)[0]) > 50
+        assert torch.equal(cut, flat[:, :4, :4])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"window": 13}, r"window must be an integer in \[1, 12\], got 13; it must fit"),
+        ({"window": 0}, r"window must be an integer in \[1, 12\], got 0"),
+        ({"window": 4.0}, "window must be an integer"),
+        ({"foreground_fraction": 1.5}, r"foreground_fraction must be a number in \[0, 1\], got 1.5"),
+        ({"labels": torch.zeros(1, 12, 16, dtype=torch.long)}, r"must be non-empty \(B, 1, H, W\)"),
+        ({"labels": torch.zeros(200, 12, 16)}, "labels must be integers, got torch.float32"),
+        ({"labels": np.zeros((200, 12, 16), int)}, "labels must be a torch.Tensor, got ndarray"),
+        ({"generator": np.random.default_rng(0)}, "generator must be a torch.Generator"),
+    ],
+)
+def test_crops_refuse_wrong_arguments(numbered, changed, message):
+    images, labels = numbered
+    arguments = {"images": images, "labels": labels, "window": 4, "generator": seeded()} | changed
+    with pytest.raises(ValueError, match=message):
+        crop_around(**arguments)
+
+
+def test_crops_of_volumes_lie_at_the_same_place_and_inside():
+    labels = torch.zeros(20, 12, 12, 12, dtype=torch.long)
+    labels[:, 2:7, 4:9, 5:10] = 1
+    numbers = torch.arange(labels.numel()).reshape(20, 1, 12, 12, 12)
+    crops, cut = crop_around(numbers, labels, 5, generator=seeded(), foreground_fraction=1)
+    assert crops.shape == (20, 1, 5, 5, 5)
+    torch.testing.assert_close(labels.flatten()[crops[:, 0]], cut)
+    assert cut.flatten(1).any(dim=1).all()
+    for axis in (2, 3, 4):  # contiguous: neighbours in a crop are neighbours in the volume
+        assert (crops.diff(dim=axis) == 12 ** (4 - axis)).all()
+    whole, _ = crop_around(numbers, labels, 12, generator=seeded())
+    assert torch.equal(whole, numbers)
+
+
+def test_large_volumes_are_cropped_around_the_object_too():
+    labels = torch.zeros(1, 260, 260, 260, dtype=torch.uint8)  # above 2^24 voxels
+    labels[0, 100, 200, 30] = 1
+    _, cut = crop_around(labels[:, None], labels, 3, generator=seeded(), foreground_fraction=1)
+    assert cut[0, 1, 1, 1] == 1
