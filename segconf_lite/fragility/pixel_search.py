@@ -7,7 +7,7 @@ network it visits does flip the pixel, and the best one is an upper bound of the
 weights may start where one over fewer ended; then its bound is never higher. The task is that of QUAM
 (Schweighofer et al., NeurIPS 2023), for one pixel.
 
-Shape letters: n pixels, each with a network of its own; B cases, C classes, H rows, W columns.
+Shape letters: n pixels, each with a separate network; B cases, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -279,43 +279,45 @@ class _Task:
         with torch.no_grad():
             logits = self.chosen.logits(self.chosen.weights, self.chosen.prepare(inputs))  # (n, C, H, W)
             scores = checked_logits(logits, inputs)[torch.arange(n), :, row, column]  # (n, C)
-        best_two = nn.functional.one_hot(scores.topk(2, dim=1).indices, scores.shape[1])  # (n, 2, C)
-        between = best_two[:, 0].to(inputs) - best_two[:, 1].to(inputs)  # (n, C): 1 predicted, -1 runner-up
+        best_two = nn.functional.one_hot(scores.topk(2, dim=1).indices, scores.shape[1]).to(inputs)
+        between = best_two[:, 0] - best_two[:, 1]  # (n, C): 1 at the predicted class, -1 at the runner-up
         at = nn.functional.one_hot(row * inputs.shape[-1] + column, inputs[0, 0].numel()).to(inputs)
-        # Contiguous: with the strides of an expanded channels-last 1x1 kernel, the gradient of a convolution
-        # under torch.func.vmap was wrong (torch 2.13).
-        at_rest = {
+
+        # n copies of the network as it is. Contiguous: with the strides of an expanded channels-last 1x1
+        # kernel, the gradient of a convolution under torch.func.vmap was wrong (torch 2.13).
+        trained = {
             name: value.expand(n, *value.shape).clone(memory_format=torch.contiguous_format)
             for name, value in self.chosen.weights.items()
         }
-        rest_loss = self._loss(at_rest)[0]  # (n,)
-        if not rest_loss.isfinite().all():
-            raise check.refuse(
-                "the loss on the penalty set", "finite", "NaN or infinity", "train the network"
-            )
-        rest_data_loss = rest_loss - self._prior(at_rest)
-        weights = at_rest | {name: value.to(at_rest[name]) for name, value in start.items()}
-        adam = _Adam(weights, self.options)
+        trained_loss = self._loss(trained)[0]  # (n,)
+        if not trained_loss.isfinite().all():
+            raise check.refuse("the loss on the penalty set", "finite", "NaN or infinity")
+        trained_data_loss = trained_loss - self._prior(trained)
+
+        weights = trained | {name: value.to(trained[name]) for name, value in start.items()}
         cost, best, history = torch.full((n,), math.inf).to(inputs), dict(weights), []
-        data_cost = cost.clone()
-        for step in range(self.options.steps):
-            loss, loss_slope = self._loss(weights)
+        data_cost, adam = cost.clone(), _Adam(weights, self.options)
+        for _ in range(self.options.steps):
+            loss, loss_slope = self._loss(weights)  # (n,), and for each weight as the weight
             margin, margin_slope = self._margin(weights, inputs, at, between)
-            better = (margin <= 0) & (loss - rest_loss < cost)  # (n,)
-            cost = torch.where(better, loss - rest_loss, cost)
-            data_cost = torch.where(better, loss - self._prior(weights) - rest_data_loss, data_cost)
+
+            # The cheapest network so far whose pixel has flipped.
+            better = (margin <= 0) & (loss - trained_loss < cost)  # (n,)
+            cost = torch.where(better, loss - trained_loss, cost)
+            data_cost = torch.where(better, loss - self._prior(weights) - trained_data_loss, data_cost)
             best = {k: torch.where(_like(v, better), v, best[k]) for k, v in weights.items()}
             history.append(cost)
+
             # The slope of the loss along the surface where the pixel just flips; 0 at the optimum. In the
             # plain metric: in that of the Fisher diagonal, flat directions are trusted so far that the
             # network leaves its tangent (measured).
-            steepness = _dot(margin_slope, margin_slope).clamp(min=1e-30)
-            fraction = _dot(loss_slope, margin_slope) / steepness
-            along = {k: slope - _like(slope, fraction) * margin_slope[k] for k, slope in loss_slope.items()}
-            # At the start that slope is rounding noise, which Adam would blow up.
-            move = adam.move(along) if step else {k: torch.zeros_like(v) for k, v in weights.items()}
-            # How far to go along the slope of the margin, to be back on that surface after the move.
-            back = (margin + OVERSHOOT - _dot(margin_slope, move)) / steepness
+            steepness = _dot(margin_slope, margin_slope).clamp(min=1e-30)  # (n,)
+            part = _dot(loss_slope, margin_slope) / steepness  # (n,)
+            along = {k: slope - _like(slope, part) * margin_slope[k] for k, slope in loss_slope.items()}
+            move = adam.move(along)
+
+            # After the move, back to that surface along the slope of the margin.
+            back = (margin + OVERSHOOT - _dot(margin_slope, move)) / steepness  # (n,)
             weights = {k: v - move[k] - _like(v, back) * margin_slope[k] for k, v in weights.items()}
         best = {name: value.cpu() for name, value in best.items()}
         return PixelFlips(cost.cpu(), data_cost.cpu(), torch.stack(history).cpu(), best)
@@ -354,21 +356,26 @@ class _Task:
 
 
 class _Adam:
-    """Adam on a stack of networks, at a rate that falls linearly to 0."""
+    """Adam on a stack of networks, at a rate that falls linearly to 0.
+
+    The first step moves nothing: at the start, the slope is rounding noise, which Adam would blow up.
+    """
 
     def __init__(self, weights: Stack, options: PixelSearch) -> None:
-        self.learning_rate, self.steps, self.step = options.learning_rate, options.steps, 0
+        self.options, self.step = options, -1
         self.mean = {name: torch.zeros_like(value) for name, value in weights.items()}
         self.square = dict(self.mean)
 
-    def move(self, gradient: Stack) -> Stack:
+    def move(self, slope: Stack) -> Stack:
         """What to subtract from the weights."""
         self.step += 1
-        self.mean = {k: 0.9 * self.mean[k] + 0.1 * g for k, g in gradient.items()}
-        self.square = {k: 0.99 * self.square[k] + 0.01 * g.square() for k, g in gradient.items()}
-        rate = self.learning_rate * (1 - self.step / self.steps) / (1 - 0.9**self.step)
+        if self.step == 0:
+            return {name: torch.zeros_like(value) for name, value in slope.items()}
+        self.mean = {k: 0.9 * self.mean[k] + 0.1 * g for k, g in slope.items()}
+        self.square = {k: 0.99 * self.square[k] + 0.01 * g.square() for k, g in slope.items()}
+        rate = self.options.learning_rate * (1 - self.step / self.options.steps) / (1 - 0.9**self.step)
         root = math.sqrt(1 - 0.99**self.step)
-        return {k: rate * self.mean[k] / (self.square[k].sqrt() / root + 1e-8) for k in gradient}
+        return {k: rate * self.mean[k] / (self.square[k].sqrt() / root + 1e-8) for k in slope}
 
 
 def _fit_memory(unet: nn.Module, chosen: ChosenWeights, images: Tensor, memory_mib: float) -> tuple[int, int]:
