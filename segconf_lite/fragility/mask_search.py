@@ -34,6 +34,8 @@ from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
 TARGETS = ("dilated", "eroded", "classes")
+MOST_STEPS = 10**6  # each keeps a prediction in memory
+MOST_CLASSES = 10**4  # each takes memory as large as the labels
 PUBLISHED_BATCH = 4  # penalty images per step
 
 
@@ -42,7 +44,8 @@ class MaskSearch:
     """Settings of `search_masks`: by default corrected, with `published` as the published code has them.
 
     Attributes:
-        steps: Number of steps of Adam per target, >= 1; every step is a model that may enter the mixture.
+        steps: Number of steps of Adam per target, 1 .. 1,000,000; every step is a model that may enter the
+            mixture.
         learning_rate: Learning rate of Adam, >= 0; about how far every weight moves in a step.
         multiplier: Weight of the penalty, >= 0: one number, or a tuple of one for each step.
         reach_px: Number of pixels by which masks are dilated and eroded, >= 1.
@@ -74,7 +77,7 @@ class MaskSearch:
         check.one_of("as_published", self.as_published, (True, False))
         fix = "its unit is nats per pixel"
         self.__dict__.update(  # frozen for everyone else
-            steps=check.integer("steps", self.steps, low=1),
+            steps=check.integer("steps", self.steps, low=1, high=MOST_STEPS),
             learning_rate=check.number("learning_rate", self.learning_rate, low=0),
             reach_px=check.integer("reach_px", self.reach_px, low=1),
             targets=tuple(targets),
@@ -349,7 +352,7 @@ def geometry_ring(labels: Tensor | np.ndarray, *, n_classes: int, reach_px: int 
 
     Args:
         labels: (B, H, W) predicted classes in 0 .. n_classes - 1; 0 is background.
-        n_classes: Number C of classes, background included; >= 2.
+        n_classes: Number C of classes, background included; 2 .. 10,000.
         reach_px: Number of pixels by which masks are dilated and eroded (rows and columns, so diagonals count
             one), >= 1.
 
@@ -366,7 +369,9 @@ def geometry_ring(labels: Tensor | np.ndarray, *, n_classes: int, reach_px: int 
         >>> (geometry_ring(labels, n_classes=2, reach_px=1) > 0).tolist()
         [[[True, True, False, False, False]]]
     """
-    n_classes = check.integer("n_classes", n_classes, low=2, fix="count the background too")
+    n_classes = check.integer(
+        "n_classes", n_classes, low=2, high=MOST_CLASSES, fix="count the background too"
+    )
     reach_px = check.integer("reach_px", reach_px, low=1)
     masks = torch.from_numpy(check.label_map("labels", labels, n_classes=n_classes, shape="B H W").copy())
     stack = torch.stack([_dilate(masks, reach_px), _erode(masks, reach_px), masks])  # (3, B, H, W)
