@@ -12,7 +12,6 @@ Shape letters: n pixels, each with a separate network; B cases, C classes, H row
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
@@ -81,67 +80,6 @@ def stratified_pixels(labels: Tensor | np.ndarray, *, n_each: int, seed: int = 0
     return pd.concat(parts, ignore_index=True)[["stratum", "case", "row", "column"]]
 
 
-def polish(unet: nn.Module, penalty: Cohort, *, steps: int = 100, prior_sd: float = 1.0) -> nn.Module:
-    """A copy of the network, trained to the optimum of the loss that `search_pixels` measures.
-
-    The network as trained minimises another loss (with Dice, with augmentation, stopped early), so that many
-    changes would cost less than nothing. In eval mode, on the whole penalty set in each step, by L-BFGS with
-    a line search: the loss never rises, where Adam at a rate high enough to arrive diverged on one network of
-    five. The network then fits these few training cases almost perfectly, and others worse.
-
-    Args:
-        unet: Network; left as it is.
-        penalty: Training cases, few enough for one batch.
-        steps: Number of steps of L-BFGS, >= 1; each is about one forward and backward pass.
-        prior_sd: Standard deviation of the Gaussian prior on every weight, as in `PixelSearch`.
-
-    Returns:
-        The copy, in eval mode and without gradients.
-
-    Raises:
-        ValueError: If an argument is out of its range, a label is not among the network's classes, or the
-            network has no weights or no gradient.
-        FloatingPointError: If the training diverges.
-
-    Example:
-        >>> from segconf_lite.cohorts import phantom
-        >>> from segconf_lite.models import UNet
-        >>> penalty, rng = phantom.cohort(2, size=16), torch.manual_seed(0)
-        >>> unet, labels = UNet(n_classes=4, channels=(4, 8)).eval(), torch.from_numpy(penalty.labels)
-        >>> better = polish(unet, penalty, steps=10)
-        >>> before, after = (nn.functional.cross_entropy(n(penalty.images), labels) for n in (unet, better))
-        >>> bool(after < 0.8 * before)
-        True
-    """
-    steps = check.integer("steps", steps, low=1)
-    prior_sd = _prior_sd(prior_sd)
-    network = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    network.eval().requires_grad_(True)
-    images, labels = _as_tensors(network, penalty, choose_weights(network, ("",)))
-    precision = 1 / (prior_sd**2 * labels.numel())
-    optimiser = torch.optim.LBFGS(
-        network.parameters(),
-        max_iter=steps,
-        history_size=20,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        prior = sum(weight.square().sum() for weight in network.parameters())
-        loss = nn.functional.cross_entropy(network(images.clone()), labels) + 0.5 * precision * prior
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    if not all(weight.isfinite().all() for weight in network.parameters()):
-        raise FloatingPointError("the training diverged to weights that are not finite; raise prior_sd")
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.requires_grad_(False)
-
-
 class PixelFlips(NamedTuple):
     """Result of a search for n pixels.
 
@@ -193,7 +131,7 @@ class PixelSearch:
             modules=module_names(self.modules),
             steps=check.integer("steps", self.steps, low=1),
             learning_rate=check.number("learning_rate", self.learning_rate, low=0, open_low=True),
-            prior_sd=_prior_sd(self.prior_sd),
+            prior_sd=check.number("prior_sd", self.prior_sd, low=1e-100, high=1e100),  # its square is a float
             n_penalty=check.integer("n_penalty", self.n_penalty, low=1),
             memory_mib=check.number("memory_mib", self.memory_mib, low=0, open_low=True),
             seed=check.integer("seed", self.seed, low=0),
@@ -263,7 +201,10 @@ class _Task:
     ) -> None:
         self.options, self.chosen = options, choose_weights(unet, options.modules)
         self.inputs = network_input(images, unet)  # (B, 1, H, W)
-        slices, self.labels = _as_tensors(unet, penalty, self.chosen)
+        slices = network_input(penalty.images, unet)  # (N, 1, H, W)
+        n_classes = self.chosen.with_gradient(slices[:2])[1].shape[1]
+        labels = check.label_map("labels of the cohort", penalty.labels, n_classes=n_classes)
+        self.labels = torch.from_numpy(labels.copy()).to(slices.device)
         self.precision = 1 / (options.prior_sd**2 * self.labels.numel())
         self.n_members, n_slices = _fit_memory(unet, self.chosen, slices, options.memory_mib)
         with torch.no_grad():
@@ -405,14 +346,6 @@ def _fit_memory(unet: nn.Module, chosen: ChosenWeights, images: Tensor, memory_m
     return max(1, int(free / (a_network + n_slices * a_slice))), n_slices
 
 
-def _as_tensors(network: nn.Module, cohort: Cohort, chosen: ChosenWeights) -> tuple[Tensor, Tensor]:
-    """Images and checked labels, copied, on the device of the network."""
-    images = network_input(cohort.images, network)
-    n_classes = chosen.with_gradient(images[:2])[1].shape[1]  # two show a network that mixes cases up
-    labels = check.label_map("labels of the cohort", cohort.labels, n_classes=n_classes)
-    return images, torch.from_numpy(labels.copy()).to(images.device)
-
-
 def _checked_start(start: Mapping[str, Tensor] | None, chosen: ChosenWeights, n: int) -> Stack:
     """Those weights of an earlier search for n pixels that move in this one, too."""
     if start is not None and not isinstance(start, Mapping):
@@ -424,11 +357,6 @@ def _checked_start(start: Mapping[str, Tensor] | None, chosen: ChosenWeights, n:
             got = getattr(value, "shape", type(value).__name__)
             raise check.refuse(f"start[{name!r}]", f"a tensor {expected} of the same pixels", got)
     return begin
-
-
-def _prior_sd(value: float) -> float:
-    """Checked standard deviation of a prior, whose square must stay within the floats."""
-    return check.number("prior_sd", value, low=1e-100, high=1e100)
 
 
 def _dot(first: Stack, second: Stack) -> Tensor:
