@@ -9,8 +9,8 @@ from .mask_search import MaskSearch as MaskSearch
 from .mask_search import geometry_ring as geometry_ring
 from .mask_search import penalty_set as penalty_set
 from .mask_search import search_masks as search_masks
+from .optimum import polish as polish
 from .pixel_search import PixelSearch as PixelSearch
-from .pixel_search import polish as polish
 from .pixel_search import search_pixels as search_pixels
 from .pixel_search import stratified_pixels as stratified_pixels
 from .tangent import TangentSearch as TangentSearch

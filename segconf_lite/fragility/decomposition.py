@@ -140,11 +140,11 @@ def decompose(
         total, aleatoric = _cross_entropy(mean, mean), (w * _cross_entropy(p, p)).sum(dim=0)  # (B, H, W)
         epistemic = (total - aleatoric).clamp(min=0)  # rounding may give -1e-16
     else:
-        own = None if reference is None else check.array("reference", reference, "B C H W")
-        if own is None or own.shape != p.shape[1:]:
-            got, fix = None if own is None else own.shape, "setting 'a' needs none"
+        array = None if reference is None else check.array("reference", reference, "B C H W")
+        if array is None or array.shape != p.shape[1:]:
+            got, fix = None if array is None else array.shape, "setting 'a' needs none"
             raise check.refuse("reference", f"of shape {tuple(p.shape[1:])} in setting 'b'", got, fix)
-        q = _probabilities("reference", own)
+        q = _probabilities("reference", array)
         total, aleatoric = (w * _cross_entropy(q, p)).sum(dim=0), _cross_entropy(q, q)
         divergence = q * (q.clamp(min=SMALLEST).log() - p.clamp(min=SMALLEST).log())
         # Clamped probabilities sum to more than 1, by up to C * 1e-8.
@@ -165,16 +165,15 @@ def _probabilities(name: str, values: np.ndarray) -> Tensor:
 
 def _per_sample(name: str, values: Tensor | np.ndarray) -> Tensor:
     """(S,) or (S, B) checked finite numbers in float32 or float64, on the CPU."""
-    found = check.finite(name, check.array(name, values, "S B" if np.ndim(values) == 2 else "S"))
-    narrow = found.dtype in (np.float16, np.float32)
-    return torch.from_numpy(found.astype(np.float32 if narrow else np.float64))
+    array = check.finite(name, check.array(name, values, "S B" if np.ndim(values) == 2 else "S"))
+    narrow = array.dtype in (np.float16, np.float32)
+    return torch.from_numpy(array.astype(np.float32 if narrow else np.float64))
 
 
 def _checked_weights(weights: Tensor | np.ndarray) -> Tensor:
     values = _per_sample("weights", weights)
     sums = values.sum(dim=0)
     if (values < 0).any() or ((sums - 1).abs() > SUM_TOLERANCE).any():
-        raise check.refuse(
-            "weights", ">= 0 with sum 1 over S", f"sums {sums.tolist()}", "see posterior_weights"
-        )
+        fix = "see posterior_weights"
+        raise check.refuse("weights", ">= 0 with sum 1 over S", f"sums {sums.tolist()}", fix)
     return values

@@ -16,7 +16,6 @@ H rows, W columns, N pixels, P pairs of classes.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple, Self
@@ -32,6 +31,7 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.batches import checked_logits, in_batches, network_input
 from segconf_lite.models.device import in_double_precision
 from segconf_lite.models.splice import frozen
+from segconf_lite.models.taps import Taps
 
 WORST_CONDITION = 1e10  # of the damped Fisher matrix, in double precision
 SMALLEST = 1e-9  # mean diagonal, in nats: a network that is sure of every pixel has no curvature at all
@@ -268,10 +268,8 @@ def check_closed_form(
     inverse = fisher._replace(gradient=0 * fisher.gradient).inverse(head.out_channels)
     closed, rivals = _head_terms(_as_image(vectors), _as_image(scores), inverse).cost()[0, :, 0].min(dim=0)
     training = to_numpy(rows), to_numpy(row_logits)
-    exact = [
-        _solve(*training, to_numpy(vector), to_numpy(score), int(score.argmax()), int(rival))
-        for vector, score, rival in zip(vectors, scores, rivals, strict=True)
-    ]
+    each = zip(to_numpy(vectors), to_numpy(scores), to_numpy(rivals), strict=True)
+    exact = [_solve(*training, vector, score, rival) for vector, score, rival in each]
     return ConvexCheck(to_numpy(closed), np.array(exact))
 
 
@@ -347,11 +345,8 @@ class _HeadFisher(NamedTuple):
 
 
 def _find_head(network: nn.Module, name: str = "head") -> nn.Conv2d:
-    known = dict(network.named_modules())
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or list(known)[-5:]
-        raise ValueError(f"the model has no module {name!r}; near names: {near}")
-    head = known[name]
+    Taps(network, head=name)  # is there such a module?
+    head = network.get_submodule(name)
     if not isinstance(head, nn.Conv2d) or head.kernel_size != (1, 1) or head.groups != 1:
         fix = "name the last layer with HeadSearch(head=...)"
         raise check.refuse(f"module {name!r}", "a 1x1 Conv2d with one group", head, fix)
@@ -368,9 +363,7 @@ def _head_pass(network: nn.Module, head: nn.Conv2d, images: Tensor) -> tuple[Ten
     finally:
         handle.remove()
     if not read or read[-1][1].shape != logits.shape or not torch.allclose(read[-1][1].to(logits), logits):
-        raise ValueError(
-            "the logits are not what the last layer returned; name another with HeadSearch(head=...)"
-        )
+        raise ValueError("the logits are not what the last layer returned; name it with HeadSearch(head=...)")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     features = read[-1][0].to(dtype)
     return torch.cat([features, torch.ones_like(features[:, :1])], dim=1), logits.to(dtype)
@@ -415,13 +408,11 @@ def _as_image(rows: Tensor) -> Tensor:
     return rows.T[None, :, None]
 
 
-def _solve(
-    rows: np.ndarray, logits: np.ndarray, vector: np.ndarray, scores: np.ndarray, predicted: int, rival: int
-) -> float:
+def _solve(rows: np.ndarray, logits: np.ndarray, vector: np.ndarray, scores: np.ndarray, rival: int) -> float:
     """Least mean divergence over the changes of the weights at which the rival class wins."""
     shape = logits.shape[1], rows.shape[1]  # (C, D)
     probabilities, offset = special.softmax(logits, axis=1), special.logsumexp(logits, axis=1)
-    direction = np.zeros(shape)
+    direction, predicted = np.zeros(shape), scores.argmax()
     direction[predicted], direction[rival] = vector, -vector
 
     def divergence(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -433,9 +424,7 @@ def _solve(
 
     bound = scores[rival] - scores[predicted]
     plane = optimize.LinearConstraint(direction.ravel()[None], -np.inf, bound)
-    start, options = np.zeros(direction.size), {"maxiter": 200}
-    best = optimize.minimize(
-        divergence, start, jac=True, method="SLSQP", constraints=[plane], tol=1e-12, options=options
-    )
+    start, options = np.zeros(direction.size), {"maxiter": 200, "ftol": 1e-12}
+    best = optimize.minimize(divergence, start, jac=True, method="SLSQP", constraints=plane, options=options)
     flipped = direction.ravel() @ best.x <= bound + 1e-6 * (1 + abs(bound))
     return float(best.fun) if flipped else np.nan

@@ -152,9 +152,9 @@ class FragilityMap(PixelUncertainty):
         if self._penalty is None:
             raise ValueError('decompose needs FragilityMap(search="mask"), fitted: only it keeps many models')
         parts = [
-            decompose(found.probabilities[:, None], weights=found.weights, setting=setting, reference=own)
+            decompose(result.probabilities[:, None], weights=result.weights, setting=setting, reference=q)
             for batch in self._batched(lambda batch, budget: list(self._mask_searches(batch, budget)), images)
-            for found, own in batch
+            for result, q in batch
         ]
         return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
@@ -176,21 +176,21 @@ class FragilityMap(PixelUncertainty):
             yield from in_batches(lambda x: compute(x, self.budget), images, self.unet, batch_size=size)
 
     def _mask_searches(self, images: Tensor, budget: float) -> Iterator[tuple[MaskAdversaries, Tensor]]:
-        """The models found for each image, and the network's own class probabilities (1, C, H, W)."""
+        """The models found for each image, and the class probabilities (1, C, H, W) of the network itself."""
         assert isinstance(self.search, MaskSearch)
         assert self._penalty is not None
-        for image, own in zip(images, predict_probabilities(self.unet, images), strict=True):
-            yield search_masks(self.unet, image, self._penalty, self.search, budget=budget), own[None]
+        for image, q in zip(images, predict_probabilities(self.unet, images), strict=True):
+            yield search_masks(self.unet, image, self._penalty, self.search, budget=budget), q[None]
 
     def _mask_maps(self, images: Tensor, budget: float) -> SearchMaps:
         columns = []
-        for found, own in self._mask_searches(images, budget):
-            labels = own.argmax(dim=1)  # (1, H, W)
-            flipped = found.probabilities.argmax(dim=1) != labels  # (S, H, W)
-            rises = found.rises[:, None, None].clamp(min=0)  # (S, 1, 1)
+        for result, q in self._mask_searches(images, budget):
+            labels = q.argmax(dim=1)  # (1, H, W)
+            flipped = result.probabilities.argmax(dim=1) != labels  # (S, H, W)
+            rises = result.rises[:, None, None].clamp(min=0)  # (S, 1, 1)
             cost = torch.where(flipped, rises, math.inf).amin(dim=0, keepdim=True)
-            total = decompose(found.probabilities[:, None], weights=found.weights).total
-            columns.append((labels, cost, total / math.log(own.shape[1])))
+            total = decompose(result.probabilities[:, None], weights=result.weights).total
+            columns.append((labels, cost, total / math.log(q.shape[1])))
         return SearchMaps(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 

@@ -34,6 +34,8 @@ from segconf_lite.models.splice import frozen
 from segconf_lite.models.unet import predict_probabilities
 
 TARGETS = ("dilated", "eroded", "classes")
+MOST_STEPS = 10**6  # each keeps a prediction in memory
+MOST_CLASSES = 10**4  # each takes memory as large as the labels
 PUBLISHED_BATCH = 4  # penalty images per step
 
 
@@ -42,7 +44,8 @@ class MaskSearch:
     """Settings of `search_masks`: by default corrected, with `published` as the published code has them.
 
     Attributes:
-        steps: Number of steps of Adam per target, >= 1; every step is a model that may enter the mixture.
+        steps: Number of steps of Adam per target, 1 .. 1,000,000; every step is a model that may enter the
+            mixture.
         learning_rate: Learning rate of Adam, >= 0; about how far every weight moves in a step.
         multiplier: Weight of the penalty, >= 0: one number, or a tuple of one for each step.
         reach_px: Number of pixels by which masks are dilated and eroded, >= 1.
@@ -74,7 +77,7 @@ class MaskSearch:
         check.one_of("as_published", self.as_published, (True, False))
         fix = "its unit is nats per pixel"
         self.__dict__.update(  # frozen for everyone else
-            steps=check.integer("steps", self.steps, low=1),
+            steps=check.integer("steps", self.steps, low=1, high=MOST_STEPS),
             learning_rate=check.number("learning_rate", self.learning_rate, low=0),
             reach_px=check.integer("reach_px", self.reach_px, low=1),
             targets=tuple(targets),
@@ -234,22 +237,20 @@ def search_masks(
     if tuple(getattr(image, "shape", ())) != expected:
         got = getattr(image, "shape", type(image).__name__)
         raise check.refuse("image", f"one case {expected}", got, "take images[k]")
-    own = predict_probabilities(unet, check.image_batch(image[None], "image"))[0]  # (C, H, W)
-    check.label_map("penalty.labels", penalty.labels, n_classes=len(own))
+    predicted = predict_probabilities(unet, check.image_batch(image[None], "image"))[0]  # (C, H, W)
+    check.label_map("penalty.labels", penalty.labels, n_classes=len(predicted))
     case = network_input(image[None], unet)
     with frozen(unet):
         choose_weights(unet, ("",)).with_gradient(case)  # refuses a network that no search could change
     images, labels = network_input(penalty.images, unet), penalty.labels.to(case.device)
-    task = _Task(unet, case, own, penalty._replace(images=images, labels=labels), options, budget)
+    task = _Task(unet, case, predicted, penalty._replace(images=images, labels=labels), options, budget)
     with isolated_random_state(options.seed, case.device), torch.enable_grad():
         visits = list(task.published() if options.as_published else task.corrected())
     target, probabilities, rises, losses, counts = zip(*visits, strict=True)
     weights, counted = torch.zeros(len(visits)), torch.tensor(counts)
     weights[counted] = posterior_weights(torch.tensor(losses)[counted], temperature=options.temperature)
-    n_effective = float(effective_sample_size(weights))
-    return MaskAdversaries(
-        torch.stack(probabilities), torch.tensor(rises), weights, list(target), n_effective
-    )
+    stack, n_effective = torch.stack(probabilities), float(effective_sample_size(weights))
+    return MaskAdversaries(stack, torch.tensor(rises), weights, list(target), n_effective)
 
 
 class _Visit(NamedTuple):
@@ -267,30 +268,30 @@ class _Task(NamedTuple):
 
     unet: nn.Module
     image: Tensor  # (1, 1, H, W)
-    own: Tensor  # (C, H, W) probabilities of the network itself, on the CPU
+    predicted: Tensor  # (C, H, W) probabilities of the network itself, on the CPU
     penalty: PenaltySet
     options: MaskSearch
     budget: float
 
     def targets(self) -> Iterator[tuple[str, Tensor]]:
         """Name and (1, H, W) labels of each target mask, on the network's device."""
-        predicted = self.own.argmax(dim=0)[None]
+        labels = self.predicted.argmax(dim=0)[None]
         for kind in self.options.targets:
             if kind == "classes":
-                masks = {f"class {k}": torch.full_like(predicted, k) for k in range(len(self.own))}
+                masks = {f"class {k}": torch.full_like(labels, k) for k in range(len(self.predicted))}
             else:
-                masks = {kind: (_dilate if kind == "dilated" else _erode)(predicted, self.options.reach_px)}
+                masks = {kind: (_dilate if kind == "dilated" else _erode)(labels, self.options.reach_px)}
             yield from ((name, mask.to(self.image.device)) for name, mask in masks.items())
 
     def corrected(self) -> Iterator[_Visit]:
         """The network itself, and for each target a walk in eval mode with the hinge."""
-        yield _Visit("reference", self.own, 0.0, 0.0, True)
-        predicted = self.own.argmax(dim=0)[None].to(self.image.device)
+        yield _Visit("reference", self.predicted, 0.0, 0.0, True)
+        as_predicted = self.predicted.argmax(dim=0)[None].to(self.image.device)
         images, labels, reference_loss = self.penalty
         inputs = torch.cat([self.image, images])  # in eval mode cases do not affect each other
         for name, target in self.targets():
-            if target.equal(predicted):
-                yield from [_Visit(name, self.own, 0.0, 0.0, False)] * self.options.steps
+            if target.equal(as_predicted):
+                yield from [_Visit(name, self.predicted, 0.0, 0.0, False)] * self.options.steps
                 continue
             network, adam = self._copy(train=False)
             # A step is judged by the next pass, so there is one pass more than steps.
@@ -337,9 +338,7 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
     try:
         return checked_logits(network(images.clone()), images)  # it may work in place on its input
     except NonFiniteLogitsError as error:
-        raise FloatingPointError(
-            "the search diverged (NaN or infinite logits); lower learning_rate"
-        ) from error
+        raise FloatingPointError("the search diverged; lower learning_rate") from error
 
 
 def _step(adam: torch.optim.Adam, objective: Tensor) -> None:
@@ -353,7 +352,7 @@ def geometry_ring(labels: Tensor | np.ndarray, *, n_classes: int, reach_px: int 
 
     Args:
         labels: (B, H, W) predicted classes in 0 .. n_classes - 1; 0 is background.
-        n_classes: Number C of classes, background included; >= 2.
+        n_classes: Number C of classes, background included; 2 .. 10,000.
         reach_px: Number of pixels by which masks are dilated and eroded (rows and columns, so diagonals count
             one), >= 1.
 
@@ -370,7 +369,9 @@ def geometry_ring(labels: Tensor | np.ndarray, *, n_classes: int, reach_px: int 
         >>> (geometry_ring(labels, n_classes=2, reach_px=1) > 0).tolist()
         [[[True, True, False, False, False]]]
     """
-    n_classes = check.integer("n_classes", n_classes, low=2, fix="count the background too")
+    n_classes = check.integer(
+        "n_classes", n_classes, low=2, high=MOST_CLASSES, fix="count the background too"
+    )
     reach_px = check.integer("reach_px", reach_px, low=1)
     masks = torch.from_numpy(check.label_map("labels", labels, n_classes=n_classes, shape="B H W").copy())
     stack = torch.stack([_dilate(masks, reach_px), _erode(masks, reach_px), masks])  # (3, B, H, W)

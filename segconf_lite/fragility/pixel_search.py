@@ -7,12 +7,11 @@ network it visits does flip the pixel, and the best one is an upper bound of the
 weights may start where one over fewer ended; then its bound is never higher. The task is that of QUAM
 (Schweighofer et al., NeurIPS 2023), for one pixel.
 
-Shape letters: n pixels, each with a network of its own; B cases, C classes, H rows, W columns.
+Shape letters: n pixels, each with a separate network; B cases, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
@@ -81,67 +80,6 @@ def stratified_pixels(labels: Tensor | np.ndarray, *, n_each: int, seed: int = 0
     return pd.concat(parts, ignore_index=True)[["stratum", "case", "row", "column"]]
 
 
-def polish(unet: nn.Module, penalty: Cohort, *, steps: int = 100, prior_sd: float = 1.0) -> nn.Module:
-    """A copy of the network, trained to the optimum of the loss that `search_pixels` measures.
-
-    The network as trained minimises another loss (with Dice, with augmentation, stopped early), so that many
-    changes would cost less than nothing. In eval mode, on the whole penalty set in each step, by L-BFGS with
-    a line search: the loss never rises, where Adam at a rate high enough to arrive diverged on one network of
-    five. The network then fits these few training cases almost perfectly, and others worse.
-
-    Args:
-        unet: Network; left as it is.
-        penalty: Training cases, few enough for one batch.
-        steps: Number of steps of L-BFGS, >= 1; each is about one forward and backward pass.
-        prior_sd: Standard deviation of the Gaussian prior on every weight, as in `PixelSearch`.
-
-    Returns:
-        The copy, in eval mode and without gradients.
-
-    Raises:
-        ValueError: If an argument is out of its range, a label is not among the network's classes, or the
-            network has no weights or no gradient.
-        FloatingPointError: If the training diverges.
-
-    Example:
-        >>> from segconf_lite.cohorts import phantom
-        >>> from segconf_lite.models import UNet
-        >>> penalty, rng = phantom.cohort(2, size=16), torch.manual_seed(0)
-        >>> unet, labels = UNet(n_classes=4, channels=(4, 8)).eval(), torch.from_numpy(penalty.labels)
-        >>> better = polish(unet, penalty, steps=10)
-        >>> before, after = (nn.functional.cross_entropy(n(penalty.images), labels) for n in (unet, better))
-        >>> bool(after < 0.8 * before)
-        True
-    """
-    steps = check.integer("steps", steps, low=1)
-    prior_sd = _prior_sd(prior_sd)
-    network = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    network.eval().requires_grad_(True)
-    images, labels = _as_tensors(network, penalty, choose_weights(network, ("",)))
-    precision = 1 / (prior_sd**2 * labels.numel())
-    optimiser = torch.optim.LBFGS(
-        network.parameters(),
-        max_iter=steps,
-        history_size=20,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        prior = sum(weight.square().sum() for weight in network.parameters())
-        loss = nn.functional.cross_entropy(network(images.clone()), labels) + 0.5 * precision * prior
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    if not all(weight.isfinite().all() for weight in network.parameters()):
-        raise FloatingPointError("the training diverged to weights that are not finite; raise prior_sd")
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.requires_grad_(False)
-
-
 class PixelFlips(NamedTuple):
     """Result of a search for n pixels.
 
@@ -193,7 +131,7 @@ class PixelSearch:
             modules=module_names(self.modules),
             steps=check.integer("steps", self.steps, low=1),
             learning_rate=check.number("learning_rate", self.learning_rate, low=0, open_low=True),
-            prior_sd=_prior_sd(self.prior_sd),
+            prior_sd=check.number("prior_sd", self.prior_sd, low=1e-100, high=1e100),  # its square is a float
             n_penalty=check.integer("n_penalty", self.n_penalty, low=1),
             memory_mib=check.number("memory_mib", self.memory_mib, low=0, open_low=True),
             seed=check.integer("seed", self.seed, low=0),
@@ -263,7 +201,10 @@ class _Task:
     ) -> None:
         self.options, self.chosen = options, choose_weights(unet, options.modules)
         self.inputs = network_input(images, unet)  # (B, 1, H, W)
-        slices, self.labels = _as_tensors(unet, penalty, self.chosen)
+        slices = network_input(penalty.images, unet)  # (N, 1, H, W)
+        n_classes = self.chosen.with_gradient(slices[:2])[1].shape[1]
+        labels = check.label_map("labels of the cohort", penalty.labels, n_classes=n_classes)
+        self.labels = torch.from_numpy(labels.copy()).to(slices.device)
         self.precision = 1 / (options.prior_sd**2 * self.labels.numel())
         self.n_members, n_slices = _fit_memory(unet, self.chosen, slices, options.memory_mib)
         with torch.no_grad():
@@ -279,43 +220,45 @@ class _Task:
         with torch.no_grad():
             logits = self.chosen.logits(self.chosen.weights, self.chosen.prepare(inputs))  # (n, C, H, W)
             scores = checked_logits(logits, inputs)[torch.arange(n), :, row, column]  # (n, C)
-        best_two = nn.functional.one_hot(scores.topk(2, dim=1).indices, scores.shape[1])  # (n, 2, C)
-        between = best_two[:, 0].to(inputs) - best_two[:, 1].to(inputs)  # (n, C): 1 predicted, -1 runner-up
+        best_two = nn.functional.one_hot(scores.topk(2, dim=1).indices, scores.shape[1]).to(inputs)
+        between = best_two[:, 0] - best_two[:, 1]  # (n, C): 1 at the predicted class, -1 at the runner-up
         at = nn.functional.one_hot(row * inputs.shape[-1] + column, inputs[0, 0].numel()).to(inputs)
-        # Contiguous: with the strides of an expanded channels-last 1x1 kernel, the gradient of a convolution
-        # under torch.func.vmap was wrong (torch 2.13).
-        at_rest = {
+
+        # n copies of the network as it is. Contiguous: with the strides of an expanded channels-last 1x1
+        # kernel, the gradient of a convolution under torch.func.vmap was wrong (torch 2.13).
+        trained = {
             name: value.expand(n, *value.shape).clone(memory_format=torch.contiguous_format)
             for name, value in self.chosen.weights.items()
         }
-        rest_loss = self._loss(at_rest)[0]  # (n,)
-        if not rest_loss.isfinite().all():
-            raise check.refuse(
-                "the loss on the penalty set", "finite", "NaN or infinity", "train the network"
-            )
-        rest_data_loss = rest_loss - self._prior(at_rest)
-        weights = at_rest | {name: value.to(at_rest[name]) for name, value in start.items()}
-        adam = _Adam(weights, self.options)
+        trained_loss = self._loss(trained)[0]  # (n,)
+        if not trained_loss.isfinite().all():
+            raise check.refuse("the loss on the penalty set", "finite", "NaN or infinity")
+        trained_data_loss = trained_loss - self._prior(trained)
+
+        weights = trained | {name: value.to(trained[name]) for name, value in start.items()}
         cost, best, history = torch.full((n,), math.inf).to(inputs), dict(weights), []
-        data_cost = cost.clone()
-        for step in range(self.options.steps):
-            loss, loss_slope = self._loss(weights)
+        data_cost, adam = cost.clone(), _Adam(weights, self.options)
+        for _ in range(self.options.steps):
+            loss, loss_slope = self._loss(weights)  # (n,), and for each weight as the weight
             margin, margin_slope = self._margin(weights, inputs, at, between)
-            better = (margin <= 0) & (loss - rest_loss < cost)  # (n,)
-            cost = torch.where(better, loss - rest_loss, cost)
-            data_cost = torch.where(better, loss - self._prior(weights) - rest_data_loss, data_cost)
+
+            # The cheapest network so far whose pixel has flipped.
+            better = (margin <= 0) & (loss - trained_loss < cost)  # (n,)
+            cost = torch.where(better, loss - trained_loss, cost)
+            data_cost = torch.where(better, loss - self._prior(weights) - trained_data_loss, data_cost)
             best = {k: torch.where(_like(v, better), v, best[k]) for k, v in weights.items()}
             history.append(cost)
+
             # The slope of the loss along the surface where the pixel just flips; 0 at the optimum. In the
             # plain metric: in that of the Fisher diagonal, flat directions are trusted so far that the
             # network leaves its tangent (measured).
-            steepness = _dot(margin_slope, margin_slope).clamp(min=1e-30)
-            fraction = _dot(loss_slope, margin_slope) / steepness
-            along = {k: slope - _like(slope, fraction) * margin_slope[k] for k, slope in loss_slope.items()}
-            # At the start that slope is rounding noise, which Adam would blow up.
-            move = adam.move(along) if step else {k: torch.zeros_like(v) for k, v in weights.items()}
-            # How far to go along the slope of the margin, to be back on that surface after the move.
-            back = (margin + OVERSHOOT - _dot(margin_slope, move)) / steepness
+            steepness = _dot(margin_slope, margin_slope).clamp(min=1e-30)  # (n,)
+            part = _dot(loss_slope, margin_slope) / steepness  # (n,)
+            along = {k: slope - _like(slope, part) * margin_slope[k] for k, slope in loss_slope.items()}
+            move = adam.move(along)
+
+            # After the move, back to that surface along the slope of the margin.
+            back = (margin + OVERSHOOT - _dot(margin_slope, move)) / steepness  # (n,)
             weights = {k: v - move[k] - _like(v, back) * margin_slope[k] for k, v in weights.items()}
         best = {name: value.cpu() for name, value in best.items()}
         return PixelFlips(cost.cpu(), data_cost.cpu(), torch.stack(history).cpu(), best)
@@ -354,21 +297,26 @@ class _Task:
 
 
 class _Adam:
-    """Adam on a stack of networks, at a rate that falls linearly to 0."""
+    """Adam on a stack of networks, at a rate that falls linearly to 0.
+
+    The first step moves nothing: at the start, the slope is rounding noise, which Adam would blow up.
+    """
 
     def __init__(self, weights: Stack, options: PixelSearch) -> None:
-        self.learning_rate, self.steps, self.step = options.learning_rate, options.steps, 0
+        self.options, self.step = options, -1
         self.mean = {name: torch.zeros_like(value) for name, value in weights.items()}
         self.square = dict(self.mean)
 
-    def move(self, gradient: Stack) -> Stack:
+    def move(self, slope: Stack) -> Stack:
         """What to subtract from the weights."""
         self.step += 1
-        self.mean = {k: 0.9 * self.mean[k] + 0.1 * g for k, g in gradient.items()}
-        self.square = {k: 0.99 * self.square[k] + 0.01 * g.square() for k, g in gradient.items()}
-        rate = self.learning_rate * (1 - self.step / self.steps) / (1 - 0.9**self.step)
+        if self.step == 0:
+            return {name: torch.zeros_like(value) for name, value in slope.items()}
+        self.mean = {k: 0.9 * self.mean[k] + 0.1 * g for k, g in slope.items()}
+        self.square = {k: 0.99 * self.square[k] + 0.01 * g.square() for k, g in slope.items()}
+        rate = self.options.learning_rate * (1 - self.step / self.options.steps) / (1 - 0.9**self.step)
         root = math.sqrt(1 - 0.99**self.step)
-        return {k: rate * self.mean[k] / (self.square[k].sqrt() / root + 1e-8) for k in gradient}
+        return {k: rate * self.mean[k] / (self.square[k].sqrt() / root + 1e-8) for k in slope}
 
 
 def _fit_memory(unet: nn.Module, chosen: ChosenWeights, images: Tensor, memory_mib: float) -> tuple[int, int]:
@@ -398,14 +346,6 @@ def _fit_memory(unet: nn.Module, chosen: ChosenWeights, images: Tensor, memory_m
     return max(1, int(free / (a_network + n_slices * a_slice))), n_slices
 
 
-def _as_tensors(network: nn.Module, cohort: Cohort, chosen: ChosenWeights) -> tuple[Tensor, Tensor]:
-    """Images and checked labels, copied, on the device of the network."""
-    images = network_input(cohort.images, network)
-    n_classes = chosen.with_gradient(images[:2])[1].shape[1]  # two show a network that mixes cases up
-    labels = check.label_map("labels of the cohort", cohort.labels, n_classes=n_classes)
-    return images, torch.from_numpy(labels.copy()).to(images.device)
-
-
 def _checked_start(start: Mapping[str, Tensor] | None, chosen: ChosenWeights, n: int) -> Stack:
     """Those weights of an earlier search for n pixels that move in this one, too."""
     if start is not None and not isinstance(start, Mapping):
@@ -417,11 +357,6 @@ def _checked_start(start: Mapping[str, Tensor] | None, chosen: ChosenWeights, n:
             got = getattr(value, "shape", type(value).__name__)
             raise check.refuse(f"start[{name!r}]", f"a tensor {expected} of the same pixels", got)
     return begin
-
-
-def _prior_sd(value: float) -> float:
-    """Checked standard deviation of a prior, whose square must stay within the floats."""
-    return check.number("prior_sd", value, low=1e-100, high=1e100)
 
 
 def _dot(first: Stack, second: Stack) -> Tensor:

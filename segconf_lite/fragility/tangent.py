@@ -60,10 +60,7 @@ class ChosenWeights(NamedTuple):
             weights = {name: value.clone().requires_grad_() for name, value in self.weights.items()}
             logits = checked_logits(self.logits(weights, prepared), images)
         if not logits.requires_grad:
-            expected, fix = (
-                "differentiable in its weights",
-                "remove no_grad, detach and numpy from its forward",
-            )
+            expected, fix = "differentiable in its weights", "remove no_grad, detach and numpy from it"
             raise check.refuse("the network's output", expected, "logits without gradient", fix)
         return weights, logits
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.fragility.head import _find_head, _head_pass
-from segconf_lite.fragility.pixel_search import PixelSearch, polish, search_pixels
+from segconf_lite.fragility.optimum import polish
+from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
 from segconf_lite.fragility.tangent import DECODER, choose_weights
 from segconf_lite.models.unet import UNet
 

@@ -79,7 +79,7 @@ def test_the_ring_turns_with_the_image():
         (
             torch.zeros(1, 4, 4, dtype=torch.int64),
             {"n_classes": 1},
-            "n_classes must be an integer >= 2, got 1; count",
+            r"n_classes must be an integer in \[2, 10000\], got 1; count",
         ),
     ],
 )
