@@ -18,6 +18,8 @@ import pandas as pd
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 
+_MOST_RESAMPLES = 1_000_000  # more would fill the memory and change no digit that matters
+
 
 class Interval(NamedTuple):
     """An estimate and the ends of its bootstrap interval, NaN where there is no interval.
@@ -338,7 +340,7 @@ def unit_scale(values: np.ndarray) -> tuple[np.ndarray, int]:
 def _settings(level: float, n_resamples: int, seed: int, seed_name: str = "seed") -> tuple[float, int, int]:
     return (
         check.number("level", level, low=0, high=1, open_low=True, open_high=True, fix="0.95 is customary"),
-        check.integer("n_resamples", n_resamples, low=1),
+        check.integer("n_resamples", n_resamples, low=1, high=_MOST_RESAMPLES),
         check.integer(seed_name, seed, low=0),
     )
 
@@ -359,6 +361,10 @@ def _defined(values: Any, **names: Any) -> tuple[np.ndarray, int, list[np.ndarra
 
 def _codes(name: str, values: Any) -> np.ndarray:
     """(n_cases,) integer 0, 1, ... for the name of each case, in the order of the names."""
+    if hasattr(values, "detach") or getattr(values, "ndim", 1) != 1:
+        values = check.array(name, values, "n_cases")
+    elif hasattr(values, "__next__"):
+        values = list(values)
     check.names(name, values)
     return np.unique(to_numpy(values), return_inverse=True)[1]
 
@@ -392,5 +398,6 @@ def _interval(
         statistics = np.fromiter(draws, np.float64)
         defined = statistics[~np.isnan(statistics)]
         if defined.size:
-            ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+            with np.errstate(invalid="ignore"):  # between two infinite draws there is no number
+                ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(*np.ldexp([estimate, *ends], exponent).tolist())

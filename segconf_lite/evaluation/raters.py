@@ -293,7 +293,7 @@ def _same_shape(**arrays: np.ndarray) -> None:
 
 def _raters(name: str, labels: Any, n_classes: int, at_least: int) -> np.ndarray:
     """(N, R, H, W) labels of at least so many raters, none of them missing."""
-    n_classes = check.integer("n_classes", n_classes, low=2)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     values = check.label_map(name, labels, n_classes=n_classes, shape="N R H W", ignore=-1)
     if values.shape[1] < at_least:
         raise check.refuse(name, f"(N, R, H, W) with R >= {at_least}", values.shape)

@@ -73,11 +73,16 @@ def sensitivity_report(
         0  network    0.9    0.3
         1     loss    0.1    0.1
     """
-    factors = [factors] if isinstance(factors, str) else check.names("factors", factors, unique=True).tolist()
+    factors = [factors] if isinstance(factors, str) else check.names("factors", factors).tolist()
     if not factors:
         raise check.refuse("factors", "one column or more", "none")
+    check.names("outcome and factors", [outcome, *factors], unique=True)
     check.columns(table, [outcome, *factors])
-    n_resamples, seed = check.integer("n_resamples", n_resamples, low=1), check.integer("seed", seed, low=0)
+    check.one_of("interactions", interactions, (True, False))
+    n_resamples, seed = (
+        check.integer("n_resamples", n_resamples, low=1, high=1_000_000),
+        check.integer("seed", seed, low=0),
+    )
     values = check.array(outcome, table[outcome], "n_rows", dtype=np.float64)
     check.finite(outcome, values, fix="drop or define these rows first")
     values, exponent = unit_scale(values)
