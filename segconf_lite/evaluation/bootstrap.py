@@ -66,8 +66,8 @@ def mean_interval(
     level, n_resamples, seed = _settings(level, n_resamples, seed)
     numbers, exponent, (owner,) = _defined(values, subjects=subjects)
     sums, counts = np.bincount(owner, weights=numbers), np.bincount(owner)
-    (drawn,) = _resample([len(counts)], n_resamples, seed)  # (n_resamples, n_subjects)
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    (chosen,) = _resample([len(counts)], n_resamples, seed)  # (n_resamples, n_subjects)
+    means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     return _interval(float(sums.sum() / counts.sum()), means, [len(counts)], level, exponent)
 
 
@@ -350,7 +350,7 @@ def _defined(values: Any, **names: Any) -> tuple[np.ndarray, int, list[np.ndarra
     numbers = check.array("values", values, "n_cases", dtype=np.float64)
     fix = "count missed structures apart, or take a bounded quality such as surface Dice"
     check.finite("values", numbers, missing=True, fix=fix)
-    codes = [_codes(name, given) for name, given in names.items()]
+    codes = [_codes(name, labels) for name, labels in names.items()]
     check.same_length(values=numbers, **dict(zip(names, codes, strict=True)))
     defined = ~np.isnan(numbers)
     if not defined.any():

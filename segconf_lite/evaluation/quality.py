@@ -417,8 +417,8 @@ def _between_boundaries(
     with warnings.catch_warnings():  # MONAI warns of each absent class, which the policy settles
         warnings.simplefilter("ignore")
         values = measure(*masks, include_background=True, spacing=spacing.tolist())
-    found = np.array(values, dtype=np.float64)
+    per_class = to_numpy(values).astype(np.float64)
     first, second = (_present(mask) for mask in masks)
-    found[first != second] = one_absent  # MONAI's percentile of infinities is NaN
-    found[~first & ~second] = both_absent
-    return found
+    per_class[first != second] = one_absent  # MONAI's percentile of infinities is NaN
+    per_class[~first & ~second] = both_absent
+    return per_class

@@ -98,24 +98,22 @@ def sensitivity_report(
         for k, weights in enumerate(draw_weights(codes, n_resamples, seed)):
             draws[k] = _decompose(values, weights, cell, terms)[0]
     by_chance = _shares_by_chance(values, cell, terms, design, seed)
-    rows = []
-    for k, (term, effect) in enumerate(zip(terms, effects, strict=True)):
-        low, high = _shifted_interval(draws[:, k], shares[k])
-        rows.append(
-            {
-                "factor": term.name,
-                "share": shares[k],
-                "low": low,
-                "high": high,
-                "share_by_chance": by_chance[k],
-                "range": float(np.ldexp(np.ptp(effect), exponent)),
-                "highest": term.names[int(effect.argmax())],
-                "lowest": term.names[int(effect.argmin())],
-                "n_levels": len(term.names),
-                "design": design,
-            }
-        )
-    return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    intervals = [_shifted_interval(draws[:, k], share) for k, share in enumerate(shares)]
+    report = pd.DataFrame(
+        {
+            "factor": [term.name for term in terms],
+            "share": shares,
+            "low": [low for low, _ in intervals],
+            "high": [high for _, high in intervals],
+            "share_by_chance": by_chance,
+            "range": [float(np.ldexp(np.ptp(effect), exponent)) for effect in effects],
+            "highest": [t.names[int(effect.argmax())] for t, effect in zip(terms, effects, strict=True)],
+            "lowest": [t.names[int(effect.argmin())] for t, effect in zip(terms, effects, strict=True)],
+            "n_levels": [len(term.names) for term in terms],
+            "design": design,
+        }
+    )
+    return report.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
 class _Term(NamedTuple):

@@ -152,7 +152,7 @@ def test_bad_maps():
     good = np.full((1, 4, 4), 0.5)
     with pytest.raises(ValueError, match=r"measure must be one of .*got 'ncc'"):
         map_agreement(good, good, measure="ncc")
-    with pytest.raises(ValueError, match=r"disagreement must be non-empty \(N, H, W\), got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"disagreement must be non-empty \(1, 4, 4\), got \(4, 4\)"):
         map_agreement(good, good[0], measure="pearson")
     with pytest.raises(ValueError, match=r"uncertainty_map must be in \[0, 1\], got 1\.5 to 1\.5; divide"):
         map_agreement(3 * good, good, measure="pearson")
