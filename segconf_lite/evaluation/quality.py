@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EMPTY = {"skip": np.nan, "one": 1.0, "zero": 0.0}
-_MOST_CLASSES = 65_536
 _EMPTY_MM = {"skip": np.nan, "one": 0.0, "zero": np.inf}
 
 
@@ -137,7 +136,7 @@ def pairwise_dice(first: Any, second: Any, *, n_classes: int, empty: str) -> np.
         >>> pairwise_dice(one, two, n_classes=2, empty="skip")
         array([[[1. , 0.5]]])
     """
-    n_classes = check.integer("n_classes", n_classes, low=2, high=_MOST_CLASSES)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     check.one_of("empty", empty, _EMPTY)
     one = check.label_map("first", first, n_classes=n_classes, shape="N S H W")
     other = check.label_map("second", second, n_classes=n_classes, shape="N T H W")
@@ -388,7 +387,7 @@ def _foreground_pair(prediction: Any, reference: Any, n_classes: int, empty: str
     """Two (N, C - 1, H, W) boolean tensors, one channel per foreground class."""
     import torch
 
-    n_classes = check.integer("n_classes", n_classes, low=2, high=_MOST_CLASSES)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     check.one_of("empty", empty, _EMPTY)
     if getattr(prediction, "ndim", 3) == 4:
         fix = "probabilities (N, C, H, W) become labels with .argmax(1)"

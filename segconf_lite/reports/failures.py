@@ -116,7 +116,7 @@ def failure_report(
         part = inside & defined
         row = {"kind": kind, "stratum": stratum, "n_cases": int(part.sum())}
         row |= {"n_subjects": len(set(subjects[part])), "n_undefined": int((inside & ~defined).sum())}
-        rows.append(row | _tail(cases[quality][part], cases[subject][part], threshold, n_resamples, seed))
+        rows.append(row | _tail(pd.Series(values[part]), cases[subject][part], threshold, n_resamples, seed))
     worst = cases[defined].iloc[np.argsort(values[defined], kind="stable")[:n_worst]]
     return FailureReport(pd.DataFrame(rows), worst, int((~defined).sum()), threshold, edges)
 

@@ -128,7 +128,12 @@ def _design(
     table: pd.DataFrame, factors: list[str], interactions: bool
 ) -> tuple[np.ndarray, np.ndarray, list[_Term]]:
     """(n_rows,) cell of each row, (n_cells,) their sizes, and main effects, then interactions."""
-    coded = [pd.factorize(table[name], sort=True) for name in factors]
+    try:
+        coded = [pd.factorize(table[name], sort=True) for name in factors]
+    except TypeError as error:  # levels without an order
+        raise check.refuse(
+            "factors", "columns of text or of numbers", str(error), "use .astype(str)"
+        ) from None
     for name, (codes, levels) in zip(factors, coded, strict=True):
         if codes.min() < 0 or not 1 < len(levels) < len(table):
             expected = f"a factor of two levels or more, fewer than the {len(table)} rows, and none missing"

@@ -157,6 +157,16 @@ def test_one_stratifying_column_needs_no_list(cases):
     )
 
 
+def test_half_precision_and_categories_of_quality_are_averaged_as_numbers(cases):
+    expected = failure_report(cases.assign(quality=cases["quality"].round(1))).summary
+    as_categories = failure_report(cases.assign(quality=cases["quality"].round(1).astype("category"))).summary
+    pd.testing.assert_frame_equal(as_categories, expected)
+    half = failure_report(cases.assign(quality=cases["quality"].astype(np.float16))).summary
+    assert half["mean"].to_numpy() == pytest.approx(
+        failure_report(cases).summary["mean"].to_numpy(), abs=1e-3
+    )
+
+
 def test_columns_and_numbers_that_are_none(cases):
     for options, message in (
         ({"by": [None]}, r"by must be text or integers, none missing"),

@@ -172,6 +172,11 @@ def test_huge_outcomes_have_the_shares_of_their_unit():
     assert (huge["range"] / 1e200).to_dict() == pytest.approx(expected["range"].to_dict())
 
 
+def test_levels_without_an_order_are_refused(two_by_two):
+    with pytest.raises(ValueError, match=r"factors must be columns of text or of numbers, .* use \.astype"):
+        report(two_by_two.assign(b=[object(), 1] * 6))
+
+
 def test_settings_that_are_none(two_by_two):
     for options, message in (
         ({"factors": ["a", "a"]}, "outcome and factors must be different from each other"),
