@@ -18,6 +18,8 @@ import pandas as pd
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 
+_MOST_RESAMPLES = 1_000_000  # more would fill the memory and change no digit that matters
+
 
 class Interval(NamedTuple):
     """An estimate and the ends of its bootstrap interval, NaN where there is no interval.
@@ -64,8 +66,8 @@ def mean_interval(
     level, n_resamples, seed = _settings(level, n_resamples, seed)
     numbers, exponent, (owner,) = _defined(values, subjects=subjects)
     sums, counts = np.bincount(owner, weights=numbers), np.bincount(owner)
-    (drawn,) = _resample([len(counts)], n_resamples, seed)  # (n_resamples, n_subjects)
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    (chosen,) = _resample([len(counts)], n_resamples, seed)  # (n_resamples, n_subjects)
+    means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     return _interval(float(sums.sum() / counts.sum()), means, [len(counts)], level, exponent)
 
 
@@ -338,7 +340,7 @@ def unit_scale(values: np.ndarray) -> tuple[np.ndarray, int]:
 def _settings(level: float, n_resamples: int, seed: int, seed_name: str = "seed") -> tuple[float, int, int]:
     return (
         check.number("level", level, low=0, high=1, open_low=True, open_high=True, fix="0.95 is customary"),
-        check.integer("n_resamples", n_resamples, low=1),
+        check.integer("n_resamples", n_resamples, low=1, high=_MOST_RESAMPLES),
         check.integer(seed_name, seed, low=0),
     )
 
@@ -348,7 +350,7 @@ def _defined(values: Any, **names: Any) -> tuple[np.ndarray, int, list[np.ndarra
     numbers = check.array("values", values, "n_cases", dtype=np.float64)
     fix = "count missed structures apart, or take a bounded quality such as surface Dice"
     check.finite("values", numbers, missing=True, fix=fix)
-    codes = [_codes(name, given) for name, given in names.items()]
+    codes = [_codes(name, labels) for name, labels in names.items()]
     check.same_length(values=numbers, **dict(zip(names, codes, strict=True)))
     defined = ~np.isnan(numbers)
     if not defined.any():
@@ -359,6 +361,10 @@ def _defined(values: Any, **names: Any) -> tuple[np.ndarray, int, list[np.ndarra
 
 def _codes(name: str, values: Any) -> np.ndarray:
     """(n_cases,) integer 0, 1, ... for the name of each case, in the order of the names."""
+    if hasattr(values, "detach") or getattr(values, "ndim", 1) != 1:
+        values = check.array(name, values, "n_cases")
+    elif hasattr(values, "__next__"):
+        values = list(values)
     check.names(name, values)
     return np.unique(to_numpy(values), return_inverse=True)[1]
 
@@ -392,5 +398,6 @@ def _interval(
         statistics = np.fromiter(draws, np.float64)
         defined = statistics[~np.isnan(statistics)]
         if defined.size:
-            ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+            with np.errstate(invalid="ignore"):  # between two infinite draws there is no number
+                ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(*np.ldexp([estimate, *ends], exponent).tolist())

@@ -282,7 +282,7 @@ def _logits(logits: Any) -> np.ndarray:
         raise check.refuse(
             "logits",
             "below infinity, and finite for one class of each pixel at least",
-            f"others in {len(cases)} cases (first: case {cases[0]})",
+            f"NaN, infinity or nothing finite in {len(cases)} cases (first: case {cases[0]})",
             "look for cases that the network could not process, or compute logits in float32",
         )
     return values
@@ -320,4 +320,4 @@ def _count(sums: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> None:
     np.minimum(cells, n_cells - 1, out=cells)
     sums[0] += np.bincount(cells, minlength=n_cells)
     sums[1] += np.bincount(cells[right], minlength=n_cells)
-    sums[2] += np.bincount(cells, weights=confidence, minlength=n_cells)
+    sums[2] += np.bincount(cells, weights=confidence.astype(np.float64, copy=False), minlength=n_cells)

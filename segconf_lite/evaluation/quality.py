@@ -136,7 +136,7 @@ def pairwise_dice(first: Any, second: Any, *, n_classes: int, empty: str) -> np.
         >>> pairwise_dice(one, two, n_classes=2, empty="skip")
         array([[[1. , 0.5]]])
     """
-    n_classes = check.integer("n_classes", n_classes, low=2)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     check.one_of("empty", empty, _EMPTY)
     one = check.label_map("first", first, n_classes=n_classes, shape="N S H W")
     other = check.label_map("second", second, n_classes=n_classes, shape="N T H W")
@@ -387,7 +387,7 @@ def _foreground_pair(prediction: Any, reference: Any, n_classes: int, empty: str
     """Two (N, C - 1, H, W) boolean tensors, one channel per foreground class."""
     import torch
 
-    n_classes = check.integer("n_classes", n_classes, low=2)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     check.one_of("empty", empty, _EMPTY)
     if getattr(prediction, "ndim", 3) == 4:
         fix = "probabilities (N, C, H, W) become labels with .argmax(1)"
@@ -416,8 +416,8 @@ def _between_boundaries(
     with warnings.catch_warnings():  # MONAI warns of each absent class, which the policy settles
         warnings.simplefilter("ignore")
         values = measure(*masks, include_background=True, spacing=spacing.tolist())
-    found = np.array(values, dtype=np.float64)
+    per_class = to_numpy(values).astype(np.float64)
     first, second = (_present(mask) for mask in masks)
-    found[first != second] = one_absent  # MONAI's percentile of infinities is NaN
-    found[~first & ~second] = both_absent
-    return found
+    per_class[first != second] = one_absent  # MONAI's percentile of infinities is NaN
+    per_class[~first & ~second] = both_absent
+    return per_class

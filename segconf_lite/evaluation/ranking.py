@@ -248,16 +248,9 @@ def rank_correlation_difference(
     def differences(counts: np.ndarray) -> np.ndarray:
         return _resampled_spearman(risks, first, counts) - _resampled_spearman(risks, second, counts)
 
+    columns = (risks, first, second)
     return bootstrap_interval(
-        difference,
-        subjects,
-        risks,
-        first,
-        second,
-        level=level,
-        n_resamples=n_resamples,
-        seed=seed,
-        at_once=differences,
+        difference, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed, at_once=differences
     )
 
 

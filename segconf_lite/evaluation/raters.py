@@ -144,23 +144,17 @@ def map_agreement(
         array([0.87])
     """
     compare = _COMPARE[check.one_of("measure", measure, _COMPARE)]
-    maps = [
-        check.array(name, values, "N H W", dtype=np.float64)
-        for name, values in (("uncertainty_map", uncertainty_map), ("disagreement", disagreement))
-    ]
-    _same_shape(uncertainty_map=maps[0], disagreement=maps[1])
-    for name, values in zip(("uncertainty_map", "disagreement"), maps, strict=True):
-        check.finite(name, values)
-        if values.min() < -1e-6 or values.max() > 1 + 1e-6:
-            got = f"{values.min():.4g} to {values.max():.4g}"
-            raise check.refuse(name, "in [0, 1]", got, "divide an entropy by log(n_classes)")
-    inside = np.ones(maps[0].shape, dtype=bool)
+    uncertainties = _unit_map("uncertainty_map", uncertainty_map, "N H W")
+    disagreements = _unit_map("disagreement", disagreement, " ".join(map(str, uncertainties.shape)))
+    inside = np.ones(uncertainties.shape, dtype=bool)
     if band_mm is not None:
         if reference is None or spacing_mm is None:
             raise check.refuse("reference and spacing_mm", "given with band_mm", "at least one None")
         reference = check.label_map("reference", reference, shape=inside.shape)
         inside = boundary_band(reference, band_mm=band_mm, spacing_mm=spacing_mm)
-    return np.array([compare(u[k], d[k]) for u, d, k in zip(*maps, inside, strict=True)])
+    return np.array(
+        [compare(u[k], d[k]) for u, d, k in zip(uncertainties, disagreements, inside, strict=True)]
+    )
 
 
 def errors_found(uncertainty_map: Any, wrong: Any, *, fraction: float, where: Any = None) -> np.ndarray:
@@ -285,15 +279,18 @@ def _soft_dice(first: np.ndarray, second: np.ndarray) -> float:
 _COMPARE = {"pearson": _pearson, "soft_dice": _soft_dice}
 
 
-def _same_shape(**arrays: np.ndarray) -> None:
-    shapes = [array.shape for array in arrays.values()]
-    if len(set(shapes)) > 1:
-        raise check.refuse(" and ".join(arrays), "of one shape", " and ".join(map(str, shapes)))
+def _unit_map(name: str, values: Any, shape: str) -> np.ndarray:
+    """(N, H, W) float64 in [0, 1]."""
+    numbers = check.finite(name, check.array(name, values, shape, dtype=np.float64))
+    if numbers.min() < -1e-6 or numbers.max() > 1 + 1e-6:
+        got = f"{numbers.min():.4g} to {numbers.max():.4g}"
+        raise check.refuse(name, "in [0, 1]", got, "divide an entropy by log(n_classes)")
+    return numbers
 
 
 def _raters(name: str, labels: Any, n_classes: int, at_least: int) -> np.ndarray:
     """(N, R, H, W) labels of at least so many raters, none of them missing."""
-    n_classes = check.integer("n_classes", n_classes, low=2)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     values = check.label_map(name, labels, n_classes=n_classes, shape="N R H W", ignore=-1)
     if values.shape[1] < at_least:
         raise check.refuse(name, f"(N, R, H, W) with R >= {at_least}", values.shape)

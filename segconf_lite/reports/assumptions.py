@@ -14,12 +14,12 @@ from scipy import ndimage
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 
-# "grey" is the unit of the images: standard deviations of the slice if they are z-scored
+# "intensity" is the unit of the images: standard deviations of the slice if they are z-scored
 _UNITS = (
     dict.fromkeys(("rows", "columns"), "pixels")
     | dict.fromkeys(("row_spacing", "column_spacing"), "mm")
-    | dict.fromkeys(("lowest", "highest", "mean", "sd", "contrast"), "grey")
-    | {"sharpness": "1 / pixel", "noise": "grey"}
+    | dict.fromkeys(("lowest", "highest", "mean", "sd", "contrast"), "intensity")
+    | {"sharpness": "1 / pixel", "noise": "intensity"}
 )
 _LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)  # blind to ramps; norm 6
 _TO_SD = 1.4826  # median absolute value of a normal variable to its standard deviation
@@ -125,7 +125,7 @@ def check_input_assumptions(
     rows: list[dict[str, object]] = []
     for name, unit in _UNITS.items():
         # what counts as large: z-scored means are 0 but for rounding of values around 1
-        size = float(known["sd" if unit == "grey" else name].median())
+        size = float(known["sd" if unit == "intensity" else name].median())
         compared = _compare(new[name].to_numpy(), known[name].to_numpy(), size, coverage, tolerated)
         rows.append({"property": name, "unit": unit, **compared})
     same = cohort.class_names == source.class_names

@@ -92,8 +92,10 @@ def failure_report(
         1       A        2  0.85         0.00
         2       D        1  0.20         1.00
     """
-    by = [by] if isinstance(by, str) else list(by)
-    check.columns(cases, [quality, subject, *by, *([] if sizes is None else [sizes])], "cases")
+    by = [by] if isinstance(by, str) else check.names("by", by).tolist()
+    columns = [quality, subject] if sizes is None else [quality, subject, sizes]
+    check.names("quality, subject and sizes", columns)
+    check.columns(cases, [*columns, *by], "cases")
     subjects = check.names(subject, cases[subject])
     threshold = check.number("threshold", threshold)
     n_worst = check.integer("n_worst", n_worst, low=0)
@@ -114,8 +116,8 @@ def failure_report(
         part = inside & defined
         row = {"kind": kind, "stratum": stratum, "n_cases": int(part.sum())}
         row |= {"n_subjects": len(set(subjects[part])), "n_undefined": int((inside & ~defined).sum())}
-        rows.append(row | _tail(cases[quality][part], cases[subject][part], threshold, n_resamples, seed))
-    worst = cases[defined].sort_values(quality, kind="stable").head(n_worst)
+        rows.append(row | _tail(pd.Series(values[part]), cases[subject][part], threshold, n_resamples, seed))
+    worst = cases[defined].iloc[np.argsort(values[defined], kind="stable")[:n_worst]]
     return FailureReport(pd.DataFrame(rows), worst, int((~defined).sum()), threshold, edges)
 
 

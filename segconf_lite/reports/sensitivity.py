@@ -73,11 +73,16 @@ def sensitivity_report(
         0  network    0.9    0.3
         1     loss    0.1    0.1
     """
-    factors = [factors] if isinstance(factors, str) else check.names("factors", factors, unique=True).tolist()
+    factors = [factors] if isinstance(factors, str) else check.names("factors", factors).tolist()
     if not factors:
         raise check.refuse("factors", "one column or more", "none")
+    check.names("outcome and factors", [outcome, *factors], unique=True)
     check.columns(table, [outcome, *factors])
-    n_resamples, seed = check.integer("n_resamples", n_resamples, low=1), check.integer("seed", seed, low=0)
+    check.one_of("interactions", interactions, (True, False))
+    n_resamples, seed = (
+        check.integer("n_resamples", n_resamples, low=1, high=1_000_000),
+        check.integer("seed", seed, low=0),
+    )
     values = check.array(outcome, table[outcome], "n_rows", dtype=np.float64)
     check.finite(outcome, values, fix="drop or define these rows first")
     values, exponent = unit_scale(values)
@@ -93,24 +98,22 @@ def sensitivity_report(
         for k, weights in enumerate(draw_weights(codes, n_resamples, seed)):
             draws[k] = _decompose(values, weights, cell, terms)[0]
     by_chance = _shares_by_chance(values, cell, terms, design, seed)
-    rows = []
-    for k, (term, effect) in enumerate(zip(terms, effects, strict=True)):
-        low, high = _shifted_interval(draws[:, k], shares[k])
-        rows.append(
-            {
-                "factor": term.name,
-                "share": shares[k],
-                "low": low,
-                "high": high,
-                "share_by_chance": by_chance[k],
-                "range": float(np.ldexp(np.ptp(effect), exponent)),
-                "highest": term.names[int(effect.argmax())],
-                "lowest": term.names[int(effect.argmin())],
-                "n_levels": len(term.names),
-                "design": design,
-            }
-        )
-    return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    intervals = [_shifted_interval(draws[:, k], share) for k, share in enumerate(shares)]
+    report = pd.DataFrame(
+        {
+            "factor": [term.name for term in terms],
+            "share": shares,
+            "low": [low for low, _ in intervals],
+            "high": [high for _, high in intervals],
+            "share_by_chance": by_chance,
+            "range": [float(np.ldexp(np.ptp(effect), exponent)) for effect in effects],
+            "highest": [t.names[int(effect.argmax())] for t, effect in zip(terms, effects, strict=True)],
+            "lowest": [t.names[int(effect.argmin())] for t, effect in zip(terms, effects, strict=True)],
+            "n_levels": [len(term.names) for term in terms],
+            "design": design,
+        }
+    )
+    return report.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
 class _Term(NamedTuple):
@@ -125,7 +128,12 @@ def _design(
     table: pd.DataFrame, factors: list[str], interactions: bool
 ) -> tuple[np.ndarray, np.ndarray, list[_Term]]:
     """(n_rows,) cell of each row, (n_cells,) their sizes, and main effects, then interactions."""
-    coded = [pd.factorize(table[name], sort=True) for name in factors]
+    try:
+        coded = [pd.factorize(table[name], sort=True) for name in factors]
+    except TypeError as error:  # levels without an order
+        raise check.refuse(
+            "factors", "columns of text or of numbers", str(error), "use .astype(str)"
+        ) from None
     for name, (codes, levels) in zip(factors, coded, strict=True):
         if codes.min() < 0 or not 1 < len(levels) < len(table):
             expected = f"a factor of two levels or more, fewer than the {len(table)} rows, and none missing"

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segconf_lite.evaluation import cluster_interval, crossed_interval, mean_interval
+from segconf_lite.evaluation import (
+    bootstrap_interval,
+    cluster_interval,
+    crossed_interval,
+    hausdorff95_per_case,
+    mean_interval,
+    nested_bootstrap_interval,
+)
 
 
 def test_interval_of_a_constant_is_a_point_and_one_subject_has_none():
@@ -142,7 +149,116 @@ def test_crossed_refuses_bad_input():
         ValueError, match=r"first must be text or integers, none missing, got nan \(entry 1\)"
     ):
         crossed_interval([1, 2], [1, np.nan], [1, 2])
-    with pytest.raises(ValueError, match="n_resamples must be an integer >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"n_resamples must be an integer in \[1, 1e\+06\], got 0"):
         crossed_interval([1, 2], [1, 2], [1, 2], n_resamples=0)
     with pytest.raises(ValueError, match="table must be a table with rows, got an empty one"):
         cluster_interval(len, table[:0], clusters=["value"])
+
+
+# -- edges --------------------------------------------------------------------------------------------------
+
+
+def test_a_subject_with_many_cases_counts_more_in_every_resample():
+    """The mean of a resample is a ratio of sums; a mean of subject means would be another number."""
+    values, subjects = np.array([1.0, 1, 1, 1, 1, 0]), np.array(list("aaaaab"))
+    interval = mean_interval(values, subjects)
+    assert interval.estimate == pytest.approx(5 / 6)  # not 1/2
+    assert (interval.low, interval.high) == (0, 1)
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(12), np.arange(1, 13))
+    values = (subjects >= 6) + rng.normal(0, 0.1, len(subjects))
+    expected = bootstrap_interval(np.mean, subjects, values, n_resamples=400, seed=2)
+    assert mean_interval(values, subjects, n_resamples=400, seed=2) == pytest.approx(expected)
+    means = [values[subjects == k].mean() for k in range(12)]
+    unweighted = mean_interval(means, np.arange(12), n_resamples=400, seed=2)
+    assert expected.low > unweighted.low + 0.05
+
+
+def test_missed_structures_are_not_averaged_away():
+    reference = np.zeros((3, 10, 10), int)
+    reference[:, 3:6, 3:6] = 1
+    prediction = reference * np.array([1, 0, 1])[:, None, None]
+    distances = hausdorff95_per_case(prediction, reference, n_classes=2, spacing_mm=(1, 1), empty="skip")
+    with pytest.raises(ValueError, match=r"values must be finite, got infinity in 1 cases \(first: case 1\)"):
+        mean_interval(distances, ["p", "q", "r"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["p", None, "q"], ["p", float("nan"), "q"], [1, "1", 2], ["p", "", "q"], [b"p", b"q", b"r"], "pqr"],
+)
+def test_cases_without_a_clear_name_are_refused_everywhere(names):
+    values, fine = [0.1, 0.5, 0.3], [1, 2, 3]
+    for call in (
+        lambda: mean_interval(values, names),
+        lambda: bootstrap_interval(np.mean, names, values),
+        lambda: nested_bootstrap_interval(np.mean, names, fine, values),
+        lambda: nested_bootstrap_interval(np.mean, fine, names, values),
+        lambda: crossed_interval(values, fine, names),
+    ):
+        with pytest.raises(ValueError, match=r"(subjects|seeds|second) must be "):
+            call()
+
+
+def test_one_seed_and_one_subject_have_no_interval_in_any_bootstrap():
+    values, one = [0.2, 0.9, 0.4], ["p"] * 3
+    table = pd.DataFrame({"value": values, "subject": one})
+    for interval in (
+        mean_interval(values, one),
+        bootstrap_interval(np.mean, one, values),
+        nested_bootstrap_interval(np.mean, [7, 7, 7], one, values),
+        crossed_interval(values, one, one),
+        cluster_interval(lambda t: t["value"].mean(), table, clusters="subject"),
+    ):
+        assert interval.estimate == pytest.approx(0.5)
+        assert np.isnan([interval.low, interval.high]).all()
+    by_seed = nested_bootstrap_interval(np.mean, [1, 2, 3], one, values)  # seeds alone can vary
+    assert by_seed.low < by_seed.estimate < by_seed.high
+
+
+def test_huge_and_tiny_values_have_the_interval_of_their_unit():
+    values, subjects = np.array([1.0, 2.0, 4.0, 8.0, 3.0]), list("aabbc")
+    for unit in (2.0**1019, 2.0**-1000):
+        for plain, scaled in (
+            (mean_interval(values, subjects), mean_interval(values * unit, subjects)),
+            (
+                crossed_interval(values, subjects, range(5)),
+                crossed_interval(values * unit, subjects, range(5)),
+            ),
+        ):
+            assert scaled == tuple(np.array(plain) * unit)
+
+
+def test_numbers_of_any_type_give_the_same_interval():
+    import torch
+
+    values, subjects = np.array([0.25, 0.5, 1.0, 0.75]), [3, 10, 10, 2]
+    expected = mean_interval(values, subjects)
+    for same in (
+        torch.tensor(values, requires_grad=True),
+        torch.tensor(values).bfloat16(),
+        values.astype(np.float16),
+        values.astype(">f8"),
+        values.repeat(2)[::2],
+        pd.Series(values, index=[7, 7, 7, 7]),
+    ):
+        assert mean_interval(same, subjects) == expected
+    assert mean_interval(values, torch.tensor(subjects), seed=np.int64(0)) == expected
+    for refused in (
+        torch.tensor(values).to_sparse(),
+        torch.tensor(values).to("meta"),
+        values.astype(complex),
+    ):
+        with pytest.raises(ValueError, match="values must be real numbers"):
+            mean_interval(refused, subjects)
+
+
+@pytest.mark.parametrize("n_resamples", [0, 2.5, True, 10**9, None])
+def test_numbers_of_resamples_that_are_none(n_resamples):
+    with pytest.raises(ValueError, match=r"n_resamples must be an integer in \[1, 1e\+06\]"):
+        mean_interval([1.0, 2.0], ["a", "b"], n_resamples=n_resamples)
+
+
+def test_a_statistic_that_is_never_defined_has_no_interval():
+    interval = bootstrap_interval(lambda x: float("nan"), ["a", "b"], [1.0, 2.0], n_resamples=20)
+    assert np.isnan(interval).all()

@@ -176,3 +176,38 @@ def test_bad_settings():
         ValueError, match=r"logits must be below infinity, .* in 2 cases \(first: case 0\); look for cases"
     ):
         fit_temperature(EVEN * np.nan, LABELS)
+
+
+def test_overflown_logits_are_refused_and_the_logarithm_of_zero_is_not():
+    logits, _, labels = drawn(5, n_cases=40)
+    for bad in (np.inf, np.nan):
+        spoiled = logits.copy()
+        spoiled[35, 1, 2, 2] = bad
+        for call in (lambda s: fit_temperature(s, labels), lambda s: apply_temperature(s, 1.0)):
+            with pytest.raises(ValueError, match=r"nothing finite in 1 cases \(first: case 35\)"):
+                call(spoiled)
+    never = logits.copy()
+    never[0, 1] = -np.inf
+    assert (apply_temperature(never, 2.0)[0, 1] == 0).all()
+    with pytest.raises(ValueError, match=r"logits must be below infinity, .* \(first: case 0\)"):
+        apply_temperature(np.full((1, 2, 2, 2), -np.inf), 1.0)
+    with pytest.raises(ValueError, match=r"logits must be \(N, C, \.\.\.\) with C >= 2"):
+        apply_temperature(np.zeros((1, 1, 2, 2)), 1.0)
+
+
+def test_unsigned_and_half_logits_and_huge_ones():
+    logits = np.array([[[0.0, 1.0], [2.0, 0.0]]])
+    expected = apply_temperature(logits, 1.0)
+    for same in (logits.astype(np.uint8), logits.astype(np.float16), logits.tolist()):
+        np.testing.assert_allclose(apply_temperature(same, 1.0), expected, rtol=1e-6)
+    np.testing.assert_array_equal(apply_temperature([[1.7e308, -1.7e308]], 1.0), [[1, 0]])
+
+
+def test_a_bad_case_of_a_later_batch_is_found():
+    chances = np.full((40, 2, 2, 2), 0.5)
+    chances[37] = 0.7
+    with pytest.raises(ValueError, match=r"probabilities\[32:\] must be in \[0, 1\] with sum 1"):
+        brier_score(chances, np.zeros((40, 2, 2), int))
+    counter = CalibrationCounter(class_wise=True).update(EVEN, LABELS)
+    with pytest.raises(ValueError, match="probabilities must be of 2 classes, as before, got 3"):
+        counter.update(np.full((2, 3, 3, 3), 1 / 3), LABELS)

@@ -1,5 +1,7 @@
 """Laws of Dice with an explicit empty policy, of the interval, and of the case table."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_torch_and_numpy_agree_and_perfect_is_one():
     ("arguments", "message"),
     [
         ({"empty": "ignore"}, r"empty must be one of \('skip', 'one', 'zero'\), got 'ignore'"),
-        ({"n_classes": 1}, "n_classes must be an integer >= 2, got 1"),
+        ({"n_classes": 1}, r"n_classes must be an integer in \[2, 65536\], got 1"),
         (
             {"prediction": np.zeros((2, 4, 4), int)},
             r"reference must be of shape \(2, 4, 4\), got \(1, 4, 4\)",
@@ -212,3 +214,53 @@ def test_pairs_need_equal_cases():
         ValueError, match=r"\(N, S, H, W\) and \(N, T, H, W\), equal in N, H and W, got \(2, 1"
     ):
         pairwise_dice(np.zeros((2, 1, 4, 4), int), np.zeros((3, 1, 4, 4), int), n_classes=2, empty="one")
+
+
+# -- names and types ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["quality", "confidence", "domain"])
+def test_a_class_cannot_take_the_place_of_a_column(name):
+    cohort = dataclasses.replace(phantom.cohort(2, size=32), class_names=("background", "a", name, "b"))
+    chances = np.full((2, 4, 32, 32), 0.25)
+    with pytest.raises(ValueError, match=rf"class names and columns must be different .* got \['{name}'\]"):
+        case_table(chances, cohort, empty="skip")
+
+
+def test_labels_and_probabilities_of_any_type_give_the_same_numbers():
+    cohort = phantom.cohort(3, size=32)
+    labels, moved = cohort.labels, np.roll(cohort.labels, 1, axis=2)
+    expected = dice_per_class(moved, labels, n_classes=4, empty="one")
+    for same in (
+        moved.astype(np.uint8),
+        moved.astype(">i4"),
+        moved.astype(np.float64),
+        torch.from_numpy(moved).bfloat16().requires_grad_(),
+        np.asfortranarray(moved),
+        moved.tolist(),
+    ):
+        np.testing.assert_array_equal(
+            dice_per_class(same, labels, n_classes=np.int64(4), empty="one"), expected
+        )
+    half = torch.from_numpy(np.moveaxis(np.eye(4)[moved], -1, 1)).to(torch.bfloat16)
+    channels_last = half.to(memory_format=torch.channels_last).requires_grad_()
+    np.testing.assert_allclose(case_table(channels_last, cohort, empty="skip")["confidence"], 1)
+
+
+@pytest.mark.parametrize("n_classes", [2.0, True, "3", None, 10**7])
+def test_a_number_of_classes_is_an_integer(n_classes):
+    labels = np.zeros((1, 4, 4), int)
+    for measure in (dice_per_case, iou_per_case):
+        with pytest.raises(ValueError, match=r"n_classes must be an integer in \[2, 65536\]"):
+            measure(labels, labels, n_classes=n_classes, empty="one")
+
+
+@pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, -1.0, 3.0])
+def test_labels_that_are_no_classes_are_refused(bad):
+    labels = np.zeros((1, 4, 4))
+    spoiled = labels.copy()
+    spoiled[0, 1, 1] = bad
+    with pytest.raises(ValueError, match=r"(prediction|reference) must be in(tegers| 0\.\.2)"):
+        dice_per_case(spoiled, labels, n_classes=3, empty="one")
+    with pytest.raises(ValueError, match=r"second must be in(tegers| 0\.\.2)"):
+        pairwise_dice(labels[:, None], spoiled[:, None], n_classes=3, empty="one")

@@ -318,3 +318,80 @@ def test_bad_comparisons(cases):
         ValueError, match=r"cases must be a table with columns .*, got none called \['better'\]"
     ):
         ranking.compare_methods(cases, ["better"], statistic="excess_aurc")
+
+
+# -- edges --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("coverage", "n_kept"),
+    [(1e-12, 1), (0.2, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.6, 3), (0.99, 4), (1, 4)],
+)
+def test_the_number_of_kept_cases_is_rounded_up(coverage, n_kept):
+    risk = np.array([0.1, 0.2, 0.4, 0.9])
+    assert ranking.risk_at_coverage(risk, np.arange(4), coverage) == pytest.approx(risk[:n_kept].mean())
+
+
+@pytest.mark.parametrize("unit", [1e80, 1e-81, 1e200, 1e-200, 1e300, 1e-300])
+def test_the_unit_of_risk_and_uncertainty_never_matters(unit):
+    for correlate in (ranking.linear_correlation, ranking.rank_correlation):
+        expected = correlate(RISK, UNCERTAINTY, subjects=SUBJECTS, n_resamples=50)
+        for pair in (
+            (RISK * unit, UNCERTAINTY),
+            (RISK, UNCERTAINTY * unit),
+            (RISK * unit, UNCERTAINTY * unit),
+        ):
+            assert correlate(*pair, subjects=SUBJECTS, n_resamples=50) == pytest.approx(expected)
+        within = correlate(RISK * unit, UNCERTAINTY / unit, domains=SUBJECTS % 2)
+        assert within.estimate == pytest.approx(correlate(RISK, UNCERTAINTY, domains=SUBJECTS % 2).estimate)
+    for area in (ranking.aurc, ranking.excess_aurc, ranking.augrc):
+        assert area(RISK * unit, UNCERTAINTY) / unit == pytest.approx(area(RISK, UNCERTAINTY))
+    explained = ranking.variance_explained(RISK * unit, SUBJECTS)
+    assert explained == pytest.approx(ranking.variance_explained(RISK, SUBJECTS))
+
+
+def test_sums_beyond_the_largest_float_are_no_trouble():
+    risk = np.array([1.5, 0.5, 1.0]) * 1e308
+    assert ranking.aurc(risk, [3, 1, 2]) / 1e308 == pytest.approx((0.5 + 0.75 + 1) / 3)
+    assert ranking.linear_correlation(risk * [1, -1, 1], risk).estimate == pytest.approx(
+        np.corrcoef([1.5, -0.5, 1], [1.5, 0.5, 1])[0, 1]
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12, unique=True))
+def test_a_correlation_never_leaves_its_range(values):
+    for other in (values, [-v for v in values], [3 * v + 1 for v in values]):
+        if min(other) < max(other):
+            assert -1 <= ranking.linear_correlation(values, other).estimate <= 1
+
+
+def test_resamples_of_one_repeated_value_have_no_correlation():
+    """The mean of 0.1, 0.1, 0.1 is not 0.1, so that a plain formula would say 1 or -1."""
+    risk, uncertainty = [0.1, 0.1, 0.1, 0.7, 0.7, 0.7], [0.3, 0.3, 0.3, 0.1, 0.1, 0.1]
+    interval = ranking.linear_correlation(risk, uncertainty, subjects=list("aaabbb"), n_resamples=50)
+    assert tuple(interval) == pytest.approx((-1, -1, -1))
+    with pytest.raises(ValueError, match="must be different between cases of a domain"):
+        ranking.linear_correlation(risk, uncertainty, domains=list("aaabbb"))
+
+
+def test_no_group_and_no_case_vanishes_from_a_comparison(cases):
+    cases.loc[cases["domain"] == "A", "risk"] = np.nan
+    table = ranking.compare_methods(cases, ["noisy"], statistic="excess_aurc")
+    assert table[["domain", "n_cases", "n_subjects"]].to_numpy().tolist() == [["B", 20, 5], ["A", 0, 0]]
+    assert table["estimate"].isna().to_list() == [False, True]
+    for column, message in (
+        ("domain", r"cases\['domain'\] must be named for every case, got 3 missing"),
+        ("subject", r"cases\['subject'\] must be text or integers, none missing"),
+    ):
+        holes = cases.copy()
+        holes[column] = holes[column].astype(object)
+        holes.loc[:2, column] = None
+        with pytest.raises(ValueError, match=message):
+            ranking.compare_methods(holes, ["noisy"], statistic="excess_aurc")
+    with pytest.raises(ValueError, match="risk must be finite, got infinity in 1 cases"):
+        ranking.compare_methods(cases.assign(risk=[np.inf] + [0.5] * 39), ["noisy"], statistic="excess_aurc")
+    with pytest.raises(ValueError, match="methods must be a list of names"):
+        ranking.compare_methods(cases, "noisy", statistic="excess_aurc")
+    with pytest.raises(ValueError, match=r"by must be different from each other, got \['method'\]"):
+        ranking.compare_methods(cases.assign(method="x"), ["noisy"], statistic="excess_aurc", by="method")

@@ -152,7 +152,7 @@ def test_bad_maps():
     good = np.full((1, 4, 4), 0.5)
     with pytest.raises(ValueError, match=r"measure must be one of .*got 'ncc'"):
         map_agreement(good, good, measure="ncc")
-    with pytest.raises(ValueError, match=r"disagreement must be non-empty \(N, H, W\), got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"disagreement must be non-empty \(1, 4, 4\), got \(4, 4\)"):
         map_agreement(good, good[0], measure="pearson")
     with pytest.raises(ValueError, match=r"uncertainty_map must be in \[0, 1\], got 1\.5 to 1\.5; divide"):
         map_agreement(3 * good, good, measure="pearson")
@@ -227,3 +227,28 @@ def test_bad_use_of_errors_found():
         errors_found(values + np.inf, wrong, fraction=0.5)
     with pytest.raises(ValueError, match=r"labels must be non-empty \(N, H, W\), got \(2, 2\)"):
         boundary_distance_px(wrong[0])
+
+
+def test_labels_of_raters_and_masks_are_checked():
+    good = raters(0)
+    with pytest.raises(ValueError, match=r"samples must be in 0\.\.2 \(3 classes\), got 0\.\.9"):
+        generalized_energy_distance(np.where(good == 1, 9, good), good, n_classes=3, empty="one")
+    mask = np.zeros((1, 4, 4), np.uint8)
+    mask[0, 0] = 255  # a file's "true"
+    with pytest.raises(ValueError, match=r"wrong must be in 0\.\.1 \(2 classes\), got 0\.\.255"):
+        errors_found(np.random.default_rng(0).random((1, 4, 4)), mask, fraction=0.5)
+    with pytest.raises(ValueError, match=r"reference must be of shape \(1, 4, 4\), got \(2, 4, 4\)"):
+        map_agreement(
+            np.full((1, 4, 4), 0.5),
+            np.full((1, 4, 4), 0.5),
+            measure="pearson",
+            band_mm=1,
+            reference=np.zeros((2, 4, 4), int),
+            spacing_mm=(1, 1),
+        )
+
+
+def test_agreement_of_tiny_maps_is_that_of_their_unit():
+    one, other = np.random.default_rng(0).random((2, 1, 6, 6))
+    expected = map_agreement(one, other, measure="pearson")
+    np.testing.assert_allclose(map_agreement(one * 1e-200, other, measure="pearson"), expected)

@@ -147,7 +147,7 @@ def test_bad_input_of_intervals_is_refused(cases):
     assert len(failure_report(mixed.assign(subject=mixed["subject"].astype(str))).summary) > 1
     with pytest.raises(ValueError, match="threshold must be a finite number, got nan"):
         failure_report(cases, threshold=float("nan"))
-    with pytest.raises(ValueError, match="n_resamples must be an integer >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"n_resamples must be an integer in \[1, 1e\+06\], got 0"):
         failure_report(cases, n_resamples=0)
 
 
@@ -155,3 +155,27 @@ def test_one_stratifying_column_needs_no_list(cases):
     pd.testing.assert_frame_equal(
         failure_report(cases, by="domain").summary, failure_report(cases, by=["domain"]).summary
     )
+
+
+def test_half_precision_and_categories_of_quality_are_averaged_as_numbers(cases):
+    expected = failure_report(cases.assign(quality=cases["quality"].round(1))).summary
+    as_categories = failure_report(cases.assign(quality=cases["quality"].round(1).astype("category"))).summary
+    pd.testing.assert_frame_equal(as_categories, expected)
+    half = failure_report(cases.assign(quality=cases["quality"].astype(np.float16))).summary
+    assert half["mean"].to_numpy() == pytest.approx(
+        failure_report(cases).summary["mean"].to_numpy(), abs=1e-3
+    )
+
+
+def test_columns_and_numbers_that_are_none(cases):
+    for options, message in (
+        ({"by": [None]}, r"by must be text or integers, none missing"),
+        ({"quality": ["quality"]}, "quality, subject and sizes must be text or integers"),
+        ({"n_worst": 1.5}, "n_worst must be an integer >= 0, got 1.5"),
+        ({"threshold": "0.5"}, "threshold must be a finite number"),
+        ({"subject": "domain", "seed": -1}, "seed must be an integer >= 0, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            failure_report(cases, **options)
+    with pytest.raises(ValueError, match="cases must be a table with rows"):
+        failure_report(cases[:0])

@@ -163,3 +163,27 @@ def test_rows_without_a_cluster_are_refused():
         ValueError, match=r"subject must be text or integers, none missing, got nan \(entry 1\)"
     ):
         sensitivity_report(table, outcome="y", factors="a", clusters="subject")
+
+
+def test_huge_outcomes_have_the_shares_of_their_unit():
+    table = random_table()
+    expected, huge = report(table), report(table.assign(outcome=table["outcome"] * 1e200))
+    assert huge["share"].to_dict() == pytest.approx(expected["share"].to_dict())
+    assert (huge["range"] / 1e200).to_dict() == pytest.approx(expected["range"].to_dict())
+
+
+def test_levels_without_an_order_are_refused(two_by_two):
+    with pytest.raises(ValueError, match=r"factors must be columns of text or of numbers, .* use \.astype"):
+        report(two_by_two.assign(b=[object(), 1] * 6))
+
+
+def test_settings_that_are_none(two_by_two):
+    for options, message in (
+        ({"factors": ["a", "a"]}, "outcome and factors must be different from each other"),
+        ({"factors": []}, "factors must be one column or more"),
+        ({"interactions": "no"}, "interactions must be one of"),
+        ({"n_resamples": 0}, "n_resamples must be an integer"),
+        ({"outcome": "c"}, r"got none called \['c'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            report(two_by_two, **options)
