@@ -66,9 +66,10 @@ def cohort(
         center: What the middle of the crop is computed from.
             ``"image"``: where a bright blob of the dural sac's size (radius 10 mm, two constants, no
             training) runs straight through the volume, see `localise.cord_line`. It reads no label, but all
-            slices of the volume. Measured on the published files: the whole cord lies inside, with 4 pixels to spare,
-            on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average, 6.6 mm at
-            worst. The constants were set with these sessions in sight: on another cohort, measure again.
+            slices of the volume. Measured on the published files: the whole cord lies inside, with 4 pixels
+            to spare, on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average,
+            6.6 mm at worst. The constants were set with these sessions in sight: on another cohort, measure
+            again.
             ``"label"``: the centre of mass of the reference cord, to the sub-pixel. For teaching
             only: it LEAKS the test label, since a network may learn where the cord always lies.
         group_by: Meaning of a domain: ``"scanner"`` ("Siemens 3T", "Philips 3T", "Siemens 1.5T") or
@@ -184,7 +185,7 @@ def _read_sidecar(folder: Path, path: Path) -> tuple[str, str]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         expected = "JSON with Manufacturer, MagneticFieldStrength (tesla) and InstitutionName"
         fix = "complete the file, or delete it and fetch the data again"
-        raise check.refuse(str(path), expected, f"{type(error).__name__}: {error}", fix) from error
+        raise download.damaged(path, expected, error, fix) from error
     return f"{manufacturer} {field_t:g}T", institution
 
 
@@ -218,7 +219,5 @@ def _read_nifti(folder: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
         turned = stored.as_reoriented(turn)  # axes towards the patient's left, back and head
         values = np.asarray(turned.dataobj, dtype=np.float64).transpose(2, 1, 0)
     except Exception as error:  # nibabel has no common class of errors for damaged files
-        got = f"{type(error).__name__}: {error}"
-        fix = "the file is damaged: delete it and fetch the data again"
-        raise check.refuse(str(path), "a whole 3-D NIfTI of real numbers", got, fix) from error
+        raise download.damaged(path, "a whole 3-D NIfTI of real numbers", error) from error
     return check.finite(f"intensities of {path}", values, fix="fetch the data again"), turned.affine

@@ -275,6 +275,4 @@ def _pixels(folder: Path, path: Path, *, grey: bool = False) -> np.ndarray:
                 raise ValueError(f"the colour mode {opened.mode}, not RGB")
             return np.asarray(opened.convert("L") if grey else opened)
     except Exception as error:  # Pillow's decoders share no class of errors for damaged files
-        got = f"{type(error).__name__}: {error}"
-        fix = "the file is cut short or damaged: delete it and fetch the data again"
-        raise check.refuse(str(path), "a whole image", got, fix) from error
+        raise download.damaged(path, "a whole image", error) from error
