@@ -177,8 +177,9 @@ def _read(folder: Path, image_path: Path) -> _Scan:
 
 def _read_sidecar(folder: Path, path: Path) -> tuple[str, str]:
     """Scanner ("Siemens 3T") and institution, as the site wrote them."""
+    content = download.read(_NAME, folder, path)
     try:
-        fields = json.loads(download.read(_NAME, folder, path).decode("utf-8"))
+        fields = json.loads(content.decode("utf-8"))
         field_t = check.number("MagneticFieldStrength", fields["MagneticFieldStrength"], low=0.01, high=30)
         both = [fields["Manufacturer"], fields["InstitutionName"]]
         manufacturer, institution = check.names("Manufacturer and InstitutionName", both).tolist()

@@ -81,7 +81,7 @@ def cohort(
             else from ``HRF_quarter``. The two are never mixed.
         view: ``"resized"``: the square around the field of view, smoothed against aliasing (a pixel of HRF is
             then a larger angle); ``"tiles"``: squares whose centres are drawn evenly from the field of view.
-        tiles_per_image: Number of tiles per photograph, for tiles.
+        tiles_per_image: Number of tiles per photograph, for tiles, >= 1.
         degrees_per_pixel: Visual angle of a pixel, for tiles, e.g. 0.06 to give both cameras the same.
             None keeps the photograph's pixels: 0.033 for CHASE_DB1, 0.055 or 0.014 for HRF.
         seed: Seed of the positions of tiles; each photograph has its own stream, whatever others there are.
@@ -107,7 +107,7 @@ def cohort(
         ValueError: camera must be one of ('chase', 'hrf', None), got 'pinhole'
     """
     size = check.integer("size", size, low=1, high=4096)
-    tiles_per_image = check.integer("tiles_per_image", tiles_per_image, low=1)
+    tiles_per_image = check.integer("tiles_per_image", tiles_per_image, low=1, high=10**6)
     seed = check.integer("seed", seed, low=0)
     check.one_of("camera", camera, (*_CAMERAS, None))
     check.one_of("view", view, ("resized", "tiles"))
