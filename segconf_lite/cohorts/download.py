@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 
 import pooch
-import requests
 
 from segconf_lite import check
 
@@ -257,6 +256,8 @@ def _fetch_one(store: pooch.Pooch, path: str, by_hand: str) -> None:
 
 def _download(url: str, output_file: str, _: pooch.Pooch) -> None:
     """Write the body behind an address, which may be neither endless nor endlessly slow."""
+    import requests  # takes 0.1 s, and most sessions download nothing
+
     n_bytes, start = 0, time.monotonic()
     with requests.get(url, stream=True, timeout=30) as response, Path(output_file).open("wb") as file:
         response.raise_for_status()

@@ -9,6 +9,7 @@ https://github.com/sct-pipeline/gm-challenge-data (CC0 1.0), first runs of 8 ses
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -96,19 +97,12 @@ def cohort(
     spacing_mm = check.between("spacing_mm", spacing_mm, 0.01, 100, fix="e.g. 0.5 mm")
     check.one_of("center", center, ("image", "label"))
     check.one_of("group_by", group_by, ("scanner", "site"))
+    crop_at = functools.partial(crop, n_classes=len(_CLASS_NAMES), size=size, new_spacing_mm=spacing_mm)
     images, labels, scans = [], [], []
     for scan in _scans(root):
         centres = _label_centres(scan) if center == "label" else _image_centres(scan)
         for k in scan.kept:
-            image, label = crop(
-                scan.image[k],
-                scan.labels[k],
-                centres[k],
-                n_classes=len(_CLASS_NAMES),
-                spacing_mm=scan.spacing_mm,
-                size=size,
-                new_spacing_mm=spacing_mm,
-            )
+            image, label = crop_at(scan.image[k], scan.labels[k], centres[k], spacing_mm=scan.spacing_mm)
             if np.ptp(image) <= 1e-9 * np.abs(image).max():  # constant up to the rounding of interpolation
                 raise check.refuse(f"{scan.session} slice {k}", "an image", "a constant crop")
             images.append(((image - image.mean()) / image.std()).astype(np.float32))

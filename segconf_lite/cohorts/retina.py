@@ -111,12 +111,11 @@ def cohort(
     seed = check.integer("seed", seed, low=0)
     check.one_of("camera", camera, (*_CAMERAS, None))
     check.one_of("view", view, ("resized", "tiles"))
-    if degrees_per_pixel is not None:
+    angle = degrees_per_pixel
+    if angle is not None:
+        angle = check.number("degrees_per_pixel", angle, low=0, high=45, open_low=True)
         if view != "tiles":
-            raise check.refuse("degrees_per_pixel", "None unless view='tiles'", degrees_per_pixel)
-        degrees_per_pixel = check.number(
-            "degrees_per_pixel", degrees_per_pixel, low=0, high=45, open_low=True
-        )
+            raise check.refuse("degrees_per_pixel", "None unless view='tiles'", angle)
 
     parts = []  # one cohort per photograph
     for photo in _photos(root, camera):
@@ -125,7 +124,7 @@ def cohort(
         degrees = degrees_across / width  # of one pixel of the photograph
         side, centres = width, middle[None]  # (n_cuts, 2)
         if view == "tiles":
-            side = size if degrees_per_pixel is None else round(size * degrees_per_pixel / degrees)
+            side = size if angle is None else round(size * angle / degrees)
             centres = _tile_centres(photo, side, width, tiles_per_image, seed)
         cuts = [_cut(photo, centre, side, size) for centre in centres]
         raters = np.stack([labels for _, labels in cuts])  # (n_cuts, R, size, size)
