@@ -22,7 +22,7 @@ from segconf_lite.cohorts import phantom
 from segconf_lite.cohorts.balls import ball_cohort
 from segconf_lite.cohorts.textures import texture_cohort
 from segconf_lite.models import UNet, fit_unet
-from segconf_lite.models.network_training import fit_network
+from segconf_lite.models.fit import fit_network
 from segconf_lite.models.segmenter import Segmenter
 from segconf_lite.stress import attacks, ladders
 from segconf_lite.stress.windows import crop_around
