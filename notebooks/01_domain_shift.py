@@ -116,7 +116,7 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # depend on the field strength; they come from {cite:t}`stanisz2005relaxation` (blood, heart, muscle, liver) and
 # {cite:t}`debazelaire2004relaxation` (fat), the water content from {cite:t}`woodard1986composition`. The
 # magnitude of a complex, noisy image follows the Rician law {cite:p}`gudbjartsson1995rician`.
-# Every value and its source stand in `segconf_lite/cohorts/phantom/tissues.py`.
+# Every value and its source stand in `segconf_lite/cohorts/phantom/scanner.py`.
 # :::
 
 

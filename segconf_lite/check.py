@@ -239,7 +239,8 @@ def image_batch(images: Any, name: str = "images", *, channels: int | None = 1, 
         >>> image_batch(np.zeros((2, 1, 8, 8), np.float32)).shape
         (2, 1, 8, 8)
     """
-    if not (_is_dense_tensor(images) or (isinstance(images, np.ndarray) and images.dtype.kind in "iuf")):
+    is_array = isinstance(images, np.ndarray) and not isinstance(images, np.ma.MaskedArray)
+    if not (_is_dense_tensor(images) or (is_array and images.dtype.kind in "iuf")):
         kind = f"{type(images).__module__.partition('.')[0]}.{type(images).__name__}"
         got = f"{kind} of {images.dtype}" if hasattr(images, "dtype") else kind
         raise refuse(

@@ -87,11 +87,11 @@ def ball_volumes(
 def _balls(
     n_cases: int, radius_px: tuple[int, int], size: int, seed: int, *, axes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    n_cases, seed = check.integer("n_cases", n_cases, low=1), check.integer("seed", seed, low=0)
+    n_cases, seed = check.integer("n_cases", n_cases, low=1, high=10**6), check.integer("seed", seed, low=0)
     size = check.integer("size", size, low=3, high=4096)
-    radii = check.array("radius_px", radius_px, "2", fix="give the smallest and the largest radius")
-    smallest = check.integer("smallest of radius_px", radii[0], low=1)
-    largest = check.integer("largest of radius_px", radii[1], low=smallest)
+    check.array("radius_px", radius_px, "2", fix="give the smallest and the largest radius")
+    smallest = check.integer("smallest of radius_px", radius_px[0], low=1)
+    largest = check.integer("largest of radius_px", radius_px[1], low=smallest)
     if 2 * largest + 1 > size:
         fix = f"enlarge size or take radii up to {(size - 1) // 2}"
         raise check.refuse("size", f"at least {2 * largest + 1} for a radius of {largest} px", size, fix)

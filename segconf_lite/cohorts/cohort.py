@@ -16,6 +16,7 @@ import numpy as np
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 
+_Names = str | Sequence[str] | None
 _NAMES = ("domains", "subjects", "sessions")
 _ARRAYS = ("images", "labels", "raters", "spacing_mm")
 
@@ -123,13 +124,7 @@ class Cohort:
         }
         return Cohort(**taken, class_names=self.class_names)
 
-    def where(
-        self,
-        *,
-        domain: str | Sequence[str] | None = None,
-        subject: str | Sequence[str] | None = None,
-        session: str | Sequence[str] | None = None,
-    ) -> Cohort:
+    def where(self, *, domain: _Names = None, subject: _Names = None, session: _Names = None) -> Cohort:
         """The cases that match every stated name (or any name of a list).
 
         Args:
@@ -170,7 +165,7 @@ class Cohort:
         Raises:
             ValueError: If the fractions are not as above, or there are fewer subjects than parts.
         """
-        if by != "subject":
+        if not isinstance(by, str) or by != "subject":
             fix = "slices of one subject are near copies; dividing them would leak the test set into training"
             raise check.refuse("by", "'subject'", repr(by), fix)
         parts = check.array("fractions", fractions, "n_parts")

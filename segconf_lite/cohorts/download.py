@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 
 import pooch
-import requests
 
 from segconf_lite import check
 from segconf_lite.resources import user_folder
@@ -75,12 +74,11 @@ def find(name: str, root: Path | str | None = None) -> Path:
     """
     check.one_of("name", name, (*SOURCES, *BY_HAND))
     if root is not None:
-        if not isinstance(root, str | os.PathLike):
-            raise check.refuse("root", "a path or None", repr(root), "give the folder of the data set")
-        if not Path(root).expanduser().is_dir():
+        folder = _path("root", root).expanduser()
+        if not folder.is_dir():
             fix = f"give the folder of {name}, or no root to have it looked for"
             raise FileNotFoundError(f"root must be a folder, got {root}; {fix}")
-        return Path(root).expanduser()
+        return folder
     parent = os.environ.get("SEGCONF_DATA")
     folders = [Path(parent).expanduser() / name] if parent else []
     if not (folders and folders[0].is_dir()):  # a user without a home folder has no folder of downloads
@@ -142,6 +140,9 @@ def read(name: str, folder: Path, path: Path, *, unzip: bool = False) -> bytes:
         b'{}'
     """
     check.one_of("name", name, (*SOURCES, *BY_HAND))
+    folder, path = _path("folder", folder), _path("path", path)
+    if not path.is_relative_to(folder):
+        raise check.refuse("path", f"inside {folder}", path)
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
     registered = registry(name) if name in SOURCES else {}
@@ -154,13 +155,31 @@ def read(name: str, folder: Path, path: Path, *, unzip: bool = False) -> bytes:
             with gzip.open(io.BytesIO(content)) as packed:  # to its end, where gzip compares its own sum
                 content = packed.read(_MOST_BYTES + 1)
         except Exception as error:  # gzip and zlib share no class of errors for damaged files
-            got = f"{type(error).__name__}: {error}"
-            fix = "the file is cut short or damaged: delete it and fetch the data again"
-            raise check.refuse(str(path), "a whole gzip file", got, fix) from error
+            raise damaged(path, "a whole gzip file", error) from error
     if len(content) > _MOST_BYTES:
         got = f"more, {'un' if unzip else ''}packed"
         raise check.refuse(str(path), f"a file of at most {_MOST_BYTES} bytes", got, "fetch the data again")
     return content
+
+
+def damaged(path: Path, expected: str, error: Exception, fix: str = "") -> ValueError:
+    """The error for a file that cannot be decoded.
+
+    Args:
+        path: The file.
+        expected: What it must be, to read after "must be".
+        error: What the decoder raised.
+        fix: The likely remedy; by default, to fetch the data again.
+
+    Returns:
+        The error, to be raised by the caller.
+
+    Example:
+        >>> str(damaged(Path("a.json"), "JSON", KeyError("x"), fix="complete it"))
+        "a.json must be JSON, got KeyError: 'x'; complete it"
+    """
+    fix = fix or "the file is cut short or damaged: delete it and fetch the data again"
+    return check.refuse(str(path), expected, f"{type(error).__name__}: {error}", fix)
 
 
 def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None = None) -> Path:
@@ -193,7 +212,7 @@ def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None =
     digests = registry(name)
     if base_url is not None and not str(base_url).startswith(("http://", "https://")):
         raise check.refuse("base_url", "an address that begins with http:// or https://", repr(base_url))
-    target = Path(folder) if folder is not None else data_folder() / name
+    target = _path("folder", folder) if folder is not None else data_folder() / name
     store = pooch.create(
         path=target,
         base_url=(base_url or SOURCES[name][0]).rstrip("/") + "/",
@@ -208,6 +227,12 @@ def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None =
     finally:
         logger.setLevel(level)
     return target
+
+
+def _path(name: str, value: Path | str) -> Path:
+    if not isinstance(value, str | Path):
+        raise check.refuse(name, "a path", repr(value), "give the folder as text or as a pathlib.Path")
+    return Path(value)
 
 
 def _fetch_one(store: pooch.Pooch, path: str, by_hand: str) -> None:
@@ -231,6 +256,8 @@ def _fetch_one(store: pooch.Pooch, path: str, by_hand: str) -> None:
 
 def _download(url: str, output_file: str, _: pooch.Pooch) -> None:
     """Write the body behind an address, which may be neither endless nor endlessly slow."""
+    import requests  # takes 0.1 s, and most sessions download nothing
+
     n_bytes, start = 0, time.monotonic()
     with requests.get(url, stream=True, timeout=30) as response, Path(output_file).open("wb") as file:
         response.raise_for_status()

@@ -9,6 +9,7 @@ https://github.com/sct-pipeline/gm-challenge-data (CC0 1.0), first runs of 8 ses
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -67,8 +68,9 @@ def cohort(
             ``"image"``: where a bright blob of the dural sac's size (radius 10 mm, two constants, no
             training) runs straight through the volume, see `localise.cord_line`. It reads no label, but all
             slices of the volume. Measured on the published files: the whole cord lies inside, with 4 pixels
-            to spare, on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average, 6.6 mm at
-            worst. The constants were set with these sessions in sight: on another cohort, measure again.
+            to spare, on 143 of 143 slices (failure rate 0); the middle is 2.9 mm off the cord's on average,
+            6.6 mm at worst. The constants were set with these sessions in sight: on another cohort, measure
+            again.
             ``"label"``: the centre of mass of the reference cord, to the sub-pixel. For teaching
             only: it LEAKS the test label, since a network may learn where the cord always lies.
         group_by: Meaning of a domain: ``"scanner"`` ("Siemens 3T", "Philips 3T", "Siemens 1.5T") or
@@ -95,19 +97,12 @@ def cohort(
     spacing_mm = check.between("spacing_mm", spacing_mm, 0.01, 100, fix="e.g. 0.5 mm")
     check.one_of("center", center, ("image", "label"))
     check.one_of("group_by", group_by, ("scanner", "site"))
+    crop_at = functools.partial(crop, n_classes=len(_CLASS_NAMES), size=size, new_spacing_mm=spacing_mm)
     images, labels, scans = [], [], []
     for scan in _scans(root):
         centres = _label_centres(scan) if center == "label" else _image_centres(scan)
         for k in scan.kept:
-            image, label = crop(
-                scan.image[k],
-                scan.labels[k],
-                centres[k],
-                n_classes=len(_CLASS_NAMES),
-                spacing_mm=scan.spacing_mm,
-                size=size,
-                new_spacing_mm=spacing_mm,
-            )
+            image, label = crop_at(scan.image[k], scan.labels[k], centres[k], spacing_mm=scan.spacing_mm)
             if np.ptp(image) <= 1e-9 * np.abs(image).max():  # constant up to the rounding of interpolation
                 raise check.refuse(f"{scan.session} slice {k}", "an image", "a constant crop")
             images.append(((image - image.mean()) / image.std()).astype(np.float32))
@@ -176,15 +171,16 @@ def _read(folder: Path, image_path: Path) -> _Scan:
 
 def _read_sidecar(folder: Path, path: Path) -> tuple[str, str]:
     """Scanner ("Siemens 3T") and institution, as the site wrote them."""
+    content = download.read(_NAME, folder, path)
     try:
-        fields = json.loads(download.read(_NAME, folder, path).decode("utf-8"))
+        fields = json.loads(content.decode("utf-8"))
         field_t = check.number("MagneticFieldStrength", fields["MagneticFieldStrength"], low=0.01, high=30)
         both = [fields["Manufacturer"], fields["InstitutionName"]]
         manufacturer, institution = check.names("Manufacturer and InstitutionName", both).tolist()
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         expected = "JSON with Manufacturer, MagneticFieldStrength (tesla) and InstitutionName"
         fix = "complete the file, or delete it and fetch the data again"
-        raise check.refuse(str(path), expected, f"{type(error).__name__}: {error}", fix) from error
+        raise download.damaged(path, expected, error, fix) from error
     return f"{manufacturer} {field_t:g}T", institution
 
 
@@ -218,7 +214,5 @@ def _read_nifti(folder: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
         turned = stored.as_reoriented(turn)  # axes towards the patient's left, back and head
         values = np.asarray(turned.dataobj, dtype=np.float64).transpose(2, 1, 0)
     except Exception as error:  # nibabel has no common class of errors for damaged files
-        got = f"{type(error).__name__}: {error}"
-        fix = "the file is damaged: delete it and fetch the data again"
-        raise check.refuse(str(path), "a whole 3-D NIfTI of real numbers", got, fix) from error
+        raise download.damaged(path, "a whole 3-D NIfTI of real numbers", error) from error
     return check.finite(f"intensities of {path}", values, fix="fetch the data again"), turned.affine

@@ -51,7 +51,7 @@ def cord_line(volume: np.ndarray, *, spacing_mm: tuple[float, float]) -> np.ndar
         [[14.0, 17.0], [14.0, 17.0]]
     """
     slices = check.finite("volume", check.array("volume", volume, "S H W", dtype=np.float64))
-    spacing = check.spacing(spacing_mm, length=1)[0]
+    spacing = _spacing(spacing_mm)
     blobs, factors = _blob_response(slices, spacing)
     step_mm = spacing * factors
     height, width = blobs.shape[1:]
@@ -67,6 +67,12 @@ def cord_line(volume: np.ndarray, *, spacing_mm: tuple[float, float]) -> np.ndar
     return _straight(per_slice) * factors + (factors - 1) / 2
 
 
+def _spacing(spacing_mm: tuple[float, float]) -> np.ndarray:
+    """(2,) row and column spacing; beyond these limits a blur would ask for any amount of memory."""
+    spacing = check.spacing(spacing_mm, length=1)[0]
+    return np.array([check.between("spacing_mm", value, 0.01, 100) for value in spacing])
+
+
 def _blob_response(volume: np.ndarray, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(S, h, w) response in 0..1 on a grid coarser by integer factors (2,)."""
     factors = np.maximum(1, np.floor(_WORKING_SPACING_MM / spacing_mm)).astype(int)
@@ -79,6 +85,7 @@ def _blob_response(volume: np.ndarray, spacing_mm: np.ndarray) -> tuple[np.ndarr
     sigma = _SAC_RADIUS_MM / np.sqrt(2) / (spacing_mm * factors)
     # The cut-off Gaussian responds to a constant too: without its mean, an offset of a slice does nothing.
     response = np.maximum([-ndimage.gaussian_laplace(image - image.mean(), sigma) for image in coarse], 0.0)
+    check.finite("blobs in volume", response, fix="scale the intensities")
     strongest = response.max(axis=(1, 2), keepdims=True)
     # Relative to the size of the intensities: rounding leaves a constant slice a "blob" of 1e-16.
     empty = strongest.ravel() <= 1e-9 * np.abs(coarse).max(axis=(1, 2))
@@ -118,8 +125,8 @@ def crop(
             even ``size`` lies between the four middle pixels.
         n_classes: Number of label values.
         spacing_mm: Row and column spacing of ``image`` in millimetres.
-        size: Rows and columns of the result, > 0.
-        new_spacing_mm: Spacing of the result in millimetres, > 0.
+        size: Rows and columns of the result, 1 to 4096.
+        new_spacing_mm: Spacing of the result in millimetres, 0.01 to 100, as is that of `image`.
 
     Returns:
         (size, size) float64 and (size, size) int64.
@@ -134,12 +141,12 @@ def crop(
         [[5.0, 6.0], [9.0, 10.0]]
     """
     image = check.finite("image", check.array("image", image, "H W", dtype=np.float64))
-    n_classes = check.integer("n_classes", n_classes, low=2)
+    n_classes = check.integer("n_classes", n_classes, low=2, high=256)
     labels = check.label_map("labels", labels, n_classes=n_classes, shape=image.shape)
     centre = check.finite("centre", check.array("centre", centre, "2"))
-    size = check.integer("size", size, low=1)
-    new_spacing_mm = check.number("new_spacing_mm", new_spacing_mm, low=0, open_low=True)
-    step = new_spacing_mm / check.spacing(spacing_mm, length=1)[0]  # (2,) old pixels per new pixel
+    size = check.integer("size", size, low=1, high=4096)
+    new_spacing_mm = check.between("new_spacing_mm", new_spacing_mm, 0.01, 100)
+    step = new_spacing_mm / _spacing(spacing_mm)  # (2,) old pixels per new pixel
     offsets = np.arange(size) - (size - 1) / 2
     grid = np.stack(np.meshgrid(*(centre[axis] + offsets * step[axis] for axis in (0, 1)), indexing="ij"))
     blur = np.maximum(0.0, (step - 1) / 2)  # (2,) sigma that stands for averaging over a wider pixel

@@ -137,8 +137,7 @@ def _read(file_name: str, names: tuple[str, ...], limits: dict[str, float]) -> p
     try:
         table = pd.read_csv(io.BytesIO(content))
     except ValueError as error:  # every error of its parser is one
-        got = f"{type(error).__name__}: {error}"
-        raise check.refuse(str(path), "a table of comma-separated values", got, "merge it again") from error
+        raise download.damaged(path, "a table of comma-separated values", error) from error
     check.columns(table, (*names, *limits), name=str(path))
     for column in names:
         check.names(f"{column} of {path}", table[column].unique())

@@ -81,7 +81,7 @@ def cohort(
             else from ``HRF_quarter``. The two are never mixed.
         view: ``"resized"``: the square around the field of view, smoothed against aliasing (a pixel of HRF is
             then a larger angle); ``"tiles"``: squares whose centres are drawn evenly from the field of view.
-        tiles_per_image: Number of tiles per photograph, for tiles.
+        tiles_per_image: Number of tiles per photograph, for tiles, >= 1.
         degrees_per_pixel: Visual angle of a pixel, for tiles, e.g. 0.06 to give both cameras the same.
             None keeps the photograph's pixels: 0.033 for CHASE_DB1, 0.055 or 0.014 for HRF.
         seed: Seed of the positions of tiles; each photograph has its own stream, whatever others there are.
@@ -107,16 +107,15 @@ def cohort(
         ValueError: camera must be one of ('chase', 'hrf', None), got 'pinhole'
     """
     size = check.integer("size", size, low=1, high=4096)
-    tiles_per_image = check.integer("tiles_per_image", tiles_per_image, low=1)
+    tiles_per_image = check.integer("tiles_per_image", tiles_per_image, low=1, high=10**6)
     seed = check.integer("seed", seed, low=0)
     check.one_of("camera", camera, (*_CAMERAS, None))
     check.one_of("view", view, ("resized", "tiles"))
-    if degrees_per_pixel is not None:
+    angle = degrees_per_pixel
+    if angle is not None:
+        angle = check.number("degrees_per_pixel", angle, low=0, high=45, open_low=True)
         if view != "tiles":
-            raise check.refuse("degrees_per_pixel", "None unless view='tiles'", degrees_per_pixel)
-        degrees_per_pixel = check.number(
-            "degrees_per_pixel", degrees_per_pixel, low=0, high=45, open_low=True
-        )
+            raise check.refuse("degrees_per_pixel", "None unless view='tiles'", angle)
 
     parts = []  # one cohort per photograph
     for photo in _photos(root, camera):
@@ -125,7 +124,7 @@ def cohort(
         degrees = degrees_across / width  # of one pixel of the photograph
         side, centres = width, middle[None]  # (n_cuts, 2)
         if view == "tiles":
-            side = size if degrees_per_pixel is None else round(size * degrees_per_pixel / degrees)
+            side = size if angle is None else round(size * angle / degrees)
             centres = _tile_centres(photo, side, width, tiles_per_image, seed)
         cuts = [_cut(photo, centre, side, size) for centre in centres]
         raters = np.stack([labels for _, labels in cuts])  # (n_cuts, R, size, size)
@@ -275,6 +274,4 @@ def _pixels(folder: Path, path: Path, *, grey: bool = False) -> np.ndarray:
                 raise ValueError(f"the colour mode {opened.mode}, not RGB")
             return np.asarray(opened.convert("L") if grey else opened)
     except Exception as error:  # Pillow's decoders share no class of errors for damaged files
-        got = f"{type(error).__name__}: {error}"
-        fix = "the file is cut short or damaged: delete it and fetch the data again"
-        raise check.refuse(str(path), "a whole image", got, fix) from error
+        raise download.damaged(path, "a whole image", error) from error

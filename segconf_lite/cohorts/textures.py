@@ -164,7 +164,7 @@ def _divergence(image: np.ndarray, mask: np.ndarray) -> float:
 def _cohort(
     n_cases: int, alpha: float, direction: str, pair: Sequence[str], size: int, part: str, seed: int
 ) -> Cohort:
-    n_cases, seed = check.integer("n_cases", n_cases, low=1), check.integer("seed", seed, low=0)
+    n_cases, seed = check.integer("n_cases", n_cases, low=1, high=10**6), check.integer("seed", seed, low=0)
     check.one_of("direction", direction, DIRECTIONS)
     names = check.names("pair", pair, length=2, unique=True).tolist()
     for name in names:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.cohorts.phantom import annotators as module
@@ -178,6 +179,12 @@ def test_smaller_cohort_is_the_start_of_a_larger_one_and_all_is_reproducible():
     np.testing.assert_array_equal(*chosen)
 
 
+def test_numpy_and_torch_integers_are_seeds():
+    panel = phantom.Annotators(n_raters=np.int8(2), seed=torch.tensor(1))
+    cohort, _ = phantom.annotated_cohort(2, annotators=panel, size=np.int64(16), seed=torch.tensor(3))
+    assert cohort.fingerprint() == annotated(2, n_raters=2, panel_seed=1, size=16, seed=3)[0].fingerprint()
+
+
 def test_hands_differ_between_slices_panels_and_cohorts():
     cohort, _ = annotated(12, n_raters=1)
     drawn = (cohort.raters[:, 0] != cohort.labels).reshape(12, -1)
@@ -210,8 +217,8 @@ def test_one_rater_each_takes_every_rater_for_some_slices():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"n_raters": 0}, "n_raters must be an integer >= 1, got 0"),
-        ({"n_raters": 2.5}, "n_raters must be an integer >= 1, got 2.5"),
+        ({"n_raters": 0}, r"n_raters must be an integer in \[1, 1e\+06\], got 0"),
+        ({"n_raters": 2.5}, r"n_raters must be an integer in \[1, 1e\+06\], got 2.5"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"habit_mm": -1}, r"habit_mm must be a number in \[0, 100\], got -1; it is in millimetres"),
         ({"hand_mm": 0}, r"hand_mm must be a number in \[0\.001, 100\], got 0; .* never trembles"),
@@ -228,7 +235,7 @@ def test_impossible_panels_are_refused(values, message):
 def test_bad_arguments_say_what_was_expected():
     with pytest.raises(ValueError, match="annotators must be a panel, got int; pass phantom"):
         phantom.annotated_cohort(2, annotators=7, size=32)
-    with pytest.raises(ValueError, match="n_cases must be an integer >= 1"):
+    with pytest.raises(ValueError, match=r"n_cases must be an integer in \[1, 1e\+06\]"):
         annotated(0)
     with pytest.raises(ValueError, match="cohort must be a Cohort with raters, got none; make it with"):
         phantom.one_rater_each(phantom.cohort(1, size=32), seed=0)

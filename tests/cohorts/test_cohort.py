@@ -116,6 +116,7 @@ def test_two_sessions_of_one_subject_stay_together():
         ({"fractions": [True]}, "fractions must be a finite number > 0, got"),
         ({"fractions": [0.5], "seed": None}, "seed must be an integer >= 0, got None"),
         ({"fractions": [0.5, 0]}, "fractions must be a number > 0, got 0"),
+        ({"fractions": [0.5], "by": np.zeros(2)}, "by must be 'subject'"),
         ({"fractions": [0.5], "by": "slice"}, "by must be 'subject', got 'slice'.*leak"),
     ],
 )

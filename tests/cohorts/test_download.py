@@ -219,3 +219,19 @@ def test_own_data_are_found_without_a_home_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "data_folder", lambda: pytest.fail("looked for a home folder"))
     (tmp_path / "gm_challenge").mkdir()
     assert download.find("gm_challenge") == tmp_path / "gm_challenge"
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("folder", [3, b"here", ["here"]])
+def test_a_folder_is_a_path(folder):
+    with pytest.raises(ValueError, match="folder must be a path, got "):
+        download.fetch("gm_challenge", base_url="http://127.0.0.1:9", folder=folder)
+    with pytest.raises(ValueError, match="folder must be a path, got "):
+        download.read("gm_challenge", folder, "x")
+    with pytest.raises(ValueError, match="root must be a path, got "):
+        download.find("gm_challenge", folder)
+
+
+def test_nothing_outside_of_the_data_set_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"path must be inside .*here"):
+        download.read("gm_challenge", tmp_path / "here", tmp_path / "x")

@@ -192,6 +192,26 @@ def test_label_centre_puts_the_cord_in_the_middle(tmp_path):
     np.testing.assert_allclose(np.argwhere(got.labels[0] > 0).mean(0), 15.5, atol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"spacing_mm": (1e-12, 1.0)}, r"spacing_mm must be a number in \[0\.01, 100\]"),
+        ({"spacing_mm": (0.0, 1.0)}, r"spacing_mm must be \(2,\)"),
+        ({"new_spacing_mm": 1e9}, r"new_spacing_mm must be a number in \[0\.01, 100\]"),
+        ({"centre": (np.nan, 1.0)}, "centre must be finite"),
+        ({"image": np.full((8, 8), np.inf)}, "image must be finite"),
+        ({"labels": np.full((8, 8), 5)}, r"labels must be in 0\.\.1"),
+        ({"size": 10**12}, r"size must be an integer in \[1, 4096\]"),
+    ],
+)
+def test_a_crop_that_would_need_any_amount_of_memory_or_has_no_place_is_refused(changes, message):
+    good = {"image": np.ones((8, 8)), "labels": np.zeros((8, 8), int), "centre": (4.0, 4.0), "n_classes": 2}
+    good |= {"spacing_mm": (1.0, 1.0), "size": 4, "new_spacing_mm": 1.0}
+    assert crop(**good)[0].tolist() == np.ones((4, 4)).tolist()
+    with pytest.raises(ValueError, match=message):
+        crop(**{**good, **changes})
+
+
 def test_an_empty_slice_has_no_cord_line():
     with pytest.raises(ValueError, match=r"got 2 without any bright blob \(first: slice 1\)"):
         cord_line(
@@ -275,7 +295,7 @@ def test_a_stray_grey_voxel_without_cord_is_no_slice_and_beside_the_cord_is_grey
         ({"size": True}, r"size must be .*got True"),
         ({"size": 10**9}, r"size must be .*got 1000000000"),
         ({"spacing_mm": 1e-300}, r"spacing_mm must be .*got 1e-300"),
-        ({"root": 3}, "root must be a path or None, got 3"),
+        ({"root": 3}, "root must be a path, got 3"),
         ({"spacing_mm": 0.0}, r"spacing_mm must be a number in \[0\.01, 100\], got 0\.0"),
         ({"spacing_mm": float("nan")}, r"spacing_mm must be .*got nan"),
         ({"center": "middle"}, r"center must be one of \('image', 'label'\), got 'middle'"),

@@ -75,12 +75,11 @@ class Annotators:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        values: dict[str, float] = {"n_raters": check.integer("n_raters", self.n_raters, low=1)}
-        values["seed"] = check.integer("seed", self.seed, low=0)
+        n_raters = check.integer("n_raters", self.n_raters, low=1, high=10**6)
+        object.__setattr__(self, "n_raters", n_raters)  # the dataclass is frozen
+        object.__setattr__(self, "seed", check.integer("seed", self.seed, low=0))
         for name, (low, high, fix) in _LIMITS.items():
-            values[name] = check.between(name, getattr(self, name), low, high, fix=fix)
-        for name, value in values.items():
-            object.__setattr__(self, name, value)  # the dataclass is frozen
+            object.__setattr__(self, name, check.between(name, getattr(self, name), low, high, fix=fix))
 
     @property
     def habits_mm(self) -> np.ndarray:
@@ -127,6 +126,7 @@ def annotated_cohort(
     if not isinstance(annotators, Annotators):
         got = type(annotators).__name__
         raise check.refuse("annotators", "a panel", got, "pass phantom.Annotators(n_raters=7)")
+    seed = check.integer("seed", seed, low=0)
     plain = phantom.cohort(n_cases, scanner=scanner, size=size, seed=seed, jitter=jitter)
     n_cases, _, size, _ = plain.images.shape
     raters = np.empty((n_cases, annotators.n_raters, size, size), np.int64)

@@ -56,7 +56,8 @@ def cohort(
         Cohort(8 slices of 16x16 from 2 subjects; domains {B: 8};
                classes background, right ventricle, myocardium, left ventricle)
     """
-    n_cases, n_raters = check.integer("n_cases", n_cases, low=1), check.integer("n_raters", n_raters, low=0)
+    n_cases = check.integer("n_cases", n_cases, low=1, high=10**6)
+    n_raters = check.integer("n_raters", n_raters, low=0, high=10**6)
     size, seed = check.integer("size", size, low=16, high=1024), check.integer("seed", seed, low=0)
     jitter = check.between("jitter", jitter, 0, 10, fix="1 is the usual variation within a scanner")
     if isinstance(scanner, str):

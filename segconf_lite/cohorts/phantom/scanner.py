@@ -47,6 +47,9 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 
 _LIMITS: dict[str, tuple[float, float]] = {
+    "field_t": (0.5, 7),
+    "flip_deg": (0, 180),
+    "tr_ms": (0, 1000),
     "fat_signal": (0, 2),
     "bias": (-5, 5),
     "pixel_mm": (0.1, 20),
@@ -98,7 +101,7 @@ def bssfp_signal(field_t: float, flip_deg: float, tr_ms: float) -> np.ndarray:
     Args:
         field_t: Main field in tesla, 0.5 to 7.
         flip_deg: Flip angle a in degrees, 0 to 180 (exclusive).
-        tr_ms: Repetition time TR in milliseconds, > 0.
+        tr_ms: Repetition time TR in milliseconds, > 0 and at most 1000.
 
     Returns:
         (n_tissues,) signal relative to fully relaxed water, in the order of `TISSUES`.
@@ -111,7 +114,7 @@ def bssfp_signal(field_t: float, flip_deg: float, tr_ms: float) -> np.ndarray:
         0.18
     """
     flip_deg = check.number("flip_deg", flip_deg, low=0, high=180, open_low=True, open_high=True)
-    tr_ms = check.number("tr_ms", tr_ms, low=0, open_low=True, fix="it is in milliseconds")
+    tr_ms = check.number("tr_ms", tr_ms, low=0, high=1000, open_low=True, fix="it is in milliseconds")
     t1_ms, t2_ms = relaxation_ms(field_t)
     proton_density = np.array([row[0] for row in _TABLE.values()])
     e1, e2, flip = np.exp(-tr_ms / t1_ms), np.exp(-tr_ms / t2_ms), np.deg2rad(flip_deg)
@@ -163,14 +166,10 @@ class Scanner:
     clip_percentile: float = 99.8
 
     def __post_init__(self) -> None:
-        values: dict[str, Any] = {"name": str(check.names("name", [self.name])[0])}
-        for field in ("field_t", "flip_deg", "tr_ms"):
-            values[field] = check.number(field, getattr(self, field))
-        bssfp_signal(values["field_t"], values["flip_deg"], values["tr_ms"])  # refuses what is out of range
+        object.__setattr__(self, "name", str(check.names("name", [self.name])[0]))  # frozen
         for field, (low, high) in _LIMITS.items():
-            values[field] = check.between(field, getattr(self, field), low, high)
-        for field, value in values.items():
-            object.__setattr__(self, field, value)  # the dataclass is frozen
+            object.__setattr__(self, field, check.between(field, getattr(self, field), low, high))
+        bssfp_signal(self.field_t, self.flip_deg, self.tr_ms)  # refuses what is on the edge of its range
 
     def with_cause(self, cause: str, other: Scanner) -> Scanner:
         """This scanner, with one cause taken from another scanner.
@@ -241,7 +240,7 @@ def _setting_of_the_day(scanner: Scanner, jitter: float, rng: np.random.Generato
     """The scanner as it is today: contrast moves by a few per cent, noise, shading and ghosts more."""
     moved: dict[str, Any] = {}
     for field, scan_sd in _SCAN_SD.items():
-        low, high = _LIMITS.get(field, (1.0, 179.0))  # the flip angle's own limits
+        low, high = (1.0, 179.0) if field == "flip_deg" else _LIMITS[field]
         value = getattr(scanner, field) * np.exp(jitter * scan_sd * rng.standard_normal())
         moved[field] = float(np.clip(value, low, high))
     return dataclasses.replace(scanner, **moved)
