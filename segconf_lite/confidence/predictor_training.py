@@ -24,9 +24,9 @@ from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.adversary import Adversary, Replay, Replayed
 from segconf_lite.confidence.heads import HEADS, Head
+from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.evaluation import dice_per_class, surface_dice_per_class
 from segconf_lite.models.device import device_of, isolated_random_state
-from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.splice import frozen
 from segconf_lite.models.taps import Taps
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation

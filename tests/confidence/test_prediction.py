@@ -10,9 +10,9 @@ from segconf_lite.confidence import BetaQualityPredictor, QualityPredictor
 from segconf_lite.confidence.adversary import Adversary, Replay, Replayed, perturb
 from segconf_lite.confidence.heads import BetaHead, PointHead
 from segconf_lite.confidence.predictor_training import FeatureReader, fit_quality_network, quality_targets
+from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.evaluation import dice_per_case
 from segconf_lite.models.fit import fit_unet
-from segconf_lite.models.quality_network import QualityNetwork
 from segconf_lite.models.training import Training
 from segconf_lite.models.unet import predict_probabilities
 

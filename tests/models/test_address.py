@@ -96,7 +96,7 @@ def test_a_comment_changes_nothing_and_a_number_does():
 @pytest.mark.parametrize(
     ("module", "old", "new", "thing"),
     [
-        ("fragility/pixel_search.py", "history_size=20", "history_size=10", "segconf_lite.fragility:polish"),
+        ("fragility/optimum.py", "history_size=20", "history_size=10", "segconf_lite.fragility:polish"),
         ("stress/attacks.py", "import torch\n", "import torch\n\nODD = 1\n", "segconf_lite.stress:fgsm"),
         ("models/unet.py", "import torch\n", "import torch\n\nODD = 1\n", "segconf_lite.models:fit_unet"),
         ("models/unet.py", "import torch\n", "import torch  # fast\n", None),
