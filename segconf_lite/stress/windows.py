@@ -18,7 +18,7 @@ from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, network_input
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
-from segconf_lite.stress.inputs import Images, of_type
+from segconf_lite.stress.inputs import MOST, Images, of_type
 
 BLENDINGS = ("constant", "gaussian")
 Sides = int | tuple[int, ...]
@@ -238,7 +238,7 @@ def _sides(name: str, value: Sides, axes: int) -> tuple[int, ...]:
     sides = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
     if len(sides) != axes:
         raise check.refuse(name, f"a side in pixels, or one for each of {axes} axes", value)
-    return tuple(check.integer(name, side, low=1, fix="sides are in pixels") for side in sides)
+    return tuple(check.integer(name, side, low=1, high=MOST, fix="sides are in pixels") for side in sides)
 
 
 def _padded(size: tuple[int, ...], window: tuple[int, ...]) -> tuple[int, ...]:
