@@ -191,7 +191,9 @@ def crop_around(
         [[[0, 0], [1, 0]]]
     """
     for name, values in (("images", images), ("labels", labels)):
-        of_type(name, values, Tensor, "e.g. torch.from_numpy(...)")
+        layout = of_type(name, values, Tensor, "e.g. torch.from_numpy(...)").layout
+        if layout != torch.strided:
+            raise check.refuse(name, "a dense tensor", layout)
     size, device = labels.shape[1:], labels.device
     if images.ndim not in (4, 5) or images.shape != (len(labels), 1, *size) or labels.numel() == 0:
         expected = "non-empty (B, 1, H, W) and (B, H, W), or both with a D before H"

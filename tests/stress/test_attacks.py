@@ -425,6 +425,10 @@ def test_other_bad_use(make_unet, images, labels):
     other = Attacked(images[:2], torch.empty(0, 2), torch.zeros(2))
     with pytest.raises(ValueError, match=r"attempts\[0\] must be Attacked, on images \(5, 1, 16, 16\)"):
         worst_of(unet, images, labels, [other])
+    with pytest.raises(ValueError, match="attempts must be a list of results of attacks, got NoneType"):
+        worst_of(unet, images, labels, None)
+    with pytest.raises(ValueError, match="random_start must be one of"):
+        pgd(unet, images, labels, eps=0.1, unit="sd", bounds=None, random_start="no")
 
 
 def test_eps_needs_a_unit(make_unet, images, labels):

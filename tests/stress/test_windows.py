@@ -349,6 +349,7 @@ def test_a_case_with_one_class_only_is_cropped_all_the_same(numbered):
         ({"labels": torch.zeros(1, 12, 16, dtype=torch.long)}, r"must be non-empty \(B, 1, H, W\)"),
         ({"labels": torch.zeros(200, 12, 16)}, "labels must be integers, got torch.float32"),
         ({"labels": np.zeros((200, 12, 16), int)}, "labels must be a torch.Tensor, got ndarray"),
+        ({"images": torch.zeros(200, 1, 12, 16).to_sparse()}, "images must be a dense tensor"),
         ({"generator": np.random.default_rng(0)}, "generator must be a torch.Generator"),
     ],
 )
