@@ -21,7 +21,7 @@ from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, network_input
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
-from segconf_lite.stress.inputs import LARGEST, Images, of_type
+from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type
 
 LOSSES = ("cross_entropy", "dice")
 MEASURES = (*LOSSES, "hard_dice", "pixel_error")
@@ -199,7 +199,7 @@ def climb(
         (tensor([0.5000]), tensor([[0.3100, 0.3900, 0.4700]]))
     """
     check.one_of("loss", loss, LOSSES if adaptive else (*LOSSES, "segpgd"))
-    steps = check.integer("steps", steps, low=1)
+    steps = check.integer("steps", steps, low=1, high=MOST)
     step_fraction = check.number("step_fraction", step_fraction, low=0, high=LARGEST, open_low=True)
     measure = "cross_entropy" if loss == "segpgd" else loss
     parts = []
@@ -255,7 +255,7 @@ def segpgd_weight(step: int, steps: int) -> float:
         >>> [segpgd_weight(step, 4) for step in (1, 2, 3, 4)]
         [0.0, 0.125, 0.25, 0.375]
     """
-    steps = check.integer("steps", steps, low=1)
+    steps = check.integer("steps", steps, low=1, high=MOST)
     return (check.integer("step", step, low=1, high=steps) - 1) / (2 * steps)
 
 
@@ -275,7 +275,7 @@ def checkpoints(steps: int) -> list[int]:
         >>> checkpoints(50)
         [0, 11, 21, 29, 35, 40, 44, 47, 50]
     """
-    steps, fractions = check.integer("steps", steps, low=1), [0.0, 0.22]
+    steps, fractions = check.integer("steps", steps, low=1, high=MOST), [0.0, 0.22]
     while fractions[-1] < 1:
         fractions.append(fractions[-1] + max(fractions[-1] - fractions[-2] - 0.03, 0.06))
     rounded = (math.ceil(round(fraction * steps, 9)) for fraction in fractions)  # 0.22 * 50 is 11, not 12

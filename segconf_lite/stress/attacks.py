@@ -163,7 +163,7 @@ def pgd(
     """
     ball, start = _ball(images, eps=eps, unit=unit, bounds=bounds, norm=norm), None
     task = Task.of(network, ball.images, labels, ignore, batch_size)
-    if random_start:
+    if check.one_of("random_start", random_start, (False, True)):
         generator = _generator(generator)
         shape = ball.images.shape if norm == "linf" else ball.radius.shape
         reach = torch.rand(shape, generator=generator, device=generator.device).cpu()
@@ -297,6 +297,8 @@ def worst_of(
         tensor([-0.5000])
     """
     clean = to_images(images)
+    if not isinstance(attempts, Sequence):
+        raise check.refuse("attempts", "a list of results of attacks", type(attempts).__name__)
     for index, attempt in enumerate(attempts):
         if not isinstance(attempt, Attacked) or attempt.images.shape != clean.shape:
             got = getattr(getattr(attempt, "images", None), "shape", type(attempt).__name__)

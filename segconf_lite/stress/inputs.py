@@ -13,6 +13,7 @@ from segconf_lite.arrays import to_numpy
 
 Images = Tensor | np.ndarray
 LARGEST = float(torch.finfo(torch.float32).max)
+MOST = 10**6  # of steps, samples, levels, pixels of a side: more is a slip of the keyboard
 Kind = TypeVar("Kind")
 
 

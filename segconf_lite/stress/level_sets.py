@@ -11,7 +11,7 @@ from skimage.segmentation import chan_vese
 
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
-from segconf_lite.stress.inputs import Images
+from segconf_lite.stress.inputs import MOST, Images
 
 # Settings of the local fitting, for images scaled to [0, 1]; these and the defaults were chosen on ellipses
 # under exp(b * field) with noise of standard deviation 0.05. Weight 1 on 8 bits, as in the paper, would be
@@ -53,7 +53,7 @@ def chan_vese_labels(
     """
     scaled = _scaled(images)
     settings = {
-        "max_num_iter": check.integer("steps", steps, low=1),
+        "max_num_iter": check.integer("steps", steps, low=1, high=MOST),
         "mu": check.number("smoothness", smoothness, low=0, high=_SMOOTHEST, open_low=True),
         "tol": check.number("tolerance", tolerance, low=0, open_low=True),
     }
@@ -95,7 +95,7 @@ def local_fitting_labels(
     """
     scaled = _scaled(images)
     sigma_px = check.number("sigma_px", sigma_px, low=0.1, high=10 * max(scaled.shape[1:]))
-    steps = check.integer("steps", steps, low=1)
+    steps = check.integer("steps", steps, low=1, high=MOST)
     smoothness = check.number("smoothness", smoothness, low=0, high=_SMOOTHEST)
     height, width = scaled.shape[1:]
     rows, columns = np.ogrid[:height, :width]

@@ -24,7 +24,7 @@ from segconf_lite.stress.attacks import (
     pgd,
     random_noise,
 )
-from segconf_lite.stress.inputs import Images, of_type
+from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type
 
 TOLERANCE = (
     0.01  # fraction of the rise of the loss: two attacks that find the same optimum differ by rounding
@@ -56,9 +56,9 @@ class QuantisedInput(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.straight_through = of_type("network", network, nn.Module), straight_through
-        self.levels = check.integer("levels", levels, low=2)
-        self.low = check.number("low", low)
-        self.high = check.number("high", high, low=self.low, open_low=True)
+        self.levels = check.integer("levels", levels, low=2, high=MOST)
+        self.low = check.number("low", low, low=-LARGEST)
+        self.high = check.number("high", high, low=self.low, high=LARGEST, open_low=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C, H, W) of images (N, 1, H, W) after rounding."""
@@ -125,7 +125,8 @@ def masking_report(
         got = f"{constant} of {len(images)} constant, for which {eps} {unit} is 0"
         raise check.refuse("images", "not constant", got, 'leave them out, or give eps in unit "absolute"')
     counts = [
-        check.integer("steps", count, low=1) for count in check.array("steps", steps, "n_attacks").tolist()
+        check.integer("steps", count, low=1, high=MOST)
+        for count in check.array("steps", steps, "n_attacks").tolist()
     ]
     if sorted(set(counts)) != counts:
         raise check.refuse("steps", "rising", counts)

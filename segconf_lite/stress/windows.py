@@ -18,7 +18,7 @@ from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, network_input
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
-from segconf_lite.stress.inputs import Images, of_type
+from segconf_lite.stress.inputs import MOST, Images, of_type
 
 BLENDINGS = ("constant", "gaussian")
 Sides = int | tuple[int, ...]
@@ -191,7 +191,9 @@ def crop_around(
         [[[0, 0], [1, 0]]]
     """
     for name, values in (("images", images), ("labels", labels)):
-        of_type(name, values, Tensor, "e.g. torch.from_numpy(...)")
+        layout = of_type(name, values, Tensor, "e.g. torch.from_numpy(...)").layout
+        if layout != torch.strided:
+            raise check.refuse(name, "a dense tensor", layout)
     size, device = labels.shape[1:], labels.device
     if images.ndim not in (4, 5) or images.shape != (len(labels), 1, *size) or labels.numel() == 0:
         expected = "non-empty (B, 1, H, W) and (B, H, W), or both with a D before H"
@@ -238,7 +240,7 @@ def _sides(name: str, value: Sides, axes: int) -> tuple[int, ...]:
     sides = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
     if len(sides) != axes:
         raise check.refuse(name, f"a side in pixels, or one for each of {axes} axes", value)
-    return tuple(check.integer(name, side, low=1, fix="sides are in pixels") for side in sides)
+    return tuple(check.integer(name, side, low=1, high=MOST, fix="sides are in pixels") for side in sides)
 
 
 def _padded(size: tuple[int, ...], window: tuple[int, ...]) -> tuple[int, ...]:

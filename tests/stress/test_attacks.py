@@ -362,7 +362,7 @@ def test_torchattacks_agrees(make_unet, labels):
         ({"eps": True}, "eps must be a finite number .*got True"),
         ({"norm": "l1"}, "norm must be one of"),
         ({"loss": "hinge"}, "loss must be one of"),
-        ({"steps": 0}, "steps must be an integer >= 1, got 0"),
+        ({"steps": 0}, r"steps must be an integer in \[1, 1e\+06\], got 0"),
         ({"step_fraction": 0.0}, r"step_fraction must be a number in \(0, .*got 0.0"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"random_start": True}, r"generator must be a torch.Generator, got NoneType; .*torch.Generator\(\)"),
@@ -425,6 +425,10 @@ def test_other_bad_use(make_unet, images, labels):
     other = Attacked(images[:2], torch.empty(0, 2), torch.zeros(2))
     with pytest.raises(ValueError, match=r"attempts\[0\] must be Attacked, on images \(5, 1, 16, 16\)"):
         worst_of(unet, images, labels, [other])
+    with pytest.raises(ValueError, match="attempts must be a list of results of attacks, got NoneType"):
+        worst_of(unet, images, labels, None)
+    with pytest.raises(ValueError, match="random_start must be one of"):
+        pgd(unet, images, labels, eps=0.1, unit="sd", bounds=None, random_start="no")
 
 
 def test_eps_needs_a_unit(make_unet, images, labels):
@@ -487,7 +491,10 @@ def test_a_gradient_of_nan_is_not_taken_for_robustness():
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"steps": 2.5}, "steps must be an integer >= 1, got 2.5"), ({"bounds": 5}, "bounds must be")],
+    [
+        ({"steps": 2.5}, r"steps must be an integer in \[1, 1e\+06\], got 2.5"),
+        ({"bounds": 5}, "bounds must be"),
+    ],
 )
 def test_odd_arguments_are_named(changed, message):
     given = {"eps": 0.1, "unit": "absolute", "bounds": None} | changed
