@@ -159,7 +159,7 @@ def gather(runs: Iterable[Path], target: str | Path) -> Path:
 
 
 def as_record(verdict: Verdict, samples: pd.DataFrame, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored form of a verdict: outcome, numbers of cases and provenance, with numbers rounded as in tables.
+    """The stored form of a verdict: outcome, size and provenance, with numbers rounded as in the tables.
 
     Args:
         verdict: The verdict.
