@@ -21,9 +21,10 @@ from segconf_lite.confidence import pixels
 from segconf_lite.confidence.entropy import PixelUncertainty
 from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.autoencoder_training import stored_autoencoder
+from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.device import check_same_device
 from segconf_lite.models.splice import Splice, frozen, splice
+from segconf_lite.models.store import fitted
 
 __all__ = ["SegmentationDistortion", "distortion_columns"]
 
@@ -65,8 +66,13 @@ class SegmentationDistortion(PixelUncertainty):
         self._opened = splice(unet, self.module)
         self.autoencoder = self._given
         if self.autoencoder is None:
-            self.autoencoder = stored_autoencoder(
-                unet, source_cohort, validation=self.validation, module=self.module, **self.training
+            self.autoencoder = fitted(
+                fit_autoencoder,
+                unet,
+                source_cohort,
+                validation=self.validation,
+                module=self.module,
+                **self.training,
             )
         return super().fit(unet, source_cohort)
 

@@ -14,7 +14,8 @@ from torch import nn
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty
 from segconf_lite.models.device import device_of
-from segconf_lite.models.members import stored_unets
+from segconf_lite.models.fit import fit_unet
+from segconf_lite.models.store import fitted_each
 
 __all__ = ["DeepEnsemble"]
 
@@ -60,7 +61,7 @@ class DeepEnsemble(SampledUncertainty):
         training = dict(self.training)
         first_seed = training.pop("seed", 0)
         seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
-        trained = stored_unets(source_cohort, seeds=seeds, validation=self.validation, **training)
+        trained = fitted_each(fit_unet, source_cohort, seeds=seeds, validation=self.validation, **training)
         self._others += [member.to(device_of(unet)) for member in trained]
         return super().fit(unet, source_cohort)
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.autoencoder_training import stored_autoencoder
+from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import in_batches, joined
 from segconf_lite.models.device import check_same_device
 from segconf_lite.models.splice import frozen, splice
+from segconf_lite.models.store import fitted
 
 __all__ = ["GaussianFit", "LatentMahalanobis", "PooledMahalanobis", "fit_gaussian", "pool_activations"]
 
@@ -193,8 +194,13 @@ class LatentMahalanobis(_ActivationDistance):
         """Fit the autoencoder if there is none, then mean and covariance of its codes."""
         self.autoencoder = self._given
         if self.autoencoder is None:
-            self.autoencoder = stored_autoencoder(
-                unet, source_cohort, validation=self.validation, module=self.module, **self.training
+            self.autoencoder = fitted(
+                fit_autoencoder,
+                unet,
+                source_cohort,
+                validation=self.validation,
+                module=self.module,
+                **self.training,
             )
         return super().fit(unet, source_cohort)
 

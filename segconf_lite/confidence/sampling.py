@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.entropy import PixelUncertainty
 from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
-from segconf_lite.models.fit import PRECISIONS
+from segconf_lite.models.training import PRECISIONS
 from segconf_lite.models.unet import predict_probabilities
 
 __all__ = ["SampleSummary", "SampledUncertainty", "summarise_samples"]
