@@ -67,7 +67,7 @@ def test_an_account_without_a_home_folder_has_a_store(monkeypatch):
         raise RuntimeError("could not determine the home directory")
 
     monkeypatch.delenv("SEGCONF_HOME")
-    monkeypatch.setattr(store.pooch, "os_cache", nowhere)
+    monkeypatch.setattr("pooch.os_cache", nowhere)
     assert store_folder().name == "store"
 
 
