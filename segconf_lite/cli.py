@@ -27,15 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["run", "no_such_chapter"])
         2
     """
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        return int(given.act(given))
+        return int(options.act(options))
     except ValueError as error:
-        _complain(given.command, " ".join(str(error).split()))
+        _complain(options.command, " ".join(str(error).split()))
         return 2
     except (RuntimeError, OSError, ModuleNotFoundError) as error:
         hint = f"; install it with: {doctor.advice()}" if isinstance(error, ModuleNotFoundError) else ""
-        _complain(given.command, f"{error}{hint}")
+        _complain(options.command, f"{error}{hint}")
         return 1
 
 
@@ -98,8 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "values of one parameter, separated by commas, e.g. -p seed 0,1; may be repeated"
     command.add_argument(*_PARAMETER, metavar=("NAME", "VALUES"), help=text, required=True, **_REPEATED)
     command.add_argument("--out", metavar="FOLDER", help="where tables go (default: under _build/sweeps/)")
-    text = "notebooks at a time, one thread each (default: 2)"
-    command.add_argument("--jobs", type=int, default=2, help=text)
+    command.add_argument("--jobs", type=int, default=2, help="notebooks at a time, on one thread each")
     command.set_defaults(act=_sweep)
 
     command = commands.add_parser("claims", help="what was claimed, and what came of it")
@@ -107,11 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("step", nargs="?", choices=("list", "judge", "recheck"), default="list", help=text)
     command.add_argument("--profile", default="lite", help="lite (default) or full", choices=("lite", "full"))
     command.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
-    text = "judge: replace stored tables and verdicts that differ"
-    command.add_argument("--accept", action="store_true", help=text)
+    command.add_argument("--accept", action="store_true", help="judge: replace what is stored and differs")
     command.add_argument("--pick", metavar="HEX", help="recheck: which claim and seed (default: the commit)")
-    text = "recheck: pick among the chapters that state no more minutes from scratch"
-    command.add_argument("--minutes", type=float, help=text)
+    command.add_argument(
+        "--minutes", type=float, help="recheck: only chapters that state no more from scratch"
+    )
     command.set_defaults(act=_claims)
     return parser
 
@@ -131,34 +130,34 @@ def _chapter_command(commands: Any, name: str, text: str) -> _Parser:
     return command
 
 
-def _data(given: argparse.Namespace) -> int:
-    if given.name is None:
+def _data(options: argparse.Namespace) -> int:
+    if options.name is None:
         print("Data sets, each to be had with: segconf data NAME")
         doctor.print_data_sets()
         return 0
     from segconf_lite.cohorts import download
 
-    print(f"{given.name} is at {download.fetch(given.name)}")
+    print(f"{options.name} is at {download.fetch(options.name)}")
     return 0
 
 
-def _notebooks(given: argparse.Namespace) -> int:
+def _notebooks(options: argparse.Namespace) -> int:
     from segconf_lite import resources
 
-    copied = resources.copy_notebooks(given.folder, force=given.force)
-    folder = given.folder
+    copied = resources.copy_notebooks(options.folder, force=options.force)
+    folder = options.folder
     print(f"{len(copied)} notebook files of version {__version__} are in {folder}; try: jupyter lab {folder}")
     return 0
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     from segconf_lite import notebook, parameters
 
-    path = notebook.find_notebook(given.notebook)
-    values = parameters.typed(parameters.read(path), given.parameter, where=path.name)
+    path = notebook.find_notebook(options.notebook)
+    values = parameters.typed(parameters.read(path), options.parameter, where=path.name)
     if values.get("cases_out"):  # a notebook works in its own folder; the caller means this one
         values["cases_out"] = str(Path(values["cases_out"]).resolve())
-    target = Path(given.out) if given.out else _default_out(path, given.parameter)
+    target = Path(options.out) if options.out else _default_out(path, options.parameter)
     stated = notebook.stated_minutes(path)
     print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)
     minutes = notebook.execute(path, target, values) / 60
@@ -179,32 +178,32 @@ def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
     return Path("_build/runs") / f"{path.stem}__{label(values, values)}.ipynb"
 
 
-def _sweep(given: argparse.Namespace) -> int:
+def _sweep(options: argparse.Namespace) -> int:
     from segconf_lite import grid, notebook
 
-    path = notebook.find_notebook(given.notebook)
-    folder = given.out or Path("_build/sweeps") / path.stem
-    outcome = grid.sweep(path, given.parameter, folder=folder, jobs=given.jobs)
+    path = notebook.find_notebook(options.notebook)
+    folder = options.out or Path("_build/sweeps") / path.stem
+    outcome = grid.sweep(path, options.parameter, folder=folder, jobs=options.jobs)
     print("\n".join(outcome.lines))
     if outcome.table:
         print(f"{path.stem}: {len(outcome.lines) - outcome.failed} tables joined -> {outcome.table}")
     return 1 if outcome.failed else 0
 
 
-def _claims(given: argparse.Namespace) -> int:
+def _claims(options: argparse.Namespace) -> int:
     from segconf_lite.claims import recheck
 
-    if given.step == "recheck":
-        print("\n".join(recheck.recompute(given.pick, profile=given.profile, minutes=given.minutes)))
+    if options.step == "recheck":
+        print("\n".join(recheck.recompute(options.pick, profile=options.profile, minutes=options.minutes)))
         return 0
     changed = []
-    if given.step == "judge":
-        changed = recheck.settle_runs(given.runs, profile=given.profile, accept=given.accept)
+    if options.step == "judge":
+        changed = recheck.settle_runs(options.runs, profile=options.profile, accept=options.accept)
     print(recheck.table())
     if changed:
-        print(f"\nOther outcomes than those stored{'' if given.accept else ' (--accept stores them)'}:")
+        print(f"\nOther outcomes than those stored{'' if options.accept else ' (--accept stores them)'}:")
         print("\n".join(changed))
-    return 1 if changed and not given.accept else 0
+    return 1 if changed and not options.accept else 0
 
 
 if __name__ == "__main__":

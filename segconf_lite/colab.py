@@ -25,14 +25,14 @@ def welcome(written_for: str) -> None:
     """
     on_colab = "google.colab" in sys.modules
     if __version__ != written_for:
-        found = f"this notebook was written for segconf_lite {written_for}, but {__version__} is loaded"
+        message = f"this notebook was written for segconf_lite {written_for}, but {__version__} is loaded"
         if on_colab:
             raise RuntimeError(
-                f"{found}. Choose Runtime > Restart session, then run the first cell again: "
+                f"{message}. Choose Runtime > Restart session, then run the first cell again: "
                 "it installs the right version"
             )
         warnings.warn(
-            f"{found}; `segconf notebooks FOLDER` copies the notebooks of the installed version",
+            f"{message}; `segconf notebooks FOLDER` copies the notebooks of the installed version",
             stacklevel=2,
         )
     if on_colab:

@@ -23,10 +23,17 @@ def report() -> int:
     """
     print(f"segconf_lite {__version__} on Python {platform.python_version()}, {platform.system()}")
     missing = _print_packages()
-    _print_hardware()
-    print("\nData (the built-in phantom needs none)")
-    print_data_sets()
-    _print_store()
+    sections = {
+        "Hardware": _print_hardware,
+        "Data (the built-in phantom needs none)": print_data_sets,
+        "Trained models": _print_store,
+    }
+    for title, section in sections.items():
+        print(f"\n{title}")
+        try:
+            section()
+        except ImportError as error:
+            print(f"  not available: {error}")
     if missing:
         print(f"\nMissing and required: {', '.join(missing)}.", file=sys.stderr)
         print(f"Install them with: {advice()}", file=sys.stderr)
@@ -58,11 +65,8 @@ def print_data_sets() -> None:
           gm_challenge ...
     """
     print(f"  SEGCONF_DATA  {os.environ.get('SEGCONF_DATA') or 'not set'}")
-    try:
-        from segconf_lite.cohorts import download
-    except ImportError as error:
-        print(f"  not available: {error}")
-        return
+    from segconf_lite.cohorts import download
+
     for name in (*download.SOURCES, *download.BY_HAND):
         try:
             print(f"  {name:<20}{download.find(name)}")
@@ -101,14 +105,10 @@ def _version(name: str) -> str | None:
 
 
 def _print_hardware() -> None:
-    print("\nHardware")
-    try:
-        import torch
+    import torch
 
-        from segconf_lite.models import device as devices
-    except ImportError as error:
-        print(f"  not available: {error}")
-        return
+    from segconf_lite.models import device as devices
+
     device = devices.pick_device()
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     print(f"  device        {device}{name}")
@@ -117,7 +117,6 @@ def _print_hardware() -> None:
 
 
 def _print_store() -> None:
-    print("\nTrained models")
     folder = resources.user_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9

@@ -72,11 +72,11 @@ def combinations(
         if name == "cases_out":
             raise ValueError("a sweep names its tables itself, got cases_out; choose their folder by --out")
         axes[name] = text.split(",")
-    found = []
+    settings = []
     for texts in itertools.product(*axes.values()):
         values = parameters.typed(declared, zip(axes, texts, strict=True), where=where)
-        found += [] if values in found else [values]
-    return found
+        settings += [] if values in settings else [values]
+    return settings
 
 
 def digest(values: Any) -> str:
@@ -136,8 +136,8 @@ def sweep(
             f"nothing to join; run it once per setting: segconf run {notebook.stem} -p NAME VALUE"
         )
     defaults = {name: p.default for name, p in declared.items() if name != "cases_out"}
-    found = combinations(declared, pairs, where=notebook.name)
-    runs = {label(values, [notebook.stem, defaults | values]): values for values in found}
+    settings = combinations(declared, pairs, where=notebook.name)
+    runs = {label(values, [notebook.stem, defaults | values]): values for values in settings}
     before = {name for name in runs if (folder / f"{name}.csv").is_file()}
     if len(before) < len(runs):
         _run_missing(notebook, runs, folder, jobs)
@@ -198,15 +198,13 @@ def join(runs: Mapping[str, Mapping[str, Any]], folder: Path, name: str) -> Path
 
 def _run_missing(notebook: Path, runs: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) -> None:
     if importlib.util.find_spec("snakemake") is None:
-        raise RuntimeError(
-            'a sweep needs Snakemake, which is not installed; pip install "segconf-lite[sweep]"'
-        )
-    given = {
+        raise RuntimeError('a sweep needs Snakemake; install it: pip install "segconf-lite[sweep]"')
+    arguments = {
         run: [text for name, value in values.items() for text in ("-p", name, _text(value))]
         for run, values in runs.items()
     }
     config = folder / f"sweep__{digest(sorted(runs))}.json"  # a file: no shell reads what was typed
-    resources.write_whole(config, json.dumps({"notebook": str(notebook), "runs": given}, indent=1))
+    resources.write_whole(config, json.dumps({"notebook": str(notebook), "runs": arguments}, indent=1))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(_RULES), "--configfile", str(config)]
     command += ["--directory", str(folder), "--cores", str(jobs), "--keep-going", "--rerun-triggers", "mtime"]
     # Two networks training on two cores with two threads each would be far slower than one after the other.

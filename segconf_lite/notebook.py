@@ -52,13 +52,13 @@ def find_notebook(name: str, folder: str | Path | None = None) -> Path:
         raise ValueError(f"expected an existing notebook, got {name}: no such file")
     folders = [Path(folder)] if folder else [Path("notebooks"), Path(), resources.notebooks_folder()]
     for where in folders:
-        found = sorted(p for p in where.glob("*.py") if name and p.name.startswith(name))
-        if len(found) == 1:
-            return found[0]
-        if found:
+        fitting = sorted(p for p in where.glob("*.py") if name and p.name.startswith(name))
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
             break
     known = ", ".join(p.stem for p in sorted(where.glob("[0-9]*.py"))) or "none"
-    what = f"fits {len(found)} notebooks" if found else "fits no notebook"
+    what = f"fits {len(fitting)} notebooks" if fitting else "fits no notebook"
     raise ValueError(
         f"{name!r} {what} in {where}/ (there: {known}); give the number, e.g. 01, or the path of a notebook. "
         "The notebooks come with the package: `segconf notebooks FOLDER` copies them"

@@ -191,12 +191,11 @@ def _form(name: str, text: str) -> dict[str, Any]:
         options = json.loads(re.sub(r"([{,]\s*)(\w+)\s*:", r'\1"\2":', match[2] or "{}"))
         choices = tuple(json.loads(match[1] or "[]"))
     except ValueError:
-        raise ValueError(
-            f'parameter {name}: expected @param [...] or {{type:"number", ...}}, got {text}'
-        ) from None
+        expected = '@param [...] or {type:"number", ...}'
+        raise ValueError(f"parameter {name}: expected {expected}, got {text}") from None
     names = {"min": "low", "max": "high", "unit": "unit", "letters": "letters"}
-    found = {names[key]: value for key, value in options.items() if key in names}
-    return found | {"choices": choices, "also": (options["also"],) if "also" in options else ()}
+    limits = {names[key]: value for key, value in options.items() if key in names}
+    return limits | {"choices": choices, "also": (options["also"],) if "also" in options else ()}
 
 
 # The text of a chapter holds for any seed and for both profiles, so these do not count as another setting.
@@ -367,9 +366,8 @@ def value_of(text: str, parameter: Parameter) -> Any:
     if kind is float and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", plain):
         return float(plain)
     if kind in TYPES:
-        raise ValueError(
-            f"parameter {parameter.name}: expected {TYPES[kind]} ({parameter.allowed}), got {text!r}"
-        )
+        limits = "" if parameter.allowed == TYPES[kind] else f" ({parameter.allowed})"
+        raise ValueError(f"parameter {parameter.name}: expected {TYPES[kind]}{limits}, got {text!r}")
     try:
         return json.loads(plain, parse_constant=str)
     except (ValueError, RecursionError):
@@ -386,9 +384,9 @@ def listing(declared: Mapping[str, Parameter], *, width: int = 110) -> str:
         width: Number of characters per line.
 
     Example:
-        >>> print(listing({"seed": Parameter("seed", 0, "0", "Seed of the draw.", low=0)}))
+        >>> print(listing({"seed": Parameter("seed", 0, "0", "Seed of the random draw.", low=0)}))
           name  default  allowed     meaning
-          seed  0        at least 0  Seed of the draw.
+          seed  0        at least 0  Seed of the random draw.
     """
     rows = [("name", "default", "allowed", "meaning")]
     rows += [(p.name, p.source.replace("'", '"'), p.allowed, p.meaning) for p in declared.values()]

@@ -1,7 +1,10 @@
 """The command `segconf`."""
 
+import os
 import re
+import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -151,3 +154,56 @@ def test_wrong_usage_exits_with_two(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["fly"])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "01", "-p", "seed", "1:30"], ["run", "01", "-p", "seed", ""],
+        ["run", "01", "-p", "seed", "2026-01-31"],
+        ["run", "01", "-p", "seed", "1", "-p", "seed", "2"], ["run", "01", "--out", "x.html"], ["run", "**"],
+        ["run", "/x"], ["run", "["], ["run", ""], ["run", "a\nb"], ["sweep", "01", "-p", "seed", "1,,2"],
+        ["sweep", "01", "-p", "seed", "1", "--jobs", "0"], ["data", "../x"],
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_one_line_and_exit_code_two(folder, words, capsys):
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"segconf {words[0]}: ")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["sweep", "01"], ["run"], ["sweep", "01", "-p", "seed", "1", "--jobs", "x"]]
+)
+def test_a_missing_or_unreadable_word_is_one_line_too(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def python(code, tmp_path, **changes):
+    environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "SEGCONF_HOME", "XDG_CACHE_HOME")}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=tmp_path, env=environment | changes, capture_output=True, text=True, check=False
+    )
+
+
+def test_without_a_home_folder_the_doctor_names_another_one(tmp_path):
+    code = (
+        "import pathlib, pooch\n"
+        "def no_home(*_): raise RuntimeError('no home')\n"
+        "pathlib.Path.expanduser = pathlib.Path.home = pooch.os_cache = no_home\n"
+        "from segconf_lite import cli; raise SystemExit(cli.main(['doctor']))"
+    )
+    done = python(code, tmp_path, SEGCONF_DATA="")
+    assert done.returncode == 0, done.stderr
+    assert f"{tempfile.gettempdir()}/segconf_lite-" in done.stdout
+
+
+def test_without_standard_error_a_bad_value_still_has_its_exit_code(tmp_path):
+    for words in (["run", "nothing"], ["fly"]):
+        code = f"import sys; sys.stderr = None; from segconf_lite import cli; sys.exit(cli.main({words!r}))"
+        assert python(code, tmp_path).returncode == 2

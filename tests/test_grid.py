@@ -29,7 +29,7 @@ Path(cases_out).write_text(f"subject,note,x,seed\\na,own,{effect_size},{seed}\\n
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-    folder = tmp_path / "with space"
+    folder = tmp_path / "with space, it's"
     folder.mkdir()
     monkeypatch.chdir(folder)
     path = folder / "01_tiny.py"
@@ -76,6 +76,17 @@ def test_two_settings_never_share_a_name_and_order_does_not_matter():
     assert grid.digest({"a": 1, "b": 2}) == grid.digest({"b": 2, "a": 1})
 
 
+def test_two_chapters_share_a_folder_and_no_file(notebook, monkeypatch):
+    other = notebook.with_name("02_tiny.py")
+    other.write_text(NOTEBOOK, "utf-8")
+    asked = []
+    monkeypatch.setattr(grid, "_run_missing", lambda path, runs, folder, jobs: asked.extend(runs))
+    for path in (notebook, other):
+        assert grid.sweep(path, [("seed", "0,1"), ("note", "ä" * 90)], folder="out").failed == 2
+    assert len(set(asked)) == 4
+    assert all(name.isascii() and len(name) < 120 for name in asked)
+
+
 def test_a_chapter_without_a_table_of_cases_says_so(notebook, capsys):
     notebook.write_text(NOTEBOOK.replace('cases_out = ""  # @param {type:"string"}\n', ""), "utf-8")
     assert cli.main(["sweep", str(notebook), "-p", "seed", "0,1"]) == 2
@@ -109,6 +120,14 @@ def test_tables_are_joined_with_a_column_for_each_parameter(tmp_path):
     origin = json.loads(path.with_suffix(".json").read_text())["runs"]
     assert [run["parameters"] for run in origin] == list(runs.values())
     assert origin[0]["device"] == "cpu"
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    stored(tmp_path, "one", 0)
+    (tmp_path / "one.json").write_text("{")
+    with pytest.raises(ValueError, match=r"one\.csv must be a table with its JSON.*delete it"):
+        grid.join({"one": {"seed": 0}}, tmp_path, "joined.csv")
+    assert not (tmp_path / "joined.csv").exists()
 
 
 def test_a_sweep_runs_leaves_out_what_fails_and_goes_on_where_it_stopped(notebook, capsys):

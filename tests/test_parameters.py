@@ -1,6 +1,7 @@
 """segconf_lite.parameters: declared in the chapter, listed, checked, said where they are not the book's."""
 
 import json
+import re
 
 import pytest
 
@@ -173,11 +174,57 @@ def test_typed_values_have_the_type_of_the_default(declared, name, text, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("seed", "1:30"), ("seed", "1.0"), ("seed", ""), ("effect_size", "x"), ("blur", "1")]
+    ("name", "text"),
+    [
+        *(
+            ("seed", text)
+            for text in ("1:30", "1.0", "", "1e3", "0x10", "1_0", "2026-01-31", "[1,", "٣", "9" * 5000)
+        ),
+        *(("effect_size", text) for text in ("x", "", "nan", "inf", "1_0.5", "1:30", "1e", "0.1 0.2")),
+        *(("blur", text) for text in ("1", "yes", "on", "")),
+    ],
 )
 def test_typed_values_of_another_type_are_refused(declared, name, text):
-    with pytest.raises(ValueError, match=f"parameter {name}: expected .*, got '{text}'"):
+    with pytest.raises(ValueError, match=rf"parameter {name}: expected .*, got '{re.escape(text)}'"):
         parameters.value_of(text, declared[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", "010"), ("1:30", "1:30"), ("1e-5", 1e-5), ("2026-01-31", "2026-01-31"), ("", ""),
+        ("*.gz", "*.gz"), ("null", None), ("[1, 2]", [1, 2]), ("true", True), ("NaN", "NaN"), ("7", 7),
+    ],
+)  # fmt: skip
+def test_a_value_of_no_declared_type_is_json_or_text(text, value):
+    for parameter in (Parameter("size", "2 * 3", "2 * 3", literal=False), Parameter("size", None, "None")):
+        found = parameters.value_of(text, parameter)
+        assert (found, type(found)) == (value, type(value))
+
+
+def test_broken_json_is_refused():
+    with pytest.raises(ValueError, match=r"parameter size: expected JSON, got '\[1, 2'"):
+        parameters.value_of("[1, 2", Parameter("size", None, "None"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.py", '# %% tags=["parameters"]\nseed = (\n'), ("a.py", '# %% tags=["parameters"]\nseed = "\n'),
+        ("a.py", '# %% tags=["parameters"]\nx = ' + "(" * 5000 + "\n"),
+        ("a.ipynb", "{}"), ("a.ipynb", "[]"), ("a.ipynb", ""), ("a.ipynb", '{"cells": [{"metadata": 3}]}'),
+        ("a.ipynb", "[" * 10**5), ("a.ipynb", '{"cells": [{"metadata": {"tags": ["parameters"]}}]}'),
+    ],
+)  # fmt: skip
+def test_a_damaged_notebook_is_one_clear_message(tmp_path, name, text, capsys):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(
+        ValueError, match=r"expected (Python in the parameters cell of|a notebook in JSON, got)"
+    ):
+        parameters.read(path)
+    assert cli.main(["run", str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_listing_is_aligned_and_complete(declared):

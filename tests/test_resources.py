@@ -1,6 +1,11 @@
 """Where the files of the book are found, and how the notebooks are copied."""
 
 import gzip
+import os
+import platform
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -70,3 +75,57 @@ def test_notebooks_are_copied_and_changed_ones_are_kept(wheel, tmp_path):
     assert [path.name for path in target.iterdir()] == ["01_first.py"]
     resources.copy_notebooks(target, force=True)
     assert (target / "01_first.py").read_text() == "one"
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def ended_process():
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    return process.pid
+
+
+def test_leftovers_of_ended_processes_are_removed_and_those_of_others_are_not(tmp_path):
+    ended, here = ended_process(), platform.node()
+    gone = [f".out.{ended}.running.ipynb", f".a.csv.{ended}@{here}.tmp", f".a.{10**12}.tmp"]
+    stays = [
+        f".a.csv.{os.getpid()}@{here}.tmp",
+        f".out.ipynb.{os.getppid()}@{here}.running.ipynb",
+        f".a.csv.{ended}@another-{here}.tmp",
+        f"a.{ended}.tmp",
+        f".a.{ended}.txt",
+    ]
+    for name in (*gone, *stays):
+        (tmp_path / name).touch()
+    assert {path.name for path in resources.remove_leftovers(tmp_path)} == set(gone)
+    assert {path.name for path in tmp_path.iterdir()} == set(stays)
+
+
+def test_a_killed_write_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path):
+    path = resources.write_whole(tmp_path / "it's new" / "table.csv", "old\n")
+    code = (
+        "import os, pathlib; from segconf_lite import resources;"
+        "pathlib.Path.replace = lambda *_: os._exit(9);"
+        f"resources.write_whole({str(path)!r}, 'new')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert path.read_text() == "old\n"
+    assert len(list(path.parent.iterdir())) == 2
+    resources.write_whole(path.with_name("other.csv"), "a\r\n")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["other.csv", "table.csv"]
+    assert path.with_name("other.csv").read_bytes() == b"a\r\n"
+
+
+def test_a_user_without_a_home_folder_has_a_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    assert resources.user_folder() == tmp_path
+
+    def no_home(_):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("pooch.os_cache", no_home)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    for value in ("~/segconf", ""):
+        monkeypatch.setenv("SEGCONF_HOME", value)
+        assert resources.user_folder().parent == Path(tempfile.gettempdir())

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import gzip
 import io
 import json
 import math
 import os
 import platform
 import subprocess
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -30,11 +28,6 @@ from segconf_lite.claims.registry import Claim, read_claims
 
 PROFILES = ("lite", "full")
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
-# What readers of JSON, tables and compressed tables raise.
-_DAMAGE = (
-    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
-    *(EOFError, zlib.error, gzip.BadGzipFile),
-)
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 _NUMBERS = ("estimate", "low", "high")
 _FIELDS = {"verdict": str, "groups": dict, "by_seed": dict, "seeds": list, "registered_as": str, "runs": list}
@@ -166,7 +159,7 @@ def gather(runs: Iterable[Path], target: str | Path) -> Path:
 
 
 def as_record(verdict: Verdict, samples: pd.DataFrame, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored form of a verdict: what was found, on what and with what; numbers rounded as the tables are.
+    """The stored form of a verdict: outcome, size and provenance, with numbers rounded as in the tables.
 
     Args:
         verdict: The verdict.
@@ -323,7 +316,7 @@ def _joined(runs: Iterable[Path]) -> tuple[str, dict[str, Any]]:
 
 
 def _table(text: str, origin: Any, path: Path) -> pd.DataFrame:
-    """A table of cases, if it is whole and has the seeds of its provenance."""
+    """The cases, if the table is whole and has the seeds of its provenance."""
     with _naming(path):
         table = pd.read_csv(io.StringIO(text), low_memory=False)
         expected = sorted(run["seed"] for run in origin["runs"])
@@ -347,7 +340,9 @@ def _naming(path: Path) -> Iterator[None]:
     """Names the file that cannot be read."""
     try:
         yield
-    except _DAMAGE as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever the readers of JSON, CSV and gzip raise
         fix = "restore it from git, or delete it and run `make claims` again"
         raise check.refuse(
             str(path), "a file that `make claims` wrote", f"a damaged one: {error}", fix

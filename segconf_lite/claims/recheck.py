@@ -20,10 +20,8 @@ from segconf_lite.cohorts import download
 
 # Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
 FIRST_SEED = 11
-_DATA_OF = {  # value of the column "cohort" in a table of cases -> data set
-    "cord": "gm_challenge",
-    "retina": "retina_chase_hrf",
-}
+# Value of the column "cohort" in a table of cases -> data set.
+_DATA_OF = {"cord": "gm_challenge", "retina": "retina_chase_hrf"}
 
 
 def seeds_of_chapters() -> dict[int, list[int]]:
@@ -75,10 +73,8 @@ def settle_runs(runs: str | Path, *, profile: str, accept: bool = False) -> list
     """
     results = resources.results_folder()
     if resources.is_installed(results):
-        raise RuntimeError(
-            f"expected to work in a checkout, where verdicts are stored in book/results, got {Path.cwd()}; "
-            "clone the project and call this in the clone"
-        )
+        where = "in a checkout, where verdicts are stored in book/results"
+        raise RuntimeError(f"expected to work {where}, got {Path.cwd()}; clone the project and work there")
     return ledger.settle(results, profile=profile, runs=runs, accept=accept)
 
 
@@ -113,11 +109,10 @@ def recompute(choice: str | None = None, *, profile: str = "lite", minutes: floa
     records = {name: ledger.read_record(results, name, profile) for name in claims}
     judged = {name: r for name, r in records.items() if r is not None and _is_measurable(claims[name])}
     if not judged:
-        raise RuntimeError(
-            f"no claim has a stored {profile} outcome in {results} and its data here; run `make claims` first"
-        )
+        missing = f"a stored {profile} outcome in {results} and its data here"
+        raise RuntimeError(f"no claim has {missing}; run `make claims` first")
     paths = {name: notebook.find_notebook(f"{claims[name].chapter:02d}", notebooks) for name in judged}
-    stated = {path: notebook.stated_minutes(path) or 0 for path in set(paths.values())}
+    stated = {path: notebook.stated_minutes(path) or math.inf for path in set(paths.values())}
     if min(stated.values()) > limit:
         expected = f"at least {min(stated.values()):g}, which the quickest chapter states"
         raise check.refuse("minutes", expected, minutes)

@@ -92,7 +92,7 @@ class Claim:
             raise check.refuse(where + "cases", expected, reprlib.repr(self.cases))
 
     def digest(self) -> str:
-        """12 hexadecimal digits of what decides the verdict: a claim changed after its run is found by it."""
+        """12 hexadecimal digits of all that decides the verdict; a claim changed later has others."""
         silent = ["sentence", "source", "chapter", *(["within"] if self.within is None else [])]
         fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent}
         return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=float).encode()).hexdigest()[:12]

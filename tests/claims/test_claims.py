@@ -270,7 +270,7 @@ def test_a_statistic_without_a_value_is_refused():
     samples = table(1.0).assign(zero=0.0)
     columns = {"numerator": "x", "denominator": "zero"}
     with (
-        np.errstate(divide="ignore"),
+        np.errstate(divide="ignore", invalid="ignore"),
         pytest.raises(ValueError, match="ratio_of_means of all must be finite, got"),
     ):
         verdict_of(samples, statistic="ratio_of_means", columns=columns)

@@ -62,6 +62,15 @@ def test_folder_follows_the_environment(monkeypatch, home):
     assert store_folder().parts[-2:] == ("segconf_lite", "store")
 
 
+def test_an_account_without_a_home_folder_has_a_store(monkeypatch):
+    def nowhere(name):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("SEGCONF_HOME")
+    monkeypatch.setattr("pooch.os_cache", nowhere)
+    assert store_folder().name == "store"
+
+
 def test_second_call_reads_back_the_same_bits_and_fits_nothing(cohort, home):
     first, second = fitted(fit, cohort), fitted(fit, cohort)
     assert calls(home) == [0]
