@@ -8,7 +8,9 @@ NB ?=
 PROFILE ?= lite
 CORES ?= 2
 JOBS ?= 2
-RECHECK_MINUTES ?= 15
+# The recheck picks a chapter that takes no longer here (or the quickest one), see docs/decisions.
+RECHECK_MINUTES ?= 4
+PICK ?=
 MINUTES ?= 9
 ACCEPT ?=
 REPO ?=
@@ -51,7 +53,7 @@ WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval params render \
-  browser recheck alone retarget gpu
+  browser recheck alone retarget gpu series picture
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -81,7 +83,10 @@ check: $(READY) ## quick loop: lint, types, unit tests
 pretend: $(READY) ## tests of what runs on a GPU, on a pretended one
 	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) --pretend-device $(ON_A_DEVICE)
 
-test: check ## everything: check, a pretended GPU, the series twice, one claim anew, the book in a browser
+test: check ## everything: check, and then series
+	@$(MAKE) --no-print-directory series
+
+series: $(READY) ## all of test beyond check: a pretended GPU, the notebooks twice, one claim anew, the book in a browser
 	@$(MAKE) --no-print-directory pretend
 	@$(MAKE) --no-print-directory run
 	@$(MAKE) --no-print-directory facts
@@ -117,15 +122,18 @@ params: $(READY) ## run each chapter at two settings other than the book's, smal
 gpu: $(READY) ## run tests and series on a card (or here) for MINUTES, write book/results/gpu_series.csv; goes on where it stopped
 	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
 
-recheck: $(READY) # train and measure one stored claim again; the commit chooses which, the machine's speed among how many
-	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES)
+recheck: $(READY) # train and measure one stored claim again; the commit (or PICK=hex) chooses, the machine's speed among how many
+	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES) $(if $(PICK),--pick $(PICK))
 
 alone: $(READY) ## every chapter with the installed wheel only, in an empty folder; what pip would do on Colab
 	ALONE=1 $(SHARE) $(KEEP) $(BIN)/pytest -q -rs --durations=0 -n $(JOBS) tests/test_alone.py
 
-retarget: $(READY) # write repository (REPO=organisation/name) and version into cells, badges and links
+retarget: $(READY) ## write repository (REPO=organisation/name) and version into cells, badges and links
 	$(BIN)/python book/retarget.py $(REPO)
 	@$(MAKE) --no-print-directory notebooks
+
+picture: $(READY) # draw docs/picture.svg, the picture of the README
+	$(BIN)/python docs/picture.py
 
 clean: ## remove everything built (trained models in the cache folder stay)
 	rm -rf _build

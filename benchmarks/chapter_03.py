@@ -24,7 +24,7 @@ from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.evaluation import case_table, detection_rate, dice_per_case, ledger, rank_correlation
-from segconf_lite.models import fit_autoencoder, fit_unet, load_or_fit
+from segconf_lite.models import fit_autoencoder, fit_unet, fitted
 from segconf_lite.profiles import Profile, profile_named
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,8 +47,8 @@ def make(sizes: Profile, seed: int, scanner: str, n_cases: int, first_subject: i
 
 def network(sizes: Profile, seed: int, train: Cohort) -> nn.Module:
     """The first network of chapters 2 and 3 for a seed."""
-    config = {"steps": sizes.steps * 2 // 3, "channels": sizes.channels, "dropout": 0.1, "seed": 10 * seed}
-    return load_or_fit("unet", config, train, lambda: fit_unet(train, **config))  # type: ignore[arg-type]
+    steps = sizes.steps * 2 // 3
+    return fitted(fit_unet, train, steps=steps, channels=sizes.channels, dropout=0.1, seed=10 * seed)
 
 
 def row(sizes: Profile, seed: int, unet: nn.Module, train: Cohort, options: dict[str, Any]) -> dict[str, Any]:

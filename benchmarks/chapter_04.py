@@ -21,9 +21,16 @@ from torch import Tensor, nn
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, phantom
-from segconf_lite.confidence import BetaQualityPredictor, MCDropout, QualityPredictor, ScoreAgreement
+from segconf_lite.confidence import (
+    Adversary,
+    BetaQualityPredictor,
+    MCDropout,
+    QualityPredictor,
+    ScoreAgreement,
+)
+from segconf_lite.confidence.predictor import PUBLISHED_TRAINING
 from segconf_lite.evaluation import case_table, excess_aurc, ledger, surface_dice_per_case
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import Profile, profile_named
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -63,15 +70,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Beta, plain": {"adversarial": False, "head": "beta"},
     "Beta, adversary": {"head": "beta"},
 }
-NAMED = ("modules", "probabilities", "augmentation", "target", "tolerance_mm")
+READ = ("modules", "probabilities", "target", "tolerance_mm")
 SURFACE: dict[str, Any] = {"target": "surface_dice", "tolerance_mm": 3.0}
 ON_SURFACES = ("plain, mild, one level", "adversary, mild, one level", "Beta, adversary")
 
 
 def network(sizes: Profile, seed: int, train: Cohort) -> nn.Module:
     """The first network of chapters 2 to 4 for a seed."""
-    config = {"steps": sizes.steps * 2 // 3, "channels": sizes.channels, "dropout": 0.1, "seed": 10 * seed}
-    return load_or_fit("unet", config, train, lambda: fit_unet(train, **config))  # type: ignore[arg-type]
+    steps = sizes.steps * 2 // 3
+    return fitted(fit_unet, train, steps=steps, channels=sizes.channels, dropout=0.1, seed=10 * seed)
 
 
 def row(
@@ -79,11 +86,14 @@ def row(
     *, steps: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Train one variant and see how it orders the cases of every scanner."""
-    options = {**options, "steps": steps * options.get("steps", 1), "seed": seed, "progress": False}
-    beta = options.pop("head", "point") == "beta"
-    named = {k: options.pop(k) for k in NAMED if k in options}
-    kind = BetaQualityPredictor if beta else QualityPredictor
-    method = kind(**named, training=options)
+    options = dict(options)
+    kind = BetaQualityPredictor if options.pop("head", "point") == "beta" else QualityPredictor
+    read = {k: options.pop(k) for k in READ if k in options}
+    training = PUBLISHED_TRAINING.changed(
+        steps=steps * options.pop("steps", 1), seed=seed, augmentation=options.pop("augmentation", "strong")
+    )
+    adversary = Adversary(**options) if options.pop("adversarial", True) else None
+    method = kind(**read, adversary=adversary, training=training)
     start = time.perf_counter()
     method.fit(unet, train)
     found: dict[str, Any] = {"seconds": time.perf_counter() - start}

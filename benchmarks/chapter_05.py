@@ -34,7 +34,7 @@ from segconf_lite.fragility import (
     stratified_pixels,
 )
 from segconf_lite.fragility.convex import check_closed_form
-from segconf_lite.models import UNet, fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.models import UNet, fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
@@ -44,8 +44,9 @@ def network(seed: int) -> tuple[UNet, Cohort]:
     """The first network of chapter 2 and its training cases."""
     sizes = profile_named("lite")
     train = phantom.cohort(sizes.n_train, scanner="A", size=sizes.size, seed=seed)
-    training = {"steps": sizes.steps * 2 // 3, "channels": sizes.channels, "dropout": 0.1, "seed": 10 * seed}
-    return load_or_fit("unet", training, train, lambda: fit_unet(train, **training)), train
+    steps = sizes.steps * 2 // 3
+    unet = fitted(fit_unet, train, steps=steps, channels=sizes.channels, dropout=0.1, seed=10 * seed)
+    return unet, train
 
 
 def convex_rows() -> pd.DataFrame:

@@ -28,8 +28,8 @@ from torch import Tensor
 from segconf_lite.arrays import to_numpy
 from segconf_lite.evaluation import ledger
 from segconf_lite.models.device import isolated_random_state, pick_device
-from segconf_lite.models.fit import optimise, shuffled_batches
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter
+from segconf_lite.models.training import Training, optimise, shuffled_batches
 from segconf_lite.stress.balls import ball_volumes, crop_around
 from segconf_lite.stress.windows import foreground_ratio, window_probabilities
 
@@ -51,7 +51,7 @@ def volumes(n_cases: int, seed: int, **options: Any) -> Volumes:
 def train(
     config: dict[str, Any], known: Volumes, held: Volumes, window: int, plan: dict[str, Any], seed: int
 ) -> Segmenter:
-    """As `segconf_lite.models.network_training.fit_network` does with slices."""
+    """As `segconf_lite.models.fit.fit_network` does with slices."""
     place = pick_device("auto")
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
     draws = torch.Generator().manual_seed(seed)
@@ -70,8 +70,10 @@ def train(
             network,
             shuffled_batches(len(known[0]), plan["batch"], torch.Generator().manual_seed(seed)),
             lambda index: loss_on((known[0][index], known[1][index]), draws),
-            validation_loss, steps=plan["steps"], learning_rate=3e-3, progress=False,
-        )  # fmt: skip
+            validation_loss,
+            Training(steps=plan["steps"]),
+            progress=False,
+        )
     return network
 
 

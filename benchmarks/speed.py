@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
-from segconf_lite.confidence import QualityPredictor, SegmentationDistortion, predictor_training
-from segconf_lite.confidence.prediction import THREE_LEVELS
+from segconf_lite.confidence import Adversary, QualityPredictor, SegmentationDistortion, predictor_training
+from segconf_lite.confidence.predictor import THREE_LEVELS
 from segconf_lite.confidence.predictor_training import fit_quality_network
 from segconf_lite.evaluation import (
     excess_aurc_interval,
@@ -131,13 +131,13 @@ def distortion_rows() -> list[tuple[str, float, str]]:
 def predictor_rows() -> list[tuple[str, float, str]]:
     """What predicted quality costs: its training, a step with and without adversary, and one answer."""
     train, unet = phantom.cohort(480), UNet(n_classes=4).eval()
-    rows, published = [], QualityPredictor.published
+    rows = []
     start = time.perf_counter()
-    options = {"adversarial": False, "progress": False}
+    options = {"adversary": None, "progress": False}
     network = fit_quality_network(unet, train, steps=200, **options)  # type: ignore[arg-type]
     rows.append(("plain predictor, 480 slices, 200 steps", time.perf_counter() - start, "s"))
     kept, predictor_training.CACHE_BYTES = predictor_training.CACHE_BYTES, 0
-    kinds = {"plain": options, "adversary": {"warm_up": 0, "progress": False}}
+    kinds = {"plain": options, "adversary": {"adversary": Adversary(warm_up=0), "progress": False}}
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(6):  # in turn
         for name, chosen in kinds.items():
@@ -161,7 +161,9 @@ def predictor_rows() -> list[tuple[str, float, str]]:
         **options,  # type: ignore[arg-type]
     )
     methods = {
-        "one level": published(network=network).fit(unet, train),
+        "one level": QualityPredictor(network=network, modules=["penultimate"], probabilities=False).fit(
+            unet, train
+        ),
         "three levels": QualityPredictor(network=full).fit(unet, train),
     }
     acts: dict[str, Callable[[], object]] = {"pass": lambda: predict_probabilities(unet, images)}

@@ -20,7 +20,7 @@ from speed import median_seconds
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.models import UNet, fit_unet
-from segconf_lite.models.network_training import fit_network
+from segconf_lite.models.fit import fit_network
 from segconf_lite.models.segmenter import Segmenter
 from segconf_lite.stress import attacks, ladders
 from segconf_lite.stress.balls import ball_cohort, crop_around

@@ -41,10 +41,10 @@ from torch import nn  # noqa: E402
 
 from segconf_lite.cohorts import phantom  # noqa: E402
 from segconf_lite.evaluation.ledger import provenance  # noqa: E402
-from segconf_lite.models import fit_unet, network_training  # noqa: E402
-from segconf_lite.models.fit import CHECKS  # noqa: E402
-from segconf_lite.models.network_training import fit_network  # noqa: E402
+from segconf_lite.models import fit  # noqa: E402
+from segconf_lite.models.fit import fit_network, fit_unet  # noqa: E402
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter  # noqa: E402
+from segconf_lite.models.training import CHECKS  # noqa: E402
 from segconf_lite.stress.balls import ball_cohort, crop_around  # noqa: E402
 
 COLUMNS = ("what", "network", "way", "value", "unit", "device", "torch", "threads", "commit", "day")
@@ -72,14 +72,14 @@ def foreground(kind: str, norm: str, window: int) -> Train:
 
 @contextlib.contextmanager
 def way_of(name: str) -> Iterator[None]:
-    before = network_training.CUDA_GRAPHS, torch.are_deterministic_algorithms_enabled()
-    network_training.CUDA_GRAPHS = name == "graphs"
+    before = fit.CUDA_GRAPHS, torch.are_deterministic_algorithms_enabled()
+    fit.CUDA_GRAPHS = name == "graphs"
     torch.use_deterministic_algorithms(name == "deterministic", warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # finds faults, decides no result, costs time
     try:
         yield
     finally:
-        network_training.CUDA_GRAPHS = before[0]
+        fit.CUDA_GRAPHS = before[0]
         torch.use_deterministic_algorithms(before[1])
 
 

@@ -80,7 +80,7 @@ from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.cohorts.appearance import appearance_distance
 from segconf_lite.evaluation import case_table, ledger, mean_interval
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import figures, pictures, widgets
 
@@ -178,7 +178,7 @@ pictures.picture_grid(
 # %%
 training = {"steps": n_steps or sizes.steps * 2 // 3, "channels": sizes.channels}
 training |= {"dropout": dropout, "seed": 10 * seed}
-unet = load_or_fit("unet", training, train, lambda: fit_unet(train, **training))
+unet = fitted(fit_unet, train, **training)
 figures.learning_curve(
     pd.DataFrame(unet.history),
     alt="Training and held-out loss fall together over the optimiser steps and level off.",
@@ -449,10 +449,7 @@ real["augmentation"] = "mild"
 
 def fit_cord(part):
     """Too few volunteers to spare one for early stopping: a fixed number of steps."""
-    config = real | {"validation": part.fingerprint()}
-    return load_or_fit(
-        "unet", config, part, lambda: fit_unet(part, validation=part, **real)
-    )
+    return fitted(fit_unet, part, validation=part, **real)
 
 
 # %%

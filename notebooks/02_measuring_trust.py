@@ -85,7 +85,7 @@ from segconf_lite.confidence import DeepEnsemble, MCDropout, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, TestTimeAugmentation, pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.evaluation import case_table, compare_methods, ledger
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
+from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import trust
 
@@ -117,7 +117,7 @@ test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 # %%
 training = {"steps": n_steps or sizes.steps * 2 // 3, "channels": sizes.channels}
 training |= {"dropout": dropout, "seed": 10 * seed}
-unet = load_or_fit("unet", training, train, lambda: fit_unet(train, **training))
+unet = fitted(fit_unet, train, **training)
 
 # %% [markdown]
 # For every slice we know the truth, so we know its **risk**: 1 − Dice, 0 for a perfect outline. Throughout
@@ -527,9 +527,7 @@ if cord is not None:
     foreign = cord.where(session=others)
     real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
     real["augmentation"] = "mild"
-    fit = lambda: fit_unet(source, validation=source, **real)  # noqa: E731
-    config = real | {"validation": source.fingerprint()}
-    cord_unet = load_or_fit("unet", config, source, fit)
+    cord_unet = fitted(fit_unet, source, validation=source, **real)
     ensemble = DeepEnsemble(n_members=n_members, training=real, validation=source)
     real_samplers = {"dropout": MCDropout(), "ensemble": ensemble}
     for sampler in real_samplers.values():

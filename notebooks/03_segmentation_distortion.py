@@ -87,7 +87,7 @@ from segconf_lite.confidence.baselines import one_pass_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.confidence.distance import pool_activations
 from segconf_lite.evaluation import case_table, compare_methods, ledger
-from segconf_lite.models import fit_unet, load_or_fit, stored_unets
+from segconf_lite.models import fit_unet, fitted, fitted_each
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import pictures, shift, trust, widgets
 
@@ -117,7 +117,7 @@ test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 # %%
 steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": dropout}
-unet = stored_unets(train, seeds=[10 * seed], **training)[0]
+unet = fitted(fit_unet, train, seed=10 * seed, **training)
 
 # %% [markdown]
 # ## Look inside
@@ -290,7 +290,7 @@ shift.quality_boxes(
 # %% tags=["hide-input"]
 five = ["distance", "code distance", "entropy, image", "ensemble entropy", "distortion"]
 later = range(10 * seed + 1, 10 * seed + 1 + n_members)
-members = stored_unets(train, seeds=later, **training)
+members = fitted_each(fit_unet, train, seeds=later, **training)
 ensemble = DeepEnsemble(members=members).fit(unet, train)
 cases["ensemble entropy"] = to_numpy(ensemble.uncertainty(test.images))
 
@@ -522,9 +522,7 @@ if cord is not None:
     foreign = cord.where(session=others)
     real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
     real |= {"augmentation": "mild", "seed": 10 * seed}
-    fit = lambda: fit_unet(source, validation=source, **real)  # noqa: E731
-    config = real | {"validation": source.fingerprint()}
-    cord_unet = load_or_fit("unet", config, source, fit)
+    cord_unet = fitted(fit_unet, source, validation=source, **real)
 
 # %%
 if cord is not None:

@@ -82,16 +82,21 @@ from sklearn.isotonic import IsotonicRegression
 import segconf_lite.evaluation as ev
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
-from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, MCDropout
+from segconf_lite.confidence import (
+    Adversary,
+    BetaQualityPredictor,
+    DeepEnsemble,
+    MCDropout,
+)
 from segconf_lite.confidence import QualityPredictor, ScoreAgreement
 from segconf_lite.confidence import SegmentationDistortion
 from segconf_lite.confidence.adversary import perturb
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
-from segconf_lite.confidence.predictor_inputs import FeatureReader
+from segconf_lite.confidence.predictor_training import FeatureReader
 from segconf_lite.evaluation import case_table, compare_methods, ledger
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
-from segconf_lite.models import stored_unets
+from segconf_lite.models import Training, fit_unet, fitted, fitted_each
+from segconf_lite.models import predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import adversarial, trust, widgets
 
@@ -119,7 +124,7 @@ test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 # %%
 steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": dropout}
-unet = stored_unets(train, seeds=[10 * seed], **training)[0]
+unet = fitted(fit_unet, train, seed=10 * seed, **training)
 
 
 # %%
@@ -143,14 +148,10 @@ cases.groupby("domain")["quality"].mean().round(2).to_frame().T
 
 
 # %%
-def predictor(kind, **choices):
-    own = {"seed": 10 * seed, "steps": steps}
-    own |= {k: choices.pop(k) for k in ("direction",) if k in choices}
-    return kind(**choices, training=own).fit(unet, train)
-
-
+schedule = Training(steps=steps, learning_rate=2e-3, weight_decay=1e-3, seed=10 * seed)
+strong = schedule.changed(augmentation="strong")
 published = QualityPredictor.published
-plain = predictor(published, adversarial=False)
+plain = published(adversary=None, training=schedule).fit(unet, train)
 size = sum(parameter.numel() for parameter in plain.network.parameters())
 print(f"{size:,} parameters, beside {sum(p.numel() for p in unet.parameters()):,}")
 
@@ -211,13 +212,14 @@ print(f"prediction falls by {((x - moved) * weights).sum():.4f}")
 # (small turns, sizes, noise).
 
 # %%
-same = {"augmentation": augmentation}
-choices = {
-    "plain": (published, {"adversarial": False, **same}),
-    "noise": (published, {"direction": "random", **same}),
-    "adversary": (published, {"effect_size": effect_size, **same}),
+same = schedule.changed(augmentation=augmentation)
+against = {
+    "plain": None,
+    "noise": Adversary(direction="random"),
+    "adversary": Adversary(effect_size=effect_size),
 }
-methods = {name: predictor(kind, **c) for name, (kind, c) in choices.items()}
+choices = {n: published(adversary=a, training=same) for n, a in against.items()}
+methods = {name: method.fit(unet, train) for name, method in choices.items()}
 
 # %% [markdown]
 # ## Watch the adversary work
@@ -383,7 +385,8 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 # sure than you seem?" It is given all that helped above: three levels, the probabilities, strong corruptions, and both adversaries.
 
 # %%
-best = predictor(BetaQualityPredictor, effect_size=effect_size)
+adversary = Adversary(effect_size=effect_size)
+best = BetaQualityPredictor(adversary=adversary, training=strong).fit(unet, train)
 cases = with_predictions(cases, {"Beta": best}, test)
 
 # %%
@@ -403,7 +406,7 @@ adversarial.prediction_scatter(
 
 # %%
 later = range(10 * seed + 1, 10 * seed + 1 + n_members)
-members = stored_unets(train, seeds=later, **training)
+members = fitted_each(fit_unet, train, seeds=later, **training)
 samplers = {
     "dropout": MCDropout(n_samples=2).fit(unet, train),
     "ensemble": DeepEnsemble(members=members).fit(unet, train),
@@ -636,19 +639,18 @@ if cord is not None:
     foreign = cord.where(session=others)
     real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
     real |= {"augmentation": "mild", "seed": 10 * seed}
-    fit = lambda: fit_unet(source, validation=source, **real)  # noqa: E731
-    config = real | {"validation": source.fingerprint()}
-    cord_unet = load_or_fit("unet", config, source, fit)
+    cord_unet = fitted(fit_unet, source, validation=source, **real)
 
 # %%
 if cord is not None:
-    told = {"validation": source, "training": {"seed": 10 * seed}}
-    told["training"] |= {"steps": real["steps"], "batch_size": 16}
-    usual = {**told, "augmentation": "mild"}
+    own = strong.changed(steps=real["steps"], batch_size=16)
+    usual = {"training": own.changed(augmentation="mild"), "validation": source}
     on_cord = {
-        "plain": published(adversarial=False, **usual),
-        "adversary": published(effect_size=effect_size, **usual),
-        "Beta": BetaQualityPredictor(effect_size=effect_size, **told),
+        "plain": published(adversary=None, **usual),
+        "adversary": published(adversary=adversary, **usual),
+        "Beta": BetaQualityPredictor(
+            adversary=adversary, training=own, validation=source
+        ),
     }
     for method in on_cord.values():
         method.fit(cord_unet, source)
@@ -680,21 +682,22 @@ table.T.round(2)
 
 # %% tags=["remove-cell"]
 choices |= {
-    "Beta": (BetaQualityPredictor, {"effect_size": effect_size}),
-    "Beta, plain": (BetaQualityPredictor, {"adversarial": False}),
-    "point": (QualityPredictor, {"effect_size": effect_size}),
+    "Beta": BetaQualityPredictor(adversary=adversary, training=strong),
+    "Beta, plain": BetaQualityPredictor(adversary=None, training=strong),
+    "point": QualityPredictor(adversary=adversary, training=strong),
 }
-choices["plain, as it is"] = (published, {"adversarial": False})
-choices["adversary, as it is"] = (published, {"effect_size": effect_size})
+choices["plain, as it is"] = published(adversary=None, training=schedule)
+choices["adversary, as it is"] = published(adversary=adversary, training=schedule)
 for size in (0.05, 0.2):
-    choices[f"effect size {size}"] = (published, {**same, "effect_size": size})
+    other = Adversary(effect_size=size)
+    choices[f"effect size {size}"] = published(adversary=other, training=same)
 
 
 # %% tags=["remove-cell"]
 if cases_out:
     names = [name for name in choices if name not in cases]
-    fitted = {n: predictor(choices[n][0], **choices[n][1]) for n in names}
-    cases = with_predictions(cases, fitted, test)
+    others = {name: choices[name].fit(unet, train) for name in names}
+    cases = with_predictions(cases, others, test)
     phase = pd.cut(log["step"] / steps, [0, 0.12, 0.3, 0.6, 1], labels=False)
     log["cohort"] = phase.map({0: "warm-up", 1: "early", 2: "middle", 3: "late"})
     log = log.assign(cohort="log, " + log["cohort"], subject=log["step"].astype(str))

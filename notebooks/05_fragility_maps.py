@@ -96,8 +96,7 @@ from segconf_lite.fragility import FragilityMap, MaskSearch, PixelSearch
 from segconf_lite.fragility import TangentSearch, WeightNoise, decompose
 from segconf_lite.fragility import geometry_ring, penalty_set, polish
 from segconf_lite.fragility import search_masks, search_pixels, stratified_pixels
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
-from segconf_lite.models import stored_unets
+from segconf_lite.models import fit_unet, fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.show import fragile, trust, widgets
 
@@ -140,12 +139,8 @@ def crop(cohort):
 few = crop(make(source_scanner, 36, 3000))
 small = {"steps": n_steps or sizes.steps, "channels": (8, 16, 24)}
 small |= {"batch_size": 12, "seed": seed}
-trained = load_or_fit(
-    "unet", small, few, lambda: fit_unet(few, validation=few, **small)
-)
-more = min(100, n_steps or 100)
-longer = lambda: polish(trained, few, steps=more)  # noqa: E731
-little = load_or_fit("unet", {**small, "polished": f"L-BFGS, {more}"}, few, longer)
+trained = fitted(fit_unet, few, validation=few, **small)
+little = fitted(polish, trained, few, steps=min(100, n_steps or 100))
 fresh = crop(make(source_scanner, 12, 4000))
 shown = little(fresh.images[:6]).detach().softmax(dim=1)
 # %%
@@ -264,7 +259,7 @@ steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
 all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
-networks = stored_unets(train, seeds=seeds, **training)
+networks = fitted_each(fit_unet, train, seeds=seeds, **training)
 unet = networks[0]
 
 # %%
@@ -510,9 +505,7 @@ crowd, _ = phantom.annotated_cohort(sizes.n_train, seed=seed, **drawn_on)
 usual = ~np.char.endswith(crowd.subjects, "hypertrophic")
 one_each = phantom.one_rater_each(crowd.take(usual), seed=seed)
 one_each = dataclasses.replace(one_each, raters=None)
-config = training | {"seed": 10 * seed}
-fit = lambda: fit_unet(one_each, **config)  # noqa: E731
-pupil = load_or_fit("unet", config, one_each, fit)
+pupil = fitted(fit_unet, one_each, seed=10 * seed, **training)
 
 # %%
 known, n_drawn = {}, max(180, 180 * n_annotated // 24)
@@ -668,10 +661,7 @@ vessel = training | {"batch_size": 16, "seed": 10 * seed}
 if eyes is not None:
     children = sorted(set(eyes.subjects))
     taught = dataclasses.replace(eyes.where(subject=children[:9]), raters=None)
-    fit = lambda: fit_unet(taught, validation=taught, **vessel)  # noqa: E731
-    reader = load_or_fit(
-        "unet", vessel | {"validation": taught.fingerprint()}, taught, fit
-    )
+    reader = fitted(fit_unet, taught, validation=taught, **vessel)
 
 # %%
 if eyes is not None:
@@ -787,7 +777,7 @@ if cases_out:
 # %% tags=["remove-cell"]
 if cases_out:
     later = range(10 * seed + 1, 10 * seed + 3)
-    members = stored_unets(one_each, seeds=later, **training)
+    members = fitted_each(fit_unet, one_each, seeds=later, **training)
     cohort, truth, new = known[a]
     part = np.concatenate([np.flatnonzero(new)[::3], np.flatnonzero(~new)[::3]])
     cohort, truth, new = cohort.take(part), truth[part], new[part]

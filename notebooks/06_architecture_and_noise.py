@@ -75,6 +75,7 @@ as_in_book = parameters.checked("06_architecture_and_noise", globals())
 
 # %% tags=["hide-input"]
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -89,9 +90,8 @@ from segconf_lite.confidence import BetaQualityPredictor, DeepEnsemble, Fragilit
 from segconf_lite.confidence import MCDropout, PooledMahalanobis, PredictiveEntropy
 from segconf_lite.confidence import ScoreAgreement, SegmentationDistortion
 from segconf_lite.evaluation import case_table, ledger
-from segconf_lite.models import fit_unet, load_or_fit, predict_probabilities
-from segconf_lite.models import stored_unets
-from segconf_lite.models.network_training import stored_segmenter
+from segconf_lite.models import Segmenter, Training, fit_network, fit_unet
+from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports import check_input_assumptions, failure_report
 from segconf_lite.reports import sensitivity_report
@@ -289,9 +289,9 @@ for skips, widths in {True: (8, 16, 32, 48), False: (9, 18, 34, 51)}.items():
             learned = blobs(n_blobs, "train", direction=direction)
             held = blobs(24, "validation", direction=direction)
             config = {"steps": blob_steps, "batch_size": 8, "seed": seed, "norm": norm, "precision": "fp32", "learning_rate": 6e-3, "channels": widths, "skips": skips}  # fmt: skip
-            fit = lambda: fit_unet(learned, validation=held, **config)  # noqa: B023, E731
-            address = config | {"validation": held.fingerprint()}
-            nets[skips, norm, direction] = load_or_fit("unet", address, learned, fit)
+            nets[skips, norm, direction] = fitted(
+                fit_unet, learned, validation=held, **config
+            )
 
 # %% tags=["hide-input"]
 weights = {k[0]: sum(p.numel() for p in n.parameters()) for k, n in nets.items()}
@@ -406,7 +406,7 @@ hearts = make(source_scanner, n_rung, 1000)
 steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
-networks = stored_unets(train, seeds=seeds, **training)
+networks = fitted_each(fit_unet, train, seeds=seeds, **training)
 unet = networks[0]
 
 
@@ -526,9 +526,7 @@ try:
     cord = gm_challenge.cohort(**given, group_by="site")  # as in chapter 1
     source = cord.where(session=["sub-9584", "sub-10062Ses1", "sub-10062Ses2"])
     known, other = (source.where(subject=p) for p in sorted(set(source.subjects))[:2])
-    fit = lambda: fit_unet(known, validation=known, **real)  # noqa: E731
-    config = real | {"validation": known.fingerprint()}  # the address in chapter 1
-    cord_unet = load_or_fit("unet", config, known, fit)
+    cord_unet = fitted(fit_unet, known, validation=known, **real)  # as in chapter 1
 except FileNotFoundError as reason:
     cord = None
     print(f"{reason}\nBelow, the stored measurement is shown.")
@@ -568,8 +566,8 @@ areas.sort_values("phantom heart").round(2)
 # **Predict:** which corruption fools the most methods?
 
 # %%
-told_by = {"seed": 10 * seed, "steps": steps}
-predictor = BetaQualityPredictor(effect_size=0.1, training=told_by)
+schedule = Training(steps=steps, learning_rate=2e-3, weight_decay=1e-3, seed=10 * seed)
+predictor = BetaQualityPredictor(training=schedule.changed(augmentation="strong"))
 coding = {"steps": steps, "seed": 10 * seed}
 all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 methods = {
@@ -670,13 +668,14 @@ def noisy(name):
         spoiled = ladders.corrupt(images[:half], name, severity, **options)
         return torch.cat([spoiled, images[half:]]), labels
 
-    return {"prepare": prepare, "prepared": f"half of a batch: {name}, severity 1 to 5"}
+    return prepare
 
 
 # %%
-trained = {"nothing": stored_segmenter(little, small, **quick)}
+build = functools.partial(Segmenter, **small)
+trained = {"nothing": fitted(fit_network, build, little, **quick)}
 for name in NOISES:
-    trained[name] = stored_segmenter(little, small, **noisy(name), **quick)
+    trained[name] = fitted(fit_network, build, little, prepare=noisy(name), **quick)
 scored = []
 for name, network in trained.items():
     scored.append(judged(network, fresh, "none", 0).assign(trained=name))
@@ -715,10 +714,9 @@ def lamp(n_cases, part, b=0.0):
 
 
 # %%
-two_class = small | {"n_classes": 2}
-shiny = stored_segmenter(
-    lamp(80, "train"), two_class, **(quick | {"steps": noise_steps // 2})
-)
+two_class = functools.partial(Segmenter, **small | {"n_classes": 2})
+half = quick | {"steps": noise_steps // 2}
+shiny = fitted(fit_network, two_class, lamp(80, "train"), **half)
 rivals = {
     "U-Net, never saw shading": lambda x: to_numpy(
         predict_probabilities(shiny, x).argmax(1)
@@ -762,7 +760,7 @@ def drawn_wrongly(way):
             wide[:] = way == "wide"
         return images, redrawn(labels, wide)
 
-    return {"prepare": prepare, "prepared": f"masks drawn {way}, 3 x 3"}
+    return prepare
 
 
 # %%
@@ -780,7 +778,8 @@ def redrawn(labels, wide):
 # %%
 pupils = {"true masks": trained["nothing"]}
 for way in ("tight", "wide", "either"):
-    pupils[f"drawn {way}"] = stored_segmenter(little, small, **drawn_wrongly(way), **quick)  # fmt: skip
+    wrong = drawn_wrongly(way)
+    pupils[f"drawn {way}"] = fitted(fit_network, build, little, prepare=wrong, **quick)
 wrongly = []
 for name, network in pupils.items():
     answer = predict_probabilities(network, fresh.images)

@@ -68,6 +68,7 @@ as_in_book = parameters.checked("07_context_and_foreground", globals())
 
 # %% tags=["hide-input"]
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -79,7 +80,7 @@ from torch import nn
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import published
 from segconf_lite.evaluation import case_table, ledger
-from segconf_lite.models.network_training import stored_segmenter
+from segconf_lite.models import Segmenter, fit_network, fitted
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
 from segconf_lite.reports.sensitivity import sensitivity_report
@@ -176,7 +177,6 @@ print(pd.Series(sizes).value_counts()[RANGES].to_string())
 
 
 # %%
-centred = "half" if centred_share == 0.5 else f"a share of {centred_share}"
 share_of = {"foreground_share": centred_share}
 
 
@@ -184,13 +184,12 @@ def learn(kind, norm, window):
     def crop(network, images, labels, generator):
         return crop_around(images, labels, window, generator=generator, **share_of)
 
-    config = {"kind": kind, "norm": norm, "size": window, "n_classes": 2}
-    training = {"steps": n_steps or PLAN["steps"][window]}
+    shape = {"size": window, "n_classes": 2, "channels": PLAN["channels"]}
+    build = functools.partial(Segmenter, kind=kind, norm=norm, **shape)
+    training = {"steps": n_steps or PLAN["steps"][window], "seed": seed}
     training["batch_size"] = 8 if window == 32 else 4
-    return stored_segmenter(
-        train, config | {"channels": PLAN["channels"]}, prepare=crop, prepared=f"crops of {window}, {centred} centred on the disc",
-        validation=held, seed=seed, learning_rate=3e-3, on_device=True, **training,
-    )  # fmt: skip
+    given = {"prepare": crop, "validation": held, "on_device": True}
+    return fitted(fit_network, build, train, **given, **training)
 
 
 # %%

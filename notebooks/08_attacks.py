@@ -77,6 +77,7 @@ as_in_book = parameters.checked("08_attacks", globals())
 # %% tags=["hide-input"]
 import copy
 import dataclasses
+import functools
 import time
 
 import numpy as np
@@ -94,9 +95,8 @@ from segconf_lite.confidence import pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.confidence.distortion import distortion_columns
 from segconf_lite.evaluation import case_table, ledger
-from segconf_lite.models import load_or_fit, network_training, predict_probabilities
-from segconf_lite.models import store, stored_unets
-from segconf_lite.models.network_training import fit_network
+from segconf_lite.models import Training, fit_network, fit_unet
+from segconf_lite.models import fitted, fitted_each, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite.reports.failures import failure_report
 from segconf_lite.show import adversarial, curves, widgets
@@ -126,7 +126,7 @@ steps = n_steps or sizes.steps * 2 // 3
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
 all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
-networks = stored_unets(train, seeds=seeds, **training)
+networks = fitted_each(fit_unet, train, seeds=seeds, **training)
 unet = networks[0]
 
 
@@ -313,7 +313,10 @@ ensemble = DeepEnsemble(members=networks[1:]).fit(unet, train)
 distance = PooledMahalanobis().fit(unet, train)
 coding = {"steps": steps, "seed": 10 * seed}
 distortion = SegmentationDistortion(training=coding).fit(unet, train)
-beta = BetaQualityPredictor(effect_size=0.1, training=dict(coding)).fit(unet, train)
+schedule = Training(
+    learning_rate=2e-3, weight_decay=1e-3, augmentation="strong", **coding
+)
+beta = BetaQualityPredictor(training=schedule).fit(unet, train)
 last_layer = FragilityMap().fit(unet, train)
 samplers = {"dropout": dropout, "ensemble": ensemble}
 
@@ -476,15 +479,12 @@ a_few = n_steps * 3 // 20 if n_steps else sizes.steps // 10
 short = {"steps": max(a_few, 2), "batch_size": 16, "learning_rate": 1e-3, "seed": 10 * seed}  # fmt: skip
 
 # %%
-ARMS = {"plain": ("", None), "adversarial": (f"FGSM, random start, {train_eps} sd, step 1.25", hostile)}  # fmt: skip
 arms, held = {}, make(source_scanner, 12, 6000)
-for name, (words, prepare) in ARMS.items():
+again = functools.partial(copy.deepcopy, unet)  # both go on from the same network
+for name, prepare in {"plain": None, "adversarial": hostile}.items():
     given = short | {"prepare": prepare, "validation": held}
-    fit = lambda g=given: fit_network(lambda: copy.deepcopy(unet), train, **g)  # noqa: E731
-    address = training | {"tuned": short | {"prepared": words, "validation": held.fingerprint()}}  # fmt: skip
-    address["code"] = store.code_fingerprint(network_training, attacks)
     start = time.perf_counter()
-    arms[name] = load_or_fit("unet", address, train, fit)
+    arms[name] = fitted(fit_network, again, train, **given)
     print(f"{name}: {time.perf_counter() - start:.0f} s")
 
 # %% [markdown]

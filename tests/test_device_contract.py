@@ -13,10 +13,17 @@ from segconf_lite.arrays import to_numpy
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.adversary import perturb, random_step
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
-from segconf_lite.confidence.beta_law import beta_interval, probability_below
 from segconf_lite.confidence.distortion import distortion_columns
+from segconf_lite.confidence.heads import beta_interval, probability_below
 from segconf_lite.fragility.convex import check_closed_form
-from segconf_lite.models import ActivationAutoencoder, fit_unet, predict_probabilities, stored_autoencoder
+from segconf_lite.models import (
+    ActivationAutoencoder,
+    Training,
+    fit_autoencoder,
+    fit_unet,
+    fitted,
+    predict_probabilities,
+)
 from segconf_lite.models.device import device_of, pick_device
 from segconf_lite.models.splice import splice
 from segconf_lite.stress import attacks, gradient_masking, smoothing, windows
@@ -46,6 +53,7 @@ def methods(unet, cohort):
     few = {"precision": "fp32", "measure": "mutual_information"}
     sampler = confidence.TestTimeAugmentation(transforms=("identity", "brighter"))
     searched = {"steps": 2, "modules": ("head",), "n_penalty": 2}
+    training = Training(steps=3, batch_size=4, precision="fp32")
     given = {
         "entropy": confidence.PredictiveEntropy(),
         "maximum": confidence.MaximumProbability(),
@@ -57,8 +65,8 @@ def methods(unet, cohort):
         "distance": confidence.PooledMahalanobis(),
         "code distance": confidence.LatentMahalanobis(autoencoder=coded(unet)),
         "distortion": confidence.SegmentationDistortion(autoencoder=coded(unet)),
-        "quality": confidence.QualityPredictor(augmentation=None, training=QUICK),
-        "beta": confidence.BetaQualityPredictor(augmentation=None, training=QUICK),
+        "quality": confidence.QualityPredictor(training=training),
+        "beta": confidence.BetaQualityPredictor(training=training),
         "last layer": fragility.FragilityMap(search="head"),
         "decoder": fragility.FragilityMap(search=fragility.TangentSearch(n_draws=2, n_slices=2)),
         "masks": fragility.FragilityMap(search=fragility.MaskSearch(steps=1, n_penalty=2)),
@@ -246,7 +254,7 @@ def test_what_a_search_found_starts_a_wider_search(unet, cohort):
 def test_an_autoencoder_lies_where_its_network_lies_trained_or_read(cohort, place):
     unet = fit_unet(cohort, validation=cohort, steps=2, channels=(4, 6, 8), device=place, progress=False)
     for _ in range(2):  # the second one is read from the store
-        coder = stored_autoencoder(unet, cohort, validation=cohort, code=4, width=3, depth=1, **QUICK)
+        coder = fitted(fit_autoencoder, unet, cohort, validation=cohort, code=4, width=3, depth=1, **QUICK)
         assert device_of(coder) == device_of(unet)
         activation = splice(unet).activation(cohort.images[:2])
         assert coder(activation).device == activation.device

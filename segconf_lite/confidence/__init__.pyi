@@ -1,5 +1,6 @@
 """Public names of the room and their modules; read when the room is imported, and by type checkers."""
 
+from .adversary import Adversary as Adversary
 from .agreement import ScoreAgreement as ScoreAgreement
 from .baselines import MaximumProbability as MaximumProbability
 from .baselines import PredictiveEntropy as PredictiveEntropy
@@ -7,8 +8,8 @@ from .baselines import ProbabilityMargin as ProbabilityMargin
 from .distance import LatentMahalanobis as LatentMahalanobis
 from .distance import PooledMahalanobis as PooledMahalanobis
 from .distortion import SegmentationDistortion as SegmentationDistortion
-from .prediction import BetaQualityPredictor as BetaQualityPredictor
-from .prediction import QualityPredictor as QualityPredictor
+from .predictor import BetaQualityPredictor as BetaQualityPredictor
+from .predictor import QualityPredictor as QualityPredictor
 from .sampling import DeepEnsemble as DeepEnsemble
 from .sampling import MCDropout as MCDropout
 from .sampling import TestTimeAugmentation as TestTimeAugmentation
@@ -16,6 +17,7 @@ from .sampling import TestTimeAugmentation as TestTimeAugmentation
 FragilityMap: type  # of the room `fragility`; a stub may name modules of its own room only
 
 __all__ = [
+    "Adversary",
     "BetaQualityPredictor",
     "DeepEnsemble",
     "FragilityMap",

@@ -1,30 +1,95 @@
-"""The adversary of confidence training, as plain functions: a perturbation, and a controller of its size.
+r"""The adversary of confidence training: settings, one step against an image, and the replay of moved images.
 
 Lennartz & Schultz, "Adversarial Perturbations Improve Generalization of Confidence Prediction in Medical
-Image Segmentation" (MIDL 2025). Which small change of an image would make the predictor think the
-segmentation worse? A step against the gradient g of the predicted quality, x' = x - alpha g / (||g||² +
-eps), lowers a linear prediction by alpha exactly, whatever the size of g. Shape letters: B cases, H rows, W
-columns.
+Image Segmentation" (MIDL 2025), and their work of 2026 with a second adversary. Which small change of an
+image would make the predictor think the segmentation worse? A step against the gradient g of the predicted
+quality,
+
+.. math:: x' = x - \alpha g / (\lVert g \rVert^2 + \varepsilon),
+
+lowers a linear prediction by alpha exactly, whatever the size of g.
+
+Shape letters: B cases, n moved images, H rows, W columns.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Perturbed", "noise_of_length", "perturb", "random_step", "step_against", "update_alpha"]
+from segconf_lite import check
+from segconf_lite.arrays import to_numpy
 
 BOUNDS = ("l2", "linf")
 UNITS = ("quality", "length")
+DIRECTIONS = ("gradient", "random", "none")
+CONCENTRATION_DROP = math.log(2)  # intended fall of the logarithm of the concentration
+HIGHEST_ALPHA = 100.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversary:
+    """Settings of the adversary of a quality predictor's training.
+
+    Attributes:
+        direction: ``"gradient"``; ``"random"``, noise of the same length instead, a control; or ``"none"``:
+            the replayed images stay as they were.
+        effect_size: Intended mean fall of the predicted quality, in (0, 1).
+        alpha: First size of the step, >= 0, in units of predicted quality.
+        gain: Gain of its controller, > 0.
+        controlled: Which fall is brought to the effect size, the ``"predicted"`` or the ``"true"`` one.
+        gradient_of: ``"mean"`` quality, or the mean of ``"all"`` class outputs.
+        unit: Unit of the step, ``"quality"`` or ``"length"``, see `perturb`.
+        warm_up: Training steps before the first perturbation, >= 0.
+        bound: Longest step, in intensities; None for no limit.
+        bound_norm: Norm of that limit, ``"l2"`` or ``"linf"``.
+        value_range: Lowest and highest intensity that may result; None for no limit.
+        replay_size: Number of perturbed images that are remembered; 0 for those of the step before only.
+            Otherwise half of the replayed images are new and half are drawn from the memory.
+
+    Raises:
+        ValueError: If a value is out of its range.
+
+    Example:
+        >>> Adversary(effect_size=0.2).alpha
+        0.3
+    """
+
+    direction: str = "gradient"
+    effect_size: float = 0.1
+    alpha: float = 0.3
+    gain: float = 0.1
+    controlled: str = "predicted"
+    gradient_of: str = "mean"
+    unit: str = "quality"
+    warm_up: int = 20
+    bound: float | None = None
+    bound_norm: str = "l2"
+    value_range: tuple[float, float] | None = None
+    replay_size: int = 0
+
+    def __post_init__(self) -> None:
+        check.one_of("direction", self.direction, DIRECTIONS)
+        check.one_of("controlled", self.controlled, ("predicted", "true"))
+        check.one_of("gradient_of", self.gradient_of, ("mean", "all"))
+        check.number("effect_size", self.effect_size, low=0, high=1, open_low=True, open_high=True)
+        check.number("alpha", self.alpha, low=0)
+        check.number("gain", self.gain, low=0, open_low=True)
+        check.integer("warm_up", self.warm_up, low=0)
+        check.integer("replay_size", self.replay_size, low=0)
+        _check_step(self.unit, self.bound, self.bound_norm, self.value_range)
 
 
 class Perturbed(NamedTuple):
-    """Images after a step, and what happened to each; as `perturb` returns it, on the CPU."""
+    """Images after a step, and what happened to each; `perturb` returns it on the CPU."""
 
     images: Tensor  # (B, 1, H, W)
-    norm: Tensor  # (B,) L2 length of the step, in grey values
+    norm: Tensor  # (B,) L2 length of the step, in intensities
     vanished: Tensor  # (B,) bool: the gradient was too small, and the image was left as it is
 
 
@@ -43,32 +108,35 @@ def perturb(
 
     Args:
         images: (B, 1, H, W), on any device; they are not changed.
-        gradient: of the summed predicted quality with respect to them, same shape.
-        alpha: size of the step, >= 0, in `unit`; 0 leaves the images bit for bit.
+        gradient: Gradient of the summed predicted quality with respect to the images, same shape.
+        alpha: Size of the step, >= 0, in `unit`; 0 leaves the images bit for bit.
         unit: ``"quality"``: by how much the prediction falls to first order (2025); the weaker the gradient,
-            the longer the step. ``"length"``: its L2 length in grey values (2026).
-        eps: added to the squared norm; where the squared norm itself is below it, there is no step.
-        bound: longest step, in grey values; None for none.
-        bound_norm: of which norm, ``"l2"`` or ``"linf"``. Longer steps are shortened (L2) or clipped
+            the longer the step. ``"length"``: its L2 length in intensities (2026).
+        eps: Number > 0 added to the squared norm; where the squared norm itself is below it, there is no
+            step.
+        bound: Longest step, in intensities; None for no limit.
+        bound_norm: Norm of that limit, ``"l2"`` or ``"linf"``. Longer steps are shortened (L2) or clipped
             (L-infinity).
-        value_range: lowest and highest grey value that may result; None for none.
+        value_range: Lowest and highest intensity that may result; None for no limit.
 
     Returns:
         `Perturbed` on the CPU.
 
     Raises:
         ValueError: If the shapes differ, or an argument is out of its range.
+
+    Example:
+        >>> image, gradient = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+        >>> perturb(image, gradient, alpha=0.4).images.flatten().tolist()
+        [-0.10000000149011612, -0.10000000149011612, -0.10000000149011612, -0.10000000149011612]
     """
-    if images.shape != gradient.shape or images.ndim != 4:
-        raise ValueError(
-            f"expected images and gradient of one shape (B, 1, H, W), got {tuple(images.shape)} and "
-            f"{tuple(gradient.shape)}"
-        )
-    if alpha < 0 or eps <= 0 or (bound is not None and bound <= 0):
-        raise ValueError(f"expected alpha >= 0, eps > 0 and bound > 0, got {alpha}, {eps}, {bound}")
-    for name, value, allowed in (("bound_norm", bound_norm, BOUNDS), ("unit", unit, UNITS)):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    check.image_batch(images, channels=None)
+    check.image_batch(gradient, "gradient", channels=None)
+    if images.shape != gradient.shape:
+        raise check.refuse("gradient", f"of the images' shape {tuple(images.shape)}", tuple(gradient.shape))
+    check.number("alpha", alpha, low=0)
+    check.number("eps", eps, low=0, open_low=True)
+    _check_step(unit, bound, bound_norm, value_range)
     moved = step_against(
         images.detach(),
         gradient.detach().to(images.device),
@@ -93,8 +161,15 @@ def step_against(
     bound_norm: str,
     value_range: tuple[float, float] | None,
 ) -> Perturbed:
-    """`perturb` without its checks, on the device of the images: a part of a training."""
-    squared = gradient.square().sum(dim=(1, 2, 3), keepdim=True)
+    """`perturb` without its checks, on the device of the images: a part of a training.
+
+    Example:
+        >>> ones = torch.ones(1, 1, 2, 2)
+        >>> limit = {"bound": 1, "bound_norm": "l2", "value_range": None}
+        >>> float(step_against(ones, ones, alpha=2.0, unit="length", **limit).norm)
+        1.0
+    """
+    squared = gradient.square().sum(dim=(1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
     vanished = squared < eps
     divisor = squared + eps if unit == "quality" else (squared + eps).sqrt()
     step = torch.where(vanished, 0.0, -alpha * gradient / divisor)
@@ -116,35 +191,206 @@ def random_step(images: Tensor, norm: Tensor, generator: torch.Generator) -> Ten
     Args:
         images: (B, 1, H, W).
         norm: (B,) lengths, >= 0, as `perturb` reports them.
-        generator: of the noise.
+        generator: Generator of the noise.
 
     Returns:
         (B, 1, H, W) on the CPU.
+
+    Example:
+        >>> image, length = torch.zeros(1, 1, 4, 4), torch.tensor([2.0])
+        >>> moved = random_step(image, length, torch.Generator().manual_seed(0))
+        >>> round(float(moved.square().sum().sqrt()), 4)
+        2.0
     """
     return noise_of_length(images, norm, generator).cpu()
 
 
 def noise_of_length(images: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
-    """`random_step` on the device of the images: a part of a training."""
+    """`random_step` on the device of the images: a part of a training.
+
+    Example:
+        >>> images = torch.zeros(1, 1, 2, 2)
+        >>> float(noise_of_length(images, torch.zeros(1), torch.Generator()).abs().sum())
+        0.0
+    """
     noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images)
     length = noise.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
     return images + noise * (norm.to(images)[:, None, None, None] / length)
 
 
 def update_alpha(alpha: float, *, drop: float, effect_size: float, gain: float = 0.01) -> float:
-    """The next alpha, never below 0: down if the prediction fell by more than wanted, up if by less.
+    r"""The next step size, never below 0: down if the prediction fell too far, up if it fell too little.
+
+    .. math:: \max(0, \alpha - \mathrm{gain} (\mathrm{drop} - \mathrm{effect\ size}))
 
     Args:
-        alpha: the one that was used.
-        drop: mean fall of the predicted quality under the perturbation.
-        effect_size: the fall that is wanted, in (0, 1).
-        gain: of the controller, > 0.
+        alpha: Step size that was used.
+        drop: Mean fall of the predicted quality under the perturbation.
+        effect_size: Intended fall, in (0, 1).
+        gain: Gain of the controller, > 0.
 
     Raises:
         ValueError: If effect_size or gain is out of its range, or the drop is not finite.
+
+    Example:
+        >>> round(update_alpha(0.3, drop=0.2, effect_size=0.1, gain=0.1), 3)
+        0.29
     """
-    if not 0 < effect_size < 1 or gain <= 0:
-        raise ValueError(f"expected 0 < effect_size < 1 and gain > 0, got {effect_size} and {gain}")
-    if drop != drop or abs(drop) == float("inf"):
-        raise ValueError(f"the drop must be finite, got {drop}")
+    check.number("effect_size", effect_size, low=0, high=1, open_low=True, open_high=True)
+    check.number("gain", gain, low=0, open_low=True)
+    check.number("drop", drop)
     return max(0.0, alpha - gain * (drop - effect_size))
+
+
+class Replayed(NamedTuple):
+    """Moved images with what was known of their originals."""
+
+    images: Tensor  # (n, 1, H, W)
+    labels: np.ndarray  # (n, H, W)
+    spacing_mm: np.ndarray  # (n, 2)
+    attack: Tensor  # (n,) integer, which of the attacks moved it
+    attacked: Tensor  # (n,) what that attack lowers, before
+    quality: Tensor  # (n,) true quality, before
+    fresh: Tensor  # (n,) bool: moved in the step before
+
+    def take(self, index: Tensor) -> Replayed:
+        """Some of them."""
+        chosen = to_numpy(index)
+        return Replayed(
+            images=self.images[index],
+            labels=self.labels[chosen],
+            spacing_mm=self.spacing_mm[chosen],
+            attack=self.attack[index],
+            attacked=self.attacked[index],
+            quality=self.quality[index],
+            fresh=self.fresh[index],
+        )
+
+    def then(self, other: Replayed) -> Replayed:
+        """These, and the other's behind them."""
+        return Replayed(
+            images=torch.cat([self.images, other.images]),
+            labels=np.concatenate([self.labels, other.labels]),
+            spacing_mm=np.concatenate([self.spacing_mm, other.spacing_mm]),
+            attack=torch.cat([self.attack, other.attack]),
+            attacked=torch.cat([self.attacked, other.attacked]),
+            quality=torch.cat([self.quality, other.quality]),
+            fresh=torch.cat([self.fresh, other.fresh]),
+        )
+
+
+class Replay:
+    """Moves images, remembers them, and controls the step size of each attack.
+
+    Args:
+        adversary: Settings.
+        attacks: Names of what is attacked; images take turns.
+        generator: Generator of the noise and of what is drawn from the memory.
+
+    Example:
+        >>> replay = Replay(Adversary(alpha=0.5), ["location"], torch.Generator())
+        >>> image, gradient = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+        >>> float(replay.move(image, gradient, torch.zeros(1, dtype=torch.int64)))
+        -0.5
+    """
+
+    def __init__(self, adversary: Adversary, attacks: list[str], generator: torch.Generator) -> None:
+        self.adversary, self.attacks, self.generator = adversary, attacks, generator
+        self.alpha = dict.fromkeys(attacks, adversary.alpha)
+        self.last: Replayed | None = None
+        self.older: Replayed | None = None
+        self.vanished = self.dropped = 0
+        self._drops: list[tuple[float, float]] = []  # predicted and true fall of each image
+        self._lengths: list[float] = []
+        self.entries: list[dict[str, float]] = []
+
+    def draw(self) -> Replayed | None:
+        """The replayed half of the next batch; None before the first step."""
+        if self.last is None or self.older is None:
+            return self.last
+        half = max(1, len(self.last.images) // 2)
+        old = torch.randperm(len(self.older.images), generator=self.generator)[: len(self.last.images) - half]
+        return self.last.take(torch.arange(half)).then(self.older.take(old))
+
+    def move(self, images: Tensor, gradient: Tensor, attack: Tensor) -> Tensor:
+        """Images after a step, each with the step size of its attack; counts gradients that vanished."""
+        adversary, moved = self.adversary, images.clone()
+        for number, name in enumerate(self.attacks):
+            mine = attack == number
+            stepped = step_against(
+                images[mine],
+                gradient[mine],
+                alpha=self.alpha[name],
+                unit=adversary.unit,
+                bound=adversary.bound,
+                bound_norm=adversary.bound_norm,
+                value_range=adversary.value_range,
+            )
+            self.vanished += int(stepped.vanished.sum())
+            self._lengths += stepped.norm.tolist()
+            if adversary.direction == "random":
+                moved[mine] = noise_of_length(images[mine], stepped.norm, self.generator)
+            else:
+                moved[mine] = stepped.images
+        return moved
+
+    def remember(self, new: Replayed) -> None:
+        """Keep moved images for the next draws; those that are no longer finite are dropped and counted."""
+        sound = new.images.flatten(1).isfinite().all(dim=1)
+        self.dropped += int((~sound).sum())
+        if self.adversary.replay_size and self.last is not None:
+            stale = self.last._replace(fresh=torch.zeros_like(self.last.fresh))
+            older = stale if self.older is None else self.older.then(stale)
+            start = max(0, len(older.images) - self.adversary.replay_size)
+            self.older = older.take(torch.arange(start, len(older.images)))
+        kept = new.take(sound.nonzero()[:, 0])
+        self.last = kept if len(kept.images) else None
+
+    def observe(self, before: Replayed, attacked: Tensor, quality: Tensor, *, control: bool) -> None:
+        """Compare what the attacks lowered, and the true quality, with before; adjust each step size."""
+        fall, true_fall = before.attacked - attacked, before.quality - quality  # (n,)
+        for number, name in enumerate(self.attacks):
+            mine = before.fresh & (before.attack == number) & true_fall.isfinite()
+            if not mine.any():
+                continue
+            by_truth = self.adversary.controlled == "true" and name == "location"
+            drop = float((true_fall if by_truth else fall)[mine].mean())
+            if name == "location":
+                self._drops += list(zip(fall[mine].tolist(), true_fall[mine].tolist(), strict=True))
+            if control and math.isfinite(drop):
+                effect_size = CONCENTRATION_DROP if name == "concentration" else self.adversary.effect_size
+                alpha = update_alpha(
+                    self.alpha[name], drop=drop, effect_size=effect_size, gain=self.adversary.gain
+                )
+                self.alpha[name] = min(alpha, HIGHEST_ALPHA)
+
+    def close_entry(self) -> None:
+        """Means since the last entry, kept with the history."""
+        predicted, true = np.array(self._drops or [(0.0, 0.0)]).T
+        entry = {
+            "alpha": self.alpha["location"],
+            "predicted_drop": predicted.mean(),
+            "true_drop": true.mean(),
+            "product_of_drops": (predicted * true).mean(),
+            "squared_predicted_drop": (predicted**2).mean(),
+            "length": np.mean(self._lengths or [0.0]),
+            "vanished": self.vanished,
+            "dropped": self.dropped,
+        }
+        if "concentration" in self.alpha:
+            entry["alpha_concentration"] = self.alpha["concentration"]
+        self.entries.append({name: float(value) for name, value in entry.items()})
+        self._drops, self._lengths = [], []
+
+
+def _check_step(
+    unit: str, bound: float | None, bound_norm: str, value_range: tuple[float, float] | None
+) -> None:
+    check.one_of("unit", unit, UNITS)
+    check.one_of("bound_norm", bound_norm, BOUNDS)
+    if bound is not None:
+        check.number("bound", bound, low=0, open_low=True)
+    if value_range is not None:
+        low, high = (check.number("value_range", end) for end in value_range)
+        if low >= high:
+            raise check.refuse("value_range", "a lower and a higher intensity", value_range)

@@ -19,10 +19,11 @@ from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.autoencoder_training import stored_autoencoder
+from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import as_tensor, in_batches, joined, network_input
 from segconf_lite.models.device import check_same_device, device_of
 from segconf_lite.models.splice import frozen, splice
+from segconf_lite.models.store import fitted
 
 POOLINGS = ("channels_and_space", "space")
 MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
@@ -311,9 +312,8 @@ class LatentMahalanobis(_ActivationDistance):
         """
         self.autoencoder = self._passed
         if self.autoencoder is None:
-            self.autoencoder = stored_autoencoder(
-                unet, source_cohort, validation=self.validation, module=self.module, **self.training
-            )
+            options: dict[str, Any] = {"validation": self.validation, "module": self.module, **self.training}
+            self.autoencoder = fitted(fit_autoencoder, unet, source_cohort, **options)
         return super().fit(unet, source_cohort)
 
     def _vector(self, activation: Tensor) -> Tensor:

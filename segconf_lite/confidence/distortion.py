@@ -22,10 +22,11 @@ from segconf_lite.confidence import pixels
 from segconf_lite.confidence.pixels import PixelUncertainty
 from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.autoencoder_training import stored_autoencoder
+from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import as_tensor, checked_logits, in_batches
 from segconf_lite.models.device import check_same_device, device_of
 from segconf_lite.models.splice import Splice, frozen, splice
+from segconf_lite.models.store import fitted
 
 
 class SegmentationDistortion(PixelUncertainty):
@@ -92,9 +93,8 @@ class SegmentationDistortion(PixelUncertainty):
         self._opened = splice(unet, self.module)
         self.autoencoder = self._passed
         if self.autoencoder is None:
-            self.autoencoder = stored_autoencoder(
-                unet, source_cohort, validation=self.validation, module=self.module, **self.training
-            )
+            options: dict[str, Any] = {"validation": self.validation, "module": self.module, **self.training}
+            self.autoencoder = fitted(fit_autoencoder, unet, source_cohort, **options)
         return super().fit(unet, source_cohort)
 
     def both_probabilities(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:

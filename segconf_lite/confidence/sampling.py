@@ -18,8 +18,10 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.pixels import PixelOptions, PixelUncertainty
 from segconf_lite.models.batches import as_tensor, cases_from, checked_logits
-from segconf_lite.models.device import PRECISIONS, bf16_pays, device_of, isolated_random_state
-from segconf_lite.models.members import stored_unets
+from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
+from segconf_lite.models.fit import fit_unet
+from segconf_lite.models.store import fitted_each
+from segconf_lite.models.training import PRECISIONS
 from segconf_lite.models.unet import predict_probabilities
 
 
@@ -293,7 +295,7 @@ class DeepEnsemble(SampledUncertainty):
         training = dict(self.training)
         first_seed = training.pop("seed", 0)
         seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
-        trained = stored_unets(source_cohort, seeds=seeds, validation=self.validation, **training)
+        trained = fitted_each(fit_unet, source_cohort, seeds=seeds, validation=self.validation, **training)
         self._others += [member.to(device) for member in trained]
         return super().fit(unet, source_cohort)
 

@@ -1,23 +1,24 @@
-"""Training of an autoencoder of activations beside a frozen network."""
+"""Training of an autoencoder of activations beside a frozen network.
+
+Shape letters: N cases, F features, h and w sides of an activation, H and W sides of an image.
+"""
 
 from __future__ import annotations
 
-import functools
-import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
-from segconf_lite.models.fit import VALIDATION_SHARE, optimise, shuffled_batches
-from segconf_lite.models.splice import Splice, frozen, splice, weights_fingerprint
-from segconf_lite.models.store import code_fingerprint, load_or_fit
+from segconf_lite.models.device import device_of, isolated_random_state
+from segconf_lite.models.splice import Splice, frozen, splice
+from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 
-__all__ = ["LOSSES", "fit_autoencoder", "stored_autoencoder"]
-
+Rest = Tensor | list[Tensor]  # what the part of a network behind an activation needs besides it
 LOSSES = ("both", "segmentation", "reconstruction")
 DIVERGENCE_WEIGHT = 1e-3  # of the variational variant, against L_seg + L_mse
 CACHE_BYTES = 2_000_000_000  # beyond this, what the decoder needs is computed anew in every step
@@ -30,14 +31,14 @@ def fit_autoencoder(
     module: str = "bottleneck",
     validation: Cohort | None = None,
     loss: str = "both",
-    steps: int = 200,
-    batch_size: int = 32,
-    learning_rate: float = 2e-3,
-    weight_decay: float = 1e-4,
-    seed: int = 0,
-    precision: str = "auto",
+    code: int = 64,
+    width: int = 48,
+    depth: int = 2,
+    variant: str = "plain",
+    noise: float = 0.3,
+    training: Training = Training(steps=200, learning_rate=2e-3, weight_decay=1e-4),  # noqa: B008  (frozen)
     progress: bool | None = None,
-    **architecture: Any,
+    **settings: Unpack[Settings],
 ) -> ActivationAutoencoder:
     """An autoencoder of one activation of a finished network, in eval mode.
 
@@ -45,108 +46,113 @@ def fit_autoencoder(
     are computed once; gradients pass through the part behind `module` only.
 
     Args:
-        unet: maps images to logits.
-        cohort: the cases that the network learned from; labels are not used.
-        module: whose output is coded, see `segconf_lite.models.splice`.
-        validation: cases that choose the state to keep; None takes 15 % of the subjects off `cohort`.
+        unet: Network that maps images to logits.
+        cohort: Cases that the network learned from; labels are not used.
+        module: Module whose output is coded, a name of `segconf_lite.models.splice`.
+        validation: Cases that choose the state to keep; None takes 15 % of the subjects off `cohort`.
         loss: ``"both"``, or ``"segmentation"`` or ``"reconstruction"`` alone.
-        steps, batch_size, learning_rate, weight_decay, seed, precision, progress: see `fit_unet`.
-        **architecture: see `ActivationAutoencoder`, without ``shape``.
+        code: Numbers of the code, see `ActivationAutoencoder`; so are `width`, `depth`, `variant`, `noise`.
+        width: Features of the first level.
+        depth: Blocks per level.
+        variant: ``"plain"``, ``"denoising"`` or ``"variational"``.
+        noise: Standard deviation of the denoising variant's noise.
+        training: Steps, batch size, learning rate, precision, seed and so on; without augmentation.
+        progress: Whether to show a bar; None shows one in a terminal unless ``SEGCONF_QUIET`` is set.
+        **settings: Single fields of `Training` that replace those of `training`.
 
     Returns:
-        The autoencoder. ``history`` as of `fit_unet`; its last entry also has ``L_seg`` and ``L_mse``
-        of the state that was kept, on the validation cases.
+        The autoencoder. Its ``history`` is that of `optimise`; the last entry also has ``L_seg`` and
+        ``L_mse`` of the state that was kept, on the validation cases.
 
     Raises:
         ValueError: If an argument is out of its range.
-        FloatingPointError: If the loss is no longer finite.
+        FloatingPointError: If a loss or a weight is no longer finite.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.models.unet import UNet
+        >>> cohort = phantom.cohort(12, size=16)
+        >>> unet = UNet(n_classes=len(cohort.class_names), channels=(4, 8))
+        >>> coder = fit_autoencoder(unet, cohort, steps=1)
+        >>> sorted(set(coder.history[-1]) - {"seconds"})
+        ['L_mse', 'L_seg', 'step', 'train_loss', 'validation_loss']
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-    if validation is None:
-        cohort, validation = cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)
-    place = device_of(unet)
-    use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
-    opened = splice(unet, module)
+    training = training.changed(**settings)
+    check.one_of("loss", loss, LOSSES)
+    check.one_of("augmentation", training.augmentation, (None,))
+    cohort, held_out_cohort = train_and_validation(cohort, validation, training.seed)
+    device = device_of(unet)
+    use_bf16 = training.uses_bf16(device)
+    spliced = splice(unet, module)
 
-    def logits_of(activation: Tensor, rest: Any) -> Tensor:
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=use_bf16):
-            return opened.logits(activation, rest).float()
+    def logits_of(activation: Tensor, rest: Rest) -> Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
+            return spliced.logits(activation, rest).float()
 
-    with frozen(unet), isolated_random_state(seed, place):
+    with frozen(unet), isolated_random_state(training.seed, device):
         with torch.no_grad():
-            train, held_out = (_Material(opened, part, use_bf16) for part in (cohort, validation))
-        coder = ActivationAutoencoder(shape=tuple(train.activations.shape[1:]), **architecture).to(place)
+            train, held_out = (_Activations(spliced, part, use_bf16) for part in (cohort, held_out_cohort))
+        shape = tuple(train.activations.shape[1:])
+        coder = ActivationAutoencoder(
+            shape=shape, code=code, width=width, depth=depth, variant=variant, noise=noise
+        ).to(device)
         coder.set_scale(train.activations)
 
-        def halves(material: _Material, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            activation, target = material.activations[index], material.logits[index]
-            with torch.autocast(place.type, dtype=torch.bfloat16, enabled=use_bf16):
-                again, divergence = coder.reconstruct(activation)
-            again = again.float()
-            l_mse = (again - activation).square().mean()
+        def parts_of_loss(cases: _Activations, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            activation, target = cases.activations[index], cases.logits[index]  # (n, F, h, w), (n, C, H, W)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
+                decoded, divergence = coder.reconstruct(activation)
+            decoded = decoded.float()
+            l_mse = (decoded - activation).square().mean()
             if loss == "reconstruction" and coder.training:
                 return l_mse.new_zeros(()), l_mse, divergence  # the decoder is not needed
-            return (logits_of(again, material.rest(index)) - target).square().mean(), l_mse, divergence
+            l_seg = (logits_of(decoded, cases.rest(index)) - target).square().mean()
+            return l_seg, l_mse, divergence
 
-        def loss_on(material: _Material, index: Tensor) -> Tensor:
-            l_seg, l_mse, divergence = halves(material, index)
-            wanted = {"both": l_seg + l_mse, "segmentation": l_seg, "reconstruction": l_mse}[loss]
-            return wanted + DIVERGENCE_WEIGHT * divergence
+        def loss_on(cases: _Activations, index: Tensor) -> Tensor:
+            l_seg, l_mse, divergence = parts_of_loss(cases, index)
+            main = {"both": l_seg + l_mse, "segmentation": l_seg, "reconstruction": l_mse}[loss]
+            return main + DIVERGENCE_WEIGHT * divergence
 
-        def mean_over_validation(act: Any) -> Tensor:
+        def mean_over_validation(of_cases: Callable[[_Activations, Tensor], Tensor]) -> Tensor:
             parts = torch.arange(len(held_out.activations)).split(64)
-            values = [len(part) * torch.as_tensor(act(held_out, part)) for part in parts]
+            values = [len(part) * of_cases(held_out, part) for part in parts]
             return torch.stack(values).sum(dim=0) / len(held_out.activations)
 
         coder.history = optimise(
             coder,
-            shuffled_batches(len(cohort), batch_size, torch.Generator().manual_seed(seed)),
+            shuffled_batches(len(cohort), training.batch_size, torch.Generator().manual_seed(training.seed)),
             lambda index: loss_on(train, index),
             lambda: float(mean_over_validation(loss_on)),
-            steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, progress=progress,
-        )  # fmt: skip
+            training,
+            progress=progress,
+        )
         with torch.no_grad():
-            l_seg, l_mse = mean_over_validation(lambda *of: torch.stack(halves(*of)[:2])).tolist()
+            l_seg, l_mse = mean_over_validation(lambda *of: torch.stack(parts_of_loss(*of)[:2])).tolist()
         coder.history[-1] |= {"L_seg": l_seg, "L_mse": l_mse}
     return coder
 
 
-def stored_autoencoder(
-    unet: nn.Module, cohort: Cohort, *, validation: Cohort | None = None, **training: Any
-) -> ActivationAutoencoder:
-    """`fit_autoencoder` through the store; a network with other weights has another autoencoder."""
-    code = code_fingerprint(sys.modules[__name__], sys.modules[ActivationAutoencoder.__module__])
-    config: dict[str, Any] = {**training, "network": weights_fingerprint(unet), "code": code}
-    if validation is not None:
-        config["validation"] = validation.fingerprint()
-    fit = functools.partial(fit_autoencoder, unet, cohort, validation=validation, **training)
-    coder = load_or_fit("autoencoder", config, cohort, fit)
-    assert isinstance(coder, ActivationAutoencoder)
-    return coder.to(device_of(unet))
-
-
-class _Material:
+class _Activations:
     """What the training reads of one cohort: activations, target logits, and what the decoder needs."""
 
-    def __init__(self, opened: Splice, cohort: Cohort, use_bf16: bool) -> None:
-        self._opened, self._images = opened, torch.tensor(cohort.images)
+    def __init__(self, spliced: Splice, cohort: Cohort, use_bf16: bool) -> None:
+        self._spliced, self._images = spliced, torch.tensor(cohort.images)
         parts, rests = [], []
         for index in torch.arange(len(cohort)).split(32):
-            activation, rest = opened.read(self._images[index])[1:]
+            activation, rest = spliced.read(self._images[index])[1:]
             with torch.autocast(activation.device.type, dtype=torch.bfloat16, enabled=use_bf16):
-                parts.append((activation, opened.logits(activation, rest).float()))
+                parts.append((activation, spliced.logits(activation, rest).float()))
             rests.append(rest if isinstance(rest, list) else [rest])
         self.activations, self.logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        n_bytes = sum(share.numel() * share.element_size() for rest in rests for share in rest)
         self._is_list, self._rest = isinstance(rest, list), None
-        if n_bytes <= CACHE_BYTES:
-            self._rest = [torch.cat(shares) for shares in zip(*rests, strict=True)]
+        if sum(tensor.nbytes for tensors in rests for tensor in tensors) <= CACHE_BYTES:
+            self._rest = [torch.cat(tensors) for tensors in zip(*rests, strict=True)]
 
-    def rest(self, index: Tensor) -> Any:
+    def rest(self, index: Tensor) -> Rest:
         """What `Splice.logits` needs of these cases, read from memory where it fits."""
         if self._rest is None:
             with torch.no_grad():
-                return self._opened.rest(self._images[index])
-        chosen = [share[index] for share in self._rest]
+                return self._spliced.rest(self._images[index])
+        chosen = [tensor[index] for tensor in self._rest]
         return chosen if self._is_list else chosen[0]

@@ -1,32 +1,29 @@
-"""The one training loop, and the training of a U-Net with it."""
+"""Training of segmentation networks: the book's U-Net, or any network with any preparation of its batches.
+
+Shape letters: B cases of a batch, H rows, W columns.
+"""
 
 from __future__ import annotations
 
-import math
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Unpack, cast
 
 import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.case_reader import case_reader
-from segconf_lite.models.device import bf16_pays, isolated_random_state, pick_device
+from segconf_lite.models.cuda_graph import as_cuda_graph
+from segconf_lite.models.device import isolated_random_state, pick_device
+from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 from segconf_lite.models.unet import UNet
 
-__all__ = ["fit_unet", "optimise", "shuffled_batches"]
+CUDA_GRAPHS = False  # not before benchmarks/training_step.py has measured them on a card
 
-PRECISIONS = ("auto", "fp32", "bf16")
-VALIDATION_SHARE = 0.15  # of the subjects, where no validation cohort is given
-# Looks at the validation loss in a run. A share of the run, not a number of steps: the one-cycle
-# schedule ends with its best part, and a long run must not stop before it gets there.
-CHECKS = 12
+# (network, images (B, 1, H, W), labels (B, H, W), generator) -> images and labels to learn from
+Prepare = Callable[[nn.Module, Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
 def fit_unet(
@@ -37,214 +34,154 @@ def fit_unet(
     norm: str = "batch",
     skips: bool = True,
     dropout: float = 0.0,
-    steps: int = 300,
-    batch_size: int = 32,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 1e-2,
-    augmentation: str | None = None,
-    seed: int = 0,
-    precision: str = "auto",
+    training: Training = Training(),  # noqa: B008  (frozen)
     device: str = "auto",
-    patience: int = 6,
     progress: bool | None = None,
+    **settings: Unpack[Settings],
 ) -> UNet:
     """A U-Net trained on one cohort, in eval mode, on the device it was trained on.
 
-    Dice + cross-entropy (Dice over the foreground classes of the whole batch, which keeps a class
-    that a slice lacks from pulling), AdamW, one-cycle learning rate, gradients clipped to norm 1.
-    The state with the lowest in-domain validation loss is kept. The global random state of
-    torch is the same before and after; equal seeds give equal networks on one CPU.
+    The loss is Dice + cross-entropy. Dice is taken over the foreground classes of the whole batch, because a
+    class that a single slice lacks would otherwise pull. Optimiser, schedule and the choice of the state are
+    those of `segconf_lite.models.training.optimise`. The global random state of torch is the same before and
+    after; equal seeds give equal networks on one CPU.
 
     Args:
-        cohort: training cases; each image normally z-scored, H and W divisible by ``2**levels``.
-        validation: in-domain cases that choose the state to keep; None takes 15 % of the
-            subjects off the cohort, ``cohort.split((0.85, 0.15), seed=seed)``.
-        channels: features per level, see `UNet`.
+        cohort: Training cases; each image normally z-scored, H and W divisible by ``2**levels``.
+        validation: In-distribution cases that choose the state to keep; None takes 15 % of the subjects off
+            the cohort.
+        channels: Features per level, see `UNet`.
         norm: ``"batch"``, ``"instance"`` or ``"group"``, see `UNet`.
-        skips: False for no skip connections, see `UNet`.
-        dropout: probability in [0, 1) around the bottleneck, see `UNet`.
-        steps: most optimiser steps, >= 1.
-        batch_size: cases per step.
-        learning_rate: peak of the one-cycle schedule.
-        weight_decay: of AdamW.
-        augmentation: None, ``"mild"`` or ``"nnunet"``, see `segconf_lite.models.augment`.
-        seed: of the weights, the batch order, dropout, the augmentation and the split.
-        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where it pays.
+        skips: Whether the network has skip connections, see `UNet`.
+        dropout: Probability in [0, 1) around the bottleneck, see `UNet`.
+        training: Steps, batch size, learning rate, precision, seed and so on.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        patience: checks (there are 12 in a run) in a row without a lower validation loss before it stops.
-        progress: show a bar; None shows one in a terminal unless ``SEGCONF_QUIET`` is set.
+        progress: Whether to show a bar; None shows one in a terminal unless ``SEGCONF_QUIET`` is set.
+        **settings: Single fields of `Training` that replace those of `training`, such as ``steps=200``.
 
     Returns:
-        The network. ``unet.history`` has one dict per check: ``step``, ``train_loss`` (mean
-        since the last check), ``validation_loss``, ``seconds`` since the start.
+        The network. ``unet.history`` has one dictionary per check, see `optimise`.
 
     Raises:
-        ValueError: If an argument is out of its range, the validation cohort has other classes,
-            or there is a single subject and no validation cohort.
-        FloatingPointError: If the loss is no longer finite.
+        ValueError: If an argument is out of its range, the validation cohort has other classes, or there is a
+            single subject and no validation cohort.
+        FloatingPointError: If a loss or a weight is no longer finite.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> unet = fit_unet(phantom.cohort(12, size=16), channels=(4, 8), steps=2, device="cpu")
+        >>> [row["step"] for row in unet.history]
+        [1, 2]
     """
-    _check(steps, batch_size, precision)
-    augment = make_augmentation(augmentation, seed)
-    train, held_out = _train_and_validation(cohort, validation, seed)
-    place = pick_device(device)
-    use_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(place))
-    loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    read_train, read_held = case_reader(train, "cpu" if augment else place), case_reader(held_out, place)
-    with isolated_random_state(seed, place):
-        unet = UNet(
-            n_classes=len(cohort.class_names), channels=channels, norm=norm, skips=skips, dropout=dropout
-        ).to(place)
+    n_classes = len(cohort.class_names)
 
-        def loss_on(images: Tensor, labels: Tensor) -> Tensor:
-            with torch.autocast(place.type, dtype=torch.bfloat16, enabled=use_bf16):
-                logits = unet(images)
-            return loss_of(logits.float(), labels.to(place)[:, None])
+    def build() -> UNet:
+        return UNet(n_classes=n_classes, channels=channels, norm=norm, skips=skips, dropout=dropout)
 
-        def loss_on_batch(index: Tensor) -> Tensor:
-            return loss_on(*(augment(*read_train(index)) if augment else read_train(index)))
+    training = training.changed(**settings)
+    network = fit_network(
+        build, cohort, validation=validation, training=training, device=device, progress=progress
+    )
+    return cast(UNet, network)
+
+
+def fit_network(
+    build: Callable[[], nn.Module],
+    cohort: Cohort,
+    *,
+    prepare: Prepare | None = None,
+    on_device: bool = False,
+    validation: Cohort | None = None,
+    training: Training = Training(steps=200, batch_size=8, precision="fp32"),  # noqa: B008  (frozen)
+    device: str = "auto",
+    progress: bool | None = None,
+    **settings: Unpack[Settings],
+) -> nn.Module:
+    """A network of any architecture trained on one cohort, in eval mode.
+
+    Args:
+        build: Makes the network; it is called with torch's random state at the seed.
+        cohort: Training cases.
+        prepare: Changes each batch before the network sees it, validation batches too (with a generator that
+            starts anew at each check, so that checks can be compared). None leaves batches as they are.
+        on_device: Where `prepare` works. True: batch and generator are on the training's device, which spares
+            a graphics card copies and waits; it draws other numbers there than on a CPU. False: on the CPU.
+        validation: Cases that choose the state to keep; None takes 15 % of the subjects off.
+        training: Steps, batch size, learning rate, precision, seed and so on. The augmentation comes before
+            `prepare`, and does not change validation batches.
+        device: Device name, as of `fit_unet`.
+        progress: Whether to show a bar, as of `fit_unet`.
+        **settings: Single fields of `Training` that replace those of `training`.
+
+    Returns:
+        The network with its ``history``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        FloatingPointError: If a loss or a weight is no longer finite.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> def double(network, images, labels, generator):
+        ...     return 2 * images, labels
+        >>> cohort = phantom.cohort(12, size=16)
+        >>> build = lambda: UNet(n_classes=len(cohort.class_names), channels=(4, 8))
+        >>> network = fit_network(build, cohort, prepare=double, steps=2, device="cpu")
+        >>> len(network.history)
+        2
+    """
+    training = training.changed(**settings)
+    seed = training.seed
+    augment = make_augmentation(training.augmentation, seed)
+    train, held_out = train_and_validation(cohort, validation, seed)
+    here = pick_device(device)
+    there = here if on_device else torch.device("cpu")
+    read_held = case_reader(held_out, here if prepare is None else there)
+    read_train = case_reader(train, "cpu" if augment else here if prepare is None else there)
+    generator = torch.Generator(there).manual_seed(seed)
+    dice_and_cross_entropy = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    with isolated_random_state(seed, here):
+        network = build().to(here)
+        use_bf16 = training.uses_bf16(here)
+        loss_on = _LossOf(network, dice_and_cross_entropy, use_bf16)
+        graphs: dict[tuple[torch.Size, ...], nn.Module] = {}
+
+        def ready(cases: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            if prepare is not None:
+                cases = prepare(network, cases[0].to(there), cases[1].to(there), generator)
+            return cases[0].to(here), cases[1].to(here)
+
+        def training_loss(index: Tensor) -> Tensor:
+            cases = augment(*read_train(index)) if augment else read_train(index)
+            batch = ready(cases, generator)
+            shapes = tuple(part.shape for part in batch)
+            if _may_use_graphs(here) and not graphs:  # of the first batch's shape; others go without
+                graphs[shapes] = as_cuda_graph(_LossOf(network, dice_and_cross_entropy, use_bf16), batch)
+            return cast(Tensor, graphs.get(shapes, loss_on)(*batch))
 
         def validation_loss() -> float:
-            parts = torch.arange(len(held_out)).split(64)
-            return sum(len(part) * float(loss_on(*read_held(part))) for part in parts) / len(held_out)
+            parts, again = torch.arange(len(held_out)).split(64), torch.Generator(there).manual_seed(seed)
+            losses = [len(part) * float(loss_on(*ready(read_held(part), again))) for part in parts]
+            return sum(losses) / len(held_out)
 
-        unet.history = optimise(
-            unet,
-            shuffled_batches(len(train), batch_size, torch.Generator().manual_seed(seed)),
-            loss_on_batch,
-            validation_loss,
-            steps=steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            patience=patience,
-            progress=progress,
-        )
-    return unet
+        batches = shuffled_batches(len(train), training.batch_size, torch.Generator().manual_seed(seed))
+        history = optimise(network, batches, training_loss, validation_loss, training, progress=progress)
+    network.history = history  # type: ignore[assignment]
+    return network
 
 
-def optimise(
-    module: nn.Module,
-    batches: Iterator[Any],
-    loss_on_batch: Callable[[Any], Tensor],
-    validation_loss: Callable[[], float],
-    *,
-    steps: int,
-    learning_rate: float,
-    weight_decay: float = 1e-2,
-    patience: int = 6,
-    checks: int = CHECKS,
-    progress: bool | None = None,
-) -> list[dict[str, float]]:
-    """Train `module` in place; afterwards it holds its best state and is in eval mode.
+class _LossOf(nn.Module):
+    """Network and loss in one, because a CUDA graph is made of a module."""
 
-    Whatever is trained in this package is trained here. Parameters of `module` that require no
-    gradient stay as they are.
+    def __init__(self, network: nn.Module, loss: nn.Module, use_bf16: bool) -> None:
+        super().__init__()
+        self.network, self.loss, self.use_bf16 = network, loss, use_bf16
 
-    Args:
-        module: trained in train mode, validated in eval mode.
-        batches: endless; each item is handed to `loss_on_batch`.
-        loss_on_batch: item -> scalar loss with a gradient, lower is better.
-        validation_loss: () -> loss, lower is better; called without gradients.
-        steps: most optimiser steps, >= 1.
-        learning_rate: peak of the one-cycle schedule.
-        weight_decay: of AdamW.
-        patience: checks in a row without a lower validation loss before it stops.
-        checks: validations in a whole run, evenly spaced; the last step is always validated.
-        progress: as in `fit_unet`.
-
-    Returns:
-        The history, one dict per check, see `fit_unet`.
-
-    Raises:
-        FloatingPointError: If a loss is NaN or infinite; found at the next check, told with its own step.
-    """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    fused = True if all(p.is_cuda for p in parameters) else None  # one launch in place of dozens
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-    check_every = math.ceil(steps / checks)
-    history: list[dict[str, float]] = []
-    best_state: dict[str, Tensor] = {}
-    best_loss, best_step, recent, start = math.inf, 0, [], time.perf_counter()
-    with tqdm(total=steps, disable=not _wants_progress(progress), leave=False) as bar:
-        for step in range(1, steps + 1):
-            if not module.training:
-                module.train()
-            loss = loss_on_batch(next(batches))
-            recent.append(loss.detach().clone())  # a CUDA graph writes its next loss to the same place
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-            bar.update()
-            if step % check_every and step != steps:
-                continue
-            # Reading a loss makes the host wait for the device, so those since the last check come together.
-            losses = torch.stack(recent).tolist()
-            for back, value in enumerate(losses, start=step - len(losses) + 1):
-                _finite(value, back, learning_rate)
-            module.eval()
-            with torch.no_grad():
-                checked = _finite(float(validation_loss()), step, learning_rate)
-            history.append({
-                "step": step, "train_loss": sum(losses) / len(losses), "validation_loss": checked,
-                "seconds": time.perf_counter() - start,
-            })  # fmt: skip
-            bar.set_postfix(validation_loss=f"{checked:.3f}")
-            recent = []
-            if checked < best_loss:
-                best_loss, best_step = checked, step
-                best_state = {name: value.clone() for name, value in module.state_dict().items()}
-            elif step - best_step >= patience * check_every:
-                break
-    module.load_state_dict(best_state)
-    module.eval()
-    return history
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.use_bf16):
+            logits = self.network(images)
+        return cast(Tensor, self.loss(logits.float(), labels[:, None]))
 
 
-def shuffled_batches(n_cases: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless (batch_size,) int64 case indices: every case once before any comes again."""
-    queue = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(queue) < batch_size:  # small cohorts: several rounds in one batch
-            queue = torch.cat([queue, torch.randperm(n_cases, generator=generator)])
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
-
-
-def _finite(loss: float, step: int, learning_rate: float) -> float:
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss must stay finite, got {loss} at step {step}; lower learning_rate "
-            f"(now {learning_rate:g}), or look for extreme grey values in the images"
-        )
-    return loss
-
-
-def _wants_progress(progress: bool | None) -> bool:
-    quiet = os.environ.get("SEGCONF_QUIET", "0") not in ("", "0")
-    return sys.stderr.isatty() and not quiet if progress is None else progress
-
-
-def _train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -> tuple[Cohort, Cohort]:
-    if validation is None:
-        if len(set(cohort.subjects)) < 2:
-            raise ValueError(
-                "validation=None holds out whole subjects and needs at least 2, got 1; "
-                "pass validation=, a cohort of other subjects of the same scanner"
-            )
-        return cohort.split((1 - VALIDATION_SHARE, VALIDATION_SHARE), seed=seed)  # type: ignore[return-value]
-    if validation.class_names != cohort.class_names:
-        raise ValueError(
-            f"cohort and validation must share their classes, got {cohort.class_names} "
-            f"and {validation.class_names}; remap one of them"
-        )
-    return cohort, validation
-
-
-def _check(steps: int, batch_size: int, precision: str) -> None:
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+def _may_use_graphs(device: torch.device) -> bool:
+    return CUDA_GRAPHS and device.type == "cuda" and device.index in (None, torch.cuda.current_device())

@@ -77,16 +77,17 @@ def test_the_controller_finds_the_alpha_that_has_the_wanted_effect():
 
 def test_bad_use():
     for options, words in (
-        ({"alpha": -1.0}, "alpha >= 0"),
-        ({"alpha": 1.0, "bound": 0.0}, "bound > 0"),
+        ({"alpha": -1.0}, r"alpha must be a number >= 0, got -1\.0"),
+        ({"alpha": 1.0, "bound": 0.0}, r"bound must be a number > 0, got 0\.0"),
         ({"alpha": 1.0, "bound_norm": "l1"}, "bound_norm must be one of"),
+        ({"alpha": 1.0, "eps": 0.0}, r"eps must be a number > 0, got 0\.0"),
     ):
         with pytest.raises(ValueError, match=words):
             perturb(batch(), batch(1), **options)
-    with pytest.raises(ValueError, match=r"one shape \(B, 1, H, W\)"):
+    with pytest.raises(ValueError, match=r"gradient must be of the images' shape"):
         perturb(batch(), batch(1)[:2], alpha=1.0)
     for effect_size in (0.0, 1.0, -0.1):
-        with pytest.raises(ValueError, match="0 < effect_size < 1"):
+        with pytest.raises(ValueError, match=r"effect_size must be a number in \(0, 1\)"):
             update_alpha(0.8, drop=0.1, effect_size=effect_size)
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="drop must be a finite number, got nan"):
         update_alpha(0.8, drop=math.nan, effect_size=0.1)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from segconf_lite.confidence.adversary import perturb
-from segconf_lite.confidence.beta_law import (
+from segconf_lite.confidence.heads import (
     beta_interval,
     beta_nll,
     bounded_concentration,
@@ -81,11 +81,11 @@ def test_the_concentration_adversary_makes_the_predictor_less_sure():
 
 def test_bad_use():
     one = torch.tensor([0.5])
-    with pytest.raises(ValueError, match="expected one shape"):
+    with pytest.raises(ValueError, match="mean, concentration and target must be of one shape"):
         beta_nll(one, one, torch.tensor([0.5, 0.5]))
-    with pytest.raises(ValueError, match=r"0 < margin < 0\.5"):
+    with pytest.raises(ValueError, match=r"margin must be a number in \(0, 0\.5\)"):
         beta_nll(one, one, one, margin=0.0)
-    with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"threshold must be a number in \[0, 1\], got 2"):
         probability_below(one, one, 2.0)
-    with pytest.raises(ValueError, match=r"level must lie in \(0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"level must be a number in \(0, 1\), got 1"):
         beta_interval(one, one, level=1.0)

@@ -7,27 +7,25 @@ from scipy import stats
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.confidence import BetaQualityPredictor, QualityPredictor
-from segconf_lite.confidence.adversarial_replay import Adversary, Replay, Replayed
-from segconf_lite.confidence.adversary import perturb
-from segconf_lite.confidence.predictor_inputs import FeatureReader, masked_loss, quality_targets
-from segconf_lite.confidence.predictor_training import (
-    fit_quality_network,
-)
-from segconf_lite.confidence.quality_heads import BetaHead
+from segconf_lite.confidence.adversary import Adversary, Replay, Replayed, perturb
+from segconf_lite.confidence.heads import BetaHead, PointHead
+from segconf_lite.confidence.predictor_training import FeatureReader, fit_quality_network, quality_targets
 from segconf_lite.evaluation import dice_per_case
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.quality_network import QualityNetwork
+from segconf_lite.models.training import Training
 from segconf_lite.models.unet import predict_probabilities
 
-OPTIONS = {
-    "steps": 6,
-    "batch_size": 8,
-    "warm_up": 2,
-    "alpha": 0.8,
-    "gain": 0.01,
-    "precision": "fp32",
-    "progress": False,
-}
+QUICK = Training(steps=6, batch_size=8, learning_rate=2e-3, weight_decay=1e-3, precision="fp32")
+ADVERSARY = Adversary(warm_up=2, alpha=0.8, gain=0.01)
+FIELDS = {field.name for field in dataclasses.fields(Adversary)}
+
+
+def train(unet, cohort, *, adversarial=True, **options):
+    """A quick training; settings of the adversary and of the training by their names."""
+    adversary = {name: options.pop(name) for name in FIELDS & set(options)}
+    chosen = dataclasses.replace(ADVERSARY, **adversary) if adversarial else None
+    return fit_quality_network(unet, cohort, adversary=chosen, training=QUICK, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +91,11 @@ def test_targets_are_the_dice_and_absent_classes_are_left_out():
 def test_undefined_targets_do_not_count_and_give_no_gradient():
     predicted = torch.zeros(2, 2, requires_grad=True)
     wanted = torch.tensor([[1.0, float("nan")], [0.5, float("nan")]])
-    loss = masked_loss(predicted, wanted)
+    loss = PointHead().loss(predicted, wanted, progress=0.0)
     assert loss.item() == pytest.approx((1 + 0.25) / 2)
     loss.backward()
     assert predicted.grad[:, 1].abs().sum() == 0
-    assert masked_loss(predicted, torch.full((2, 2), float("nan"))).item() == 0
+    assert PointHead().loss(predicted, torch.full((2, 2), float("nan")), progress=0.0).item() == 0
 
 
 # -- training -----------------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ def test_the_network_in_question_is_left_alone_bit_for_bit(trained, kind):
     unet, cohort = trained
     unet.train()
     before = state_of(unet)
-    network = fit_quality_network(unet, cohort, **OPTIONS, **kind)
+    network = train(unet, cohort, **kind)
     after = state_of(unet)
     unet.eval()
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
@@ -119,14 +117,14 @@ def test_the_network_in_question_is_left_alone_bit_for_bit(trained, kind):
 
 
 def test_equal_seeds_give_equal_predictors(trained):
-    first, again = (fit_quality_network(*trained, seed=1, **OPTIONS) for _ in range(2))
+    first, again = (train(*trained, seed=1) for _ in range(2))
     assert same_weights(first, again)
 
 
 def test_a_step_of_length_zero_is_the_plain_predictor_bit_for_bit(trained):
-    plain = fit_quality_network(*trained, adversarial=False, **OPTIONS)
-    still = fit_quality_network(*trained, **{**OPTIONS, "alpha": 0.0, "gain": 1e-12})
-    moved = fit_quality_network(*trained, **OPTIONS)
+    plain = train(*trained, adversarial=False)
+    still = train(*trained, alpha=0.0, gain=1e-12)
+    moved = train(*trained)
     assert same_weights(plain, still)
     losses = [[row["train_loss"] for row in network.history] for network in (plain, still, moved)]
     assert losses[0] == losses[1]
@@ -134,7 +132,7 @@ def test_a_step_of_length_zero_is_the_plain_predictor_bit_for_bit(trained):
 
 
 def test_the_adversary_lowers_the_prediction_and_reports_what_it_did(trained):
-    network = fit_quality_network(*trained, **{**OPTIONS, "steps": 36, "alpha": 0.3}, learning_rate=1e-3)
+    network = train(*trained, steps=36, alpha=0.3, learning_rate=1e-3)
     last = network.history[-1]
     assert {"alpha", "predicted_drop", "true_drop", "vanished", "dropped", "validation_loss"} <= set(last)
     assert np.mean([row["predicted_drop"] for row in network.history[1:]]) > 0.02
@@ -143,27 +141,27 @@ def test_the_adversary_lowers_the_prediction_and_reports_what_it_did(trained):
 
 
 def test_a_broken_image_leaves_the_replay_and_training_goes_on(trained, monkeypatch):
-    from segconf_lite.confidence import adversarial_replay
+    from segconf_lite.confidence import adversary
 
-    real = adversarial_replay.step_against
+    real = adversary.step_against
 
     def broken(images, gradient, **options):
         found = real(images, gradient, **options)
         found.images[0] = float("nan")
         return found
 
-    monkeypatch.setattr(adversarial_replay, "step_against", broken)
-    network = fit_quality_network(*trained, **OPTIONS)
+    monkeypatch.setattr(adversary, "step_against", broken)
+    network = train(*trained)
     assert network.history[-1]["dropped"] == 4  # one of each attacked batch
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
 
 
 def test_it_learns_to_order_cases(trained):
     unet, cohort = trained
-    network = fit_quality_network(
-        unet, cohort, adversarial=False, **{**OPTIONS, "steps": 120, "batch_size": 16}
+    network = train(unet, cohort, adversarial=False, steps=120, batch_size=16)
+    method = QualityPredictor(network=network, modules=("penultimate",), probabilities=False).fit(
+        unet, cohort
     )
-    method = QualityPredictor.published(network=network).fit(unet, cohort)
     labels = predict_probabilities(unet, cohort.images).argmax(dim=1).numpy()
     quality = dice_per_case(labels, cohort.labels, n_classes=4, empty="skip")
     assert stats.spearmanr(method.predicted_quality(cohort.images), quality).statistic > 0.5
@@ -175,9 +173,7 @@ def test_it_learns_to_order_cases(trained):
 def test_interface_and_store(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
     unet, cohort = trained
-    method = QualityPredictor(
-        modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS, augmentation=None
-    )
+    method = QualityPredictor(modules=("bottleneck", "penultimate"), adversary=ADVERSARY, training=QUICK)
     assert method.fit(unet, cohort) is method
     uncertainty = method.uncertainty(cohort.images)
     assert uncertainty.shape == (36,)
@@ -186,31 +182,30 @@ def test_interface_and_store(trained, tmp_path, monkeypatch):
     torch.testing.assert_close(quality, (1 - uncertainty).clamp(0, 1))
     assert method.predicted_quality_per_class(cohort.images).shape == (36, 3)
     torch.testing.assert_close(method.uncertainty(cohort.images[3:4]), uncertainty[3:4], atol=1e-5, rtol=1e-4)
-    again = QualityPredictor(
-        modules=("bottleneck", "penultimate"), probabilities=True, training=OPTIONS, augmentation=None
-    )
+    again = QualityPredictor(modules=("bottleneck", "penultimate"), adversary=ADVERSARY, training=QUICK)
     assert torch.equal(again.fit(unet, cohort).uncertainty(cohort.images), uncertainty)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
-def test_changed_training_code_has_another_address(trained, tmp_path, monkeypatch):
-    from segconf_lite.confidence import prediction
-
+def test_each_setting_has_its_own_place_in_the_store(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
-    for code in ("one", "two", "two"):
-        monkeypatch.setattr(prediction, "code_fingerprint", lambda *modules, c=code: c)
-        QualityPredictor.published(training=OPTIONS).fit(*trained)
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
-    assert {part.__module__.split(".")[-1] for part in prediction._TRAINED_BY} == {
-        "predictor_training", "adversarial_replay", "adversary", "quality_heads", "predictor_inputs",
-        "beta_law", "quality_network", "corruptions",
-    }  # fmt: skip
+    for adversary, training in (
+        (ADVERSARY, QUICK),
+        (dataclasses.replace(ADVERSARY, effect_size=0.2), QUICK),
+        (None, QUICK),
+        (ADVERSARY, QUICK.changed(augmentation="mild")),
+        (ADVERSARY, QUICK),
+    ):
+        QualityPredictor.published(adversary=adversary, training=training).fit(*trained)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4
 
 
 def test_the_reference_has_no_say_in_what_is_reported(trained):
     unet, cohort = trained
-    network = fit_quality_network(unet, cohort, **OPTIONS)
-    method = QualityPredictor.published(network=network).fit(unet, cohort)
+    network = train(unet, cohort)
+    method = QualityPredictor(network=network, modules=("penultimate",), probabilities=False).fit(
+        unet, cohort
+    )
     assert torch.equal(method.uncertainty(cohort.images), method.uncertainty(torch.from_numpy(cohort.images)))
 
 
@@ -219,8 +214,8 @@ def test_monai_networks_work_unchanged(trained):
 
     _, cohort = trained
     network = BasicUNet(spatial_dims=2, in_channels=1, out_channels=4, features=(4, 4, 8, 8, 16, 4))
-    found = fit_quality_network(network, cohort, modules=("upcat_1",), **OPTIONS)
-    method = QualityPredictor.published(network=found, modules=("upcat_1",)).fit(network, cohort)
+    found = train(network, cohort, modules=("upcat_1",))
+    method = QualityPredictor(network=found, modules=("upcat_1",), probabilities=False).fit(network, cohort)
     assert torch.isfinite(method.uncertainty(cohort.images)).all()
 
 
@@ -228,6 +223,12 @@ def test_bad_use(trained):
     unet, cohort = trained
     with pytest.raises(ValueError, match=r"QualityPredictor is not fitted: call \.fit"):
         QualityPredictor().uncertainty(cohort.images)
+    with pytest.raises(
+        ValueError, match=r"training must be a Training, got dict; e\.g\. Training\(steps=200"
+    ):
+        QualityPredictor(training={"steps": 3})
+    with pytest.raises(ValueError, match="adversary must be an Adversary or None, got bool"):
+        QualityPredictor(adversary=True)
     with pytest.raises(ValueError, match="at least one module, or probabilities=True"):
         FeatureReader(unet, [], probabilities=False)
     with pytest.raises(ValueError, match=r"no module 'penultimat'; near names: \['penultimate'"):
@@ -235,28 +236,32 @@ def test_bad_use(trained):
     for options, words in (
         ({"target": "iou"}, "target must be one of"),
         ({"target": "surface_dice"}, "tolerance_mm goes with"),
-        ({"effect_size": 1.5}, r"effect_size must lie in \(0, 1\), got 1\.5"),
-        ({"batch_size": 1}, "batch_size must be >= 2"),
+        ({"effect_size": 1.5}, r"effect_size must be a number in \(0, 1\), got 1\.5"),
+        ({"batch_size": 1}, "batch_size must be an integer >= 2, got 1; half of it"),
         ({"augmentation": "wild"}, "augmentation must be one of"),
         ({"head": "gamma"}, "head must be one of"),
         ({"direction": "up"}, "direction must be one of"),
-        ({"unit": "mm"}, "unit must be one of|warm_up must"),
-        ({"gain": 0.0}, "gain and bound must be > 0"),
-        ({"replay_size": -1}, "replay_size must be >= 0"),
+        ({"unit": "mm"}, "unit must be one of"),
+        ({"value_range": (1, 1)}, "value_range must be a lower and a higher intensity"),
+        ({"gain": 0.0}, "gain must be a number > 0, got 0.0"),
+        ({"bound": 0}, "bound must be a number > 0, got 0"),
+        ({"replay_size": -1}, "replay_size must be an integer >= 0, got -1"),
     ):
         with pytest.raises(ValueError, match=words):
-            fit_quality_network(unet, cohort, **{**OPTIONS, **options})
+            train(unet, cohort, **options)
 
 
 def test_the_adversary_can_be_asked_for_its_images_afterwards(trained):
     unet, cohort = trained
-    network = fit_quality_network(unet, cohort, **OPTIONS)
-    method = QualityPredictor.published(network=network).fit(unet, cohort)
+    network = train(unet, cohort)
+    method = QualityPredictor(network=network, modules=("penultimate",), probabilities=False).fit(
+        unet, cohort
+    )
     unet.zero_grad(set_to_none=True)
     found = method.perturbed(cohort.images, alpha=0.01)
     drop = method.uncertainty(found.images) - method.uncertainty(cohort.images)
-    assert drop.median().item() == pytest.approx(0.01, rel=0.25)  # to first order
-    assert not any(parameter.grad is not None for parameter in unet.parameters())
+    assert drop.median().item() == pytest.approx(0.01, rel=0.25)  # to first order assert not
+    any(parameter.grad is not None for parameter in unet.parameters())
     assert torch.equal(method.perturbed(cohort.images, alpha=0.0).images, torch.from_numpy(cohort.images))
 
 
@@ -280,8 +285,8 @@ def test_the_adversary_can_be_asked_for_its_images_afterwards(trained):
     ],
 )
 def test_every_choice_trains_and_does_something_else(trained, options):
-    usual = fit_quality_network(*trained, **OPTIONS)
-    network = fit_quality_network(*trained, **{**OPTIONS, **options})
+    usual = train(*trained)
+    network = train(*trained, **options)
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
     assert usual.history[-1]["train_loss"] != network.history[-1]["train_loss"]
     bound = options.get("bound", np.inf) * (32 if "bound_norm" in options else 1)
@@ -291,7 +296,11 @@ def test_every_choice_trains_and_does_something_else(trained, options):
 def test_beta_predictor_tells_a_distribution(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
     unet, cohort = trained
-    method = BetaQualityPredictor(training={**OPTIONS, "alpha": 0.3}, modules=("bottleneck", "penultimate"))
+    method = BetaQualityPredictor(
+        adversary=dataclasses.replace(ADVERSARY, alpha=0.3),
+        training=QUICK.changed(augmentation="strong"),
+        modules=("bottleneck", "penultimate"),
+    )
     method.fit(unet, cohort)
     assert "alpha_concentration" in method.network.history[-1]
     quality, concentration = method.predicted_quality(cohort.images), method.concentration(cohort.images)
@@ -361,4 +370,4 @@ def test_no_defined_quality_is_told(trained):
 
     empty = dataclasses.replace(trained[1], labels=np.zeros_like(trained[1].labels))
     with pytest.raises(ValueError, match="has a defined quality"):
-        fit_quality_network(Nothing(), empty, **OPTIONS)
+        train(Nothing(), empty)

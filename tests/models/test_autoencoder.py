@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.autoencoder_training import LOSSES, fit_autoencoder, stored_autoencoder
+from segconf_lite.models.autoencoder_training import LOSSES, fit_autoencoder
 from segconf_lite.models.device import device_of
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.splice import splice
+from segconf_lite.models.store import fitted
 
 SMALL = {"code": 5, "width": 3, "depth": 1}
 
@@ -152,11 +153,11 @@ def test_the_store_knows_which_network_it_belongs_to(trained, tmp_path, monkeypa
     unet, cohort = trained
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
     options = {**SMALL, "steps": 3, "progress": False}
-    first, again = (stored_autoencoder(unet, cohort, **options) for _ in range(2))
+    first, again = (fitted(fit_autoencoder, unet, cohort, **options) for _ in range(2))
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *first.shape)).astype(np.float32))
     x = x.to(device_of(first))
     assert torch.equal(first(x), again(x))
     assert len(list(tmp_path.glob("store/*.safetensors"))) == 1
     other = fit_unet(cohort, steps=2, channels=(4, 6, 8), seed=1, progress=False)
-    stored_autoencoder(other, cohort, **options)
+    fitted(fit_autoencoder, other, cohort, **options)
     assert len(list(tmp_path.glob("store/*.safetensors"))) == 2

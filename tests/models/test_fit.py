@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from segconf_lite.models.fit import fit_unet, optimise, shuffled_batches
+from segconf_lite.models.fit import fit_unet
+from segconf_lite.models.training import Training, optimise, shuffled_batches
 from segconf_lite.models.unet import predict_probabilities
 
 TINY = {"channels": (4, 8), "batch_size": 8, "device": "cpu", "precision": "fp32"}
@@ -115,7 +116,8 @@ def test_progress_is_shown_where_asked_for(disc_cohort, capsys, monkeypatch):
 def test_own_validation_cohort_frees_a_single_subject(disc_cohort):
     one = disc_cohort(6, cases_per_subject=6)
     with pytest.raises(
-        ValueError, match="holds out whole subjects and needs at least 2, got 1; pass validation="
+        ValueError,
+        match=r"validation must be given for a cohort of one subject, .* needs 2, got None; pass validation=",
     ):
         fit_unet(one, steps=2, **TINY)
     assert len(fit_unet(one, validation=disc_cohort(70, seed=1), steps=2, **TINY).history) == 2
@@ -124,8 +126,10 @@ def test_own_validation_cohort_frees_a_single_subject(disc_cohort):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps must be >= 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"steps": 0}, r"steps must be an integer >= 1, got 0"),
+        ({"batch_size": 2.5}, r"batch_size must be an integer >= 1, got 2\.5"),
+        ({"learning_rate": math.nan}, r"learning_rate must be a finite number > 0, got nan"),
+        ({"stepps": 3}, r"a setting of a training must be one of .*got 'stepps'"),
         ({"precision": "fp16"}, r"precision must be one of .*got 'fp16'"),
         ({"augmentation": "strong"}, "augmentation must be one of .*got 'strong'"),
         ({"device": "tpu"}, "device must be one of .*got 'tpu'"),
@@ -139,7 +143,9 @@ def test_wrong_arguments(disc_cohort, arguments, message):
 
 def test_other_classes_in_validation(disc_cohort):
     other = dataclasses.replace(disc_cohort(4), class_names=("background", "disc", "ring"))
-    with pytest.raises(ValueError, match=r"must share their classes, got .*disc.*ring"):
+    with pytest.raises(
+        ValueError, match=r"validation must be of the classes .*got .*disc.*ring.*; remap one"
+    ):
         fit_unet(disc_cohort(4), validation=other, **TINY)
 
 
@@ -148,6 +154,26 @@ def test_a_loss_that_leaves_the_numbers_is_reported(disc_cohort):
     cohort.images[:] = 3e38
     with pytest.raises(FloatingPointError, match=r"must stay finite, got nan at step 1; lower learning_rate"):
         fit_unet(cohort, steps=2, **TINY)
+
+
+def test_a_running_statistic_that_overflows_is_reported(disc_cohort):
+    """Every loss is finite, and afterwards the network would give one prediction for all images."""
+    cohort = disc_cohort(8)
+    cohort.images[:] *= 1e25
+    with pytest.raises(FloatingPointError, match=r"running_var must stay finite; look for extreme intens"):
+        fit_unet(cohort, steps=2, **TINY)
+
+
+def test_a_program_without_a_console_trains_without_a_bar(disc_cohort, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(fit_unet(disc_cohort(4), steps=1, **TINY).history) == 1
+
+
+def test_a_whole_training_and_its_single_settings_are_the_same(disc_cohort):
+    training = Training(steps=3, batch_size=8, precision="fp32", seed=4)
+    first = fit_unet(disc_cohort(8), training=training, channels=(4, 8), device="cpu")
+    second = fit_unet(disc_cohort(8), **{**TINY, "steps": np.int64(3), "seed": 4})
+    assert [h["train_loss"] for h in first.history] == [h["train_loss"] for h in second.history]
 
 
 def test_losses_are_read_at_checks_and_the_first_bad_step_is_named():
@@ -164,8 +190,8 @@ def test_losses_are_read_at_checks_and_the_first_bad_step_is_named():
         def loss(scale):
             return (module(torch.ones(1)) * scale).square().sum().as_subclass(Loss)
 
-        given = (module, iter(scales), loss, lambda: 1.0)
-        return optimise(*given, steps=len(scales), learning_rate=1e-3, checks=2, patience=9)
+        training = Training(steps=len(scales), learning_rate=1e-3, patience=9)
+        return optimise(module, iter(scales), loss, lambda: 1.0, training, checks=2)
 
     assert [check["step"] for check in run([1.0] * 8)] == [4, 8]
     assert read == [4, 4]
@@ -184,10 +210,11 @@ def run_optimise(validation_losses, *, patience=2, steps=12, module=None):
         seen.append(module.weight.item())
         return next(losses)
 
-    history = optimise(
-        module, itertools.repeat(torch.ones(1)), lambda x: (module(x) - 100).square().mean(), validation_loss,
-        steps=steps, learning_rate=0.1, patience=patience,
-    )  # fmt: skip
+    def loss(x):
+        return (module(x) - 100).square().mean()
+
+    training = Training(steps=steps, learning_rate=0.1, patience=patience)
+    history = optimise(module, itertools.repeat(torch.ones(1)), loss, validation_loss, training)
     return module, history, seen
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from segconf_lite.cohorts import phantom
-from segconf_lite.models import case_reader, network_training, predict_probabilities
-from segconf_lite.models.network_training import fit_network, stored_segmenter
+from segconf_lite.models import case_reader, fit, fitted, predict_probabilities
+from segconf_lite.models.fit import fit_network
 from segconf_lite.models.segmenter import Segmenter
 
 SMALL = {"kind": "unet", "n_classes": 4, "channels": (4, 6, 8)}
@@ -18,6 +18,13 @@ def hearts():
 
 def build():
     return Segmenter(**SMALL)
+
+
+def test_the_unet_of_the_book_is_one_of_these_networks(hearts):
+    options = {"steps": 3, "batch_size": 4, "precision": "fp32", "augmentation": "mild", "device": "cpu"}
+    one = fit.fit_unet(hearts, channels=(4, 8), **options)
+    other = fit_network(lambda: fit.UNet(n_classes=4, channels=(4, 8)), hearts, **options)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 def test_equal_seeds_give_equal_networks_and_the_random_state_stays(hearts, assert_repeats):
@@ -53,7 +60,7 @@ def test_a_cuda_graph_changes_nothing_but_the_time(hearts, monkeypatch):
     given = {"steps": 26, "batch_size": 4, "prepare": one_crop_is_smaller, "seed": 1, "device": "cpu"}
     plain = fit_network(build, hearts, **given)
     made = []
-    monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
+    monkeypatch.setattr(fit, "_may_use_graphs", lambda place: True)
     monkeypatch.setattr(
         "torch.cuda.make_graphed_callables", lambda *a, **k: made.append(1) or make_graphed(*a, **k)
     )
@@ -69,7 +76,7 @@ def test_where_no_graph_can_be_made_the_training_goes_on_with_a_warning(hearts, 
         raise RuntimeError("operation not permitted when stream is capturing")
 
     plain = fit_network(build, hearts, steps=3, device="cpu")
-    monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
+    monkeypatch.setattr(fit, "_may_use_graphs", lambda place: True)
     monkeypatch.setattr("torch.cuda.make_graphed_callables", refuse)
     with pytest.warns(UserWarning, match="goes on without a CUDA graph, slower: operation not permitted"):
         slow = fit_network(build, hearts, steps=3, device="cpu")
@@ -83,7 +90,7 @@ def test_a_graph_that_computes_something_else_is_not_used(hearts, monkeypatch):
         return compute
 
     plain = fit_network(build, hearts, steps=3, device="cpu")
-    monkeypatch.setattr(network_training, "_may_use_graphs", lambda place: True)
+    monkeypatch.setattr(fit, "_may_use_graphs", lambda place: True)
     monkeypatch.setattr("torch.cuda.make_graphed_callables", wrong)
     with pytest.warns(UserWarning, match="without a CUDA graph, slower: its loss or gradient differs"):
         slow = fit_network(build, hearts, steps=3, device="cpu")
@@ -134,28 +141,28 @@ def test_batches_are_prepared_with_the_network_and_a_generator_that_starts_anew_
     assert len(set(draws[False])) == 1
 
 
+def negative(network, images, labels, generator):
+    return -images, labels
+
+
+def doubled(network, images, labels, generator):
+    return 2 * images, labels
+
+
 def test_stored_networks_come_back_and_differ_by_their_preparation(hearts, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
-    calls = []
-
-    def negative(network, images, labels, generator):
-        calls.append(1)
-        return -images, labels
-
-    plain = stored_segmenter(hearts, SMALL, steps=3)
-    turned = stored_segmenter(hearts, SMALL, prepare=negative, prepared="negative", steps=3)
-    n_calls = len(calls)
-    again = stored_segmenter(hearts, SMALL, prepare=negative, prepared="negative", steps=3)
-    assert len(calls) == n_calls > 0
-    weights = [network.state_dict()["network.head.weight"] for network in (plain, turned, again)]
-    assert torch.equal(weights[1], weights[2])
-    assert not torch.equal(weights[0], weights[1])
+    networks = [fitted(fit_network, build, hearts, prepare=p, steps=3) for p in (None, negative, doubled)]
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+    again = fitted(fit_network, build, hearts, prepare=negative, steps=3)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+    weights = [network.state_dict()["network.head.weight"] for network in (*networks, again)]
+    assert torch.equal(weights[1], weights[3])
+    assert not any(torch.equal(weights[1], other) for other in (weights[0], weights[2]))
 
 
-def test_a_preparation_needs_words(hearts):
-    with pytest.raises(ValueError, match="prepare and prepared go together"):
-        stored_segmenter(hearts, SMALL, prepare=lambda n, i, y, g: (i, y))
-    with pytest.raises(ValueError, match="prepare and prepared go together"):
-        stored_segmenter(hearts, SMALL, prepared="nothing at all")
-    with pytest.raises(ValueError, match="steps must be >= 1"):
-        fit_network(build, hearts, steps=0)
+def test_bad_settings_are_refused_before_anything_is_built(hearts):
+    def never():
+        raise AssertionError("built")
+
+    with pytest.raises(ValueError, match=r"steps must be an integer >= 1, got 0"):
+        fit_network(never, hearts, steps=0)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from segconf_lite.models import load_or_fit
+from segconf_lite.models import fitted
 from segconf_lite.models.segmenter import KINDS, SEGMENTER_NORMS, Segmenter
 from segconf_lite.models.unet import predict_probabilities
 
@@ -80,17 +80,16 @@ def test_config_is_json_and_rebuilds_the_architecture(kind, norm):
 @every_kind
 def test_is_stored_and_read_back_bit_for_bit(kind, disc_cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
-    cohort, calls = disc_cohort(4), []
+    cohort = disc_cohort(4)
 
-    def fit():
-        calls.append(kind)
+    def fit(cohort, kind):
         segmenter = make(kind, n_classes=2)
         segmenter.train()(cohort.images)  # moves the running statistics
         segmenter.history = [{"step": 1, "train_loss": 0.5}]
         return segmenter
 
-    first, second = (load_or_fit("segmenter", {"kind": kind}, cohort, fit, device="cpu") for _ in range(2))
-    assert calls == [kind]
+    first, second = fitted(fit, cohort, kind), fitted(fit, cohort, kind)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
     assert torch.equal(first(cohort.images), second(cohort.images))
     assert second.history == first.history
     assert not second.training

@@ -1,25 +1,33 @@
+"""One door to the store: the call is the address, and what lies there is never trusted when damaged."""
+
 import copy
 import json
 import os
-import re
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from segconf_lite.models import store
-from segconf_lite.models.store import artefact_address, load_or_fit, store_folder
+from segconf_lite.models import fit_unet, store
+from segconf_lite.models.store import artefact_path, fitted, fitted_each, store_folder
+from segconf_lite.models.training import Training
 from segconf_lite.models.unet import UNet, predict_probabilities
 
-CONFIG = {"channels": (4, 6), "steps": 3, "rate": 0.1, "name": "a", "deep": {"x": [1, None, True]}}
+TRAINING = {"channels": (4, 6), "steps": 2, "batch_size": 4, "precision": "fp32", "device": "cpu"}
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path
 
 
@@ -28,27 +36,24 @@ def cohort(disc_cohort):
     return disc_cohort(4)
 
 
-class Fit:
-    """Counts its calls; each call yields other weights."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self):
-        self.calls += 1
-        torch.manual_seed(self.calls)
-        unet = UNet(n_classes=2, channels=(4, 6), norm="batch")
-        unet.history = [{"step": 1, "train_loss": 0.5, "validation_loss": 0.25, "seconds": 0.1}]
-        unet.train()(torch.randn(4, 1, 8, 8))  # moves the running statistics of the batch norm
-        return unet
+def fit(cohort, *, seed=0, size=6, made_of="numbers", training=None):
+    """Each call yields other weights, and is counted."""
+    count = Path(os.environ["CALLS"])
+    before = count.read_text() if count.exists() else ""
+    count.write_text(f"{before}{seed},")
+    torch.manual_seed(len(before))
+    unet = UNet(n_classes=2, channels=(4, size), norm="batch")
+    unet.history = [{"step": np.int64(1), "train_loss": np.float32(0.5), "validation_loss": float("nan")}]
+    unet.train()(torch.randn(4, 1, 8, 8))  # moves the running statistics of the batch norm
+    return unet
 
 
-def load(cohort, fit, *, kind="unet", config=CONFIG):
-    return load_or_fit(kind, config, cohort, fit, device="cpu")
+def calls(home):
+    return [int(seed) for seed in (home / "calls").read_text().split(",")[:-1]]
 
 
-def files(ending):
-    return sorted(store_folder().glob(f"*.{ending}"))
+def artefacts():
+    return sorted(store_folder().glob("*.safetensors"))
 
 
 def test_folder_follows_the_environment(monkeypatch, home):
@@ -57,10 +62,18 @@ def test_folder_follows_the_environment(monkeypatch, home):
     assert store_folder().parts[-2:] == ("segconf_lite", "store")
 
 
-def test_second_call_reads_back_the_same_bits_and_fits_nothing(cohort):
-    fit = Fit()
-    first, second = load(cohort, fit), load(cohort, fit)
-    assert fit.calls == 1
+def test_an_account_without_a_home_folder_has_a_store(monkeypatch):
+    def nowhere(name):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("SEGCONF_HOME")
+    monkeypatch.setattr(store.pooch, "os_cache", nowhere)
+    assert store_folder().name == "store"
+
+
+def test_second_call_reads_back_the_same_bits_and_fits_nothing(cohort, home):
+    first, second = fitted(fit, cohort), fitted(fit, cohort)
+    assert calls(home) == [0]
     assert second is not first
     assert not first.training
     assert not second.training
@@ -69,209 +82,262 @@ def test_second_call_reads_back_the_same_bits_and_fits_nothing(cohort):
         assert torch.equal(value, second.state_dict()[name])
         assert value.stride() == second.state_dict()[name].stride()
     assert second.config == first.config
-    assert second.history == first.history
+    assert second.history[0]["train_loss"] == 0.5
+    assert np.isnan(second.history[0]["validation_loss"])
     images = cohort.images
     assert torch.equal(predict_probabilities(first, images), predict_probabilities(second, images))
 
 
-def test_files_are_named_by_kind_and_address_and_nothing_else_stays(cohort):
-    load(cohort, Fit())
-    stem = f"unet-{artefact_address('unet', CONFIG, cohort)}"
-    assert {p.name for p in store_folder().iterdir()} - {f"{stem}.lock"} == {
-        f"{stem}.safetensors",
-        f"{stem}.json",
-    }
-    record = json.loads(files("json")[0].read_text())["record"]
+def test_one_file_holds_everything_and_nothing_else_stays(cohort):
+    fitted(fit, cohort)
+    path = artefact_path(fit, cohort)
+    assert path.name.startswith("fit-")
+    assert {p.suffix for p in store_folder().iterdir()} <= {".safetensors", ".lock"}
+    assert artefacts() == [path]
+    with safetensors.safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["record"])
     assert record["class"] == "segconf_lite.models.unet:UNet"
-    assert {"config", "history", "tensors_sha256", "created", "versions"} <= record.keys()
+    assert {"device", "precision", "threads", "torch", "python", "created"} <= record["made"].keys()
 
 
-def test_address_depends_on_everything_that_decides_the_result(cohort, disc_cohort, monkeypatch):
-    changed = [
-        artefact_address("unet", CONFIG, cohort),
-        artefact_address("net", CONFIG, cohort),
-        artefact_address("unet", {**CONFIG, "steps": 4}, cohort),
-        artefact_address("unet", {**CONFIG, "steps": 3.0}, cohort),
-        artefact_address("unet", {**CONFIG, "more": None}, cohort),
-        artefact_address("unet", CONFIG, disc_cohort(4, seed=1)),
-    ]
-    monkeypatch.setattr(store, "_TRAINING_SOURCES", ("unet.py",))  # other code
-    changed.append(artefact_address("unet", CONFIG, cohort))
-    assert len(set(changed)) == len(changed)
-    assert all(re.fullmatch("[0-9a-f]{16}", address) for address in changed)
-
-
-def test_address_does_not_depend_on_order_or_on_list_or_tuple(cohort):
-    turned = {key: CONFIG[key] for key in reversed(CONFIG)} | {"channels": [4, 6]}
-    assert artefact_address("unet", turned, cohort) == artefact_address("unet", CONFIG, cohort)
+def test_the_same_call_in_other_words_is_the_same_call(cohort, home):
+    fitted(fit, cohort)
+    fitted(fit, cohort=cohort, size=6)
+    fitted(fit, cohort, seed=np.int64(0))
+    assert calls(home) == [0]
+    whole = artefact_path(fit_unet, cohort, training=Training(steps=3, seed=1))
+    assert artefact_path(fit_unet, cohort, steps=3, seed=1, device="cpu", progress=False) == whole
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    "change",
     [
-        (
-            {"a": np.int64(1)},
-            r"config\['a'\] must be text, a number.*got int64; turn it into one, e.g. int\(value\)",
-        ),
-        ({"a": [1, {"b": object()}]}, r"config\['a'\]\[1\]\['b'\] must be text, .*got object"),
-        ({"a": float("nan")}, r"config\['a'\] must be finite, got nan"),
-        ({"a": {1: 2}}, r"keys of config\['a'\] must be text, got 1 \(int\)"),
+        {"size": 8},
+        {"seed": 1},
+        {"made_of": "Numbers"},
+        {"training": Training()},
+        {"training": Training(precision="bf16")},
+        {"made_of": [1, "1"]},
+        {"made_of": ["1", 1]},
+        {"made_of": 1.0},
+        {"made_of": True},
     ],
 )
-def test_config_that_json_would_change_is_refused(cohort, config, message):
-    with pytest.raises(ValueError, match=message):
-        load(cohort, Fit(), config=config)
+def test_every_argument_is_part_of_the_address(cohort, change):
+    known = {
+        artefact_path(fit, cohort, **options)
+        for options in ({}, {"made_of": 1}, {"training": Training(steps=2)})
+    }
+    assert artefact_path(fit, cohort, **change) not in known
 
 
-@pytest.mark.parametrize("kind", ["", "U-Net", "../unet", "a/b"])
-def test_kind_cannot_leave_the_folder(cohort, kind):
-    with pytest.raises(ValueError, match="kind must be lower case letters, digits and '_'"):
-        load(cohort, Fit(), kind=kind)
+def test_the_cohort_counts_by_its_content(cohort, disc_cohort):
+    assert artefact_path(fit, cohort) == artefact_path(fit, disc_cohort(4))
+    assert artefact_path(fit, cohort) != artefact_path(fit, disc_cohort(4, seed=1))
+    assert artefact_path(fit_unet, cohort, validation=cohort) != artefact_path(fit_unet, cohort)
+
+
+def test_what_cannot_be_read_is_refused_and_named(cohort):
+    with pytest.raises(
+        ValueError, match=r"made_of must be something whose content can be read.*got Generator"
+    ):
+        fitted(fit, cohort, made_of=torch.Generator())
+    with pytest.raises(ValueError, match=r"fit cannot be called like this: .*sise"):
+        fitted(fit, cohort, sise=3)
+    with pytest.raises(ValueError, match=r"a setting of a training must be one of .*got 'stepps'"):
+        fitted(fit_unet, cohort, stepps=3)
 
 
 def flip_a_byte(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[-9] ^= 1
     path.write_bytes(content)
+
+
+def rename_a_tensor(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"head.bias"', b'"head.baas"'))
+
+
+def change_the_history(path):
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.4"))
 
 
 DAMAGE = {
     "flipped": flip_a_byte,
+    "renamed": rename_a_tensor,
+    "edited": change_the_history,
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
     "empty": lambda path: path.write_bytes(b""),
-    "gone": lambda path: path.unlink(),
-    "other": lambda path: path.write_bytes(b"[1, 2]"),
+    "other": lambda path: path.write_bytes(b"[1, 2]" * 9),
+    "huge header": lambda path: path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:]),
+    "plain": lambda path: path.write_bytes(safetensors.torch.save(safetensors.torch.load(path.read_bytes()))),
 }
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "json"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_reported_and_replaced(cohort, ending, damage):
-    fit = Fit()
-    load(cohort, fit)
-    DAMAGE[damage](files(ending)[0])
-    with pytest.warns(UserWarning, match=r"unet-\w+ in .* is damaged .*fitted again and replaced") as caught:
-        second = load(cohort, fit)
+def test_a_damaged_file_is_reported_and_replaced(cohort, home, damage):
+    fitted(fit, cohort)
+    DAMAGE[damage](artefacts()[0])
+    with pytest.warns(UserWarning, match=r"fit-\w+ in .* is damaged .*trained again and replaced") as caught:
+        second = fitted(fit, cohort)
     assert caught[0].filename == __file__
-    assert fit.calls == 2
+    assert calls(home) == [0, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        third = load(cohort, fit)
-    assert fit.calls == 2
-    assert torch.equal(
-        predict_probabilities(second, cohort.images), predict_probabilities(third, cohort.images)
-    )
+        third = fitted(fit, cohort)
+    assert calls(home) == [0, 0]
+    images = cohort.images
+    assert torch.equal(predict_probabilities(second, images), predict_probabilities(third, images))
+
+
+def test_a_copy_under_another_address_is_refused(cohort, home):
+    fitted(fit, cohort, seed=1)
+    artefacts()[0].rename(artefact_path(fit, cohort, seed=2))
+    with pytest.warns(UserWarning, match="it is a copy of fit-"):
+        fitted(fit, cohort, seed=2)
+    assert calls(home) == [1, 2]
 
 
 @pytest.mark.parametrize(
-    "name", ["os:system", "segconf_lite.models.store:load_or_fit", "segconf_lite.cohorts.cohort:Cohort"]
+    "name", ["os:system", "segconf_lite.models.store:fitted", "segconf_lite.cohorts.cohort:Cohort"]
 )
-def test_a_record_cannot_name_another_class(cohort, name):
+def test_a_record_cannot_name_another_class(cohort, home, name):
     """Even one whose checksum was made to fit."""
-    fit = Fit()
-    load(cohort, fit)
-    path = files("json")[0]
-    record = json.loads(path.read_text())["record"] | {"class": name}
-    digest = store.hashlib.sha256(store._canonical(record).encode()).hexdigest()
-    path.write_text(json.dumps({"record": record, "sha256": digest}))
-    with pytest.warns(UserWarning, match="is not (of|a network of) this package"):
-        load(cohort, fit)
-    assert fit.calls == 2
+    fitted(fit, cohort)
+    path = artefacts()[0]
+    with safetensors.safe_open(path, "pt") as file:
+        record = json.dumps(json.loads(file.metadata()["record"]) | {"class": name})
+    state = safetensors.torch.load(path.read_bytes())
+    plain = safetensors.torch.save(state)
+    header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
+    metadata = {"record": record, "sha256": store._checksum(header, plain, record)}
+    path.write_bytes(safetensors.torch.save(state, metadata))
+    with pytest.warns(UserWarning, match="is not a network of this package"):
+        fitted(fit, cohort)
+    assert calls(home) == [0, 0]
 
 
-def test_an_artefact_of_an_older_class_is_fitted_again_without_alarm(cohort, monkeypatch):
-    fit = Fit()
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "_source_of", lambda kind: "older")
-        load(cohort, fit)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load(cohort, fit)
-    assert fit.calls == 2
+def linear(cohort):
+    return torch.nn.Linear(1, 1)
+
+
+def nothing(cohort):
+    return None
+
+
+def broken(cohort):
+    raise OSError("no disc")
 
 
 def test_only_networks_of_this_package_are_stored(cohort):
-    foreign = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match=r"with a config attribute, got torch.nn.modules.linear:Linear"):
-        load(cohort, lambda: foreign)
-    with pytest.raises(ValueError, match=r"fit must return a torch.nn.Module"):
-        load(cohort, lambda: None)
-    assert not files("json")
+        fitted(linear, cohort)
+    with pytest.raises(ValueError, match=r"fit must return a network of segconf_lite.*got builtins:NoneType"):
+        fitted(nothing, cohort)
+    assert not artefacts()
 
 
 def test_errors_of_fit_are_not_swallowed_and_free_the_lock(cohort):
-    def broken():
-        raise OSError("no disc")
-
     for _ in range(2):
         with pytest.raises(OSError, match="no disc"):
-            load(cohort, broken)
+            fitted(broken, cohort)
 
 
 def test_a_folder_that_cannot_be_made_costs_only_the_storing(cohort, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path / "file"))
-    fit = Fit()
     with pytest.warns(UserWarning, match="UNet could not be stored in .*Set SEGCONF_HOME"):
-        module = load(cohort, fit)
-    assert isinstance(module, UNet)
-    assert not module.training
+        network = fitted(fit, cohort)
+    assert isinstance(network, UNet)
+    assert not network.training
+
+
+def test_a_file_without_permission_costs_only_the_reading(cohort, home, monkeypatch):
+    fitted(fit, cohort)
+
+    def forbidden(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", forbidden)
+    with pytest.warns(UserWarning, match="cannot be read .*Permission denied"):
+        assert isinstance(fitted(fit, cohort), UNet)
+    assert calls(home) == [0, 0]
 
 
 def test_a_full_disc_leaves_no_rubbish(cohort, monkeypatch):
-    def full(self, content):
-        self.touch()
+    def full(self, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.warns(UserWarning, match="No space left on device"):
-        assert isinstance(load(cohort, Fit()), UNet)
+        assert isinstance(fitted(fit, cohort), UNet)
     assert not [p for p in store_folder().iterdir() if p.suffix != ".lock"]
 
 
+def test_what_killed_runs_left_is_swept_and_what_others_write_is_not(cohort):
+    fitted(fit, cohort)
+    mine, other = (artefact_path(fit, cohort, seed=seed) for seed in (1, 2))
+    left = [path.with_name(f"{path.name}.x1y2.tmp") for path in (mine, other, artefacts()[0])]
+    for path in left:
+        path.write_bytes(b"half")
+    with filelock.FileLock(other.with_suffix(".lock")):
+        fitted(fit, cohort, seed=1)
+    assert [path.exists() for path in left] == [False, True, False]
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_read_without_a_word(cohort):
-    fit = Fit()
-    load(cohort, fit)
-    [path.unlink() for path in files("lock")]
+def test_a_read_only_folder_is_read_without_a_word(cohort, home):
+    fitted(fit, cohort)
+    [path.unlink() for path in store_folder().glob("*.lock")]
     store_folder().chmod(0o500)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            load(cohort, fit)
+            fitted(fit, cohort)
     finally:
         store_folder().chmod(0o700)
-    assert fit.calls == 1
+    assert calls(home) == [0]
 
 
-def test_a_file_system_without_locks_still_works(cohort, monkeypatch):
+def test_a_file_system_without_locks_still_works(cohort, home, monkeypatch):
     def no_lock(self, *args, **kwargs):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(store.filelock.FileLock, "acquire", no_lock)
-    fit = Fit()
-    load(cohort, fit)
-    load(cohort, fit)
-    assert fit.calls == 1
+    fitted(fit, cohort)
+    fitted(fit, cohort)
+    assert calls(home) == [0]
+
+
+def test_a_network_of_another_machine_is_used_and_says_so(cohort, home, monkeypatch):
+    fitted(fit, cohort, training=Training(precision="auto"))
+    elsewhere = {True: "bf16", False: "fp32"}[not Training(precision="auto").uses_bf16(torch.device("cpu"))]
+    monkeypatch.setattr(Training, "uses_bf16", lambda self, device: elsewhere == "bf16")
+    with pytest.warns(UserWarning, match=f"trained here it would be on cpu in {elsewhere}"):
+        network = fitted(fit, cohort, training=Training(precision="auto"))
+    assert calls(home) == [0]
+    assert network.made["precision"] != elsewhere
 
 
 def test_two_processes_at_once_fit_once(tmp_path):
-    program = f"""
-import time, pathlib, numpy as np
+    (tmp_path / "slow.py").write_text(f"""
+import time, numpy as np
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.models import UNet, load_or_fit
+from segconf_lite.models import UNet, fitted
 cohort = Cohort(np.zeros((2, 1, 8, 8), 'float32'), np.zeros((2, 8, 8), 'int64'), np.array(['A', 'A']),
                 np.array(['a', 'b']), np.ones((2, 2)), ('background', 'disc'))
-def fit():
+def fit(cohort):
     with open({str(tmp_path / "calls")!r}, 'a') as calls:
         calls.write('x')
     time.sleep(2)
     return UNet(n_classes=2, channels=(4, 6))
-unet = load_or_fit('unet', {{}}, cohort, fit, device='cpu')
+unet = fitted(fit, cohort)
 print(sum(p.sum().item() for p in unet.parameters()))
-"""
+""")
     runs = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen([sys.executable, tmp_path / "slow.py"], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
     ]
     sums = {run.communicate(timeout=300)[0] for run in runs}
     assert all(run.returncode == 0 for run in runs)
@@ -279,18 +345,46 @@ print(sum(p.sum().item() for p in unet.parameters()))
     assert len(sums) == 1
 
 
-def test_reading_uses_the_cohort_for_its_fingerprint_only(cohort):
-    class Named:
-        def fingerprint(self):
-            return cohort.fingerprint()
-
-    fit = Fit()
-    load(cohort, fit)
-    load(Named(), fit)
-    assert fit.calls == 1
-
-
 def test_a_stored_network_can_be_copied_and_trained_on(cohort):
-    load(cohort, Fit())
-    unet = copy.deepcopy(load(cohort, Fit()))
+    fitted(fit, cohort)
+    unet = copy.deepcopy(fitted(fit, cohort))
     assert all(p.requires_grad for p in unet.parameters())
+
+
+# -- several seeds ------------------------------------------------------------------------------------------
+
+
+def test_networks_of_several_seeds_are_those_of_single_calls(cohort, assert_repeats):
+    networks = fitted_each(fit_unet, cohort, seeds=[4, 2], validation=cohort, **TRAINING)
+    n_stored = len(artefacts())
+    for seed, network in zip((4, 2), networks, strict=True):
+        again = fitted(fit_unet, cohort, validation=cohort, seed=seed, **TRAINING)
+        alone = fit_unet(cohort, validation=cohort, **TRAINING, seed=seed)
+        for other in (again, alone):
+            assert_repeats(network.state_dict().values(), other.state_dict().values())
+        assert not network.training
+    assert len(artefacts()) == n_stored == 2
+
+
+@pytest.mark.not_on_the_pretended_device(reason="it is there in one thread only")
+def test_what_another_process_trains_is_left_to_it_meanwhile(cohort, home):
+    done = []
+    store_folder().mkdir(parents=True)
+    other = filelock.FileLock(artefact_path(fit, cohort, seed=1).with_suffix(".lock"), thread_local=False)
+    other.acquire()
+    worker = threading.Thread(target=lambda: done.extend(fitted_each(fit, cohort, seeds=[1, 2, 3])))
+    worker.start()
+    deadline = time.monotonic() + 60
+    while not ((home / "calls").exists() and calls(home) == [2, 3]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert calls(home) == [2, 3]
+    assert not done
+    other.release()
+    worker.join(timeout=60)
+    assert calls(home) == [2, 3, 1]
+    assert len(done) == 3
+
+
+def test_wrong_arguments_are_those_of_the_training(cohort):
+    with pytest.raises(ValueError, match=r"steps must be an integer >= 1"):
+        fitted_each(fit_unet, cohort, seeds=[0], **(TRAINING | {"steps": 0}))
