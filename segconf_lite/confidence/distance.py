@@ -205,7 +205,7 @@ class _ActivationDistance:
     def _distance(self, vectors: np.ndarray) -> Tensor:
         assert self._fit is not None
         distance = self._fit.distance(vectors)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # an overflow is refused below
             values = (distance**2 if self.squared else distance).astype(np.float32)
         return torch.from_numpy(check.finite("distance in float32", values, fix="scale the images"))
 
