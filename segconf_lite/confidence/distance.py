@@ -51,10 +51,10 @@ class GaussianFit(NamedTuple):
         Raises:
             ValueError: If they have another shape, or a value is not finite.
         """
-        values = _vectors(vectors, length=len(self.mean))
-        difference = values - self.mean
-        squares = np.einsum("nd,de,ne->n", difference, self.precision, difference, optimize=True)
-        return np.sqrt(np.maximum(squares, 0))
+        difference = _vectors(vectors, length=len(self.mean)) - self.mean
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is refused
+            squares = np.einsum("nd,de,ne->n", difference, self.precision, difference, optimize=True)
+        return check.finite("distance", np.sqrt(np.maximum(squares, 0)), fix="scale the vectors")
 
 
 def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
@@ -84,9 +84,13 @@ def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
             "on shrinkage; pool more, or train on more slices",
             stacklevel=2,
         )
-    if not values.std(axis=0).any():
-        raise check.refuse("vectors", "different from each other", "all alike, which have no covariance")
-    unit = values.std()  # numbers near 1 keep the inverse well conditioned
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit = values.std()  # numbers near 1 keep the inverse well conditioned
+        if not values.std(axis=0).any():
+            raise check.refuse("vectors", "different from each other", "all alike, which have no covariance")
+        if not 1e-150 < unit < 1e150:
+            fix = "scale them; their squares leave float64"
+            raise check.refuse("vectors", "of a standard deviation in (1e-150, 1e150)", unit, fix)
     covariance = LedoitWolf().fit(values / unit)
     return GaussianFit(values.mean(axis=0), covariance.precision_ / unit**2)
 

@@ -160,12 +160,12 @@ def distortion_columns(plain: Tensor, altered: Tensor) -> dict[str, np.ndarray]:
         >>> {name: float(value[0]) for name, value in distortion_columns(plain, plain.flip(1)).items()}
         {'distortion': 1.0, 'distortion, foreground': 1.0, 'distortion, Dice': 1.0}
     """
-    for name, values in (("plain", plain), ("altered", altered)):
+    before, after = (as_tensor(n, p, wide=True).cpu() for n, p in (("plain", plain), ("altered", altered)))
+    for name, values in (("plain", before), ("altered", after)):
         check.array(name, values, "B C H W")
         check.probabilities(values, name, tolerance=1e-2)
-    if plain.shape != altered.shape:
-        raise check.refuse("plain and altered", "of one shape", f"{plain.shape} and {altered.shape}")
-    before, after = (as_tensor(n, p, wide=True).cpu() for n, p in (("plain", plain), ("altered", altered)))
+    if before.shape != after.shape:
+        raise check.refuse("plain and altered", "of one shape", f"{before.shape} and {after.shape}")
     maps, labels = (before - after).square().mean(dim=1), before.max(dim=1).indices
     means = {
         region: to_numpy(pixels.aggregate(maps, labels, aggregation="mean", region=region, band_px=1))

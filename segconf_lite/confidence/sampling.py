@@ -293,7 +293,7 @@ class DeepEnsemble(SampledUncertainty):
         device = device_of(unet)
         self._others = list(self._trained)
         training = dict(self.training)
-        first_seed = training.pop("seed", 0)
+        first_seed = check.integer("seed of training", training.pop("seed", 0), low=0)
         seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
         trained = fitted_each(fit_unet, source_cohort, seeds=seeds, validation=self.validation, **training)
         self._others += [member.to(device) for member in trained]
