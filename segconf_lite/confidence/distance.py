@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import as_tensor, in_batches, joined, network_input
@@ -159,8 +160,7 @@ class _ActivationDistance:
         Raises:
             ValueError: If the network has no such module, or its output is not finite.
         """
-        if not isinstance(source_cohort, Cohort):
-            raise check.refuse("source_cohort", "a Cohort", type(source_cohort).__name__)
+        check_fit_arguments(unet, source_cohort)
         self._unet, self._shape = unet, ()
         self._fit = fit_gaussian(self._vectors(source_cohort.images))
         return self
@@ -314,6 +314,7 @@ class LatentMahalanobis(_ActivationDistance):
             unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
+        check_fit_arguments(unet, source_cohort)
         self.autoencoder = self._passed
         if self.autoencoder is None:
             options: dict[str, Any] = {"validation": self.validation, "module": self.module, **self.training}

@@ -19,7 +19,7 @@ from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
-from segconf_lite.confidence.pixels import PixelUncertainty
+from segconf_lite.confidence.pixels import PixelUncertainty, check_fit_arguments
 from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import fit_autoencoder
@@ -90,6 +90,7 @@ class SegmentationDistortion(PixelUncertainty):
         Raises:
             ValueError: If the network has no such module, or its output is not (B, F, h, w).
         """
+        check_fit_arguments(unet, source_cohort)
         self._opened = splice(unet, self.module)
         self.autoencoder = self._passed
         if self.autoencoder is None:

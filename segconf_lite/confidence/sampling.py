@@ -274,6 +274,13 @@ class DeepEnsemble(SampledUncertainty):
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__(**options)
+        if members is not None and not isinstance(members, list | tuple):
+            raise check.refuse(
+                "members", "a list of networks", type(members).__name__, "e.g. members=[other]"
+            )
+        if training is not None and not isinstance(training, Mapping):
+            expected = "a dictionary of arguments of fit_unet"
+            raise check.refuse("training", expected, type(training).__name__)
         self._trained = list(members or [])
         for member in self._trained:
             device_of(member)
