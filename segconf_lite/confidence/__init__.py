@@ -1,13 +1,14 @@
 """How far to trust a segmentation: one method, one class, one interface.
 
 Every method has ``fit(unet, source_cohort)``, which returns the method itself, and
-``uncertainty(images)``, (B,), higher = trust less. Methods that know pixels also have
+``uncertainty(images)``, (B,), higher = trust less. Methods with an uncertainty per pixel also have
 ``uncertainty_map(images)``, (B, H, W); those that predict a quality have
-``predicted_quality(images)``, (B,) in [0, 1], higher = better. ``n_passes`` says what a case costs, in
-passes of the network. No method changes the network, its modes, or torch's random state.
+``predicted_quality(images)``, (B,) in [0, 1], higher = better. ``n_passes`` is the number of passes of the
+network per case. No method changes the network, its modes, or torch's random state. Images and logits that
+are not finite are refused: NaN has no largest class, so that it would look like a certain prediction.
 
-Devices: a method computes where the network lies; images come from anywhere and are never changed; what a
-method returns is on the CPU. After the network has been moved to another device, methods that learned
+Devices: a method computes on the device of the network; images may be on any device and are never changed;
+what a method returns is on the CPU. After the network has been moved to another device, methods that learned
 something beside it have to be fitted again.
 
 Importing this package loads neither torch nor monai; the first use of a name does.

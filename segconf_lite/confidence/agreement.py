@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.confidence.sampling import SampledUncertainty
 from segconf_lite.evaluation.quality import pairwise_dice, surface_dice_per_case
 
@@ -138,8 +139,7 @@ class ScoreAgreement:
             unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
-        if not isinstance(source_cohort, Cohort):
-            raise check.refuse("source_cohort", "a Cohort", type(source_cohort).__name__)
+        check_fit_arguments(unet, source_cohort)
         self.sampler.fit(unet, source_cohort)
         self.n_classes = len(source_cohort.class_names)
         if self.quality == "surface_dice" and self.spacing_mm is None:

@@ -159,6 +159,8 @@ def sampled_columns(
         >>> list(sampled_columns({"tta": sampler}, cohort.images))
         ['tta: entropy', 'tta: agreement', 'tta: agreement, strict', 'tta, 2 answers: agreement']
     """
+    if not isinstance(samplers, Mapping):
+        raise check.refuse("samplers", "a dictionary name -> fitted sampler", type(samplers).__name__)
     columns = {}
     for name, sampler in samplers.items():
         if not isinstance(sampler, SampledUncertainty):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import as_tensor, in_batches, joined, network_input
@@ -51,10 +52,10 @@ class GaussianFit(NamedTuple):
         Raises:
             ValueError: If they have another shape, or a value is not finite.
         """
-        values = _vectors(vectors, length=len(self.mean))
-        difference = values - self.mean
-        squares = np.einsum("nd,de,ne->n", difference, self.precision, difference, optimize=True)
-        return np.sqrt(np.maximum(squares, 0))
+        difference = _vectors(vectors, length=len(self.mean)) - self.mean
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is refused
+            squares = np.einsum("nd,de,ne->n", difference, self.precision, difference, optimize=True)
+        return check.finite("distance", np.sqrt(np.maximum(squares, 0)), fix="scale the vectors")
 
 
 def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
@@ -84,9 +85,13 @@ def fit_gaussian(vectors: np.ndarray) -> GaussianFit:
             "on shrinkage; pool more, or train on more slices",
             stacklevel=2,
         )
-    if not values.std(axis=0).any():
-        raise check.refuse("vectors", "different from each other", "all alike, which have no covariance")
-    unit = values.std()  # numbers near 1 keep the inverse well conditioned
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit = values.std()  # numbers near 1 keep the inverse well conditioned
+        if not values.std(axis=0).any():
+            raise check.refuse("vectors", "different from each other", "all alike, which have no covariance")
+        if not 1e-150 < unit < 1e150:
+            fix = "scale them; their squares leave float64"
+            raise check.refuse("vectors", "of a standard deviation in (1e-150, 1e150)", unit, fix)
     covariance = LedoitWolf().fit(values / unit)
     return GaussianFit(values.mean(axis=0), covariance.precision_ / unit**2)
 
@@ -155,8 +160,7 @@ class _ActivationDistance:
         Raises:
             ValueError: If the network has no such module, or its output is not finite.
         """
-        if not isinstance(source_cohort, Cohort):
-            raise check.refuse("source_cohort", "a Cohort", type(source_cohort).__name__)
+        check_fit_arguments(unet, source_cohort)
         self._unet, self._shape = unet, ()
         self._fit = fit_gaussian(self._vectors(source_cohort.images))
         return self
@@ -205,7 +209,7 @@ class _ActivationDistance:
     def _distance(self, vectors: np.ndarray) -> Tensor:
         assert self._fit is not None
         distance = self._fit.distance(vectors)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # an overflow is refused below
             values = (distance**2 if self.squared else distance).astype(np.float32)
         return torch.from_numpy(check.finite("distance in float32", values, fix="scale the images"))
 
@@ -310,16 +314,11 @@ class LatentMahalanobis(_ActivationDistance):
             unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
+        check_fit_arguments(unet, source_cohort)
         self.autoencoder = self._passed
         if self.autoencoder is None:
-            self.autoencoder = fitted(
-                fit_autoencoder,
-                unet,
-                source_cohort,
-                validation=self.validation,
-                module=self.module,
-                **self.training,
-            )
+            options: dict[str, Any] = {"validation": self.validation, "module": self.module, **self.training}
+            self.autoencoder = fitted(fit_autoencoder, unet, source_cohort, **options)
         return super().fit(unet, source_cohort)
 
     def _vector(self, activation: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
-from segconf_lite.confidence.pixels import PixelUncertainty
+from segconf_lite.confidence.pixels import PixelUncertainty, check_fit_arguments
 from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import fit_autoencoder
@@ -90,17 +90,12 @@ class SegmentationDistortion(PixelUncertainty):
         Raises:
             ValueError: If the network has no such module, or its output is not (B, F, h, w).
         """
+        check_fit_arguments(unet, source_cohort)
         self._opened = splice(unet, self.module)
         self.autoencoder = self._passed
         if self.autoencoder is None:
-            self.autoencoder = fitted(
-                fit_autoencoder,
-                unet,
-                source_cohort,
-                validation=self.validation,
-                module=self.module,
-                **self.training,
-            )
+            options: dict[str, Any] = {"validation": self.validation, "module": self.module, **self.training}
+            self.autoencoder = fitted(fit_autoencoder, unet, source_cohort, **options)
         return super().fit(unet, source_cohort)
 
     def both_probabilities(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
@@ -166,12 +161,12 @@ def distortion_columns(plain: Tensor, altered: Tensor) -> dict[str, np.ndarray]:
         >>> {name: float(value[0]) for name, value in distortion_columns(plain, plain.flip(1)).items()}
         {'distortion': 1.0, 'distortion, foreground': 1.0, 'distortion, Dice': 1.0}
     """
-    for name, values in (("plain", plain), ("altered", altered)):
+    before, after = (as_tensor(n, p, wide=True).cpu() for n, p in (("plain", plain), ("altered", altered)))
+    for name, values in (("plain", before), ("altered", after)):
         check.array(name, values, "B C H W")
         check.probabilities(values, name, tolerance=1e-2)
-    if plain.shape != altered.shape:
-        raise check.refuse("plain and altered", "of one shape", f"{plain.shape} and {altered.shape}")
-    before, after = (as_tensor(n, p, wide=True).cpu() for n, p in (("plain", plain), ("altered", altered)))
+    if before.shape != after.shape:
+        raise check.refuse("plain and altered", "of one shape", f"{before.shape} and {after.shape}")
     maps, labels = (before - after).square().mean(dim=1), before.max(dim=1).indices
     means = {
         region: to_numpy(pixels.aggregate(maps, labels, aggregation="mean", region=region, band_px=1))

@@ -226,6 +226,26 @@ class PixelUncertainty:
             yield start, images[start : start + self.batch_size]
 
 
+def check_fit_arguments(unet: nn.Module, source_cohort: Cohort) -> None:
+    """Refuse what no method that learns from a cohort can be fitted to.
+
+    Args:
+        unet: The evaluated network.
+        source_cohort: The cases that the network was trained on.
+
+    Raises:
+        ValueError: If the network is no module on one device, or the cohort is no `Cohort`.
+
+    Example:
+        >>> check_fit_arguments(nn.Conv2d(1, 2, 1), None)
+        Traceback (most recent call last):
+        ValueError: source_cohort must be a Cohort, got NoneType
+    """
+    device_of(unet)
+    if not isinstance(source_cohort, Cohort):
+        raise check.refuse("source_cohort", "a Cohort", type(source_cohort).__name__)
+
+
 def _check_choices(aggregation: str, region: str, band_px: int) -> None:
     check.one_of("aggregation", aggregation, AGGREGATIONS)
     check.one_of("region", region, REGIONS)

@@ -18,9 +18,10 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.pixels import PixelOptions, PixelUncertainty
 from segconf_lite.models.batches import as_tensor, cases_from, checked_logits
-from segconf_lite.models.device import PRECISIONS, bf16_pays, device_of, isolated_random_state
+from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.store import fitted_each
+from segconf_lite.models.training import PRECISIONS
 from segconf_lite.models.unet import predict_probabilities
 
 
@@ -273,6 +274,13 @@ class DeepEnsemble(SampledUncertainty):
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__(**options)
+        if members is not None and not isinstance(members, list | tuple):
+            raise check.refuse(
+                "members", "a list of networks", type(members).__name__, "e.g. members=[other]"
+            )
+        if training is not None and not isinstance(training, Mapping):
+            expected = "a dictionary of arguments of fit_unet"
+            raise check.refuse("training", expected, type(training).__name__)
         self._trained = list(members or [])
         for member in self._trained:
             device_of(member)
@@ -292,7 +300,7 @@ class DeepEnsemble(SampledUncertainty):
         device = device_of(unet)
         self._others = list(self._trained)
         training = dict(self.training)
-        first_seed = training.pop("seed", 0)
+        first_seed = check.integer("seed of training", training.pop("seed", 0), low=0)
         seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
         trained = fitted_each(fit_unet, source_cohort, seeds=seeds, validation=self.validation, **training)
         self._others += [member.to(device) for member in trained]

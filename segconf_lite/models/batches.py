@@ -48,23 +48,22 @@ def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> 
         >>> as_tensor("images", np.array([1, 2, 3], dtype=">i4")[::-1])
         tensor([3, 2, 1], dtype=torch.int32)
     """
-    fix = "pass np.asarray(..., 'float32')"
-    expected = "a numpy array or a dense tensor of real numbers"
     if isinstance(values, Tensor):
-        if values.layout != torch.strided or values.is_meta or values.is_complex():
-            got = f"a tensor of {values.dtype}, {values.layout}, on {values.device}"
-            raise check.refuse(name, expected, got, fix)
-        return _widened(values) if wide else values
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-        raise check.refuse(name, expected, getattr(values, "dtype", type(values).__name__), fix)
-    native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
-    if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
-        native = np.array(native, dtype=native.dtype.newbyteorder("="))
-    return _widened(torch.from_numpy(native)) if wide else torch.from_numpy(native)
-
-
-def _widened(values: Tensor) -> Tensor:
-    return values if values.is_floating_point() and values.dtype.itemsize >= 4 else values.float()
+        good = values.layout == torch.strided and not values.is_meta and not values.is_complex()
+    else:
+        good = isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
+    if not good:
+        kind = " ".join(str(getattr(values, part, "")) for part in ("dtype", "layout", "device")).strip()
+        fix = "pass np.asarray(..., 'float32')"
+        expected = "a numpy array or a dense tensor of real numbers"
+        raise check.refuse(name, expected, f"{type(values).__name__} {kind}".strip(), fix)
+    if isinstance(values, np.ndarray):
+        native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
+        if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
+            native = np.array(native, dtype=native.dtype.newbyteorder("="))
+        values = torch.from_numpy(native)
+    narrow = not values.is_floating_point() or values.dtype.itemsize < 4
+    return values.float() if wide and narrow else values
 
 
 def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool = True) -> Tensor:
@@ -120,23 +119,11 @@ def checked_logits(outputs: Any, images: Tensor | np.ndarray, network: nn.Module
         ValueError: the network's output must be logits (2, C, 8, 8) with C >= 2, got (2, 1, 8, 8);
         a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)
     """
-    name, cases, sides = "the network's output", len(images), tuple(images.shape[2:])
-    told = f"logits ({', '.join(map(str, (cases, 'C', *sides)))}) with C >= 2"
-    if not isinstance(outputs, Tensor) or outputs.layout != torch.strided or outputs.is_meta:
-        got = f"{outputs.layout} on {outputs.device}" if isinstance(outputs, Tensor) else _content(outputs)
-        raise check.refuse(
-            name, f"one dense tensor of {told}", got, "wrap the network in a module that returns them alone"
-        )
-    if outputs.ndim != 2 + len(sides) or outputs.shape[0] != cases or outputs.shape[1] < 2:
-        fix = "wrap the network in a module that returns one tensor with the classes on axis 1"
-        if tuple(outputs.shape) == (cases, 1, *sides):
-            fix = "a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)"
-        raise check.refuse(name, told, tuple(outputs.shape), fix)
-    if tuple(outputs.shape[2:]) != sides:
-        fix = "resize the logits to the size of the images, or pad the images to a size that it keeps"
-        raise check.refuse(name, told, tuple(outputs.shape), fix)
-    if not outputs.is_floating_point():
-        raise check.refuse(name, f"floating-point {told}", outputs.dtype, "return them before the argmax")
+    cases, sides = len(images), tuple(images.shape[2:])
+    expected = f"logits ({', '.join(map(str, (cases, 'C', *sides)))}) with C >= 2"
+    got, fix = _what_is_wrong(outputs, cases, sides)
+    if fix:
+        raise check.refuse("the network's output", expected, got, fix)
     good = outputs.detach().isfinite().flatten(1).all(dim=1)
     if not good.all():
         layer = None if network is None else _first_layer_not_finite(network, images)
@@ -248,11 +235,22 @@ def joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(done)
 
 
-def _content(outputs: Any) -> str:
-    kind = type(outputs).__name__
-    if isinstance(outputs, dict):
-        return f"a {kind} with keys {list(outputs)}"
-    return f"a {kind} of {len(outputs)}" if isinstance(outputs, tuple | list) else f"a {kind}"
+def _what_is_wrong(outputs: Any, cases: int, sides: tuple[int, ...]) -> tuple[str, str]:
+    """What the outputs are instead of logits, and the remedy; an empty remedy if they are logits."""
+    wrap = "wrap the network in a module that returns one dense tensor with the classes on axis 1"
+    if not isinstance(outputs, Tensor):
+        details = f" with keys {list(outputs)}" if isinstance(outputs, dict) else ""
+        return f"{type(outputs).__name__}{details}", wrap
+    shape = tuple(outputs.shape)
+    if outputs.layout != torch.strided or outputs.is_meta:
+        return f"{outputs.layout} on {outputs.device}", wrap
+    if shape == (cases, 1, *sides):
+        return str(shape), "a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)"
+    if len(shape) != 2 + len(sides) or shape[0] != cases or shape[1] < 2:
+        return str(shape), wrap
+    if shape[2:] != sides:
+        return str(shape), "resize the logits to the images, or pad the images to a size that is kept"
+    return str(outputs.dtype), "" if outputs.is_floating_point() else "return them before the argmax"
 
 
 def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> str | None:

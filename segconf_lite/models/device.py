@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from segconf_lite import check
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16")  # of passes and training steps
 # What "auto" takes if it is there. Not MPS: it has no double precision, and no test has run on it yet.
 PREFERRED = ("cuda",)
 

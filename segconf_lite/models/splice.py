@@ -225,6 +225,7 @@ def weights_fingerprint(model: nn.Module) -> str:
         >>> weights_fingerprint(nn.BatchNorm2d(1))
         '106e077f8d188981'
     """
+    device_of(model)  # refuses what is no module
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

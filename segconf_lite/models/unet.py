@@ -145,9 +145,14 @@ class UNet(nn.Module):
             ValueError: If the number of skips is not that of `encode`.
         """
         expected = self.levels if self.has_skips else 0
-        if len(skips) != expected:
+        if not isinstance(skips, list | tuple) or len(skips) != expected:
             fix = "pass on the skips that encode returned"
-            raise check.refuse("skips", f"{expected} tensors, one per level", f"{len(skips)}", fix)
+            raise check.refuse(
+                "skips",
+                f"{expected} tensors, one per level",
+                f"{len(skips) if isinstance(skips, list | tuple) else skips}",
+                fix,
+            )
         features = bottleneck
         blocks = [*self.decoder, self.penultimate]
         for depth, block in enumerate(blocks):

@@ -156,3 +156,13 @@ def test_stored_activations_give_the_distances_of_the_network(make_unet, cohort)
         stored.uncertainty(cohort.images)  # there is no network
     with pytest.raises(ValueError, match="autoencoder must be a fitted one for fit_features"):
         LatentMahalanobis().fit_features(features)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e200, 1e-160])
+def test_numbers_whose_squares_leave_float64_are_refused(size):
+    with pytest.raises(
+        ValueError, match=r"vectors must be (of a standard deviation|different from each other)"
+    ):
+        fit_gaussian(vectors(0) * size)
+    with pytest.raises(ValueError, match=r"distance must be finite, .*; scale the vectors"):
+        fit_gaussian(vectors(0)).distance(np.full((2, 5), 1e200))

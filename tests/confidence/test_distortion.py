@@ -198,3 +198,7 @@ def test_columns_of_a_known_change():
     assert found["distortion, Dice"] == pytest.approx([1 - 4 / 6, 1, 0])
     with pytest.raises(ValueError, match="plain and altered must be of one shape"):
         distortion_columns(plain, altered[:2])
+    with pytest.raises(ValueError, match="altered must be a numpy array or a dense tensor"):
+        distortion_columns(plain, altered.tolist())
+    with pytest.raises(ValueError, match=r"plain must be in \[0, 1\] with sum 1"):
+        distortion_columns(3 * plain, altered)

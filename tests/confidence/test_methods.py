@@ -280,6 +280,8 @@ def test_members_must_predict_the_same_classes(make_unet, cohort):
         (lambda: PredictiveEntropy(band_px=1.5), "band_px must be an integer >= 1, got 1.5"),
         (lambda: PooledMahalanobis(batch_size=0), "batch_size must be an integer >= 1, got 0"),
         (lambda: DeepEnsemble(members=["a"]), r"the network must be a torch\.nn\.Module, got str"),
+        (lambda: DeepEnsemble(members=torch.nn.Conv2d(1, 2, 1)), "members must be a list of networks, got"),
+        (lambda: DeepEnsemble(training=["steps"]), "training must be a dictionary of arguments"),
         (lambda: TestTimeAugmentation(transforms="identity"), "transforms must be a list of names"),
         (lambda: TestTimeAugmentation(transforms=["identity"]), "transforms must be two or more of"),
         (lambda: SegmentationDistortion(autoencoder=3), r"must be a torch\.nn\.Module, got int"),
@@ -309,6 +311,12 @@ def test_integers_of_numpy_are_seeds_and_counts(make_unet, cohort):
 def test_fit_wants_a_network(name, make_unet, cohort):
     with pytest.raises(ValueError, match=r"the network must be a torch\.nn\.Module, got function"):
         methods(make_unet)[name].fit(lambda images: images, cohort)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("dist", "agreement"))])
+def test_what_learns_from_a_cohort_wants_one(name, make_unet):
+    with pytest.raises(ValueError, match="source_cohort must be a Cohort, got NoneType"):
+        methods(make_unet)[name].fit(make_unet(), None)
 
 
 # -- several predictions ------------------------------------------------------------------------------------

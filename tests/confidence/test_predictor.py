@@ -59,9 +59,11 @@ def test_size_follows_the_activations_and_neighbours_do_not_matter():
     assert network(levels).shape == (3, 4)
     alone = network([level[1:2] for level in levels])
     torch.testing.assert_close(network(levels)[1:2], alone, atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"activations of the shapes .* got \[\(8, 24, 24\)\]; crop or pad"):
+    with pytest.raises(
+        ValueError, match=r"activations must be of the shapes .* got \[\(8, 24, 24\)\]; crop or pad"
+    ):
         network(levels[:1])
-    with pytest.raises(ValueError, match=r"shapes must be one or more"):
+    with pytest.raises(ValueError, match=r"shapes must be non-empty \(n_activations, 3\), got \(0,\)"):
         QualityNetwork(shapes=[], n_outputs=4)
 
 

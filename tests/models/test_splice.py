@@ -134,5 +134,5 @@ def test_a_model_with_several_outputs_is_refused_with_the_fix():
         def forward(self, x):
             return {"out": self.features(x)}
 
-    with pytest.raises(ValueError, match=r"one dense tensor of logits .* keys \['out'\]; wrap the network"):
+    with pytest.raises(ValueError, match=r"must be logits .* keys \['out'\]; wrap the network"):
         splice(Pair(), "features").read(images())
