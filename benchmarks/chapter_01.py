@@ -57,7 +57,7 @@ def phantom_rows(sizes: Profile, seed: int) -> Iterator[dict[str, object]]:
 
     train = make("A", sizes.n_train, 0)
     start = time.perf_counter()
-    unet = fit_unet(train, steps=sizes.steps * 2 // 3, channels=sizes.channels, dropout=0.1, seed=10 * seed)
+    unet = fit_unet(train, steps=sizes.steps, channels=sizes.channels, dropout=0.1, seed=10 * seed)
     seconds = time.perf_counter() - start
     a = phantom.SCANNERS["A"]
     for name, scanner in phantom.SCANNERS.items():
@@ -75,7 +75,7 @@ def cord_rows(cord: Cohort, sizes: Profile, seed: int) -> Iterator[dict[str, obj
 
     def fit(part: Cohort) -> UNet:
         return fit_unet(
-            part, validation=part, steps=sizes.steps_real * 2 // 3, channels=sizes.channels, batch_size=16,
+            part, validation=part, steps=sizes.steps_real, channels=sizes.channels, batch_size=16,
             augmentation="mild", dropout=0.1, seed=10 * seed,
         )  # fmt: skip
 

@@ -48,13 +48,13 @@ def make(sizes: Profile, seed: int, scanner: str, n_cases: int, first_subject: i
 
 def network(sizes: Profile, seed: int, train: Cohort) -> nn.Module:
     """The first network of chapters 2 and 3 for a seed."""
-    steps = sizes.steps * 2 // 3
+    steps = sizes.steps
     return fitted(fit_unet, train, steps=steps, channels=sizes.channels, dropout=0.1, seed=10 * seed)
 
 
 def row(sizes: Profile, seed: int, unet: nn.Module, train: Cohort, options: dict[str, Any]) -> dict[str, Any]:
     """Train one variant and see what it gives on every scanner."""
-    fixed: dict[str, Any] = {"steps": sizes.steps * 2 // 3, "seed": 10 * seed, "progress": False}
+    fixed: dict[str, Any] = {"steps": sizes.steps, "seed": 10 * seed, "progress": False}
     coder = fit_autoencoder(unet, train, **fixed, **options)
     found: dict[str, Any] = {
         "n_parameters": sum(p.numel() for p in coder.parameters()),

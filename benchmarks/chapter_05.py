@@ -44,7 +44,7 @@ def network(seed: int) -> tuple[UNet, Cohort]:
     """The first network of chapter 2 and its training cases."""
     sizes = profile_named("lite")
     train = phantom.cohort(sizes.n_train, scanner="A", size=sizes.size, seed=seed)
-    steps = sizes.steps * 2 // 3
+    steps = sizes.steps
     unet = fitted(fit_unet, train, steps=steps, channels=sizes.channels, dropout=0.1, seed=10 * seed)
     return unet, train
 

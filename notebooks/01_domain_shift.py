@@ -177,7 +177,7 @@ show.picture_grid(
 # step (*dropout*); chapter 2 makes use of that, and all chapters that follow use this same network.
 
 # %%
-training = {"steps": n_steps or sizes.steps * 2 // 3, "channels": sizes.channels}
+training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
 training |= {"dropout": dropout, "seed": 10 * seed}
 unet = fitted(fit_unet, train, **training)
 losses = {"train_loss": "training", "validation_loss": "held-out"}
@@ -450,7 +450,7 @@ if cord is not None:
 
 # %%
 source_sessions = ["sub-9584", "sub-10062Ses1", "sub-10062Ses2"]
-real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
+real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
 real["augmentation"] = "mild"
 
 

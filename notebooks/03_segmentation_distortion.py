@@ -116,7 +116,7 @@ familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts there, to set
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 
 # %%
-steps = n_steps or sizes.steps * 2 // 3
+steps = n_steps or sizes.steps
 training = {"steps": steps, "channels": sizes.channels, "dropout": dropout}
 unet = fitted(fit_unet, train, seed=10 * seed, **training)
 
@@ -529,7 +529,7 @@ if cord is not None:
     source = cord.where(session=["sub-9584", "sub-10062Ses1", "sub-10062Ses2"])
     others = [s for s in np.unique(cord.sessions) if s not in source.sessions]
     foreign = cord.where(session=others)
-    real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
+    real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
     real |= {"augmentation": "mild", "seed": 10 * seed}
     cord_unet = fitted(fit_unet, source, validation=source, **real)
 

@@ -138,7 +138,7 @@ def crop(cohort):
 
 # %%
 few = crop(make(source_scanner, 36, 3000))
-small = {"steps": n_steps or sizes.steps, "channels": (8, 16, 24)}
+small = {"steps": n_steps or sizes.steps * 3 // 2, "channels": (8, 16, 24)}
 small |= {"batch_size": 12, "seed": seed}
 trained = fitted(fit_unet, few, validation=few, **small)
 little = fitted(polish, trained, few, steps=min(100, n_steps or 100))
@@ -263,7 +263,7 @@ show.picture_slider(
 train = make(source_scanner, sizes.n_train, 0)
 n_cases = n_test or sizes.n_test // 4
 tests = {name: make(name, n_cases, 1000) for name in phantom.SCANNERS}
-steps = n_steps or sizes.steps * 2 // 3
+steps = n_steps or sizes.steps
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
 all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 seeds = range(10 * seed, 10 * seed + 1 + n_members)

@@ -404,7 +404,7 @@ def make(scanner, n_cases, first_subject, **options):
 train = make(source_scanner, sizes.n_train, 0)
 familiar = make(source_scanner, sizes.n_test, 2000)
 hearts = make(source_scanner, n_rung, 1000)
-steps = n_steps or sizes.steps * 2 // 3
+steps = n_steps or sizes.steps
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
 networks = fitted_each(fit_unet, train, seeds=seeds, **training)
@@ -520,7 +520,7 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # The **area under a degradation curve** sums up a curve of the Dice: the mean over severities 0 to 5. Does the phantom tell which corruption will harm a real network? Beside it, the spinal cord of chapter 1: a network that learned from one volunteer, tried on the others' scans at the same sites.
 
 # %%
-real = training | {"steps": n_steps or sizes.steps_real * 2 // 3, "batch_size": 16}
+real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
 real |= {"augmentation": "mild", "seed": 10 * seed}
 try:
     given = {"size": sizes.size, "spacing_mm": 0.5 * 96 / sizes.size}

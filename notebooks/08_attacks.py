@@ -123,7 +123,7 @@ every_third = np.arange(0, 3 * n_victims, 3)
 victims = make(source_scanner, 3 * n_victims, 1000).take(every_third)
 
 # %%
-steps = n_steps or sizes.steps * 2 // 3
+steps = n_steps or sizes.steps
 training = {"steps": steps, "channels": sizes.channels, "dropout": 0.1}
 all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
 seeds = range(10 * seed, 10 * seed + 1 + n_members)
@@ -475,7 +475,7 @@ def hostile(network, images, labels, generator, eps=train_eps):
     return images + (start + 1.25 * size * slope.sign()).clamp(-size, size), labels
 
 
-a_few = n_steps * 3 // 20 if n_steps else sizes.steps // 10
+a_few = (n_steps or sizes.steps) * 3 // 20
 short = {"steps": max(a_few, 2), "batch_size": 16, "learning_rate": 1e-3, "seed": 10 * seed}  # fmt: skip
 
 # %%

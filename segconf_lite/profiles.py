@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-__all__ = ["FULL", "LITE", "Profile", "profile_named"]
+from segconf_lite import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,13 +14,17 @@ class Profile:
 
     Attributes:
         name: ``"lite"`` or ``"full"``.
-        size: rows and columns of a slice.
-        n_train: phantom slices to train on (six a subject).
-        n_test: phantom slices per scanner to test on.
-        steps: optimiser steps of the phantom U-Net.
-        steps_real: optimiser steps of a U-Net on the spinal-cord cohort.
-        channels: features per U-Net level.
-        seeds: seeds of a claim.
+        size: Rows and columns of a slice in pixels.
+        n_train: Number of phantom slices for training (six per subject).
+        n_test: Number of phantom slices per scanner for testing.
+        steps: Optimiser steps of the phantom U-Net that the chapters share.
+        steps_real: Optimiser steps of a U-Net on the spinal-cord cohort.
+        channels: Features per U-Net level.
+        seeds: Seeds of a claim.
+
+    Example:
+        >>> LITE.steps, FULL.steps
+        (200, 666)
     """
 
     name: str
@@ -33,8 +37,8 @@ class Profile:
     seeds: tuple[int, ...]
 
 
-LITE = Profile("lite", 96, 480, 120, 300, 200, (16, 32, 64, 96), (0, 1, 2))
-FULL = Profile("full", 192, 960, 240, 1000, 600, (32, 64, 128, 192), tuple(range(10)))
+LITE = Profile("lite", 96, 480, 120, 200, 133, (16, 32, 64, 96), (0, 1, 2))
+FULL = Profile("full", 192, 960, 240, 666, 400, (32, 64, 128, 192), tuple(range(10)))
 
 
 def profile_named(name: str, **changes: int) -> Profile:
@@ -46,9 +50,13 @@ def profile_named(name: str, **changes: int) -> Profile:
 
     Raises:
         ValueError: If there is no such profile.
+
+    Example:
+        >>> profile_named("lite", n_train=60).n_train
+        60
     """
     for profile in (LITE, FULL):
         if profile.name == name:
             changed: dict[str, Any] = {size: n for size, n in changes.items() if n}
             return dataclasses.replace(profile, **changed)
-    raise ValueError(f"profile must be 'lite' (2 CPU cores) or 'full' (a GPU), got {name!r}")
+    raise check.refuse("profile", "'lite' (2 CPU cores) or 'full' (a GPU)", repr(name))

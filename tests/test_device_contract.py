@@ -152,7 +152,8 @@ def test_a_network_that_works_in_place_gives_the_same_answers_and_leaves_images_
 def methods_of_any_network(network, cohort):
     labels = cohort.labels[:2]
     coder = ActivationAutoencoder(shape=(4, 16, 16), code=4, width=3, depth=1).eval().to(device_of(network))
-    reading = {"modules": ("bottleneck",), "augmentation": None, "training": QUICK}
+    training = Training(steps=3, batch_size=4, precision="fp32")
+    reading = {"modules": ("bottleneck",), "training": training}
     tangent = fragility.TangentSearch(modules=("head",), n_draws=2, n_slices=2)
     penalty = fragility.penalty_set(network, cohort, n_images=2)
     masks, search = (

@@ -10,10 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "segconf_lite").rglob("*.py") if not path.stem.startswith("_"))
 # Rooms whose public functions do not all have an example yet.
-NOT_YET = {
-    "models",
-    "profiles",
-}
+NOT_YET: set[str] = set()
 
 every_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: ".".join(path.relative_to(ROOT / "segconf_lite").with_suffix("").parts)
@@ -41,7 +38,9 @@ def test_every_public_function_has_an_example_with_a_result(path):
             parts = [node, *(n for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n is not node)]
             texts = [ast.get_docstring(part) or "" for part in parts]
             examples = [e for text in texts for e in doctest.DocTestParser().get_examples(text)]
+            shapes = {"Protocol", "TypedDict"}  # forms for the type checker: nothing to run
+            bases = {ast.unparse(base) for base in getattr(node, "bases", [])}
             is_error = isinstance(node, ast.ClassDef) and node.name.endswith("Error")
-            if not is_error and not any(example.want for example in examples):
+            if not is_error and not bases & shapes and not any(example.want for example in examples):
                 missing.append(node.name)
     assert not missing

@@ -86,7 +86,13 @@ class Adversary:
 
 
 class Perturbed(NamedTuple):
-    """Images after a step, and what happened to each; `perturb` returns it on the CPU."""
+    """Images after a step, and what happened to each; `perturb` returns it on the CPU.
+
+    Example:
+        >>> flat = perturb(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), alpha=1.0)
+        >>> float(flat.norm), bool(flat.vanished)
+        (0.0, True)
+    """
 
     images: Tensor  # (B, 1, H, W)
     norm: Tensor  # (B,) L2 length of the step, in intensities
@@ -243,7 +249,14 @@ def update_alpha(alpha: float, *, drop: float, effect_size: float, gain: float =
 
 
 class Replayed(NamedTuple):
-    """Moved images with what was known of their originals."""
+    """Moved images with what was known of their originals.
+
+    Example:
+        >>> one, first = torch.ones(2), torch.zeros(2, dtype=torch.int64)
+        >>> moved = Replayed(torch.zeros(2, 1, 4, 4), np.zeros((2, 4, 4)), np.ones((2, 2)), first, one, one, one > 0)
+        >>> len(moved.then(moved.take(torch.tensor([0]))).images)
+        3
+    """
 
     images: Tensor  # (n, 1, H, W)
     labels: np.ndarray  # (n, H, W)

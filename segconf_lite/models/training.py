@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.models.device import PRECISIONS, bf16_pays
+from segconf_lite.models.device import bf16_pays
 
 AUGMENTATIONS = (None, "mild", "nnunet", "strong")
+PRECISIONS = ("auto", "fp32", "bf16")
 COUNTS = ("steps", "batch_size", "patience")
 VALIDATION_FRACTION = 0.15  # of the subjects, where no validation cohort is given
 # Checks are counted per run and not per number of steps, because the one-cycle schedule ends with its best
