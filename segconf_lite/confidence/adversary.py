@@ -253,7 +253,8 @@ class Replayed(NamedTuple):
 
     Example:
         >>> one, first = torch.ones(2), torch.zeros(2, dtype=torch.int64)
-        >>> moved = Replayed(torch.zeros(2, 1, 4, 4), np.zeros((2, 4, 4)), np.ones((2, 2)), first, one, one, one > 0)
+        >>> images, labels, spacing_mm = torch.zeros(2, 1, 4, 4), np.zeros((2, 4, 4)), np.ones((2, 2))
+        >>> moved = Replayed(images, labels, spacing_mm, first, one, one, one > 0)
         >>> len(moved.then(moved.take(torch.tensor([0]))).images)
         3
     """
