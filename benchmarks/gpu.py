@@ -123,7 +123,7 @@ def look_around(asked: argparse.Namespace) -> dict[str, str]:
     from segconf_lite.claims.ledger import provenance
     from segconf_lite.models.device import bf16_pays, pick_device
 
-    origin = provenance(profile="", seed=asked.seed)
+    origin = provenance(profile="lite", seed=asked.seed)
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         capability = f"{card.major}.{card.minor}"

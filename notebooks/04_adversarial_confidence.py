@@ -79,16 +79,11 @@ import torch
 from sklearn.isotonic import IsotonicRegression
 
 # %% tags=["hide-input"]
-import segconf_lite.evaluation as ev
+from segconf_lite import evaluation as ev, show
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
-from segconf_lite.confidence import (
-    Adversary,
-    BetaQualityPredictor,
-    DeepEnsemble,
-    MCDropout,
-)
-from segconf_lite.confidence import QualityPredictor, ScoreAgreement
+from segconf_lite.confidence import Adversary, BetaQualityPredictor, DeepEnsemble
+from segconf_lite.confidence import MCDropout, QualityPredictor, ScoreAgreement
 from segconf_lite.confidence import SegmentationDistortion
 from segconf_lite.confidence.adversary import perturb
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
@@ -99,7 +94,6 @@ from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import Training, fit_unet, fitted, fitted_each
 from segconf_lite.models import predict_probabilities
 from segconf_lite.profiles import profile_named
-from segconf_lite import show
 
 # %% [markdown]
 # ## Networks and cases

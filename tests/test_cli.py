@@ -80,7 +80,7 @@ def test_data_without_a_name_lists_the_names(capsys, monkeypatch, tmp_path):
     for name in ("gm_challenge", "retina_chase_hrf", "published_results"):
         assert name in said
     assert cli.main(["data", "nope"]) == 2
-    assert "'gm_challenge', 'published_results', 'retina_chase_hrf'" in capsys.readouterr().err
+    assert "'gm_challenge', 'retina_chase_hrf', 'published_results'" in capsys.readouterr().err
 
 
 def test_notebooks_are_copied_once_and_replaced_only_when_told(tmp_path, capsys):

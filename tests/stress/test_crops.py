@@ -93,8 +93,8 @@ def test_crops_refuse_shapes_that_do_not_match(numbered):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": np.zeros((2, 1, 8, 8))}, "images must be a Tensor, got ndarray"),
-        ({"labels": None}, "labels must be a Tensor, got NoneType"),
+        ({"images": np.zeros((2, 1, 8, 8))}, "images must be a torch.Tensor, got ndarray"),
+        ({"labels": None}, "labels must be a torch.Tensor, got NoneType"),
         ({"generator": 3}, "generator must be a .*Generator, got int"),
     ],
 )
