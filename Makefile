@@ -8,7 +8,7 @@ NB ?=
 PROFILE ?= lite
 CORES ?= 2
 JOBS ?= 2
-# The recheck picks a chapter that takes no longer here (or the quickest one), see docs/decisions.
+# The recheck picks among the chapters whose header states at most so many minutes, see docs/decisions.
 RECHECK_MINUTES ?= 4
 PICK ?=
 MINUTES ?= 9
@@ -111,7 +111,7 @@ notebooks: $(READY) ## write the .ipynb twins from the .py files, without output
 	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
 
-claims: $(READY) ## run what the registered claims need (hours), judge them; goes on where it stopped
+claims: $(READY) ## run what the registered claims need (hours), judge them (ACCEPT=1 replaces what is stored); goes on
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
 	  --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)

@@ -1,4 +1,4 @@
-"""What chapters 6 to 8 cost: ladders, attacks, and the two studies of twelve networks.
+"""What chapters 6 to 8 cost: ladders, attacks, and the two studies, of twelve networks each.
 
     python benchmarks/stress.py    # about 4 minutes: book/results/stress_speed.csv
 

@@ -337,8 +337,8 @@ show.picture_slider(
 
 # %% [markdown]
 # *From left to right: the reference, the network's answer, the answer from the reconstructed activation, and the distortion of each pixel (dark blue
-# 0, yellow 0.5, the largest value there is). Three slices per scanner, from good to bad. In Jupyter, the control
-# above shows every slice.*
+# 0, yellow 0.5, the largest value there is). Three slices per scanner, from good to bad. In Jupyter, the controls
+# above show every slice.*
 
 # %% [markdown]
 # ## Which orders the cases?

@@ -51,7 +51,7 @@ unseen_scanner = "D"  # @param ["A", "B", "C", "D", "E", "F"]
 n_train = 0  # @param {type:"integer", min:48, max:2000, also:0}
 # Test slices per scanner (0: 30 in "lite", 60 in "full").
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
-# Optimiser steps of each network (0: 200 in "lite", 666 in "full"; for the small network 300 and 1000).
+# Optimiser steps of each network (0: 200 in "lite", 666 in "full"; for the small network 300 and 999).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
 # Rise of the training loss, per training pixel, that the last layer may cause.
 budget = 1e-4  # @param {type:"number", min:1e-8, max:0.1, unit:"nats per pixel"}

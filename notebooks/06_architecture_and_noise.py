@@ -266,7 +266,7 @@ show.picture_grid(
 )  # fmt: skip
 
 # %% [markdown]
-# *Object and background differ in texture, hardly in brightness. Red: the true border.*
+# *Object and background differ in texture, hardly in brightness. Blue: the true border.*
 #
 # How different are they? *Local binary patterns* {cite:p}`ojala2002multiresolution` describe the neighbourhood of a pixel by which neighbours are brighter than it; the Kullback-Leibler divergence between their histograms inside and outside says, in bits, how far the two textures lie apart. Two finite patches of one
 # texture differ a little too: the *floor*.

@@ -1,4 +1,4 @@
-"""Every size and step count of the series, for a laptop (`LITE`) and for a GPU (`FULL`)."""
+"""Sizes and step counts that the chapters share, for a laptop (`LITE`) and for a GPU (`FULL`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Profile:
         steps: Optimiser steps of the phantom U-Net that the chapters share.
         steps_real: Optimiser steps of a U-Net on the spinal-cord cohort.
         channels: Features per U-Net level.
-        seeds: Seeds of a claim.
+        seeds: Seeds of the stored tables of chapter 1.
 
     Example:
         >>> LITE.steps, FULL.steps

@@ -167,7 +167,7 @@ def compare_seed(
         if not low <= value <= high:
             raise RuntimeError(
                 f"{record['id']}, {group}, seed {seed}: expected {expected:.4g} (allowed {low:.4g} to "
-                f"{high:.4g}), got {value:.4g}; if the change is meant, run `make claims` again"
+                f"{high:.4g}), got {value:.4g}; if the change is meant, run `make claims ACCEPT=1`"
             )
         lines.append(f"  {group}: {value:.4g}, stored {expected:.4g} (allowed {low:.4g} to {high:.4g})")
     return lines

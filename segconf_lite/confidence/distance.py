@@ -25,6 +25,7 @@ from segconf_lite.models.batches import as_tensor, in_batches, joined, network_i
 from segconf_lite.models.device import check_same_device, device_of
 from segconf_lite.models.splice import frozen, splice
 from segconf_lite.models.store import fitted
+from segconf_lite.models.training import Training, as_settings
 
 POOLINGS = ("channels_and_space", "space")
 MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
@@ -161,7 +162,7 @@ class _ActivationDistance:
             ValueError: If the network has no such module, or its output is not finite.
         """
         check_fit_arguments(unet, source_cohort)
-        self._unet, self._shape = unet, ()
+        self._unet, self._shape, self._fit = unet, (), None  # a fit that fails leaves nothing half done
         self._fit = fit_gaussian(self._vectors(source_cohort.images))
         return self
 
@@ -296,7 +297,7 @@ class LatentMahalanobis(_ActivationDistance):
         *,
         module: str = "bottleneck",
         autoencoder: ActivationAutoencoder | None = None,
-        training: Mapping[str, Any] | None = None,
+        training: Training | Mapping[str, Any] | None = None,
         validation: Cohort | None = None,
         squared: bool = False,
         batch_size: int = 64,
@@ -305,7 +306,7 @@ class LatentMahalanobis(_ActivationDistance):
         if autoencoder is not None:
             device_of(autoencoder)  # refuses what is no module
         self.autoencoder, self._passed = autoencoder, autoencoder
-        self.training, self.validation = dict(training or {}), validation
+        self.training, self.validation = as_settings(training), validation
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Train the autoencoder, unless one was passed, then fit mean and covariance of its codes.

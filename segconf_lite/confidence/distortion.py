@@ -27,6 +27,7 @@ from segconf_lite.models.batches import as_tensor, checked_logits, in_batches
 from segconf_lite.models.device import check_same_device, device_of
 from segconf_lite.models.splice import Splice, frozen, splice
 from segconf_lite.models.store import fitted
+from segconf_lite.models.training import Training, as_settings
 
 
 class SegmentationDistortion(PixelUncertainty):
@@ -67,7 +68,7 @@ class SegmentationDistortion(PixelUncertainty):
         *,
         module: str = "bottleneck",
         autoencoder: ActivationAutoencoder | None = None,
-        training: Mapping[str, Any] | None = None,
+        training: Training | Mapping[str, Any] | None = None,
         validation: Cohort | None = None,
         region: str = "image",
         band_px: int = 2,
@@ -77,7 +78,7 @@ class SegmentationDistortion(PixelUncertainty):
         if autoencoder is not None:
             device_of(autoencoder)  # refuses what is no module
         self.module, self.autoencoder, self._passed = module, autoencoder, autoencoder
-        self.training, self.validation = dict(training or {}), validation
+        self.training, self.validation = as_settings(training), validation
         self._opened: Splice | None = None
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
@@ -137,7 +138,7 @@ class SegmentationDistortion(PixelUncertainty):
             plain, changed = (part.float().softmax(dim=1).cpu() for part in both)
             return plain, changed
 
-        with frozen(unet), torch.no_grad():
+        with frozen(unet), frozen(coder), torch.no_grad():
             yield from in_batches(pair, images, unet, batch_size=self.batch_size)
 
 

@@ -214,7 +214,7 @@ class QualityPredictor:
         def numbers(batch: Tensor) -> Tensor:
             return network([level.float() for level in read(batch)[0]]).cpu()
 
-        with frozen(read.unet), torch.no_grad():
+        with frozen(read.unet), frozen(network), torch.no_grad():
             return joined(in_batches(numbers, images, read.unet, batch_size=self.batch_size))
 
 

@@ -21,7 +21,7 @@ from segconf_lite.models.batches import as_tensor, cases_from, checked_logits
 from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.store import fitted_each
-from segconf_lite.models.training import PRECISIONS
+from segconf_lite.models.training import PRECISIONS, Training, as_settings
 from segconf_lite.models.unet import predict_probabilities
 
 
@@ -268,7 +268,7 @@ class DeepEnsemble(SampledUncertainty):
         self,
         *,
         n_members: int = 5,
-        training: Mapping[str, Any] | None = None,
+        training: Training | Mapping[str, Any] | None = None,
         validation: Cohort | None = None,
         members: Sequence[nn.Module] | None = None,
         **options: Unpack[SamplingOptions],
@@ -278,7 +278,7 @@ class DeepEnsemble(SampledUncertainty):
             raise check.refuse(
                 "members", "a list of networks", type(members).__name__, "e.g. members=[other]"
             )
-        if training is not None and not isinstance(training, Mapping):
+        if training is not None and not isinstance(training, Training | Mapping):
             expected = "a dictionary of arguments of fit_unet"
             raise check.refuse("training", expected, type(training).__name__)
         self._trained = list(members or [])
@@ -287,7 +287,7 @@ class DeepEnsemble(SampledUncertainty):
         n_members = n_members if members is None else 1 + len(self._trained)
         fix = "one network cannot disagree with itself"
         self.n_members = self.n_passes = check.integer("n_members", n_members, low=2, fix=fix)
-        self.training, self.validation = dict(training or {}), validation
+        self.training, self.validation = as_settings(training), validation
         self._others = self._trained
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
@@ -300,7 +300,8 @@ class DeepEnsemble(SampledUncertainty):
         device = device_of(unet)
         self._others = list(self._trained)
         training = dict(self.training)
-        first_seed = check.integer("seed of training", training.pop("seed", 0), low=0)
+        own_seed = training["training"].seed if "training" in training else 0
+        first_seed = check.integer("seed of training", training.pop("seed", own_seed), low=0)
         seeds = range(first_seed + 1 + len(self._others), first_seed + self.n_members)
         trained = fitted_each(fit_unet, source_cohort, seeds=seeds, validation=self.validation, **training)
         self._others += [member.to(device) for member in trained]

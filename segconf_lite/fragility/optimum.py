@@ -1,7 +1,7 @@
 """Training of a network to the optimum of the loss by which other networks are compared with it.
 
-A small module that imports little: what it computes is stored under an address that contains the source of
-all that it imports.
+A small module that imports little: what it computes is stored under an address that hashes the code of all
+that it imports.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import dis
 import functools
 import hashlib
 import importlib.util
@@ -34,6 +35,7 @@ from segconf_lite.models.splice import weights_fingerprint
 
 PACKAGE = __name__.partition(".")[0]
 SILENT = ("progress", "device")  # arguments that do not decide what is learned
+NOT_OF_A_NETWORK = ("training", "history", "made")  # attributes that do not decide what it computes
 
 
 def address(fit: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
@@ -104,8 +106,9 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
         case Cohort():
             return ["cohort", value.fingerprint()]
         case nn.Module():
-            config = within(getattr(value, "config", None), "config")
-            return ["network", _token(type(value), where, deeper), config, weights_fingerprint(value)]
+            return _network(value, where, deeper)
+        case np.ndarray() if value.dtype.kind == "O":
+            return ["array of objects", list(value.shape), within(value.ravel().tolist(), "items")]
         case Tensor() | np.ndarray():
             array = to_numpy(value)
             return [
@@ -115,15 +118,18 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
                 _hash(np.ascontiguousarray(array).tobytes()),
             ]
         case Mapping():
-            return ["dict", {str(k): [type(k).__name__, within(v, str(k))] for k, v in value.items()}]
+            return ["dict", *([within(k, "key"), within(v, str(k))] for k, v in value.items())]  # in order
         case list() | tuple():
             return [within(part, str(index)) for index, part in enumerate(value)]
         case set() | frozenset():
             return ["set", sorted(json.dumps(within(part, "")) for part in value)]
-        case range() | Path() | torch.dtype() | torch.device() | torch.Size():
+        case range() | slice() | bytes() | Path() | torch.dtype() | torch.device() | torch.Size():
             return [type(value).__name__, str(value)]
+        case ModuleType():
+            return ["module", value.__name__]
         case functools.partial():
-            return ["partial", *(within(part, "of") for part in (value.func, value.args, value.keywords))]
+            keywords = dict(sorted(value.keywords.items()))
+            return ["partial", *(within(part, "of") for part in (value.func, value.args, keywords))]
         case MethodType():
             return ["method", value.__name__, within(value.__self__, "self")]
         case FunctionType():
@@ -133,10 +139,11 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
         case _ if dataclasses.is_dataclass(value):
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
             return ["object", _token(type(value), where, deeper), within(fields, "fields")]
-        case _ if callable(value) and _is_ours(type(value).__module__) and hasattr(value, "__dict__"):
+        case _ if callable(value) and hasattr(value, "__dict__"):
             return ["object", _token(type(value), where, deeper), within(vars(value), "fields")]
-        case _ if callable(value) and not _is_ours(getattr(value, "__module__", None) or ""):
-            return ["library", f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"]
+        case _ if callable(value) and hasattr(value, "__qualname__"):
+            owner = getattr(value, "__self__", None)  # {1: 2}.get is another function than {1: 3}.get
+            return ["library", str(value.__module__), value.__qualname__, within(owner, "self")]
     raise check.refuse(
         where,
         "something whose content can be read: a cohort, network, dataclass, function, array, number or text",
@@ -145,16 +152,40 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
     )
 
 
+def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> Any:
+    """Weights, and of each module its class, its plain attributes and what is frozen."""
+    modules = []
+    for name, module in network.named_modules():
+        plain = {
+            key: _token(value, f"{where}.{name}.{key}", inside)
+            for key, value in sorted(vars(module).items())
+            if not key.startswith("_") and key not in NOT_OF_A_NETWORK and _is_plain(value)
+        }
+        modules.append([name, _token(type(module), where, inside), plain])
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    return ["network", modules, frozen, weights_fingerprint(network)]
+
+
+def _is_plain(value: Any) -> bool:
+    """Numbers, texts, and containers of them, which a network's `forward` may read."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, [*value.keys(), *value.values()]))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def _function(function: FunctionType, where: str, inside: tuple[int, ...]) -> Any:
     within = lambda part, name: _token(part, f"{where}.{name}", inside)  # noqa: E731
-    cells = [within(cell.cell_contents, "closure") for cell in function.__closure__ or ()]
-    defaults = [within(function.__defaults__, "defaults"), within(function.__kwdefaults__, "defaults")]
     if not _is_ours(function.__module__):
         return ["library", f"{function.__module__}.{function.__qualname__}"]
+    cells = [within(cell.cell_contents, "closure") for cell in function.__closure__ or ()]
+    defaults = [within(function.__defaults__, "defaults"), within(function.__kwdefaults__, "defaults")]
     if function.__module__.startswith(f"{PACKAGE}."):
         return ["package", function.__qualname__, _package_code(function.__module__), cells, defaults]
     names = _names_in(function.__code__)
-    used = {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
+    globals_read = sorted(_globals_in(function.__code__) & set(function.__globals__))
+    used = {name: function.__globals__[name] for name in globals_read}
     tokens = {name: _global(value, where, name, names, inside) for name, value in used.items()}
     return ["own", _own_lines(function), tokens, cells, defaults]
 
@@ -164,19 +195,28 @@ def _class(kind: type, where: str, inside: tuple[int, ...]) -> Any:
         return ["package", kind.__qualname__, _package_code(kind.__module__)]
     if not _is_ours(kind.__module__):
         return ["library", f"{kind.__module__}.{kind.__qualname__}"]
-    parts = {name: part for name, part in vars(kind).items() if isinstance(part, FunctionType)}
-    methods = {name: _function(part, f"{where}.{name}", inside) for name, part in parts.items()}
-    return ["own", _own_lines(kind), methods, [_token(base, where, inside) for base in kind.__bases__]]
+    parts = {name: _bare(part) for name, part in sorted(vars(kind).items())}
+    body = {
+        name: _token(part, f"{where}.{name}", inside)
+        for name, part in parts.items()
+        if isinstance(part, FunctionType) or not name.startswith("__")
+    }
+    return ["own", kind.__qualname__, body, [_token(base, where, inside) for base in kind.__bases__]]
+
+
+def _bare(part: Any) -> Any:
+    """The function behind a static method, a class method or a property."""
+    return getattr(part, "__func__", None) or (part.fget if isinstance(part, property) else part)
 
 
 def _global(value: Any, where: str, name: str, names: set[str], inside: tuple[int, ...]) -> Any:
-    """A global name that a function of a notebook uses; of a module of the package, what is taken from it."""
+    """A global name that a function of a notebook uses; of a module that is ours, what is taken from it."""
     if not isinstance(value, ModuleType):
         return _token(value, f"{where} -> {name}", inside)
-    if value.__name__.partition(".")[0] != PACKAGE:
+    if id(value) in inside or not _is_ours(value.__name__):
         return ["module", value.__name__]
     taken = {part: getattr(value, part) for part in sorted(names) if hasattr(value, part)}
-    return {part: _global(found, where, part, names, inside) for part, found in taken.items()}
+    return {part: _global(found, where, part, names, (*inside, id(value))) for part, found in taken.items()}
 
 
 def _names_in(code: CodeType) -> set[str]:
@@ -185,12 +225,26 @@ def _names_in(code: CodeType) -> set[str]:
     return set(code.co_names).union(*(_names_in(part) for part in inner))
 
 
-def _own_lines(thing: Any) -> str:
+def _globals_in(code: CodeType) -> set[str]:
+    """Global names that a function reads, those of functions inside it, too."""
+    read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
+    return read.union(*(_globals_in(part) for part in inner))
+
+
+def _own_lines(function: FunctionType) -> str:
+    """A function's lines. A lambda has its code besides: two of them may stand on one line."""
+    code = function.__code__
     try:
-        return inspect.getsource(thing)
+        lines = inspect.getsource(code)  # of the code: a decorator's wrapper has lines of its own
     except (OSError, TypeError):  # typed into a console that keeps no lines
-        code = getattr(thing, "__code__", None)
-        return _hash(code.co_code + repr(code.co_consts).encode()) if code else thing.__qualname__
+        lines = ""
+    return lines + (_code_hash(code) if not lines or function.__name__ == "<lambda>" else "")
+
+
+def _code_hash(code: CodeType) -> str:
+    constants = [_code_hash(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return _hash(repr([code.co_code, code.co_names, code.co_varnames, constants]).encode())
 
 
 def _is_ours(module: str) -> bool:

@@ -136,8 +136,11 @@ def _fitted(fit: Callable[..., Network], data: Any, settings: dict[str, Any], *,
     with _only_one_process(path, wait):
         network = _load(path)
         if network is None:
-            network = _checked(fit(*data, **settings))
-            made: dict[str, Any] = {"device": device_of(network).type, "precision": precision}
+            network = fit(*data, **settings)
+            if not isinstance(network, nn.Module):
+                raise ValueError(f"fit must return a network, got {type(network).__name__}")
+            here = device_of(network)
+            made: dict[str, Any] = {"device": here.type, "precision": precision}
             made |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
             made |= {"torch": torch.__version__.split("+")[0]}
             made["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -208,7 +211,7 @@ def _load(path: Path) -> nn.Module | None:
     """The stored network on the CPU; None if there is none, or (with a warning) it cannot be trusted."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         _warn(path, f"cannot be read ({error})")
@@ -222,7 +225,11 @@ def _load(path: Path) -> nn.Module | None:
         if record["name"] != path.stem:
             raise ValueError(f"it is a copy of {record['name']}")
         network = _class_of(record["class"])(**record["config"])
-        network.load_state_dict(safetensors.torch.load(content))
+        state = safetensors.torch.load(content)
+        floating = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
+        network.to(floating).load_state_dict(state)
+        for name in record["frozen"]:
+            network.get_parameter(name).requires_grad_(False)
         network.history, network.made = record["history"], record["made"]
         return network
     except Exception as error:  # whatever is wrong with a file, training again mends it
@@ -234,41 +241,40 @@ def _warn(path: Path, what: str) -> None:
     warnings.warn(f"{path.stem} in {path.parent} {what}; it is trained again and replaced", stacklevel=5)
 
 
-def _checked(network: Any) -> nn.Module:
-    """What a training returned, if the store can restore it."""
-    name = _name_of(type(network))
-    if not (isinstance(network, nn.Module) and hasattr(network, "config") and _is_ours(name)):
-        raise ValueError(
-            f"fit must return a network of {PACKAGE} with a config attribute, got {name}; the store restores "
-            "no other class"
-        )
-    return network
-
-
 def _save(network: nn.Module, path: Path) -> None:
+    """Write an artefact. What cannot be written is reported, and the training is not lost."""
+    try:
+        _replace(path, _artefact(network, path.stem))
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
+        disc = isinstance(error, OSError)
+        fix = "Set SEGCONF_HOME to a folder with room and write access. " if disc else ""
+        warnings.warn(
+            f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}). {fix}"
+            "It is used now and trained again next time",
+            stacklevel=4,
+        )
+
+
+def _artefact(network: nn.Module, name: str) -> bytes:
+    """The content of the file: weights, and a header with all that the network needs to be itself again."""
+    kind = _name_of(type(network))
+    if not (hasattr(network, "config") and _is_ours(kind)):
+        raise ValueError(f"the store restores only networks of {PACKAGE} with a config attribute, not {kind}")
     # safetensors takes contiguous memory only, and channels_last weights are not.
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    record = json.dumps(
-        {
-            "name": path.stem,
-            "class": _name_of(type(network)),
-            "config": network.config,
-            "history": getattr(network, "history", []),
-            "made": network.made,
-        },
-        default=float,  # numbers of numpy in a history
-    )
+    about = {
+        "name": name,
+        "class": kind,
+        "config": network.config,
+        "frozen": [key for key, parameter in network.named_parameters() if not parameter.requires_grad],
+        "history": getattr(network, "history", []),
+        "made": network.made,
+    }
+    record = json.dumps(about, default=float)  # numbers of numpy in a history
     plain = safetensors.torch.save(state)
     header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
     metadata = {"record": record, "sha256": _checksum(header, plain, record)}
-    try:
-        _replace(path, safetensors.torch.save(state, metadata))
-    except OSError as error:
-        warnings.warn(
-            f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}); it is "
-            "used now and trained again next time. Set SEGCONF_HOME to a folder with room and write access",
-            stacklevel=4,
-        )
+    return safetensors.torch.save(state, metadata)
 
 
 def _checksum(header: dict[str, Any], content: bytes, record: str) -> str:

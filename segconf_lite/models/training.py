@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypedDict
 
 import torch
@@ -101,6 +101,16 @@ class Training:
     def uses_bf16(self, device: torch.device) -> bool:
         """Whether the training computes in bfloat16 on this device."""
         return self.precision == "bf16" or (self.precision == "auto" and bf16_pays(device))
+
+
+def as_settings(training: Training | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of a training function, out of a whole `Training` or a dictionary of single arguments.
+
+    Example:
+        >>> as_settings({"steps": 3}), as_settings(None)
+        ({'steps': 3}, {})
+    """
+    return {"training": training} if isinstance(training, Training) else dict(training or {})
 
 
 def optimise(

@@ -1,4 +1,4 @@
-"""What breaks a segmentation: corruptions, textures, windows, attacks; and baselines that learn nothing.
+"""What breaks a segmentation: corruptions, windows, attacks; and baselines that learn nothing.
 
 Whatever draws at random takes a generator or a seed; whatever runs a network leaves it, its modes and torch's
 random state as they were.

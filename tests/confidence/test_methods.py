@@ -23,6 +23,8 @@ from segconf_lite.confidence import (
 from segconf_lite.confidence.sampling import summarise_samples
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.device import pick_device
+from segconf_lite.models.fit import fit_unet
+from segconf_lite.models.training import Training
 from segconf_lite.models.unet import predict_probabilities
 
 ALL_TURNS = ("identity", "flip_rows", "flip_columns", "rotate_90", "rotate_180", "rotate_270")
@@ -383,8 +385,6 @@ def test_ensemble_of_copies_agrees_with_itself(make_unet, cohort):
 
 
 def test_ensemble_trains_its_members_once_through_the_store(tmp_path, monkeypatch, cohort):
-    from segconf_lite.models import fit_unet
-
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
     training = {"channels": (4, 6), "steps": 2, "batch_size": 4, "seed": 5, "precision": "fp32"}
     unet = fit_unet(cohort, validation=cohort, **training)
@@ -400,6 +400,18 @@ def test_ensemble_trains_its_members_once_through_the_store(tmp_path, monkeypatc
     assert torch.equal(again.uncertainty(cohort.images), ensemble.uncertainty(cohort.images))
     ensemble.fit(unet, cohort)  # a second fit trains nothing more
     assert len(ensemble.members) == 3
+
+
+def test_a_whole_training_names_the_members_seeds(tmp_path, monkeypatch, cohort):
+    """The evaluated network has seed 5; it must not come again among the members."""
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
+    training = Training(steps=2, batch_size=4, seed=5, precision="fp32")
+    unet = fit_unet(cohort, validation=cohort, training=training)
+    whole = DeepEnsemble(n_members=3, training=training, validation=cohort).fit(unet, cohort)
+    single = {"steps": 2, "batch_size": 4, "seed": 5, "precision": "fp32"}
+    again = DeepEnsemble(n_members=3, training=single, validation=cohort).fit(unet, cohort)
+    assert torch.equal(whole.uncertainty(cohort.images), again.uncertainty(cohort.images))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 def test_small_ensembles():

@@ -76,12 +76,75 @@ def test_architectures_and_networks_count():
     assert where(networks[0]) == where(networks[1]) != where(networks[2])
 
 
+def test_what_a_network_does_besides_its_weights_counts():
+    conv = torch.nn.Conv2d(1, 1, 1)
+    plain, other = (torch.nn.Sequential(conv, layer()) for layer in (torch.nn.ReLU, torch.nn.Tanh))
+    quantised = [stress.QuantisedInput(conv, levels=levels, low=0.0, high=1.0) for levels in (4, 64)]
+    known = {where(network) for network in (plain, other, *quantised)}
+    conv.weight.requires_grad_(False)
+    assert len(known | {where(plain)}) == 5
+
+
+def test_two_functions_on_one_line_are_two_functions():
+    first, second = (lambda n, i, y, g: (i, y)), (lambda n, i, y, g: (2 * i, y))
+    assert where(first) != where(second)
+    assert where({1: 2}.get) != where({1: 3}.get)
+
+
+def test_a_decorated_function_counts_with_its_decorator():
+    def scaled(factor):
+        def decorate(function):
+            @functools.wraps(function)
+            def wrapper(network, images, labels, generator):
+                return function(network, factor * images, labels, generator)
+
+            return wrapper
+
+        return decorate
+
+    @torch.no_grad()
+    def quiet(network, images, labels, generator):
+        return images, labels
+
+    assert where(scaled(2)(crops)) != where(scaled(3)(crops))
+    assert where(quiet) == where(quiet)
+    assert "0x" not in str(where(quiet))
+
+
+def test_a_class_of_a_notebook_counts_with_its_values_and_methods():
+    def make(size, factor):
+        class Crop:
+            side = size
+
+            @staticmethod
+            def scale(images):
+                return factor * images
+
+            def __call__(self, network, images, labels, generator):
+                return self.scale(images[..., : self.side]), labels
+
+        return Crop()
+
+    assert where(make(16, 1)) == where(make(16, 1))
+    assert len({where(make(16, 1)), where(make(24, 1)), where(make(16, 2))}) == 3
+
+
+def test_a_name_that_is_only_an_attribute_does_not_count(monkeypatch):
+    def mean(network, images, labels, generator):
+        return images - images.amax(), labels
+
+    before = where(mean)
+    monkeypatch.setitem(globals(), "amax", torch.Generator())
+    assert where(mean) == before
+
+
 def test_values_count_by_content_and_type():
     plain = [1, 1.0, True, "1", None, [1], [[1]], {"a": 1}, {1: 1}, {"1": 1}, float("nan")]
     values = [*plain, np.ones(1), np.ones(1, "f4")]
     assert len({where(value) for value in values}) == len(values)
     assert where((1, 2)) == where([1, 2])
-    assert where({"a": 1, "b": 2}) == where({"b": 2, "a": 1})
+    assert where({"a": 1, "b": 2}) != where({"b": 2, "a": 1})  # a function may apply them in order
+    assert where(functools.partial(UNet, a=1, b=2)) == where(functools.partial(UNet, b=2, a=1))
     assert where(np.float64(0.1)) == where(0.1)
     assert where(torch.ones(2)) == where(np.ones(2, "f4"))
 

@@ -230,12 +230,33 @@ def broken(cohort):
     raise OSError("no disc")
 
 
-def test_only_networks_of_this_package_are_stored(cohort):
-    with pytest.raises(ValueError, match=r"with a config attribute, got torch.nn.modules.linear:Linear"):
-        fitted(linear, cohort)
-    with pytest.raises(ValueError, match=r"fit must return a network of segconf_lite.*got builtins:NoneType"):
+def odd_history(cohort):
+    unet = UNet(n_classes=2, channels=(4, 6))
+    unet.history = [{"dice": np.ones(3)}]
+    return unet
+
+
+def frozen_and_wide(cohort):
+    return UNet(n_classes=2, channels=(4, 6)).double().requires_grad_(False)
+
+
+def test_what_cannot_be_stored_is_not_lost(cohort):
+    for training, message in (
+        (linear, r"restores only networks of segconf_lite .* not torch.nn.modules.linear:Linear"),
+        (odd_history, "UNet could not be stored .* It is used now and trained again next time"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            assert isinstance(fitted(training, cohort), torch.nn.Module)
+    with pytest.raises(ValueError, match=r"fit must return a network, got NoneType"):
         fitted(nothing, cohort)
     assert not artefacts()
+
+
+def test_a_stored_network_is_as_frozen_and_as_wide_as_the_trained_one(cohort):
+    for _ in range(2):
+        network = fitted(frozen_and_wide, cohort)
+        assert {p.dtype for p in network.parameters()} == {torch.float64}
+        assert not any(p.requires_grad for p in network.parameters())
 
 
 def test_errors_of_fit_are_not_swallowed_and_free_the_lock(cohort):
