@@ -1,9 +1,9 @@
 """What the arguments of public functions must be, with messages of one form.
 
-Nearly every function here takes the argument's name and its value, returns the value in the type that the caller
-works with, and raises ``ValueError`` otherwise: "NAME must be EXPECTED, got GOT; FIX". No value is changed in
-place. "numpy or torch" means: a numpy array of any stride and byte order or a dense torch tensor on any
-device, of any real integer or floating type, with or without gradient.
+Nearly every function here takes the argument's name and its value, returns the value in the type that the
+caller works with, and raises ``ValueError`` otherwise: "NAME must be EXPECTED, got GOT; FIX". No value is
+changed in place. "numpy or torch" means: a numpy array of any stride and byte order or a dense torch tensor on
+any device, of any real integer or floating type, with or without gradient.
 
 Shape letters: N cases, C channels or classes, H rows, W columns.
 """
