@@ -2,8 +2,8 @@
 
 Nearly every function here takes the argument's name and its value, returns the value in the type that the
 caller works with, and raises ``ValueError`` otherwise: "NAME must be EXPECTED, got GOT; FIX". No value is
-changed in place. "numpy or torch" means: a numpy array of any stride and byte order or a dense torch tensor on
-any device, of any real integer or floating type, with or without gradient.
+changed in place. "numpy or torch" means: a numpy array of any stride and byte order or a dense torch tensor
+on any device, of any real integer or floating type, with or without gradient.
 
 Shape letters: N cases, C channels or classes, H rows, W columns.
 """
