@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.stress.ascent import Ball, Task, climb, evaluate
-from segconf_lite.stress.inputs import LARGEST, Images, of_type, to_images
+from segconf_lite.stress.inputs import LARGEST, Images, checked_generator, to_images
 
 UNITS, NORMS = ("sd", "range", "absolute"), ("linf", "l2")
 Bounds = tuple[float, float] | str | None
@@ -366,7 +366,7 @@ def loss_gradient(
 
 def _generator(generator: torch.Generator | None) -> torch.Generator:
     fix = "a random attack needs one, e.g. torch.Generator().manual_seed(0)"
-    return of_type("generator", generator, torch.Generator, fix)
+    return checked_generator(generator, fix)
 
 
 def _ball(images: Images, *, eps: float, unit: str | None, bounds: Bounds, norm: str) -> Ball:

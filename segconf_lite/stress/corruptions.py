@@ -33,7 +33,7 @@ from torch.nn.functional import interpolate
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.models.augment import Augmentation, make_augmentation
-from segconf_lite.stress.inputs import Images, of_type, to_images
+from segconf_lite.stress.inputs import Images, checked_generator, to_images
 
 AUGMENTATIONS = (None, "mild", "strong")
 CONTRAST_NOISE_SD = 0.02  # fraction of the intensity range
@@ -197,7 +197,7 @@ def corrupt(
     check.one_of("name", name, LADDERS)
     fix = "it is a level of the severity scale, not a magnitude: see ladder_table()"
     severity = check.integer("severity", severity, low=0, high=5, fix=fix)
-    if generator is not None and of_type("generator", generator, Generator).device.type != "cpu":
+    if generator is not None and checked_generator(generator).device.type != "cpu":
         raise check.refuse("generator", "on the CPU", generator.device)
     if severity == 0:
         return clean

@@ -49,10 +49,29 @@ def of_type(name: str, value: Any, kind: type[Kind], fix: str = "") -> Kind:
         ValueError: If it is of another class.
 
     Example:
-        >>> of_type("generator", torch.Generator().manual_seed(3), torch.Generator).initial_seed()
-        3
+        >>> of_type("labels", torch.ones(2), Tensor)
+        tensor([1., 1.])
     """
     if not isinstance(value, kind):
         expected = f"a {kind.__module__.partition('.')[0]}.{kind.__name__}"
         raise check.refuse(name, expected, type(value).__name__, fix)
     return value
+
+
+def checked_generator(generator: Any, fix: str = "e.g. torch.Generator().manual_seed(0)") -> torch.Generator:
+    """A random generator of torch, as it came; it is known by its methods, because devices bring their own.
+
+    Args:
+        generator: The generator.
+        fix: The likely remedy, for the message.
+
+    Raises:
+        ValueError: If it is no generator of torch.
+
+    Example:
+        >>> checked_generator(torch.Generator().manual_seed(3)).initial_seed()
+        3
+    """
+    if not all(hasattr(generator, name) for name in ("manual_seed", "get_state", "device")):
+        raise check.refuse("generator", "a torch.Generator", type(generator).__name__, fix)
+    return generator

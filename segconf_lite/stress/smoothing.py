@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.unet import predict_probabilities
-from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type, to_images
+from segconf_lite.stress.inputs import LARGEST, MOST, Images, checked_generator, of_type, to_images
 
 CORRECTIONS = ("holm", "bonferroni")
 
@@ -97,7 +97,7 @@ def certified_segmentation(
     clean = to_images(images)
     sigma = check.number("sigma", sigma, low=0, high=LARGEST, open_low=True)
     of_type("network", network, nn.Module)
-    of_type("generator", generator, torch.Generator, "e.g. torch.Generator().manual_seed(0)")
+    checked_generator(generator)
     n_samples = check.integer("n_samples", n_samples, low=1, high=MOST)
     n_choose = check.integer("n_choose", n_choose, low=1, high=MOST)
     batch_size = check.integer("batch_size", batch_size, low=1)

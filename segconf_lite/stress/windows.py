@@ -18,7 +18,7 @@ from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, network_input
 from segconf_lite.models.device import device_of, kept_random_state
 from segconf_lite.models.splice import frozen
-from segconf_lite.stress.inputs import MOST, Images, of_type
+from segconf_lite.stress.inputs import MOST, Images, checked_generator, of_type
 
 BLENDINGS = ("constant", "gaussian")
 Sides = int | tuple[int, ...]
@@ -200,7 +200,7 @@ def crop_around(
         raise check.refuse("images and labels", expected, f"{(*images.shape,)} and {(*labels.shape,)}")
     if labels.is_floating_point() or labels.is_complex():
         raise check.refuse("labels", "integers", labels.dtype, "use labels.long()")
-    if images.device != device or of_type("generator", generator, torch.Generator).device.type != device.type:
+    if images.device != device or checked_generator(generator).device.type != device.type:
         got = f"{images.device}, {device} and {generator.device}"
         raise check.refuse("images, labels and generator", "on one device", got)
     window = check.integer("window", window, low=1, high=min(size), fix="it must fit into the images")

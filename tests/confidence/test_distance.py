@@ -149,7 +149,7 @@ def test_stored_activations_give_the_distances_of_the_network(make_unet, cohort)
         stored = PooledMahalanobis().fit_features(to_numpy(features))
     expected = method.uncertainty(cohort.images)
     torch.testing.assert_close(stored.uncertainty_of_features(features), expected)
-    torch.testing.assert_close(method.uncertainty_of_features(features.double()), expected)
+    torch.testing.assert_close(method.uncertainty_of_features(features.cpu().double()), expected)
     with pytest.raises(ValueError, match=r"activations must be of the shape of those in fit"):
         stored.uncertainty_of_features(features[..., :2])
     with pytest.raises(ValueError, match="not fitted"):

@@ -139,7 +139,7 @@ def test_the_cohort_counts_by_its_content(cohort, disc_cohort):
 
 def test_what_cannot_be_read_is_refused_and_named(cohort):
     with pytest.raises(
-        ValueError, match=r"made_of must be something whose content can be read.*got Generator"
+        ValueError, match=r"made_of must be something whose content can be read.*got _?Generator"
     ):
         fitted(fit, cohort, made_of=torch.Generator())
     with pytest.raises(ValueError, match=r"fit cannot be called like this: .*sise"):
