@@ -93,63 +93,80 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
     if id(value) in inside:
         return "itself"
     deeper = (*inside, id(value))
-    within = lambda part, name: _token(part, f"{where}.{name}", deeper)  # noqa: E731
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case np.generic():
-            return within(value.item(), "value")
-        case float() if math.isfinite(value):
-            return ["float", value.hex()]
-        case float():
-            return ["float", str(value)]
-        case Cohort():
-            return ["cohort", value.fingerprint()]
-        case nn.Module():
-            return _network(value, where, deeper)
-        case np.ndarray() if value.dtype.kind == "O":
-            return ["array of objects", list(value.shape), within(value.ravel().tolist(), "items")]
-        case Tensor() | np.ndarray():
-            array = to_numpy(value)
-            return [
-                "array",
-                str(array.dtype),
-                list(array.shape),
-                _hash(np.ascontiguousarray(array).tobytes()),
-            ]
-        case Mapping():
-            return ["dict", *([within(k, "key"), within(v, str(k))] for k, v in value.items())]  # in order
-        case list() | tuple():
-            return [within(part, str(index)) for index, part in enumerate(value)]
-        case set() | frozenset():
-            return ["set", sorted(json.dumps(within(part, "")) for part in value)]
-        case range() | slice() | bytes() | Path() | torch.dtype() | torch.device() | torch.Size():
-            return [type(value).__name__, str(value)]
-        case ModuleType():
-            return ["module", value.__name__]
-        case functools.partial():
-            keywords = dict(sorted(value.keywords.items()))
-            return ["partial", *(within(part, "of") for part in (value.func, value.args, keywords))]
-        case MethodType():
-            return ["method", value.__name__, within(value.__self__, "self")]
-        case FunctionType():
-            return _function(value, where, deeper)
-        case type():
-            return _class(value, where, deeper)
-        case _ if dataclasses.is_dataclass(value):
-            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            return ["object", _token(type(value), where, deeper), within(fields, "fields")]
-        case _ if callable(value) and hasattr(value, "__dict__"):
-            return ["object", _token(type(value), where, deeper), within(vars(value), "fields")]
-        case _ if callable(value) and hasattr(value, "__qualname__"):
-            owner = getattr(value, "__self__", None)  # {1: 2}.get is another function than {1: 3}.get
-            return ["library", str(value.__module__), value.__qualname__, within(owner, "self")]
+    for describe in (_plain, _content, _behaviour):
+        token = describe(value, where, deeper)
+        if token is not None:
+            return token
     raise check.refuse(
         where,
         "something whose content can be read: a cohort, network, dataclass, function, array, number or text",
         f"{type(value).__name__}",
         "pass such a value, or make it inside the function",
     )
+
+
+def _plain(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+    """Numbers, texts and names; None for anything else."""
+    match value:
+        case None:
+            return ["nothing"]
+        case bool() | int() | str():
+            return value
+        case np.generic():
+            return _token(value.item(), where, inside)
+        case float():
+            return ["float", value.hex() if math.isfinite(value) else str(value)]
+        case range() | slice() | bytes() | Path() | torch.dtype() | torch.device() | torch.Size():
+            return [type(value).__name__, str(value)]
+        case ModuleType():
+            return ["module", value.__name__]
+    return None
+
+
+def _content(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+    """Cohorts, networks, arrays and containers; None for anything else."""
+    within = lambda part, name: _token(part, f"{where}.{name}", inside)  # noqa: E731
+    match value:
+        case Cohort():
+            return ["cohort", value.fingerprint()]
+        case nn.Module():
+            return _network(value, where, inside)
+        case np.ndarray() if value.dtype.kind == "O":
+            return ["array of objects", list(value.shape), within(value.ravel().tolist(), "items")]
+        case Tensor() | np.ndarray():
+            array = to_numpy(value)
+            return ["array", str(array.dtype), list(array.shape), _hash(array.tobytes())]
+        case Mapping():
+            return ["dict", *([within(k, "key"), within(v, str(k))] for k, v in value.items())]  # in order
+        case list() | tuple():
+            return ["list", *(within(part, str(index)) for index, part in enumerate(value))]
+        case set() | frozenset():
+            return ["set", sorted(json.dumps(within(part, "item")) for part in value)]
+    return None
+
+
+def _behaviour(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+    """Functions, classes and objects that can be called; None for anything else."""
+    within = lambda part, name: _token(part, f"{where}.{name}", inside)  # noqa: E731
+    match value:
+        case functools.partial():
+            keywords = dict(sorted(value.keywords.items()))
+            return ["partial", *(within(part, "of") for part in (value.func, value.args, keywords))]
+        case MethodType():
+            return ["method", value.__name__, within(value.__self__, "self")]
+        case FunctionType():
+            return _function(value, where, inside)
+        case type():
+            return _class(value, where, inside)
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return ["object", within(type(value), "class"), within(fields, "fields")]
+    if callable(value) and hasattr(value, "__dict__"):
+        return ["object", within(type(value), "class"), within(vars(value), "fields")]
+    if callable(value) and hasattr(value, "__qualname__"):
+        owner = getattr(value, "__self__", None)  # {1: 2}.get is another function than {1: 3}.get
+        return ["library", str(value.__module__), value.__qualname__, within(owner, "self")]
+    return None
 
 
 def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> Any:
