@@ -35,6 +35,7 @@ from segconf_lite.models.splice import weights_fingerprint
 
 PACKAGE = __name__.partition(".")[0]
 SILENT = ("progress", "device")  # arguments that do not decide what is learned
+READS_A_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 NOT_OF_A_NETWORK = ("training", "history", "made")  # attributes that do not decide what it computes
 
 
@@ -78,12 +79,9 @@ def code_text(source: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            text = node.body[0]
-            first, last = text.lineno, int(text.end_lineno or text.lineno)
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            first, last = node.body[0].lineno, int(node.body[0].end_lineno or 0)
             lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
@@ -97,12 +95,9 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
         token = describe(value, where, deeper)
         if token is not None:
             return token
-    raise check.refuse(
-        where,
-        "something whose content can be read: a cohort, network, dataclass, function, array, number or text",
-        f"{type(value).__name__}",
-        "pass such a value, or make it inside the function",
-    )
+    kinds = "a cohort, network, dataclass, function, array, number or text"
+    fix = "pass such a value, or make it inside the function"
+    raise check.refuse(where, f"something whose content can be read: {kinds}", type(value).__name__, fix)
 
 
 def _plain(value: Any, where: str, inside: tuple[int, ...]) -> Any:
@@ -158,11 +153,11 @@ def _behaviour(value: Any, where: str, inside: tuple[int, ...]) -> Any:
             return _function(value, where, inside)
         case type():
             return _class(value, where, inside)
+    fields = getattr(value, "__dict__", None) if callable(value) else None
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if fields is not None:
         return ["object", within(type(value), "class"), within(fields, "fields")]
-    if callable(value) and hasattr(value, "__dict__"):
-        return ["object", within(type(value), "class"), within(vars(value), "fields")]
     if callable(value) and hasattr(value, "__qualname__"):
         owner = getattr(value, "__self__", None)  # {1: 2}.get is another function than {1: 3}.get
         return ["library", str(value.__module__), value.__qualname__, within(owner, "self")]
@@ -173,12 +168,12 @@ def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> Any:
     """Weights, and of each module its class, its plain attributes and what is frozen."""
     modules = []
     for name, module in network.named_modules():
-        plain = {
-            key: _token(value, f"{where}.{name}.{key}", inside)
-            for key, value in sorted(vars(module).items())
-            if not key.startswith("_") and key not in NOT_OF_A_NETWORK and _is_plain(value)
-        }
-        modules.append([name, _token(type(module), where, inside), plain])
+        kept = (
+            key for key in sorted(vars(module)) if not key.startswith("_") and key not in NOT_OF_A_NETWORK
+        )
+        plain = {key: value for key in kept if _is_plain(value := getattr(module, key))}
+        tokens = {key: _token(value, f"{where}.{name}.{key}", inside) for key, value in plain.items()}
+        modules.append([name, _token(type(module), where, inside), tokens])
     frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
     return ["network", modules, frozen, weights_fingerprint(network)]
 
@@ -200,10 +195,11 @@ def _function(function: FunctionType, where: str, inside: tuple[int, ...]) -> An
     defaults = [within(function.__defaults__, "defaults"), within(function.__kwdefaults__, "defaults")]
     if function.__module__.startswith(f"{PACKAGE}."):
         return ["package", function.__qualname__, _package_code(function.__module__), cells, defaults]
-    names = _names_in(function.__code__)
-    globals_read = sorted(_globals_in(function.__code__) & set(function.__globals__))
-    used = {name: function.__globals__[name] for name in globals_read}
-    tokens = {name: _global(value, where, name, names, inside) for name, value in used.items()}
+    codes = _codes(function.__code__)
+    names = {name for code in codes for name in code.co_names}  # attributes, too
+    reads = (i for code in codes for i in dis.get_instructions(code) if i.opname in READS_A_GLOBAL)
+    used = sorted({i.argval for i in reads} & set(function.__globals__))
+    tokens = {name: _global(function.__globals__[name], where, name, names, inside) for name in used}
     return ["own", _own_lines(function), tokens, cells, defaults]
 
 
@@ -212,18 +208,14 @@ def _class(kind: type, where: str, inside: tuple[int, ...]) -> Any:
         return ["package", kind.__qualname__, _package_code(kind.__module__)]
     if not _is_ours(kind.__module__):
         return ["library", f"{kind.__module__}.{kind.__qualname__}"]
-    parts = {name: _bare(part) for name, part in sorted(vars(kind).items())}
-    body = {
-        name: _token(part, f"{where}.{name}", inside)
-        for name, part in parts.items()
-        if isinstance(part, FunctionType) or not name.startswith("__")
-    }
+    body = {}
+    for name, part in sorted(
+        vars(kind).items()
+    ):  # of a static method, class method or property, the function
+        part = getattr(part, "__func__", None) or (part.fget if isinstance(part, property) else part)
+        if isinstance(part, FunctionType) or not name.startswith("__"):
+            body[name] = _token(part, f"{where}.{name}", inside)
     return ["own", kind.__qualname__, body, [_token(base, where, inside) for base in kind.__bases__]]
-
-
-def _bare(part: Any) -> Any:
-    """The function behind a static method, a class method or a property."""
-    return getattr(part, "__func__", None) or (part.fget if isinstance(part, property) else part)
 
 
 def _global(value: Any, where: str, name: str, names: set[str], inside: tuple[int, ...]) -> Any:
@@ -236,17 +228,9 @@ def _global(value: Any, where: str, name: str, names: set[str], inside: tuple[in
     return {part: _global(found, where, part, names, (*inside, id(value))) for part, found in taken.items()}
 
 
-def _names_in(code: CodeType) -> set[str]:
-    """Global names and attributes that a function uses, those of functions inside it, too."""
-    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
-    return set(code.co_names).union(*(_names_in(part) for part in inner))
-
-
-def _globals_in(code: CodeType) -> set[str]:
-    """Global names that a function reads, those of functions inside it, too."""
-    read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
-    return read.union(*(_globals_in(part) for part in inner))
+def _codes(code: CodeType) -> list[CodeType]:
+    """The code of a function and of all functions inside it."""
+    return [code, *(c for part in code.co_consts if isinstance(part, CodeType) for c in _codes(part))]
 
 
 def _own_lines(function: FunctionType) -> str:
@@ -269,11 +253,9 @@ def _is_ours(module: str) -> bool:
     if module.partition(".")[0] == PACKAGE or module == "__main__":
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
-    return (
-        file is not None
-        and not {"site-packages", "dist-packages"} & set(Path(file).parts)
-        and (not Path(file).is_relative_to(Path(json.__file__).parents[1]))
-    )
+    if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return False
+    return not Path(file).is_relative_to(Path(json.__file__).parents[1])  # Python's own
 
 
 @functools.cache
@@ -283,23 +265,22 @@ def _package_code(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen:
-            continue
-        spec = importlib.util.find_spec(name)
-        source = Path(str(spec.origin)).read_text(encoding="utf-8") if spec else ""
-        seen[name] = code_text(source)
-        waiting += _imports_of(source)
+        if name not in seen:
+            spec = importlib.util.find_spec(name)
+            source = Path(str(spec.origin)).read_text(encoding="utf-8") if spec else ""
+            seen[name] = code_text(source)
+            waiting += _imports_of(source)
     return _hash("\n".join(f"{name}\n{seen[name]}" for name in sorted(seen)).encode())
 
 
 def _imports_of(source: str) -> list[str]:
-    found = []
+    found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.partition(".")[0] == PACKAGE]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
             found += [_home_of(str(node.module), alias.name) for alias in node.names]
-    return found
+    return [name for name in found if name.partition(".")[0] == PACKAGE]
 
 
 def _home_of(module: str, name: str) -> str:
