@@ -9,20 +9,24 @@ from typing import Any
 
 import pandas as pd
 
-from segconf_lite.claims import Claim, ledger, read_claims
+from segconf_lite.claims import Claim, ledger, read_claims, report
 
-MARK = "<!-- ledger -->"
-_WORDS = {
-    "mean": "mean of *{value}*",
-    "ratio_of_means": "mean of *{numerator}* over mean of *{denominator}*",
-    "mean_difference": "mean of *{first}* minus mean of *{second}*",
-    "rank_correlation": "Spearman of risk with *{uncertainty}*",
-    "rank_correlation_difference": "Spearman of risk with *{first}* minus that with *{second}*",
-    "excess_aurc_difference": "eAURC of *{first}* minus that of *{second}*",
-    "rank_correlation_of_means": "Spearman, over *{group}*, of the mean of *{first}* with that of *{second}*",
-    "explained_difference": "variance of *{outcome}* explained by *{first}* minus that by *{second}*",
-    "pooled_ece_difference": "calibration error (*{first}*) minus calibration error (*{second}*)",
-}
+
+def filled(page: str, book: Path) -> str:
+    """The page with its marks replaced by the table of verdicts and that of the intervals' coverage."""
+    return page.replace("<!-- ledger -->", ledger_markdown(book)).replace(
+        "<!-- coverage -->", coverage_markdown(book / "results/interval_coverage.csv")
+    )
+
+
+def coverage_markdown(path: Path) -> str:
+    """Coverage of each kind of interval, as `benchmarks/coverage.py` found it, for 4 people and more."""
+    lines = ["| interval | values | seeds | people | lowest | mean |", "|---|---|---|---|---|---|"]
+    for row in pd.read_csv(path).query("people >= 4").itertuples():
+        people = f"{row.people} {row.subjects}"
+        numbers = f"{row.lowest:.3f} | {row.mean:.3f}"
+        lines.append(f"| {row.method} | {row.distribution} | {row.seeds} | {people} | {numbers} |")
+    return "\n".join(lines)
 
 
 def ledger_markdown(book: Path) -> str:
@@ -37,28 +41,41 @@ def ledger_markdown(book: Path) -> str:
 
 
 def _summary(claims: dict[str, Claim], shown: pd.DataFrame) -> str:
-    verdicts = shown.groupby(["id", "profile"], sort=False)["verdict"].first().reset_index()
-    lines = ["| verdict | claim |", "|---|---|"]
-    for row in verdicts.itertuples():
-        profile = "" if row.profile == "lite" else f" ({row.profile} profile)"
-        lines.append(f"| **{row.verdict}** | [{_plain(claims[str(row.id)].sentence)}](#{row.id}){profile} |")
+    own = sum("expected by the authors" in claim.source for claim in claims.values())
+    told = report.counts(shown.drop_duplicates("id")["verdict"])
+    lines = [
+        f"Of {len(claims)} claims, {told}. Of their sources, {own} are, at least in part, what we expected.",
+        "",
+        "A claim about several groups, such as scanners, has a mark for each: ● holds, ○ undecided, × fails. "
+        "*Holm* says whether the verdict also stands when the number of claims is taken into account. "
+        "*Contrary* is the probability, under a flat prior, that the truth lies on the other side.",
+        "",
+        "| verdict | groups | Holm | contrary | claim |",
+        "|---|---|---|---|---|",
+    ]
+    for (name, profile), rows in shown.groupby(["id", "profile"], sort=False):
+        first = rows.iloc[0]
+        sentence = f"[{_plain(claims[str(name)].sentence)}](#{name})"
+        sentence += "" if profile == "lite" else f" ({profile} profile)"
+        decided = first["verdict"] in ("holds", "fails")
+        verdict = f"**{first['verdict']}**" + (", negligible" if first["negligible"] else "")
+        stands = ("stands" if first["p_holm"] <= 0.05 else "does not") if decided else ""
+        contrary = (
+            ("< 0.1 %" if first["wrong"] < 1e-3 else f"{100 * first['wrong']:.1f} %") if decided else ""
+        )
+        lines.append(f"| {verdict} | {report.strip(rows)} | {stands} | {contrary} | {sentence} |")
     return "\n".join(lines)
 
 
 def _section(claim: Claim, shown: pd.DataFrame) -> str:
-    line = {"greater": f"above {claim.threshold:g}", "less": f"below {claim.threshold:g}"}.get(
-        claim.direction, f"within {claim.margin} of {claim.threshold:g}"
-    )
-    statistic = _WORDS[claim.statistic].format(**{k: _plain(name) for k, name in claim.columns.items()})
-    statistic += f", mean over {_plain(claim.within)}s" if claim.within else ""
-    origin = f"Source: {_plain(claim.source)}. Registered {_plain(claim.registered)}."
-    measured = f"Statistic: {statistic}; claimed: {line}."
-    lines = [f"({claim.id})=", f"### {_plain(claim.sentence)}", "", f"{origin} {measured}", ""]
+    people = {"drawn": "drawn anew for each seed", "shared": "the same people in every seed"}[claim.subjects]
+    text = f"Source: {claim.source}. Registered {claim.registered}. Statistic: {report.statement(claim)}."
+    lines = [f"({claim.id})=", f"### {_plain(claim.sentence)}", "", f"{_plain(text)} Subjects: {people}.", ""]
     for profile, rows in shown.groupby("profile", sort=False):
         first = rows.iloc[0]
-        lines.append(f"**{first['verdict']}** ({profile} profile, {first['seeds']} seeds)")
+        lines.append(f"**{_plain(report.summary(rows))}** ({profile} profile, {first['seeds']} seeds)")
         if first["seeds"]:
-            lines += ["", "| | estimate | 95 % interval | verdict |", "|---|---|---|---|"]
+            lines += ["", "| | estimate | 95 % interval | people | verdict |", "|---|---|---|---|---|"]
             lines += [_row(row) for row in rows.itertuples()]
         lines.append("")
     return "\n".join(lines)
@@ -66,7 +83,8 @@ def _section(claim: Claim, shown: pd.DataFrame) -> str:
 
 def _row(row: Any) -> str:
     name = "all cases" if row.group == "all" else _plain(row.group)
-    return f"| {name} | {row.estimate:.3g} | {row.low:.3g} to {row.high:.3g} | {row.group_verdict} |"
+    numbers = f"{row.estimate:.3g} | {row.low:.3g} to {row.high:.3g} | {row.people}"
+    return f"| {name} | {numbers} | {row.group_verdict} |"
 
 
 def _plain(text: str) -> str:

@@ -102,8 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(act=_sweep)
 
     command = commands.add_parser("claims", help="what was claimed, and what came of it")
-    text = "list the ledger (default); judge finished runs; recheck one stored claim from scratch"
-    command.add_argument("step", nargs="?", choices=("list", "judge", "recheck"), default="list", help=text)
+    text = "list the ledger (default); show one claim; judge finished runs; recheck one claim from scratch"
+    steps = ("list", "show", "judge", "recheck")
+    command.add_argument("step", nargs="?", choices=steps, default="list", help=text)
+    command.add_argument("id", nargs="?", metavar="ID", help="show, recheck: the claim, as the list names it")
+    command.add_argument("--chapter", type=int, help="list: only claims of this chapter")
+    command.add_argument("--cohort", help="list: only claims on this cohort, e.g. phantom or cord")
+    text = "list: only claims with this verdict: holds, fails or undecided"
+    command.add_argument("--verdict", choices=("holds", "fails", "undecided", "not run"), help=text)
+    command.add_argument("--seed", type=int, help="recheck: which of the claim's stored seeds")
     command.add_argument("--profile", default="lite", help="lite (default) or full", choices=("lite", "full"))
     command.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
     command.add_argument("--accept", action="store_true", help="judge: replace what is stored and differs")
@@ -191,15 +198,24 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from segconf_lite.claims import recheck
+    from segconf_lite.claims import recheck, report
 
     if options.step == "recheck":
-        print("\n".join(recheck.recompute(options.pick, profile=options.profile, minutes=options.minutes)))
+        which = {"claim_id": options.id, "seed": options.seed, "minutes": options.minutes}
+        print("\n".join(recheck.recompute(options.pick, profile=options.profile, **which)))
+        return 0
+    if options.step == "show":
+        if options.id is None:
+            raise ValueError(
+                "claims show needs the ID of a claim, e.g. `segconf claims show near-but-harmful`"
+            )
+        print(report.show(options.id, profile=options.profile))
         return 0
     changed = []
     if options.step == "judge":
         changed = recheck.settle_runs(options.runs, profile=options.profile, accept=options.accept)
-    print(recheck.table())
+    kept = {"chapter": options.chapter, "cohort": options.cohort, "verdict": options.verdict}
+    print(report.table(profile=options.profile, **kept))
     if changed:
         print(f"\nOther outcomes than those stored{'' if options.accept else ' (--accept stores them)'}:")
         print("\n".join(changed))

@@ -4,6 +4,7 @@ from . import judge as judge
 from . import ledger as ledger
 from . import recheck as recheck
 from . import registry as registry
+from . import report as report
 from .judge import Verdict as Verdict
 from .registry import Claim as Claim
 from .registry import read_claims as read_claims
@@ -18,4 +19,5 @@ __all__ = [
     "read_claims",
     "recheck",
     "registry",
+    "report",
 ]

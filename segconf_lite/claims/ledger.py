@@ -23,14 +23,24 @@ from typing import Any
 import pandas as pd
 
 from segconf_lite import check, resources
-from segconf_lite.claims.judge import Verdict, judge, seed_estimates
+from segconf_lite.claims.judge import Verdict, holm, judge, seed_estimates
 from segconf_lite.claims.registry import Claim, read_claims
+from segconf_lite.claims.statistics import STATISTICS
 
 PROFILES = ("lite", "full")
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
-_NUMBERS = ("estimate", "low", "high")
-_FIELDS = {"verdict": str, "groups": dict, "by_seed": dict, "seeds": list, "registered_as": str, "runs": list}
+_NUMBERS = ("estimate", "low", "high", "p_holds", "p_fails")
+_FIELDS = {
+    "verdict": str,
+    "groups": dict,
+    "p_holds": float,
+    "p_fails": float,
+    "by_seed": dict,
+    "seeds": list,
+    "registered_as": str,
+    "runs": list,
+}
 
 
 def provenance(*, profile: str, seed: int) -> dict[str, Any]:
@@ -176,6 +186,8 @@ def as_record(verdict: Verdict, samples: pd.DataFrame, origin: Mapping[str, Any]
         "id": verdict.claim.id,
         "verdict": verdict.verdict,
         "groups": {name: _rounded(group) for name, group in verdict.groups.items()},
+        "p_holds": float(f"{verdict.p_holds:.{_DIGITS}g}"),
+        "p_fails": float(f"{verdict.p_fails:.{_DIGITS}g}"),
         "by_seed": {name: _rounded(values) for name, values in by_seed.items()},
         "seeds": verdict.seeds,
         "n_subjects": verdict.n_subjects,
@@ -278,11 +290,17 @@ def overview(results: str | Path | None = None, *, claims: Mapping[str, Claim] |
         claims: The register of claims. The default is that of the book.
 
     Returns:
-        One row per claim, profile and group, with the interval of the statistic.
+        One row per claim, profile and group, with the interval of the statistic and
+
+        - ``p``: two-sided p-value of the claim, twice the smaller one of `p_holds` and `p_fails`;
+        - ``p_holm``: the same, adjusted for all claims of the profile by Holm's method;
+        - ``wrong``: probability, under a flat prior, that the statistic lies on the other side of the line
+          than the verdict says; NaN where it is undecided;
+        - ``negligible``: whether the claim holds by less than the smallest effect of interest.
 
     Example:
-        >>> overview().query("id == 'near-but-harmful'")[["verdict", "seeds"]].values.tolist()
-        [['holds', 5]]
+        >>> overview().query("id == 'near-but-harmful'")[["verdict", "seeds", "negligible"]].values.tolist()
+        [['holds', 5, False]]
     """
     rows, results = [], results or resources.results_folder()
     for claim in (read_claims() if claims is None else claims).values():
@@ -290,17 +308,39 @@ def overview(results: str | Path | None = None, *, claims: Mapping[str, Claim] |
             record = read_record(results, claim.id, profile)
             if record is None and profile == "full":
                 continue
-            groups = record["groups"] if record else {"": dict.fromkeys(_NUMBERS)}
-            outcome = "not run" if record is None else record["verdict"]
-            if record and record["registered_as"] != claim.digest():
-                outcome = "changed since its run"
-            head = {"id": claim.id, "chapter": claim.chapter, "profile": profile, "verdict": outcome}
-            for name, group in groups.items():
-                numbers = {key: group[key] for key in _NUMBERS}
-                seeds = len(record["seeds"]) if record else 0
-                row = {"group": name, "group_verdict": group.get("verdict", ""), **numbers, "seeds": seeds}
-                rows.append(head | row)
-    return pd.DataFrame(rows)
+            rows += _rows(claim, profile, record)
+    table = pd.DataFrame(rows)
+    once = table.drop_duplicates(["id", "profile"]).dropna(subset="p")
+    adjusted = once.groupby("profile")["p"].transform(lambda p: pd.Series(holm(list(p)), p.index))
+    holm_of = dict(zip(zip(once["id"], once["profile"], strict=True), adjusted, strict=True))
+    table["p_holm"] = [holm_of.get(key, math.nan) for key in zip(table["id"], table["profile"], strict=True)]
+    return table
+
+
+def _rows(claim: Claim, profile: str, record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The rows of one claim in `overview`, one per group."""
+    head = {"id": claim.id, "chapter": claim.chapter, "profile": profile, "verdict": "not run", "seeds": 0}
+    head |= {"p": math.nan, "wrong": math.nan, "negligible": False}
+    if record is None:
+        empty = dict.fromkeys(_NUMBERS, math.nan)
+        return [{**head, **empty, "group": "", "group_verdict": "", "people": 0}]
+    verdict, both = record["verdict"], (record["p_holds"], record["p_fails"])
+    if record["registered_as"] != claim.digest():
+        verdict = "changed since its run"
+    distances = [abs(group["estimate"] - claim.threshold) for group in record["groups"].values()]
+    small = claim.direction != "equivalent" and min(distances) < STATISTICS[claim.statistic].smallest_effect
+    head |= {
+        "verdict": verdict,
+        "seeds": len(record["seeds"]),
+        "p": min(1.0, 2 * min(both)),
+        "wrong": {"holds": both[0], "fails": both[1]}.get(verdict, math.nan),
+        "negligible": verdict == "holds" and small,
+    }
+    return [
+        {**head, **{key: group[key] for key in _NUMBERS}, "group": name, "people": group["people"]}
+        | {"group_verdict": group["verdict"]}
+        for name, group in record["groups"].items()
+    ]
 
 
 def _joined(runs: Iterable[Path]) -> tuple[str, dict[str, Any]]:

@@ -39,6 +39,8 @@ class Claim:
         within: A column, e.g. the network; the statistic is taken within each of its values, then averaged.
         threshold: Where the line is, in units of the statistic.
         margin: Largest distance from the threshold that counts as equivalent, in units of the statistic.
+        subjects: ``"drawn"`` if each seed draws subjects of its own, ``"shared"`` if equal names in two seeds
+            are the same person, as in a real cohort.
 
     Raises:
         ValueError: If a field is not as above.
@@ -64,6 +66,7 @@ class Claim:
     within: str | None = None
     threshold: float = 0.0
     margin: float | None = None
+    subjects: str = "drawn"
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
@@ -78,12 +81,13 @@ class Claim:
         check.integer(where + "seeds", self.seeds, low=2)
         check.one_of(where + "statistic", self.statistic, STATISTICS)
         check.one_of(where + "direction", self.direction, DIRECTIONS)
+        check.one_of(where + "subjects", self.subjects, ("drawn", "shared"))
         check.number(where + "threshold", self.threshold)
         if self.margin is not None:
             check.number(where + "margin", self.margin, low=0, open_low=True)
         if (self.direction == "equivalent") != (self.margin is not None):
             raise ValueError(f"{where}margin goes with 'equivalent', and only with it")
-        expected_columns = STATISTICS[self.statistic][1]
+        expected_columns = STATISTICS[self.statistic].columns
         if not _maps(self.columns, _is_text) or set(self.columns) != set(expected_columns):
             expected = f"the columns {list(expected_columns)} of {self.statistic}, each with a name"
             raise check.refuse(where + "columns", expected, reprlib.repr(self.columns))
@@ -93,7 +97,9 @@ class Claim:
 
     def digest(self) -> str:
         """12 hexadecimal digits of all that decides the verdict; a claim changed later has others."""
-        silent = ["sentence", "source", "chapter", *(["within"] if self.within is None else [])]
+        # Fields that came later are silent at their default, so that older claims keep their digests.
+        later = {"within": None, "subjects": "drawn"}
+        silent = ["sentence", "source", "chapter", *(k for k, v in later.items() if getattr(self, k) == v)]
         fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent}
         return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=float).encode()).hexdigest()[:12]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,26 +32,89 @@ def _rank_of_means(group: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     return _rank(np.bincount(group_of_case, second) / counts, np.bincount(group_of_case, first) / counts)
 
 
-# name -> (statistic of the cases of one seed, the columns it takes, in order); a claim's column that
-# ends in " *" stands for `GAP_BINS` columns, numbered from 0
-STATISTICS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
-    "mean": (lambda value: float(np.mean(value)), ("value",)),
-    "ratio_of_means": (lambda a, b: float(np.mean(a) / np.mean(b)), ("numerator", "denominator")),
-    "mean_difference": (lambda a, b: float(np.mean(a) - np.mean(b)), ("first", "second")),
-    "rank_correlation": (_rank, ("risk", "uncertainty")),
-    "rank_correlation_difference": (lambda r, a, b: _rank(r, a) - _rank(r, b), ("risk", "first", "second")),
-    "excess_aurc_difference": (
+class Statistic(NamedTuple):
+    """A statistic of the cases of one seed.
+
+    Attributes:
+        of: The function from columns, each (n_cases,), to a number.
+        columns: The columns that it takes, in order; a claim's column that ends in " *" stands for
+            `GAP_BINS` columns, numbered from 0.
+        words: What it is, with the claim's columns by name in braces.
+        smallest_effect: Smallest distance from a line that is of interest, in units of the statistic. One
+            value for the whole ledger; a "holds" below it is shown as negligible.
+        low: Lowest possible value.
+        high: Highest possible value.
+
+    Example:
+        >>> STATISTICS["rank_correlation"].columns
+        ('risk', 'uncertainty')
+    """
+
+    of: Callable[..., float]
+    columns: tuple[str, ...]
+    words: str
+    smallest_effect: float
+    low: float = -math.inf
+    high: float = math.inf
+
+
+#: Name of a statistic, as the register of claims writes it -> the statistic.
+STATISTICS: dict[str, Statistic] = {
+    "mean": Statistic(lambda value: float(np.mean(value)), ("value",), "mean of {value}", 0.01),
+    "ratio_of_means": Statistic(
+        lambda a, b: float(np.mean(a) / np.mean(b)),
+        ("numerator", "denominator"),
+        "mean of {numerator} divided by mean of {denominator}",
+        0.05,
+    ),
+    "mean_difference": Statistic(
+        lambda a, b: float(np.mean(a) - np.mean(b)),
+        ("first", "second"),
+        "mean of {first} minus mean of {second}",
+        0.01,
+    ),
+    "rank_correlation": Statistic(
+        _rank, ("risk", "uncertainty"), "Spearman correlation of {risk} with {uncertainty}", 0.05, -1, 1
+    ),
+    "rank_correlation_difference": Statistic(
+        lambda r, a, b: _rank(r, a) - _rank(r, b),
+        ("risk", "first", "second"),
+        "Spearman correlation of {risk} with {first} minus that with {second}",
+        0.05,
+        -2,
+        2,
+    ),
+    "excess_aurc_difference": Statistic(
         lambda r, a, b: excess_aurc(r, a) - excess_aurc(r, b),
         ("risk", "first", "second"),
+        "eAURC of {first} minus that of {second}, with {risk} as the risk",
+        0.001,
+        -1,
+        1,
     ),
-    "rank_correlation_of_means": (_rank_of_means, ("group", "first", "second")),
-    "explained_difference": (
+    "rank_correlation_of_means": Statistic(
+        _rank_of_means,
+        ("group", "first", "second"),
+        "Spearman correlation, over the values of {group}, of the mean of {first} with that of {second}",
+        0.1,
+        -1,
+        1,
+    ),
+    "explained_difference": Statistic(
         lambda outcome, a, b: variance_explained(outcome, a) - variance_explained(outcome, b),
         ("outcome", "first", "second"),
+        "fraction of the variance of {outcome} explained by {first} minus that explained by {second}",
+        0.02,
+        -1,
+        1,
     ),
-    "pooled_ece_difference": (
+    "pooled_ece_difference": Statistic(
         lambda *gaps: _pooled_ece(*gaps[:GAP_BINS]) - _pooled_ece(*gaps[GAP_BINS:]),
         ("first", "second"),
+        "ECE of {first} minus that of {second}, pooled over pixels",
+        0.005,
+        -1,
+        1,
     ),
 }
 
@@ -65,5 +130,5 @@ def columns_of(statistic: str, columns: Mapping[str, str]) -> list[str]:
         >>> columns_of("mean_difference", {"first": "dropout", "second": "entropy"})
         ['dropout', 'entropy']
     """
-    names = [columns[name] for name in STATISTICS[statistic][1]]
+    names = [columns[name] for name in STATISTICS[statistic].columns]
     return [n.replace("*", str(k)) for n in names for k in range(GAP_BINS if n.endswith(" *") else 1)]

@@ -5,7 +5,6 @@ from .bootstrap import bootstrap_interval as bootstrap_interval
 from .bootstrap import cluster_interval as cluster_interval
 from .bootstrap import crossed_interval as crossed_interval
 from .bootstrap import mean_interval as mean_interval
-from .bootstrap import nested_bootstrap_interval as nested_bootstrap_interval
 from .calibration import CalibrationCounter as CalibrationCounter
 from .calibration import apply_temperature as apply_temperature
 from .calibration import brier_score as brier_score
@@ -46,9 +45,12 @@ from .raters import generalized_energy_distance as generalized_energy_distance
 from .raters import map_agreement as map_agreement
 from .raters import rater_dice as rater_dice
 from .raters import rater_disagreement as rater_disagreement
+from .repeats import Estimate as Estimate
+from .repeats import repeated_estimate as repeated_estimate
 
 __all__ = [
     "CalibrationCounter",
+    "Estimate",
     "Interval",
     "apply_temperature",
     "augrc",
@@ -82,13 +84,13 @@ __all__ = [
     "mean_surface_distance_per_case",
     "mean_surface_distance_per_class",
     "negative_log_likelihood",
-    "nested_bootstrap_interval",
     "pairwise_dice",
     "rank_correlation",
     "rank_correlation_difference",
     "rater_dice",
     "rater_disagreement",
     "reliability_table",
+    "repeated_estimate",
     "risk_at_coverage",
     "risk_coverage",
     "surface_dice_per_case",

@@ -2,9 +2,9 @@
 
 Slices of one subject resemble each other, so an interval that resamples single slices is far too narrow.
 Therefore whole clusters are resampled with replacement: the clusters of one column (cluster bootstrap;
-Field & Welsh, J R Stat Soc B 69:369, 2007), of two or more crossed columns such as images and training
-seeds (pigeonhole bootstrap; Owen, Ann Appl Stat 1:386, 2007), or of subjects within seeds. The ends of an
-interval are percentiles of the statistic over the resamples.
+Field & Welsh, J R Stat Soc B 69:369, 2007), or of two or more crossed columns such as images and training
+seeds (pigeonhole bootstrap; Owen, Ann Appl Stat 1:386, 2007). The ends of an interval are percentiles of
+the statistic over the resamples. With few clusters such an interval is too narrow.
 """
 
 from __future__ import annotations
@@ -120,65 +120,6 @@ def bootstrap_interval(
         chosen = (np.concatenate([cases_of[k] for k in draw]) for draw in drawn)
         draws = (statistic(*(column[cases] for column in columns)) for cases in chosen)
     return _interval(estimate, draws, [n_subjects], level)
-
-
-def nested_bootstrap_interval(
-    statistic: Callable[..., float],
-    seeds: Any,
-    subjects: Any,
-    *arrays: Any,
-    level: float = 0.95,
-    n_resamples: int = 500,
-    random_seed: int = 0,
-) -> Interval:
-    """A statistic averaged over training seeds, with an interval over seeds and subjects.
-
-    Seeds are drawn with replacement, and within each drawn seed its subjects, so that the interval holds
-    both how networks differ and how people differ. A percentile interval over a handful of seeds is too
-    narrow, because it cannot show what networks that were never trained would have done.
-
-    Args:
-        statistic: A function from arrays of the cases of one seed, each (n,), to a number.
-        seeds: (n_cases,) the training seed of each case.
-        subjects: (n_cases,) the subject of each case; equal names in two seeds count as two.
-        *arrays: (n_cases,) numbers, the arguments of the statistic; they are passed as float64.
-        level: Nominal coverage of the interval, in (0, 1).
-        n_resamples: Number of bootstrap resamples.
-        random_seed: Seed of the random draw.
-
-    Returns:
-        Mean over the seeds of the statistic of all their cases, and its interval; the ends are NaN if no
-        seed has two subjects and there is one seed only.
-
-    Raises:
-        ValueError: If lengths differ, a seed or subject has no name, or an argument is out of range.
-
-    Example:
-        >>> interval = nested_bootstrap_interval(np.mean, [0, 0, 1, 1], list("abab"), [1, 2, 3, 4])
-        >>> interval.estimate, interval.low, interval.high
-        (2.5, 1.25, 3.75)
-    """
-    level, n_resamples, random_seed = _settings(level, n_resamples, random_seed, "random_seed")
-    repeat, subject = _codes("seeds", seeds), _codes("subjects", subjects)
-    check.same_length(seeds=repeat, subjects=subject)
-    table = np.stack([column.astype(np.float64) for column in _columns(arrays, len(repeat))])
-    clusters, estimates = [], []  # per seed and subject: (n_arrays, n_cases)
-    for seed in np.unique(repeat):
-        inside = np.flatnonzero(repeat == seed)
-        members = subject[inside]
-        clusters.append([table[:, inside[members == name]] for name in np.unique(members)])
-        estimates.append(statistic(*table[:, inside]))
-    rng = np.random.default_rng(random_seed)
-
-    def resampled() -> float:
-        values = []
-        for seed in rng.integers(len(clusters), size=len(clusters)):
-            chosen = rng.integers(len(clusters[seed]), size=len(clusters[seed]))
-            values.append(statistic(*np.concatenate([clusters[seed][s] for s in chosen], axis=1)))
-        return float(np.mean(values))
-
-    draws = (resampled() for _ in range(n_resamples))
-    return _interval(float(np.mean(estimates)), draws, [len(clusters), *map(len, clusters)], level)
 
 
 def crossed_interval(

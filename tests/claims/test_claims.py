@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from segconf_lite.claims import Claim, ledger, read_claims
-from segconf_lite.claims.judge import judge, seed_estimates
+from segconf_lite.claims.judge import holm, judge, seed_estimates
 from segconf_lite.claims.statistics import GAP_BINS
-from segconf_lite.evaluation import nested_bootstrap_interval
 
 
 def claim(**changes):
@@ -76,12 +76,63 @@ def test_seeds_that_differ_widen_the_interval():
     assert width(wide) > 5 * width(samples)
 
 
-def test_nested_interval_of_one_seed_is_the_bootstrap_over_subjects():
-    samples = table(0.0, seeds=1)
-    nested = nested_bootstrap_interval(np.mean, samples["seed"], samples["subject"], samples["x"])
-    assert nested.estimate == pytest.approx(samples["x"].mean())
-    means = samples.groupby("subject")["x"].mean()
-    assert nested.high - nested.low == pytest.approx(2 * 1.96 * means.std(ddof=0) / np.sqrt(8), rel=0.2)
+def test_the_interval_is_students_t_over_seeds():
+    samples = table(0.3, seeds=5)
+    group = verdict_of(samples).groups["all"]
+    by_seed = samples.groupby("seed")["x"].mean()
+    expected = stats.ttest_1samp(by_seed, 0).confidence_interval(0.95)
+    assert (group["low"], group["high"]) == pytest.approx(tuple(expected))
+    assert group["p_holds"] == pytest.approx(stats.ttest_1samp(by_seed, 0, alternative="greater").pvalue)
+    assert group["p_fails"] == pytest.approx(1 - group["p_holds"])
+    assert group["people"] == 40
+
+
+def test_shared_people_widen_the_interval_and_one_person_decides_nothing():
+    rng = np.random.default_rng(0)
+    samples = table(1.0, spread=0.01)
+    of_person = dict(zip(samples["subject"].unique(), rng.normal(size=8), strict=True))
+    samples["x"] += samples["subject"].map(of_person)
+    drawn, shared = verdict_of(samples), verdict_of(samples, subjects="shared")
+    width = lambda verdict: np.ptp([verdict.groups["all"][k] for k in ("low", "high")])  # noqa: E731
+    assert width(shared) > 10 * width(drawn)
+    assert shared.groups["all"]["people"] == 8
+    one = verdict_of(samples[samples["subject"] == "s0"].assign(x=lambda t: 5 + t["x"]), subjects="shared")
+    assert one.verdict == "undecided"
+    assert (one.p_holds, one.p_fails, one.groups["all"]["people"]) == (1, 1, 1)
+    assert one.groups["all"]["low"] > 0  # over seeds alone, for this person
+
+
+def test_one_of_many_scanners_refutes_only_at_the_level_of_as_many_tests():
+    def samples(n):
+        parts = [table(1.0, seeds=6, domains=(f"D{k}",), random_seed=k) for k in range(n)]
+        below = np.repeat([-0.5, -0.1, -0.25, 0.05, -0.45, -0.15], len(parts[0]) // 6)
+        return pd.concat([parts[0].assign(x=below), *parts[1:]])
+
+    alone, among = (verdict_of(samples(n), each="domain") for n in (1, 6))
+    assert alone.verdict == "fails"
+    assert among.verdict == "undecided"
+    assert among.groups["D0"]["verdict"] == "fails"
+    assert among.p_fails == pytest.approx(6 * alone.p_fails)
+    assert among.p_holds == max(group["p_holds"] for group in among.groups.values())
+
+
+@pytest.mark.parametrize("direction", ["greater", "less", "equivalent"])
+@pytest.mark.parametrize("mean", [-1.0, -0.5, -0.4, 0.0, 0.4, 0.5, 1.0])
+def test_p_values_and_interval_say_the_same(direction, mean):
+    samples = table(mean, spread=0.3)
+    verdict = verdict_of(samples, direction=direction, margin=0.5 if direction == "equivalent" else None)
+    assert (verdict.p_holds < 0.025) == (verdict.verdict == "holds")
+    assert (verdict.p_fails < 0.025) == (verdict.verdict == "fails")
+
+
+def test_holm_by_hand_and_bounds():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    p = np.random.default_rng(0).uniform(size=50)
+    assert ((holm(p) >= p) & (holm(p) <= 1)).all()
+    assert (holm(p)[np.argsort(p)] == np.sort(holm(p))).all()  # the order stays
+    assert holm([0.2]) == [0.2]
+    with pytest.raises(ValueError, match=r"p_values\[1\] must be"):
+        holm([0.1, 1.1])
 
 
 def test_paired_statistics_by_hand():
@@ -161,6 +212,7 @@ def test_missing_column_cases_or_seed():
         ({"columns": {"risk": "x"}}, r"columns must be the columns \['value'\] of mean.*got {'risk': 'x'}"),
         ({"columns": ["value"]}, r"columns must be .* got \['value'\]"),
         ({"columns": {"value": 3}}, "columns must be .* got {'value': 3}"),
+        ({"subjects": "same"}, r"subjects must be one of .*'shared'.*got 'same'"),
         ({"direction": "up"}, r"direction must be one of .*got 'up'"),
         ({"direction": "equivalent"}, "margin goes with 'equivalent'"),
         ({"margin": 0.1}, "margin goes with 'equivalent'"),
@@ -246,6 +298,7 @@ def test_the_digest_follows_what_decides_and_nothing_else():
     assert claim().digest() == claim(sentence="Otherwise said.").digest()
     assert claim().digest() != claim(threshold=0.1).digest()
     assert claim().digest() != claim(seeds=4).digest()
+    assert claim().digest() != claim(subjects="shared").digest()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +324,7 @@ def test_a_statistic_without_a_value_is_refused():
     columns = {"numerator": "x", "denominator": "zero"}
     with (
         np.errstate(divide="ignore", invalid="ignore"),
-        pytest.raises(ValueError, match="ratio_of_means of all must be finite, got"),
+        pytest.raises(ValueError, match="ratio_of_means of all: the statistic of each seed must be finite"),
     ):
         verdict_of(samples, statistic="ratio_of_means", columns=columns)
 
@@ -342,7 +395,7 @@ def test_an_edited_claim_keeps_its_mark_until_accepted(results):
     ledger.settle(results, profile="lite", claims={"a-claim": claim()})
     moved = {"a-claim": claim(threshold=-1.0)}
     (line,) = ledger.settle(results, profile="lite", claims=moved)
-    assert line == "a-claim: holds (the claim was changed since its run)"
+    assert line.splitlines()[0] == "a-claim: holds (the claim was changed since its run)"
     assert ledger.overview(results, claims=moved).loc[0, "verdict"] == "changed since its run"
     ledger.settle(results, profile="lite", claims=moved, accept=True)
     assert ledger.overview(results, claims=moved).loc[0, "verdict"] == "holds"

@@ -18,9 +18,12 @@ def test_html_in_the_register_and_in_records_is_shown_and_not_obeyed(tmp_path):
     }  # fmt: skip
     (tmp_path / "claims.yml").write_text(json.dumps([claim]))
     (tmp_path / "results/claims").mkdir(parents=True)
-    group = {"estimate": 1.0, "low": 0.5, "high": 1.5, "verdict": "holds"}
+    group = {"estimate": 1.0, "low": 0.5, "high": 1.5, "verdict": "holds", "people": 3}
+    group |= {"p_holds": 0.01, "p_fails": 0.99}
     record = {
         "verdict": "holds",
+        "p_holds": 0.01,
+        "p_fails": 0.99,
         "groups": {bad: group, "B": group},
         "by_seed": {},
         "seeds": [1, 2],
@@ -38,4 +41,5 @@ def test_the_page_of_the_book_names_every_claim(tmp_path):
     shutil.copy(BOOK / "claims.yml", tmp_path)
     page = ledger_markdown(tmp_path)
     assert page.count("### ") == page.count(")=\n")
-    assert "| **holds** | [On scanner F, which looks near to A" in page
+    assert "| **holds** | ● | does not | 0.4 % | [On scanner F, which looks near to A" in page
+    assert "**undecided: too few people (1; at least 2)**" in page

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from segconf_lite import cli
-from segconf_lite.claims import ledger, recheck
+from segconf_lite import cli, resources
+from segconf_lite.claims import STATISTICS, Claim, ledger, read_claims, recheck
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +78,10 @@ def test_judge_list_and_recheck(project, capsys):
     for seed in (11, 12):
         run_cases(project, seed)
     assert cli.main(["claims", "judge"]) == 0
-    assert "holds                 above-zero  (chapter 1, lite, 2 seeds)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 hold, 0 fail, 0 undecided" in shown
+    assert "holds      The value is above zero." in shown
+    assert "above-zero: 1" in shown
     assert cli.main(["claims", "recheck", "--pick", "1"]) == 0
     assert "above-zero, seed 12:" in capsys.readouterr().out
     assert "SEGCONF_HOME" not in os.environ or os.environ["SEGCONF_HOME"]
@@ -125,11 +129,11 @@ def test_only_chapters_that_state_so_few_minutes_are_measured_again(project, cap
     second = CLAIM.replace("above-zero", "in-two").replace("chapter: 1", "chapter: 2")
     (project / "book/claims.yml").write_text(CLAIM + second)
     (project / "notebooks/02_tiny.py").write_text(NOTEBOOK.replace("about 0.1 min", "about 7 min"))
-    record = {"seeds": [11, 12], "runs": [{"seed": 11}, {"seed": 12}]}
+    record = {"seeds": [11, 12], "runs": [{"seed": 11}, {"seed": 12}], "by_seed": {}}
     monkeypatch.setattr(ledger, "read_record", lambda *_: record)
     monkeypatch.setattr(recheck, "_run_again", lambda path, *_: (path.stem, {}))
     monkeypatch.setattr(recheck, "seed_estimates", lambda claim, cases: {claim.id: cases})
-    monkeypatch.setattr(recheck, "compare_seed", lambda record, measured, here: [str(measured)])
+    monkeypatch.setattr(recheck, "compare_seed", lambda claim, record, measured, here: [str(measured)])
     picked = {m: {recheck.recompute(f"{k:x}", minutes=m)[0] for k in range(9)} for m in (None, 7, 6.9)}
     assert (
         picked[None] == picked[7] == {f"{c}, seed {s}:" for c in ("above-zero", "in-two") for s in (11, 12)}
@@ -162,15 +166,70 @@ def record(device="cpu x", seeds=(1.0, 1.2)):
     return {"id": "c", "runs": runs, "by_seed": by_seed}
 
 
+def a_claim(statistic):
+    columns = {
+        name: "x *" if statistic.startswith("pooled") else "x" for name in STATISTICS[statistic].columns
+    }
+    return Claim("c", "It is so.", "us", 1, statistic, columns, "greater", 2, "2026-01-01")
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_another_machine_cannot_say_what_the_statistic_cannot_be(statistic):
+    here = {"seed": 11, "device": "cpu y", "threads": 1, "versions": {"torch": "2"}}
+    low, high = STATISTICS[statistic].low, STATISTICS[statistic].high
+    stored = record(seeds=(0.5, 0.9, 0.7))
+    assert recheck.compare_seed(a_claim(statistic), stored, {"all": {11: 0.6}}, here)
+    wrong = [-1.2, 2.3, *(value for value in (low - 1e-6, high + 1e-6) if np.isfinite(value))]
+    for value in wrong:
+        with pytest.raises(RuntimeError, match=r"expected 0\.5"):
+            recheck.compare_seed(a_claim(statistic), stored, {"all": {11: value}}, here)
+
+
+def test_only_claims_that_can_fail_are_picked():
+    assert recheck._can_fail(a_claim("rank_correlation"), record(seeds=(0.9, 0.95)))
+    assert not recheck._can_fail(a_claim("rank_correlation"), record(seeds=(-0.2, 0.3)))
+    assert recheck._can_fail(a_claim("mean"), record(seeds=(-20.0, 30.0)))
+    results = resources.results_folder()
+    known = {name: ledger.read_record(results, name, "lite") for name in read_claims()}
+    able = [name for name, stored in known.items() if recheck._can_fail(read_claims()[name], stored)]
+    assert len(able) > 40
+
+
+def test_a_claim_and_a_seed_by_name(project, capsys):
+    for seed in (11, 12):
+        run_cases(project, seed)
+    assert cli.main(["claims", "judge"]) == 0
+    assert cli.main(["claims", "recheck", "above-zero", "--seed", "12"]) == 0
+    assert "above-zero, seed 12:" in capsys.readouterr().out
+    assert cli.main(["claims", "recheck", "above-zero", "--seed", "13"]) == 2
+    assert "seed must be one of (11, 12), got 13" in capsys.readouterr().err
+    assert cli.main(["claims", "recheck", "below-zero"]) == 2
+    assert cli.main(["claims", "show", "above-zero"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("The value is above zero.", "mean of x, claimed above 0", "source: here", "by seed 11: "):
+        assert text in shown
+    assert cli.main(["claims", "show"]) == 2
+    assert cli.main(["claims", "show", "below-zero"]) == 2
+    assert "ID must be a registered claim, got 'below-zero'" in capsys.readouterr().err
+    for option, value in (("--chapter", "2"), ("--cohort", "cord"), ("--verdict", "fails")):
+        assert cli.main(["claims", option, value]) == 0
+        assert "above-zero" not in capsys.readouterr().out
+    assert cli.main(["claims", "--chapter", "1", "--verdict", "holds"]) == 0
+    assert "above-zero" in capsys.readouterr().out
+
+
 def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
     here = {"seed": 11, "device": "cpu x", "threads": 1, "versions": {"torch": "2"}}
-    assert recheck.compare_seed(record(), {"all": {11: 1.0005}}, here)
+    mean = a_claim("mean")
+    assert recheck.compare_seed(mean, record(), {"all": {11: 1.0005}}, here)
     with pytest.raises(RuntimeError, match=r"c, all, seed 11: expected 1 .*got 1\.01"):
-        recheck.compare_seed(record(), {"all": {11: 1.01}}, here)
+        recheck.compare_seed(mean, record(), {"all": {11: 1.01}}, here)
     for other in ({**here, "device": "cpu y"}, {**here, "threads": 2}):
-        assert recheck.compare_seed(record(), {"all": {11: 1.75}}, other)  # range 1 to 1.2, widened by .6
+        assert recheck.compare_seed(
+            mean, record(), {"all": {11: 1.75}}, other
+        )  # range 1 to 1.2, widened by .6
         with pytest.raises(RuntimeError, match=r"allowed 0\.4 to 1\.8.*got 1\.9"):
-            recheck.compare_seed(record(), {"all": {11: 1.9}}, other)
+            recheck.compare_seed(mean, record(), {"all": {11: 1.9}}, other)
 
 
 def snakemake(project):

@@ -28,7 +28,7 @@ def test_stored_verdict_is_what_the_stored_cases_say(name):
     for group, numbers in again["groups"].items():
         kept = stored["groups"][group]
         assert numbers["verdict"] == kept["verdict"]
-        for key in ("estimate", "low", "high"):
+        for key in ("estimate", "low", "high", "p_holds", "p_fails"):
             assert numbers[key] == pytest.approx(kept[key], rel=1e-3, abs=1e-6)
 
 

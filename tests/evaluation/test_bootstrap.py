@@ -10,7 +10,6 @@ from segconf_lite.evaluation import (
     crossed_interval,
     hausdorff95_per_case,
     mean_interval,
-    nested_bootstrap_interval,
 )
 
 
@@ -192,8 +191,6 @@ def test_cases_without_a_clear_name_are_refused_everywhere(names):
     for call in (
         lambda: mean_interval(values, names),
         lambda: bootstrap_interval(np.mean, names, values),
-        lambda: nested_bootstrap_interval(np.mean, names, fine, values),
-        lambda: nested_bootstrap_interval(np.mean, fine, names, values),
         lambda: crossed_interval(values, fine, names),
     ):
         with pytest.raises(ValueError, match=r"(subjects|seeds|second) must be "):
@@ -206,14 +203,11 @@ def test_one_seed_and_one_subject_have_no_interval_in_any_bootstrap():
     for interval in (
         mean_interval(values, one),
         bootstrap_interval(np.mean, one, values),
-        nested_bootstrap_interval(np.mean, [7, 7, 7], one, values),
         crossed_interval(values, one, one),
         cluster_interval(lambda t: t["value"].mean(), table, clusters="subject"),
     ):
         assert interval.estimate == pytest.approx(0.5)
         assert np.isnan([interval.low, interval.high]).all()
-    by_seed = nested_bootstrap_interval(np.mean, [1, 2, 3], one, values)  # seeds alone can vary
-    assert by_seed.low < by_seed.estimate < by_seed.high
 
 
 def test_huge_and_tiny_values_have_the_interval_of_their_unit():

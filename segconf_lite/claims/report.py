@@ -1,0 +1,166 @@
+"""The ledger in words: lines for the terminal and for the page "What held up"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from segconf_lite import check, resources
+from segconf_lite.claims import ledger
+from segconf_lite.claims.judge import FEWEST_PEOPLE
+from segconf_lite.claims.registry import Claim, read_claims
+from segconf_lite.claims.statistics import STATISTICS
+
+
+def table(
+    *,
+    chapter: int | None = None,
+    cohort: str | None = None,
+    verdict: str | None = None,
+    profile: str = "lite",
+) -> str:
+    """The ledger as text: a line that counts verdicts, then two lines per claim.
+
+    Args:
+        chapter: Only claims of this chapter.
+        cohort: Only claims on this cohort, e.g. ``"phantom"`` or ``"cord"``.
+        verdict: Only claims with this verdict, e.g. ``"holds"``.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+
+    Example:
+        >>> print(table(chapter=1, verdict="holds"))
+        2 hold, 0 fail, 0 undecided
+        holds      On scanner E, which looks far from A, mean Dice stays above 0.85.
+                   far-but-harmless: 0.9... [0.9..., 0.9...], 5 seeds, chapter 1
+        ...
+    """
+    claims = read_claims()
+    shown = ledger.overview(claims=claims).query("profile == @profile")
+    kept = [
+        rows
+        for name, rows in shown.groupby("id", sort=False)
+        if (chapter is None or claims[name].chapter == chapter)
+        and (cohort is None or cohort in claims[name].cases.get("cohort", []))
+        and (verdict is None or rows["verdict"].iloc[0] == verdict)
+    ]
+    lines = [counts([rows["verdict"].iloc[0] for rows in kept])]
+    for rows in kept:
+        first = rows.iloc[0]
+        claim = claims[first["id"]]
+        lines.append(f"{first['verdict']:<11}{claim.sentence}")
+        numbers = f"{first['estimate']:.3g} [{first['low']:.3g}, {first['high']:.3g}]"
+        numbers = numbers if len(rows) == 1 else f"{strip(rows)} of {', '.join(rows['group'])}"
+        size = f"{first['seeds']} seeds, chapter {claim.chapter}"
+        lines.append(f"{'':<11}{claim.id}: {numbers if first['seeds'] else 'not run'}, {size}")
+    return "\n".join(lines)
+
+
+def show(claim_id: str, *, profile: str = "lite") -> str:
+    """Everything that is stored about one claim, as text.
+
+    Args:
+        claim_id: Id of the claim.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+
+    Raises:
+        ValueError: If there is no such claim.
+
+    Example:
+        >>> print(show("near-but-harmful"))
+        near-but-harmful (chapter 1): On scanner F, which looks near to A, mean Dice falls below 0.75.
+        holds; ...
+    """
+    claims = read_claims()
+    if claim_id not in claims:
+        raise check.refuse("ID", "a registered claim", repr(claim_id), "`segconf claims` lists all of them")
+    claim = claims[claim_id]
+    rows = ledger.overview(claims=claims).query("id == @claim_id and profile == @profile")
+    record = ledger.read_record(resources.results_folder(), claim_id, profile) or {"by_seed": {}, "runs": []}
+    lines = [f"{claim.id} (chapter {claim.chapter}): {claim.sentence}", summary(rows)]
+    lines += [f"statistic: {statement(claim)}", f"source: {claim.source}"]
+    lines.append(f"registered {claim.registered} for {claim.seeds} seeds; subjects are {claim.subjects}")
+    for row in rows.itertuples() if record["runs"] else ():
+        lines.append(
+            f"  {row.group}: {row.estimate:.3g} [{row.low:.3g}, {row.high:.3g}] {row.group_verdict}"
+            f" (people: {row.people})"
+        )
+        values = ", ".join(f"{seed}: {value:.3g}" for seed, value in record["by_seed"][row.group].items())
+        lines.append(f"    by seed {values}")
+    for run in record["runs"]:
+        lines.append(f"  seed {run['seed']}: commit {run['commit']}, {run['day']}, {run['device']}")
+    return "\n".join(lines)
+
+
+def statement(claim: Claim) -> str:
+    """The statistic of a claim in words, with the columns that it takes, and the side that is claimed.
+
+    Args:
+        claim: The claim.
+
+    Example:
+        >>> statement(read_claims()["near-but-harmful"])
+        'mean of quality, claimed below 0.75'
+    """
+    words = STATISTICS[claim.statistic].words.format(**claim.columns)
+    words += f", mean over the values of {claim.within}" if claim.within else ""
+    words += f", for each value of {claim.each}" if claim.each else ""
+    sides = {"greater": f"above {claim.threshold:g}", "less": f"below {claim.threshold:g}"}
+    return f"{words}, claimed {sides.get(claim.direction, f'within {claim.margin} of {claim.threshold:g}')}"
+
+
+def counts(verdicts: Iterable[str]) -> str:
+    """How many claims hold, fail and are undecided, as text.
+
+    Args:
+        verdicts: One per claim.
+
+    Example:
+        >>> counts(["holds", "undecided", "holds"])
+        '2 hold, 0 fail, 1 undecided'
+    """
+    listed = list(verdicts)
+    words = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
+    rest = [verdict for verdict in dict.fromkeys(listed) if verdict not in words]
+    return ", ".join(f"{listed.count(v)} {words.get(v, v)}" for v in [*words, *rest])
+
+
+def strip(rows: pd.DataFrame) -> str:
+    """One mark per group of a claim: ● holds, ○ undecided, × fails.
+
+    Args:
+        rows: The rows of one claim in `segconf_lite.claims.ledger.overview`.
+
+    Example:
+        >>> strip(ledger.overview().query("id == 'distortion-beats-entropy'"))
+        '○○●○●'
+    """
+    marks = {"holds": "●", "undecided": "○", "fails": "×"}
+    return "".join(marks.get(verdict, "?") for verdict in rows["group_verdict"])
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """The verdict of one claim in a sentence, with what multiplicity and size of the effect add.
+
+    Args:
+        rows: The rows of one claim and profile in `segconf_lite.claims.ledger.overview`.
+
+    Example:
+        >>> summary(ledger.overview().query("id == 'same-vendor-collapse'"))
+        'undecided: too few people (1; at least 2)'
+    """
+    if rows.empty or not rows["seeds"].iloc[0]:
+        return "not run"
+    first = rows.iloc[0]
+    fewest = rows["people"].min()
+    if (rows["p_holds"] + rows["p_fails"] == 2).all():
+        return f"{first['verdict']}: too few people ({fewest}; at least {FEWEST_PEOPLE})"
+    if first["verdict"] not in ("holds", "fails"):
+        return f"{first['verdict']} (p = {first['p']:.2g})"
+    kept = "also" if first["p_holm"] <= 0.05 else "not"
+    words = ", but by less than the smallest effect of interest" if first["negligible"] else ""
+    wrong = f"{first['wrong']:.1%}" if first["wrong"] >= 5e-4 else "below 0.1%"
+    return (
+        f"{first['verdict']}{words}; {kept} after Holm's correction (p = {first['p']:.2g}, adjusted "
+        f"{first['p_holm']:.2g}); probability of the contrary {wrong.replace('%', ' %')}"
+    )
