@@ -149,12 +149,12 @@ def user_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"segconf_lite-{number}"
 
 
-def write_whole(path: str | Path, text: str) -> Path:
-    """Write a text file that appears under its name only when it is whole; its folder is made.
+def write_whole(path: str | Path, content: str | bytes) -> Path:
+    """Write a file that appears under its name only when it is whole; its folder is made.
 
     Args:
         path: The file. An older one is replaced.
-        text: The content, written as UTF-8 without change of its line ends.
+        content: The content; text is written as UTF-8 without change of its line ends.
 
     Returns:
         The path.
@@ -168,9 +168,11 @@ def write_whole(path: str | Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     unfinished = unfinished_name(path, "tmp")
+    unfinished.unlink(missing_ok=True)
     try:
-        unfinished.write_bytes(text.encode())
-        unfinished.replace(path)
+        with unfinished.open("xb") as file:  # a new file: no link that somebody laid there is followed
+            file.write(content.encode() if isinstance(content, str) else content)
+        unfinished.replace(path)  # atomic, also where the path exists
     finally:
         unfinished.unlink(missing_ok=True)
     return path

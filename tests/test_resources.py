@@ -117,6 +117,14 @@ def test_a_killed_write_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path)
     assert path.with_name("other.csv").read_bytes() == b"a\r\n"
 
 
+def test_a_write_follows_no_link_that_somebody_laid_for_it(tmp_path):
+    path, victim = tmp_path / "table.csv", tmp_path / "victim.txt"
+    victim.write_text("mine")
+    resources.unfinished_name(path, "tmp").symlink_to(victim)
+    assert resources.write_whole(path, b"new").read_bytes() == b"new"
+    assert victim.read_text() == "mine"
+
+
 def test_a_user_without_a_home_folder_has_a_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))
     assert resources.user_folder() == tmp_path

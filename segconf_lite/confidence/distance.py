@@ -22,12 +22,12 @@ from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import as_tensor, in_batches, joined, network_input
-from segconf_lite.models.device import check_same_device, device_of
-from segconf_lite.models.splice import frozen, splice
+from segconf_lite.models.device import check_same_device, device_of, frozen
+from segconf_lite.models.splice import splice
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training, as_settings
 
-POOLINGS = ("channels_and_space", "space")
+POOLINGS = ("channels_and_space", "space", "published")
 MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
 
 
@@ -107,11 +107,12 @@ def pool_activations(activation: Tensor, *, pooling: str = "channels_and_space")
 
     Args:
         activation: Activations (B, F, H, W), numpy or torch.
-        pooling: ``"channels_and_space"``, blocks of 2 in channels, rows and columns (the published
-            3-D pooling), or ``"space"``, which keeps channels apart.
+        pooling: ``"channels_and_space"``, blocks of 2 in channels, rows and columns; ``"space"``, which
+            keeps channels apart; or ``"published"``, as the first, and once more in every case, as the code
+            of Lennartz & Schultz (2023) does.
 
     Returns:
-        (B, D) float32, D <= 10,000.
+        (B, D) float32, D <= 10,000; with ``"published"``, about an eighth of what the first gives.
 
     Raises:
         ValueError: If the shape or the pooling is another, a value is not finite, or there are more than
@@ -120,6 +121,8 @@ def pool_activations(activation: Tensor, *, pooling: str = "channels_and_space")
     Example:
         >>> pool_activations(torch.ones(2, 96, 24, 24)).shape
         torch.Size([2, 6912])
+        >>> pool_activations(torch.ones(2, 96, 24, 24), pooling="published").shape
+        torch.Size([2, 864])
     """
     check.one_of("pooling", pooling, POOLINGS)
     check.image_batch(activation, "activation", channels=None)
@@ -127,15 +130,21 @@ def pool_activations(activation: Tensor, *, pooling: str = "channels_and_space")
 
 
 def _pooled(activation: Tensor, pooling: str) -> Tensor:
-    block = (2, 2, 2) if pooling == "channels_and_space" else (1, 2, 2)
+    block = (1, 2, 2) if pooling == "space" else (2, 2, 2)
     pooled = activation.float()[:, None]  # channels become the depth of a volume
-    while pooled[0].numel() > MOST_NUMBERS:
+
+    def halved(pooled: Tensor) -> Tensor:
         kernel = tuple(min(b, side) for b, side in zip(block, pooled.shape[2:], strict=True))
-        if kernel == (1, 1, 1):
+        if kernel == (1, 1, 1) and pooled[0].numel() > MOST_NUMBERS:
             fix = "use pooling='channels_and_space', or another module"
             expected = f"one of at most {MOST_NUMBERS} channels"
             raise check.refuse("activation", expected, pooled.shape[2], fix)
-        pooled = torch.nn.functional.avg_pool3d(pooled, kernel)
+        return torch.nn.functional.avg_pool3d(pooled, kernel)
+
+    while pooled[0].numel() > MOST_NUMBERS:
+        pooled = halved(pooled)
+    if pooling == "published":
+        pooled = halved(pooled)
     return pooled.flatten(1)
 
 
@@ -245,7 +254,7 @@ class PooledMahalanobis(_ActivationDistance):
 
     Args:
         module: Name of the module whose output is used; ``"bottleneck"`` of our `UNet`.
-        pooling: ``"channels_and_space"`` or ``"space"``, see `pool_activations`.
+        pooling: ``"channels_and_space"``, ``"space"`` or ``"published"``, see `pool_activations`.
         squared: Whether the distance is squared, as in the published code; the ranks are the same.
         batch_size: Cases per pass; it bounds the memory.
 

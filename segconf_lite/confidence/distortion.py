@@ -24,8 +24,8 @@ from segconf_lite.evaluation.quality import dice_per_case
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.autoencoder_training import fit_autoencoder
 from segconf_lite.models.batches import as_tensor, checked_logits, in_batches
-from segconf_lite.models.device import check_same_device, device_of
-from segconf_lite.models.splice import Splice, frozen, splice
+from segconf_lite.models.device import check_same_device, device_of, frozen
+from segconf_lite.models.splice import Splice, splice
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training, as_settings
 

@@ -22,8 +22,7 @@ from segconf_lite.confidence.heads import HEADS, BetaHead, beta_interval, probab
 from segconf_lite.confidence.predictor_training import FeatureReader, fit_quality_network
 from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.models.batches import in_batches, joined, network_input
-from segconf_lite.models.device import check_same_device
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import check_same_device, frozen
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training
 

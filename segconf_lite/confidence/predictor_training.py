@@ -26,8 +26,7 @@ from segconf_lite.confidence.adversary import Adversary, Replay, Replayed
 from segconf_lite.confidence.heads import HEADS, Head
 from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.evaluation import dice_per_class, surface_dice_per_class
-from segconf_lite.models.device import device_of, isolated_random_state
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import device_of, frozen, isolated_random_state
 from segconf_lite.models.taps import Taps
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 from segconf_lite.stress.corruptions import AUGMENTATIONS, make_any_augmentation

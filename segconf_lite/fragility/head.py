@@ -29,8 +29,7 @@ from segconf_lite import check
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.batches import checked_logits, in_batches, network_input
-from segconf_lite.models.device import in_double_precision
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import frozen, in_double_precision
 from segconf_lite.models.taps import Taps
 
 WORST_CONDITION = 1e10  # of the damped Fisher matrix, in double precision

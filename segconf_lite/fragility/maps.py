@@ -34,8 +34,7 @@ from segconf_lite.fragility.mask_search import (
 from segconf_lite.fragility.pixel_search import PixelSearch, search_pixels
 from segconf_lite.fragility.tangent import TangentSearch
 from segconf_lite.models.batches import in_batches, joined
-from segconf_lite.models.device import check_same_device, device_of
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import check_same_device, device_of, frozen
 from segconf_lite.models.unet import predict_probabilities
 
 Result = TypeVar("Result")
@@ -144,7 +143,7 @@ class FragilityMap(PixelUncertainty):
 
         Args:
             images: (B, 1, H, W), numpy or torch.
-            setting: ``"a"`` or ``"b"``, see `segconf_lite.fragility.decomposition.decompose`.
+            setting: ``"a"`` or ``"b"``, see `segconf_lite.fragility.decompose`.
 
         Raises:
             ValueError: If the search is not ``"mask"``: the others look for one model, not for a mixture.

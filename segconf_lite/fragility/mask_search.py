@@ -29,8 +29,7 @@ from segconf_lite.confidence import pixels
 from segconf_lite.fragility.decomposition import effective_sample_size, posterior_weights
 from segconf_lite.fragility.tangent import LARGEST_SEED, choose_weights
 from segconf_lite.models.batches import NonFiniteLogitsError, checked_logits, network_input
-from segconf_lite.models.device import isolated_random_state
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import frozen, isolated_random_state
 from segconf_lite.models.unet import predict_probabilities
 
 TARGETS = ("dilated", "eroded", "classes")

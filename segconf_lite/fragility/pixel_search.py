@@ -30,7 +30,7 @@ from segconf_lite.evaluation.raters import boundary_distance_px
 from segconf_lite.fragility.head import pixel_index
 from segconf_lite.fragility.tangent import ChosenWeights, choose_weights, module_names
 from segconf_lite.models.batches import checked_logits, network_input
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import frozen
 
 Stack = dict[str, Tensor]  # name -> (n, *shape of the weight): one network per pixel
 OVERSHOOT = 0.01  # logits: how far beyond the tie a search aims, so that rounding does not undo the flip

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from monai.transforms.compose import Compose
-from monai.transforms.intensity.array import (
-    RandAdjustContrast,
-    RandGaussianNoise,
-    RandGaussianSmooth,
-    RandScaleIntensity,
-    RandScaleIntensityFixedMean,
-)
+from monai.transforms.intensity import array as intensity
 from monai.transforms.spatial.array import RandSimulateLowResolution
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
@@ -100,15 +95,14 @@ class NnUNetLikeAugmentation:
 
     def __init__(self, seed: int) -> None:
         self._generator = _generator(seed)
-        gamma = {"gamma": (0.7, 1.5), "retain_stats": True}
         changes = [
-            RandGaussianNoise(prob=0.1, std=0.1),
-            RandGaussianSmooth(prob=0.1, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0)),
-            RandScaleIntensity(prob=0.15, factors=0.25),
-            RandScaleIntensityFixedMean(prob=0.15, factors=0.25, preserve_range=True),
+            intensity.RandGaussianNoise(prob=0.1, std=0.1),
+            intensity.RandGaussianSmooth(prob=0.1, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0)),
+            intensity.RandScaleIntensity(prob=0.15, factors=0.25),
+            intensity.RandScaleIntensityFixedMean(prob=0.15, factors=0.25, preserve_range=True),
             RandSimulateLowResolution(prob=0.125, zoom_range=(0.5, 1.0), upsample_mode="bicubic"),
-            RandAdjustContrast(prob=0.1, invert_image=True, **gamma),  # type: ignore[arg-type]
-            RandAdjustContrast(prob=0.3, **gamma),  # type: ignore[arg-type]
+            intensity.RandAdjustContrast(prob=0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
+            intensity.RandAdjustContrast(prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
         ]
         self._intensity = Compose(changes)
         self._intensity.set_random_state(seed)
@@ -172,11 +166,8 @@ def _warp(
     theta = torch.zeros(len(images), 2, 3)
     theta[:, :, :2] = rows.reshape(-1, 2, 2) * mirror[:, None, :]
     grid = F.affine_grid(theta, [len(images), 1, height, width], align_corners=False)
-    sample = {"padding_mode": "border", "align_corners": False}
-    moved = F.grid_sample(images, grid, mode="bilinear", **sample)  # type: ignore[arg-type]
-    masks = F.grid_sample(labels[:, None].float(), grid, mode="nearest", **sample)  # type: ignore[arg-type]
+    sample = partial(F.grid_sample, grid=grid, padding_mode="border", align_corners=False)
+    moved, masks = sample(images, mode="bilinear"), sample(labels[:, None].float(), mode="nearest")
+    # Untouched cases stay so to the last bit.
     still = ((angle == 0) & (scale == 1) & (mirror == 1).all(dim=1))[:, None, None]
-    return (
-        torch.where(still[:, None], images, moved),  # untouched cases stay so to the last bit
-        torch.where(still, labels, masks[:, 0].long()),
-    )
+    return torch.where(still[:, None], images, moved), torch.where(still, labels, masks[:, 0].long())

@@ -178,9 +178,8 @@ class _Up(nn.Module):
 
 
 def _block(n_in: int, n_out: int, *, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(n_in, n_out, kernel, stride=stride, padding=kernel // 2), *_norm_act(n_out)
-    )
+    convolution = nn.Conv2d(n_in, n_out, kernel, stride=stride, padding=kernel // 2)
+    return nn.Sequential(convolution, *_norm_act(n_out))
 
 
 def _norm_act(n_features: int) -> tuple[nn.Module, nn.Module]:

@@ -6,6 +6,7 @@ Shape letters: N cases, F features, h and w sides of an activation, H and W side
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Unpack
 
 import torch
@@ -14,11 +15,10 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.device import device_of, isolated_random_state
-from segconf_lite.models.splice import Splice, frozen, splice
+from segconf_lite.models.device import device_of, frozen, isolated_random_state
+from segconf_lite.models.splice import Splice, splice
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 
-Rest = Tensor | list[Tensor]  # what the part of a network behind an activation needs besides it
 LOSSES = ("both", "segmentation", "reconstruction")
 DIVERGENCE_WEIGHT = 1e-3  # of the variational variant, against L_seg + L_mse
 CACHE_BYTES = 2_000_000_000  # beyond this, what the decoder needs is computed anew in every step
@@ -84,18 +84,13 @@ def fit_autoencoder(
     device = device_of(unet)
     use_bf16 = training.uses_bf16(device)
     spliced = splice(unet, module)
-
-    def logits_of(activation: Tensor, rest: Rest) -> Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
-            return spliced.logits(activation, rest).float()
-
     with frozen(unet), isolated_random_state(training.seed, device):
         with torch.no_grad():
             train, held_out = (_Activations(spliced, part, use_bf16) for part in (cohort, held_out_cohort))
-        shape = tuple(train.activations.shape[1:])
-        coder = ActivationAutoencoder(
-            shape=shape, code=code, width=width, depth=depth, variant=variant, noise=noise
-        ).to(device)
+        build = partial(
+            ActivationAutoencoder, code=code, width=width, depth=depth, variant=variant, noise=noise
+        )
+        coder = build(shape=tuple(train.activations.shape[1:])).to(device)
         coder.set_scale(train.activations)
 
         def parts_of_loss(cases: _Activations, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +101,7 @@ def fit_autoencoder(
             l_mse = (decoded - activation).square().mean()
             if loss == "reconstruction" and coder.training:
                 return l_mse.new_zeros(()), l_mse, divergence  # the decoder is not needed
-            l_seg = (logits_of(decoded, cases.rest(index)) - target).square().mean()
+            l_seg = (cases.logits_of(decoded, cases.rest(index)) - target).square().mean()
             return l_seg, l_mse, divergence
 
         def loss_on(cases: _Activations, index: Tensor) -> Tensor:
@@ -119,14 +114,10 @@ def fit_autoencoder(
             values = [len(part) * of_cases(held_out, part) for part in parts]
             return torch.stack(values).sum(dim=0) / len(held_out.activations)
 
-        coder.history = optimise(
-            coder,
-            shuffled_batches(len(cohort), training.batch_size, torch.Generator().manual_seed(training.seed)),
-            lambda index: loss_on(train, index),
-            lambda: float(mean_over_validation(loss_on)),
-            training,
-            progress=progress,
-        )
+        generator = torch.Generator().manual_seed(training.seed)
+        batches = shuffled_batches(len(cohort), training.batch_size, generator)
+        train_loss, held_out_loss = partial(loss_on, train), lambda: float(mean_over_validation(loss_on))
+        coder.history = optimise(coder, batches, train_loss, held_out_loss, training, progress=progress)
         with torch.no_grad():
             l_seg, l_mse = mean_over_validation(lambda *of: torch.stack(parts_of_loss(*of)[:2])).tolist()
         coder.history[-1] |= {"L_seg": l_seg, "L_mse": l_mse}
@@ -137,22 +128,24 @@ class _Activations:
     """What the training reads of one cohort: activations, target logits, and what the decoder needs."""
 
     def __init__(self, spliced: Splice, cohort: Cohort, use_bf16: bool) -> None:
-        self._spliced, self._images = spliced, torch.tensor(cohort.images)
+        self._spliced, self._images, self._use_bf16 = spliced, torch.tensor(cohort.images), use_bf16
         parts, rests = [], []
         for index in torch.arange(len(cohort)).split(32):
             activation, rest = spliced.read(self._images[index])[1:]
-            with torch.autocast(activation.device.type, dtype=torch.bfloat16, enabled=use_bf16):
-                parts.append((activation, spliced.logits(activation, rest).float()))
-            rests.append(rest if isinstance(rest, list) else [rest])
+            parts.append((activation, self.logits_of(activation, rest)))
+            rests.append(rest)
         self.activations, self.logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        self._is_list, self._rest = isinstance(rest, list), None
-        if sum(tensor.nbytes for tensors in rests for tensor in tensors) <= CACHE_BYTES:
-            self._rest = [torch.cat(tensors) for tensors in zip(*rests, strict=True)]
+        fits = sum(tensor.nbytes for tensors in rests for tensor in tensors) <= CACHE_BYTES
+        self._rest = [torch.cat(tensors) for tensors in zip(*rests, strict=True)] if fits else None
 
-    def rest(self, index: Tensor) -> Rest:
+    def logits_of(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
+        """Logits from an activation, in the precision of the training."""
+        with torch.autocast(activation.device.type, dtype=torch.bfloat16, enabled=self._use_bf16):
+            return self._spliced.logits(activation, rest).float()
+
+    def rest(self, index: Tensor) -> list[Tensor]:
         """What `Splice.logits` needs of these cases, read from memory where it fits."""
         if self._rest is None:
             with torch.no_grad():
                 return self._spliced.rest(self._images[index])
-        chosen = [tensor[index] for tensor in self._rest]
-        return chosen if self._is_list else chosen[0]
+        return [tensor[index] for tensor in self._rest]

@@ -6,9 +6,10 @@ A network may work in place on its input (``x.sub_(mean)``), so it never gets th
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -53,10 +54,9 @@ def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> 
     else:
         good = isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
     if not good:
-        kind = " ".join(str(getattr(values, part, "")) for part in ("dtype", "layout", "device")).strip()
-        fix = "pass np.asarray(..., 'float32')"
-        expected = "a numpy array or a dense tensor of real numbers"
-        raise check.refuse(name, expected, f"{type(values).__name__} {kind}".strip(), fix)
+        parts = (type(values).__name__, *(getattr(values, a, "") for a in ("dtype", "layout", "device")))
+        expected, got = "a numpy array or a dense tensor of real numbers", " ".join(map(str, parts)).rstrip()
+        raise check.refuse(name, expected, got, "pass np.asarray(..., 'float32')")
     if isinstance(values, np.ndarray):
         native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
         if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
@@ -93,7 +93,7 @@ def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool
     return as_tensor("images", images).to(device=device, dtype=dtype, copy=copy)
 
 
-def checked_logits(outputs: Any, images: Tensor | np.ndarray, network: nn.Module | None = None) -> Tensor:
+def checked_logits(outputs: object, images: Tensor | np.ndarray, network: nn.Module | None = None) -> Tensor:
     """What a network returned, if these are logits; every output of a network passes through here.
 
     A softmax over a single channel gives probability 1 everywhere, one over the wrong axis mixes cases, and
@@ -122,7 +122,7 @@ def checked_logits(outputs: Any, images: Tensor | np.ndarray, network: nn.Module
     cases, sides = len(images), tuple(images.shape[2:])
     expected = f"logits ({', '.join(map(str, (cases, 'C', *sides)))}) with C >= 2"
     got, fix = _what_is_wrong(outputs, cases, sides)
-    if fix:
+    if fix or not isinstance(outputs, Tensor):
         raise check.refuse("the network's output", expected, got, fix)
     good = outputs.detach().isfinite().flatten(1).all(dim=1)
     if not good.all():
@@ -143,10 +143,8 @@ class NonFiniteLogitsError(ValueError):
         self.cases, self.layer = cases, layer
         where = f"NaN or infinity in {len(cases)} cases (first: case {cases[0]})"
         where += f", first in the output of module {layer!r}" if layer else ""
-        fix = (
-            "images or weights are too large for this network (scale images as in training, use fp32), or "
-            "its training diverged"
-        )
+        fix = "images or weights are too large for this network (scale images as in training, use fp32)"
+        fix += ", or its training diverged"
         super().__init__(str(check.refuse("the network's output", "finite", where, fix)))
 
 
@@ -201,15 +199,11 @@ def in_batches(
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise BatchTooLargeError(
-                f"batch_size={batch_size} does not fit into the memory of {device_of(network)} ({start} of "
-                f"{len(images)} cases were done before); "
-                + (
-                    f"lower it, e.g. to {batch_size // 2}"
-                    if batch_size > 1
-                    else "one case is too large: use smaller images, a smaller network, or the CPU"
-                )
-            ) from error
+            here = f"batch_size={batch_size} does not fit into the memory of {device_of(network)}"
+            fix = "one case is too large: use smaller images, a smaller network, or the CPU"
+            fix = f"lower it, e.g. to {batch_size // 2}" if batch_size > 1 else fix
+            done = f"{start} of {len(images)} cases were done before"
+            raise BatchTooLargeError(f"{here} ({done}); {fix}") from error
         yield result
 
 
@@ -235,7 +229,7 @@ def joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(done)
 
 
-def _what_is_wrong(outputs: Any, cases: int, sides: tuple[int, ...]) -> tuple[str, str]:
+def _what_is_wrong(outputs: object, cases: int, sides: tuple[int, ...]) -> tuple[str, str]:
     """What the outputs are instead of logits, and the remedy; an empty remedy if they are logits."""
     wrap = "wrap the network in a module that returns one dense tensor with the classes on axis 1"
     if not isinstance(outputs, Tensor):
@@ -257,21 +251,16 @@ def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> 
     """Name of the innermost module whose output is the first to hold NaN or infinity, by one more pass."""
     found: list[str] = []
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and isinstance(output, Tensor) and not output.isfinite().all():
-                found.append(name)
+    def look(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        if not found and isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(name)
 
-        return look
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(kept_random_state(device_of(network)))
+    with contextlib.ExitStack() as stack, torch.no_grad(), kept_random_state(device_of(network)):
         stack.enter_context(contextlib.suppress(Exception))  # the first failure is the one to report
         for name, module in network.named_modules():
-            stack.callback(module.register_forward_hook(hook(name)).remove)
+            stack.callback(module.register_forward_hook(functools.partial(look, name)).remove)
         network(network_input(images, network))
-    return found[0] if found and found[0] else None
+    return found[0] or None if found else None
 
 
 def _check_weights(network: nn.Module) -> None:
@@ -289,7 +278,5 @@ def _check_weights(network: nn.Module) -> None:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """PyTorch has a class of error for it on a GPU, and only a text on a CPU."""
-    words = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        w in str(error).lower() for w in words
-    )
+    texts, said = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed"), str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(t in said.lower() for t in texts)

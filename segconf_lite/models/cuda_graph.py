@@ -46,9 +46,7 @@ def as_cuda_graph(compute: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
     try:
         fast = cast(nn.Module, torch.cuda.make_graphed_callables(compute, inputs, allow_unused_input=True))
         if not _agree(_loss_and_gradients(fast, example), expected):
-            raise RuntimeError(
-                "its loss or gradient differs from that of the plain computation by more than 2 %"
-            )
+            raise RuntimeError("its loss or gradient differs from the plain computation's by more than 2 %")
     except (RuntimeError, AssertionError) as error:  # it asserts what it requires of a module
         warnings.warn(f"the training goes on without a CUDA graph, slower: {error}", stacklevel=2)
         fast = compute

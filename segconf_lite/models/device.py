@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,8 @@ def pick_device(name: str = "auto") -> torch.device:
         >>> pick_device("cpu")
         device(type='cpu')
     """
-    wanted = os.environ.get("SEGCONF_DEVICE", "") if name == "auto" else name
-    fix = "use device='auto' or 'cpu'"
-    if name == "auto" and wanted:
+    wanted, fix = name, "use device='auto' or 'cpu'"
+    if name == "auto" and (wanted := os.environ.get("SEGCONF_DEVICE", "")):
         fix = "it comes from the environment variable SEGCONF_DEVICE: unset that, or set it to 'cpu'"
     if wanted in ("", "auto"):
         wanted = next((kind for kind in PREFERRED if _is_available(torch.device(kind))), "cpu")
@@ -47,14 +46,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def _parsed(name: str | torch.device, fix: str = "") -> torch.device:
-    expected = f"one of {DEVICES}, or numbered as 'cuda:1'"
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise check.refuse("device", expected, repr(name), fix) from None
-    if device.type not in {*DEVICES, *PREFERRED}:
-        raise check.refuse("device", expected, repr(name), fix)
-    return device
+    with suppress(RuntimeError, TypeError):
+        if (device := torch.device(name)).type in {*DEVICES, *PREFERRED}:
+            return device
+    raise check.refuse("device", f"one of {DEVICES}, or numbered as 'cuda:1'", repr(name), fix)
 
 
 def _is_available(device: torch.device) -> bool:
@@ -91,6 +86,35 @@ def device_of(network: nn.Module) -> torch.device:
 
 def _devices(network: nn.Module) -> set[torch.device]:
     return {value.device for value in (*network.parameters(), *network.buffers())}
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Inside: eval mode, and no parameter requires a gradient. Afterwards: as before.
+
+    Args:
+        network: Any module.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> with frozen(layer):
+        ...     print(layer.training, layer.weight.requires_grad)
+        False False
+        >>> layer.training, layer.weight.requires_grad
+        (True, True)
+    """
+    device_of(network)  # refuses what is no module
+    modes = [(module, module.training) for module in network.modules()]
+    required = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.eval()
+    try:
+        network.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, before in required:
+            parameter.requires_grad_(before)
 
 
 def check_same_device(network: nn.Module, **fitted: nn.Module | torch.device) -> None:
@@ -175,21 +199,15 @@ def kept_random_state(device: torch.device | str = "cpu") -> Iterator[None]:
         >>> torch.equal(torch.get_rng_state(), before)
         True
     """
-    device = torch.device(device)
-    if device.type == "mps":  # fork_rng passes a device number, which MPS does not take
-        state = torch.mps.get_rng_state()
-        try:
-            with torch.random.fork_rng(devices=[]):
-                yield
-        finally:
-            torch.mps.set_rng_state(state)
-    elif device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            yield
-    else:
-        index = torch.get_device_module(device).current_device() if device.index is None else device.index
-        with torch.random.fork_rng(devices=[index], device_type=device.type):
-            yield
+    device, numbers = torch.device(device), []
+    if device.type not in ("cpu", "mps"):
+        module = torch.get_device_module(device)
+        numbers = [module.current_device() if device.index is None else device.index]
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=numbers, device_type=device.type))
+        if device.type == "mps":  # fork_rng passes a device number, which MPS does not take
+            stack.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
+        yield
 
 
 @contextmanager

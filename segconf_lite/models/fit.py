@@ -6,7 +6,8 @@ Shape letters: B cases of a batch, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Unpack, cast
+from functools import partial
+from typing import TypeVar, Unpack, cast
 
 import torch
 from monai.losses.dice import DiceCELoss
@@ -20,6 +21,7 @@ from segconf_lite.models.device import isolated_random_state, pick_device
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 from segconf_lite.models.unet import UNet
 
+Network = TypeVar("Network", bound=nn.Module)
 CUDA_GRAPHS = False  # not before benchmarks/training_step.py has measured them on a card
 
 # (network, images (B, 1, H, W), labels (B, H, W), generator) -> images and labels to learn from
@@ -73,20 +75,15 @@ def fit_unet(
         >>> [row["step"] for row in unet.history]
         [1, 2]
     """
-    n_classes = len(cohort.class_names)
-
-    def build() -> UNet:
-        return UNet(n_classes=n_classes, channels=channels, norm=norm, skips=skips, dropout=dropout)
-
-    training = training.changed(**settings)
-    network = fit_network(
+    n_classes, training = len(cohort.class_names), training.changed(**settings)
+    build = partial(UNet, n_classes=n_classes, channels=channels, norm=norm, skips=skips, dropout=dropout)
+    return fit_network(
         build, cohort, validation=validation, training=training, device=device, progress=progress
     )
-    return cast(UNet, network)
 
 
 def fit_network(
-    build: Callable[[], nn.Module],
+    build: Callable[[], Network],
     cohort: Cohort,
     *,
     prepare: Prepare | None = None,
@@ -96,7 +93,7 @@ def fit_network(
     device: str = "auto",
     progress: bool | None = None,
     **settings: Unpack[Settings],
-) -> nn.Module:
+) -> Network:
     """A network of any architecture trained on one cohort, in eval mode.
 
     Args:

@@ -24,12 +24,6 @@ from segconf_lite.models.unet import UNet, check_divisible, checked_channels
 
 KINDS = ("unet", "residual", "attention", "unetr")
 SEGMENTER_NORMS = ("batch", "instance")
-_LAYERS = {  # norm and number of axes -> layer
-    ("batch", 2): nn.BatchNorm2d,
-    ("batch", 3): nn.BatchNorm3d,
-    ("instance", 2): nn.InstanceNorm2d,
-    ("instance", 3): nn.InstanceNorm3d,
-}
 _PATCH = 16  # side of a token of MONAI's UNETR, fixed there, as are its 12 layers
 _HEADS = 4
 
@@ -109,16 +103,9 @@ class Segmenter(nn.Module):
         network: nn.Module
         halvings: dict[str, Any] = {"channels": channels, "strides": [2] * (len(channels) - 1)}
         if kind == "unetr":
-            network = UNETR(
-                in_channels=1,
-                out_channels=self.n_classes,
-                img_size=size,
-                spatial_dims=axes,
-                feature_size=channels[0] // 2,
-                hidden_size=3 * channels[0],
-                mlp_dim=6 * channels[0],
-                num_heads=_HEADS,
-            )
+            first = channels[0]
+            sizes = {"feature_size": first // 2, "hidden_size": 3 * first, "mlp_dim": 6 * first}
+            network = UNETR(1, self.n_classes, size, spatial_dims=axes, num_heads=_HEADS, **sizes)
         elif kind == "attention":
             network = AttentionUnet(axes, 1, self.n_classes, **halvings)
         elif kind == "residual" or axes == 3:
@@ -127,7 +114,7 @@ class Segmenter(nn.Module):
         else:
             network = UNet(n_classes=self.n_classes, channels=channels, norm=norm)
         if norm != "mixed":
-            _set_norms(network, _LAYERS[norm, axes])
+            _set_norms(network, getattr(nn, f"{norm.title()}Norm{axes}d"))  # nn.BatchNorm2d and so on
         self.network = network
         if norm == "instance":  # a third faster so on a CPU; the U-Net's channels_last pays with batch norm
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

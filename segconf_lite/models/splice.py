@@ -8,8 +8,7 @@ Shape letters: N cases, C classes, F features, H rows, W columns; h, w those of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,16 +32,16 @@ class Splice(Protocol):
         torch.Size([3, 4, 8, 8])
     """
 
-    def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Any]:
+    def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Unaltered logits (N, C, H, W), the activation (N, F, h, w), and the rest, see `rest`."""
 
     def activation(self, images: Tensor | np.ndarray) -> Tensor:
         """The activation alone, by the shortest computation."""
 
-    def rest(self, images: Tensor | np.ndarray) -> Any:
+    def rest(self, images: Tensor | np.ndarray) -> list[Tensor]:
         """What `logits` needs of these images beside an activation."""
 
-    def logits(self, activation: Tensor, rest: Any) -> Tensor:
+    def logits(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
         """Logits (N, C, H, W) from an activation, altered or not; gradients flow to the activation."""
 
 
@@ -153,7 +152,7 @@ class TapSplice:
 
     Example:
         >>> opened = TapSplice(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)), "0")
-        >>> opened.logits(torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)).shape
+        >>> opened.logits(torch.zeros(1, 4, 8, 8), [torch.zeros(1, 1, 8, 8)]).shape
         torch.Size([1, 2, 8, 8])
     """
 
@@ -161,58 +160,29 @@ class TapSplice:
         Taps(model, spliced=module)  # is there such a module?
         self.model, self.module = model, module
 
-    def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def read(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits, activation, and the images themselves."""
-        inputs = self.rest(images)
+        inputs = network_input(images, self.model)
         with Taps(self.model, spliced=self.module) as taps:
             logits = self.model(inputs.clone())  # a model may work in place; the images serve `logits`, too
             activation = taps["spliced"]
         if activation.ndim != 4:
-            name, fix = f"the output of module {self.module!r}", "choose a convolution block"
-            raise check.refuse(name, "(N, F, h, w)", tuple(activation.shape), fix)
-        return checked_logits(logits, inputs, self.model), activation, inputs
+            name, got = f"the output of module {self.module!r}", tuple(activation.shape)
+            raise check.refuse(name, "(N, F, h, w)", got, "choose a convolution block")
+        return checked_logits(logits, inputs, self.model), activation, [inputs]
 
     def activation(self, images: Tensor | np.ndarray) -> Tensor:
         """The activation; the whole model runs."""
         return self.read(images)[1]
 
-    def rest(self, images: Tensor | np.ndarray) -> Tensor:
+    def rest(self, images: Tensor | np.ndarray) -> list[Tensor]:
         """The images, where and as the model takes them."""
-        return network_input(images, self.model)
+        return [network_input(images, self.model)]
 
-    def logits(self, activation: Tensor, rest: Tensor) -> Tensor:
+    def logits(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
         """Logits (N, C, H, W)."""
         with Taps(self.model, spliced=self.module) as taps, taps.replacing(spliced=activation):
-            return checked_logits(self.model(rest.clone()), rest)
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside: eval mode, and no parameter requires a gradient. Afterwards: as before.
-
-    Args:
-        model: Any module.
-
-    Example:
-        >>> layer = nn.Linear(1, 1)
-        >>> with frozen(layer):
-        ...     print(layer.training, layer.weight.requires_grad)
-        False False
-        >>> layer.training, layer.weight.requires_grad
-        (True, True)
-    """
-    device_of(model)  # refuses what is no module
-    modes = [(module, module.training) for module in model.modules()]
-    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval()
-    try:
-        model.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, before in required:
-            parameter.requires_grad_(before)
+            return checked_logits(self.model(rest[0].clone()), rest[0])
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -13,9 +13,8 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import platform
-import tempfile
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,14 +23,16 @@ from typing import Any, TypeVar, cast
 import filelock
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.models.address import PACKAGE, address
 from segconf_lite.models.device import device_of, pick_device
 from segconf_lite.models.training import Training
-from segconf_lite.resources import user_folder
+from segconf_lite.resources import user_folder, write_whole
 
 Network = TypeVar("Network", bound=nn.Module)
+OURS = re.compile(rf"{PACKAGE}\.[\w.]+:\w+")  # module and name of a class of this package
 
 
 def store_folder() -> Path:
@@ -140,20 +141,17 @@ def _fitted(fit: Callable[..., Network], data: Any, settings: dict[str, Any], *,
             if not isinstance(network, nn.Module):
                 raise ValueError(f"fit must return a network, got {type(network).__name__}")
             here = device_of(network)
-            made: dict[str, Any] = {"device": here.type, "precision": precision}
-            made |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
-            made |= {"torch": torch.__version__.split("+")[0]}
+            made = {"device": here.type, "precision": precision, "threads": torch.get_num_threads()}
+            made |= {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}
             made["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            network.made = made  # type: ignore[assignment]
+            vars(network)["made"] = made
             _save(network, path)
-    made = cast(dict[str, Any], network.made)
+    made = vars(network)["made"]
     if (made["device"], made["precision"]) != (here.type, precision):
-        warnings.warn(
-            f"{path.stem} was trained on {made['device']} in {made['precision']}; trained here it would be "
-            f"on {here.type} in {precision}, and its numbers would differ a little",
-            stacklevel=3,
-        )
-    return cast(Network, network.eval().to(here))
+        there = f"{path.stem} was trained on {made['device']} in {made['precision']}"
+        would = f"trained here it would be on {here.type} in {precision}"
+        warnings.warn(f"{there}; {would}, and its numbers would differ a little", stacklevel=3)
+    return cast(Network, network.eval().to(here))  # the address has the function, so it is its network
 
 
 def _arguments(fit: Callable[..., Any], data: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -188,77 +186,56 @@ def _only_one_process(path: Path, wait: bool) -> Iterator[None]:
     except (OSError, NotImplementedError):
         pass  # no lock (read-only folder, file system that has none): two may train, slow but not wrong
     try:
-        if lock.is_locked:
-            _sweep(path.parent, path.stem)
         yield
     finally:
         lock.release()  # does nothing where it is not held
 
 
-def _sweep(folder: Path, mine: str) -> None:
-    """Remove what killed processes left: temporary files whose artefact nobody is writing now."""
-    with contextlib.suppress(OSError):
-        for left in folder.glob("*.tmp"):
-            stem = left.name.rpartition(".safetensors.")[0]
-            lock = filelock.FileLock(folder / f"{stem}.lock")
-            with contextlib.suppress(OSError, NotImplementedError):  # another process holds it: it is writing
-                if stem == mine or lock.acquire(blocking=False):
-                    left.unlink(missing_ok=True)
-            lock.release()
-
-
 def _load(path: Path) -> nn.Module | None:
     """The stored network on the CPU; None if there is none, or (with a warning) it cannot be trusted."""
+    what = "cannot be read"
     try:
         content = path.read_bytes()
+        what = "is damaged"
+        return _restored(content, path.stem)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        _warn(path, f"cannot be read ({error})")
-        return None
-    try:
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header.pop("__metadata__")
-        record = json.loads(metadata["record"])
-        if _checksum(header, content, metadata["record"]) != metadata["sha256"]:
-            raise ValueError("the checksum does not match")
-        if record["name"] != path.stem:
-            raise ValueError(f"it is a copy of {record['name']}")
-        network = _class_of(record["class"])(**record["config"])
-        state = safetensors.torch.load(content)
-        floating = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
-        network.to(floating).load_state_dict(state)
-        for name in record["frozen"]:
-            network.get_parameter(name).requires_grad_(False)
-        network.history, network.made = record["history"], record["made"]
-        return network
     except Exception as error:  # whatever is wrong with a file, training again mends it
-        _warn(path, f"is damaged ({type(error).__name__}: {error})")
+        what += f" ({type(error).__name__}: {error})"
+        warnings.warn(f"{path.stem} in {path.parent} {what}; it is trained again and replaced", stacklevel=4)
         return None
 
 
-def _warn(path: Path, what: str) -> None:
-    warnings.warn(f"{path.stem} in {path.parent} {what}; it is trained again and replaced", stacklevel=5)
+def _restored(content: bytes, name: str) -> nn.Module:
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    record, state = json.loads(metadata["record"]), safetensors.torch.load(content)
+    if _checksum(state, metadata["record"]) != metadata["sha256"]:
+        raise ValueError("the checksum does not match")
+    if record["name"] != name:
+        raise ValueError(f"it is a copy of {record['name']}")
+    network = _class_of(record["class"])(**record["config"])
+    floating = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
+    network.to(floating).load_state_dict(state)
+    for parameter in record["frozen"]:
+        network.get_parameter(parameter).requires_grad_(False)
+    vars(network).update(history=record["history"], made=record["made"])
+    return network
 
 
 def _save(network: nn.Module, path: Path) -> None:
     """Write an artefact. What cannot be written is reported, and the training is not lost."""
     try:
-        _replace(path, _artefact(network, path.stem))
+        write_whole(path, _artefact(network, path.stem))
     except (OSError, TypeError, ValueError, RuntimeError) as error:
-        disc = isinstance(error, OSError)
-        fix = "Set SEGCONF_HOME to a folder with room and write access. " if disc else ""
-        warnings.warn(
-            f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}). {fix}"
-            "It is used now and trained again next time",
-            stacklevel=4,
-        )
+        what = f"the trained {type(network).__name__} could not be stored in {path.parent} ({error}). "
+        what += "Set SEGCONF_HOME to a folder with room and write access. " * isinstance(error, OSError)
+        warnings.warn(f"{what}It is used now and trained again next time", stacklevel=4)
 
 
 def _artefact(network: nn.Module, name: str) -> bytes:
     """The content of the file: weights, and a header with all that the network needs to be itself again."""
-    kind = _name_of(type(network))
-    if not (hasattr(network, "config") and _is_ours(kind)):
+    kind = f"{type(network).__module__}:{type(network).__qualname__}"
+    if not (hasattr(network, "config") and OURS.fullmatch(kind)):
         raise ValueError(f"the store restores only networks of {PACKAGE} with a config attribute, not {kind}")
     # safetensors takes contiguous memory only, and channels_last weights are not.
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -268,50 +245,25 @@ def _artefact(network: nn.Module, name: str) -> bytes:
         "config": network.config,
         "frozen": [key for key, parameter in network.named_parameters() if not parameter.requires_grad],
         "history": getattr(network, "history", []),
-        "made": network.made,
+        "made": vars(network)["made"],
     }
     record = json.dumps(about, default=float)  # numbers of numpy in a history
-    plain = safetensors.torch.save(state)
-    header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
-    metadata = {"record": record, "sha256": _checksum(header, plain, record)}
-    return safetensors.torch.save(state, metadata)
+    return safetensors.torch.save(state, {"record": record, "sha256": _checksum(state, record)})
 
 
-def _checksum(header: dict[str, Any], content: bytes, record: str) -> str:
-    """SHA-256 over the names, types and places of the tensors, their values, and the record."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    digest.update(content[8 + int.from_bytes(content[:8], "little") :])
-    digest.update(record.encode())
+def _checksum(state: dict[str, Tensor], record: str) -> str:
+    """SHA-256 over the record, and the names, types, shapes and values of the tensors."""
+    digest = hashlib.sha256(record.encode())
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(to_numpy(value.reshape(-1).view(torch.uint8)).tobytes())
     return digest.hexdigest()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Written beside and renamed, so that no reader ever meets half a file."""
-    # A name that nobody can foresee, so that no link can lie there.
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)  # a classroom shares them
-        temporary.replace(path)  # atomic, also where the path exists
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _name_of(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _is_ours(name: str) -> bool:
-    module, _, attribute = name.partition(":")
-    return module.startswith(f"{PACKAGE}.") and attribute.isidentifier()
-
-
-def _class_of(name: str) -> type[Any]:
+def _class_of(name: str) -> type[nn.Module]:
     """The class of a record, if it is a network of this package; nothing else is imported."""
     module, _, attribute = name.partition(":")
-    kind = getattr(importlib.import_module(module), attribute, None) if _is_ours(name) else None
+    kind = getattr(importlib.import_module(module), attribute, None) if OURS.fullmatch(name) else None
     if not (isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ == module):
         raise ValueError(f"{name!r} is not a network of this package")
     return kind

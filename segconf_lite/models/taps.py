@@ -8,8 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from functools import partial
+from typing import Self
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -66,12 +66,10 @@ class Taps:
             raise ValueError("these taps are open already; make another Taps for a nested use")
         self._seen = {}
         for tap, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._hook(tap)))
+            self._handles.append(module.register_forward_hook(partial(self._look, tap)))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles, self._replacements = [], {}
@@ -85,10 +83,8 @@ class Taps:
         if tap not in self.places:
             raise ValueError(f"no tap {tap!r}; there are {list(self.places)}")
         if tap not in self._seen:
-            raise ValueError(
-                f"module {self.places[tap]!r} (tap {tap!r}) was not called: run the model inside the with "
-                "block, and check that its forward pass uses that module"
-            )
+            fix = "run the model inside the with block, and check that its forward pass uses that module"
+            raise ValueError(f"module {self.places[tap]!r} (tap {tap!r}) was not called: {fix}")
         return self._seen[tap]
 
     @contextmanager
@@ -111,20 +107,17 @@ class Taps:
         finally:
             self._replacements = before
 
-    def _hook(self, tap: str) -> Callable[..., Tensor | None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-            if not isinstance(output, Tensor):
-                got = type(output).__name__
-                name = f"the output of module {self.places[tap]!r}"
-                raise check.refuse(name, "one tensor", got, "tap a module inside it")
-            self._seen[tap] = output
-            if tap not in self._replacements:
-                return None
-            replacement = self._replacements[tap]
-            new = replacement if isinstance(replacement, Tensor) else replacement(output)
-            if not isinstance(new, Tensor) or new.shape != output.shape:
-                got = f"{tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
-                raise check.refuse(f"the replacement for {tap!r}", f"a tensor {tuple(output.shape)}", got)
-            return new
-
-        return hook
+    def _look(self, tap: str, module: nn.Module, inputs: object, output: object) -> Tensor | None:
+        """The forward hook of a module: keep its output, and hand on what replaces it."""
+        if not isinstance(output, Tensor):
+            name, got = f"the output of module {self.places[tap]!r}", type(output).__name__
+            raise check.refuse(name, "one tensor", got, "tap a module inside it")
+        self._seen[tap] = output
+        if tap not in self._replacements:
+            return None
+        replacement = self._replacements[tap]
+        new = replacement if isinstance(replacement, Tensor) else replacement(output)
+        if not isinstance(new, Tensor) or new.shape != output.shape:
+            got = f"{tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
+            raise check.refuse(f"the replacement for {tap!r}", f"a tensor {tuple(output.shape)}", got)
+        return new

@@ -75,14 +75,12 @@ class Training:
     patience: int = 6
 
     def __post_init__(self) -> None:
-        plain = {
-            **{name: check.integer(name, getattr(self, name), low=1) for name in COUNTS},
-            "seed": check.integer("seed", self.seed, low=0),
-            "learning_rate": check.number("learning_rate", self.learning_rate, low=0, open_low=True),
-            "weight_decay": check.number("weight_decay", self.weight_decay, low=0),
-        }
-        for name, value in plain.items():  # one spelling of a number, so that equal trainings are equal
-            object.__setattr__(self, name, value)
+        vars(self).update(  # one spelling of a number, so that equal trainings have equal addresses
+            {name: check.integer(name, getattr(self, name), low=1) for name in COUNTS},
+            seed=check.integer("seed", self.seed, low=0),
+            learning_rate=check.number("learning_rate", self.learning_rate, low=0, open_low=True),
+            weight_decay=check.number("weight_decay", self.weight_decay, low=0),
+        )
         check.one_of("precision", self.precision, PRECISIONS)
         check.one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
@@ -245,17 +243,14 @@ def train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -
     """
     if validation is None:
         if len(set(cohort.subjects)) < 2:
-            raise check.refuse(
-                "validation",
-                "given for a cohort of one subject, because None holds out whole subjects and needs 2",
-                "None",
-                "pass validation=, a cohort of other subjects of the same scanner",
-            )
+            expected = "given for a cohort of one subject, because None holds out whole subjects and needs 2"
+            fix = "pass validation=, a cohort of other subjects of the same scanner"
+            raise check.refuse("validation", expected, "None", fix)
         first, second = cohort.split((1 - VALIDATION_FRACTION, VALIDATION_FRACTION), seed=seed)
         return first, second
-    if validation.class_names != cohort.class_names:
-        got = f"{validation.class_names}"
-        raise check.refuse("validation", f"of the classes {cohort.class_names}", got, "remap one of them")
+    wanted, got = cohort.class_names, validation.class_names
+    if got != wanted:
+        raise check.refuse("validation", f"of the classes {wanted}", got, "remap one of them")
     return cohort, validation
 
 
@@ -276,8 +271,6 @@ _TOO_LARGE = "look for extreme intensities in the images, and z-score them"
 
 def _finite(loss: float, step: int, learning_rate: float) -> float:
     if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss must stay finite, got {loss} at step {step}; lower learning_rate (now "
-            f"{learning_rate:g}), or {_TOO_LARGE}"
-        )
+        fix = f"lower learning_rate (now {learning_rate:g}), or {_TOO_LARGE}"
+        raise FloatingPointError(f"the loss must stay finite, got {loss} at step {step}; {fix}")
     return loss

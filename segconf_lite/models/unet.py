@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, in_batches, joined, network_input
-from segconf_lite.models.device import device_of
+from segconf_lite.models.device import device_of, frozen
 
 NORMS = ("batch", "instance", "group")
 
@@ -75,8 +75,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        fix = "the background counts as a class"
-        self.n_classes = check.integer("n_classes", n_classes, low=2, fix=fix)
+        self.n_classes = check.integer("n_classes", n_classes, low=2, fix="the background counts as a class")
         channels = checked_channels(channels)
         dropout = check.number("dropout", dropout, low=0, high=1, open_high=True)
         self.config: dict[str, Any] = {  # JSON-able; UNet(**unet.config) has the same architecture
@@ -87,20 +86,16 @@ class UNet(nn.Module):
             "skips": bool(skips),
             "dropout": dropout,
         }
-        self.levels = len(channels) - 1
-        self.has_skips = bool(skips)
+        self.levels, self.has_skips = len(channels) - 1, bool(skips)
         self.history: list[dict[str, float]] = []  # filled by fit_unet; plain, not in the state dict
 
+        levels = range(self.levels)
         fan_in = [self.config["in_channels"], *channels[:-1]]
-        self.encoder = nn.ModuleList(
-            _block(fan_in[i], channels[i], norm, dropout if i == self.levels - 1 else 0.0)
-            for i in range(self.levels)
-        )
+        fan_up = [channels[i + 1] + (channels[i] if skips else 0) for i in levels]
+        rates = [dropout if i == levels[-1] else 0.0 for i in levels]
+        self.encoder = nn.ModuleList(_block(fan_in[i], channels[i], norm, rates[i]) for i in levels)
         self.bottleneck = _block(fan_in[-1], channels[-1], norm, dropout)
-        up = []
-        for i in reversed(range(self.levels)):
-            n_in = channels[i + 1] + (channels[i] if skips else 0)
-            up.append(_block(n_in, channels[i], norm, dropout if i == self.levels - 1 else 0.0))
+        up = [_block(fan_up[i], channels[i], norm, rates[i]) for i in reversed(levels)]
         self.decoder = nn.ModuleList(up[:-1])
         self.penultimate = up[-1]
         self.head = nn.Conv2d(channels[0], self.n_classes, kernel_size=1)
@@ -145,17 +140,12 @@ class UNet(nn.Module):
             ValueError: If the number of skips is not that of `encode`.
         """
         expected = self.levels if self.has_skips else 0
-        if not isinstance(skips, list | tuple) or len(skips) != expected:
+        got = len(skips) if isinstance(skips, list | tuple) else type(skips).__name__
+        if got != expected:
             fix = "pass on the skips that encode returned"
-            raise check.refuse(
-                "skips",
-                f"{expected} tensors, one per level",
-                f"{len(skips) if isinstance(skips, list | tuple) else skips}",
-                fix,
-            )
+            raise check.refuse("skips", f"{expected} tensors, one per level", got, fix)
         features = bottleneck
-        blocks = [*self.decoder, self.penultimate]
-        for depth, block in enumerate(blocks):
+        for depth, block in enumerate([*self.decoder, self.penultimate]):
             features = self.upsample(features)
             if self.has_skips:
                 _keep_gradient_dense(features)
@@ -202,29 +192,18 @@ def predict_probabilities(
     def probabilities(batch: Tensor) -> Tensor:
         return checked_logits(unet(batch), batch, unet).float().softmax(dim=1).cpu()
 
-    device_of(unet)  # refuses what is no module
-    modes = [(module, module.training) for module in unet.modules()]
-    unet.eval()
-    try:
-        with torch.no_grad():
-            return joined(in_batches(probabilities, images, unet, batch_size=batch_size))
-    finally:
-        for module, training in modes:  # one by one: MC dropout leaves parts in different modes
-            module.training = training
+    with frozen(unet), torch.no_grad():
+        return joined(in_batches(probabilities, images, unet, batch_size=batch_size))
 
 
 def _block(n_in: int, n_out: int, norm: str, dropout: float) -> nn.Sequential:
     """Two 3x3 convolutions, each followed by norm, dropout (the second only) and ReLU."""
-    norms: dict[str, Any] = {
-        "batch": "batch",
-        "instance": ("instance", {"affine": True}),
-        "group": ("group", {"num_groups": math.gcd(8, n_out)}),
-    }
+    options = {"instance": {"affine": True}, "group": {"num_groups": math.gcd(8, n_out)}}
     # A norm follows and brings its own shift, so the convolutions need no bias.
-    shared: dict[str, Any] = {"kernel_size": 3, "norm": norms[norm], "act": "relu", "bias": False}
+    shared: dict[str, Any] = {"norm": (norm, options.get(norm, {})), "act": "relu", "bias": False}
+    first = Convolution(2, n_in, n_out, kernel_size=3, **shared)
     return nn.Sequential(
-        Convolution(2, n_in, n_out, **shared),
-        Convolution(2, n_out, n_out, dropout=dropout or None, **shared),
+        first, Convolution(2, n_out, n_out, kernel_size=3, dropout=dropout or None, **shared)
     )
 
 

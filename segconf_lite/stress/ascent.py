@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, network_input
-from segconf_lite.models.device import device_of, kept_random_state
-from segconf_lite.models.splice import frozen
+from segconf_lite.models.device import device_of, frozen, kept_random_state
 from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type
 
 LOSSES = ("cross_entropy", "dice")

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from segconf_lite.models.splice import DecoderSplice, TapSplice, frozen, splice, weights_fingerprint
+from segconf_lite.models.device import frozen
+from segconf_lite.models.splice import DecoderSplice, TapSplice, splice, weights_fingerprint
 from segconf_lite.models.unet import UNet
 
 

@@ -20,6 +20,7 @@ from segconf_lite.models import fit_unet, store
 from segconf_lite.models.store import artefact_path, fitted, fitted_each, store_folder
 from segconf_lite.models.training import Training
 from segconf_lite.models.unet import UNet, predict_probabilities
+from segconf_lite.resources import unfinished_name
 
 TRAINING = {"channels": (4, 6), "steps": 2, "batch_size": 4, "precision": "fp32", "device": "cpu"}
 
@@ -209,9 +210,7 @@ def test_a_record_cannot_name_another_class(cohort, home, name):
     with safetensors.safe_open(path, "pt") as file:
         record = json.dumps(json.loads(file.metadata()["record"]) | {"class": name})
     state = safetensors.torch.load(path.read_bytes())
-    plain = safetensors.torch.save(state)
-    header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
-    metadata = {"record": record, "sha256": store._checksum(header, plain, record)}
+    metadata = {"record": record, "sha256": store._checksum(state, record)}
     path.write_bytes(safetensors.torch.save(state, metadata))
     with pytest.warns(UserWarning, match="is not a network of this package"):
         fitted(fit, cohort)
@@ -298,13 +297,17 @@ def test_a_full_disc_leaves_no_rubbish(cohort, monkeypatch):
 
 def test_what_killed_runs_left_is_swept_and_what_others_write_is_not(cohort):
     fitted(fit, cohort)
-    mine, other = (artefact_path(fit, cohort, seed=seed) for seed in (1, 2))
-    left = [path.with_name(f"{path.name}.x1y2.tmp") for path in (mine, other, artefacts()[0])]
-    for path in left:
-        path.write_bytes(b"half")
-    with filelock.FileLock(other.with_suffix(".lock")):
-        fitted(fit, cohort, seed=1)
-    assert [path.exists() for path in left] == [False, True, False]
+    mine, path = os.getpid(), artefact_path(fit, cohort, seed=2)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [
+        Path(str(unfinished_name(path, "tmp")).replace(f".{mine}@", f".{process}@"))
+        for process in (ended.pid, os.getppid())
+    ]
+    for unfinished in left:
+        unfinished.write_bytes(b"half")
+    fitted(fit, cohort, seed=1)
+    assert [unfinished.exists() for unfinished in left] == [False, True]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
