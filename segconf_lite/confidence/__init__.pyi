@@ -5,6 +5,8 @@ from .agreement import ScoreAgreement as ScoreAgreement
 from .baselines import MaximumProbability as MaximumProbability
 from .baselines import PredictiveEntropy as PredictiveEntropy
 from .baselines import ProbabilityMargin as ProbabilityMargin
+from .baselines import SoftDiceConfidence as SoftDiceConfidence
+from .baselines import soft_dice_confidence as soft_dice_confidence
 from .distance import LatentMahalanobis as LatentMahalanobis
 from .distance import PooledMahalanobis as PooledMahalanobis
 from .distortion import SegmentationDistortion as SegmentationDistortion
@@ -30,5 +32,7 @@ __all__ = [
     "QualityPredictor",
     "ScoreAgreement",
     "SegmentationDistortion",
+    "SoftDiceConfidence",
     "TestTimeAugmentation",
+    "soft_dice_confidence",
 ]

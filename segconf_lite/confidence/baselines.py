@@ -7,12 +7,15 @@ letters: B cases, C classes, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Self
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
+from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.agreement import pairwise_agreement
 from segconf_lite.confidence.pixels import PixelUncertainty
@@ -94,6 +97,90 @@ class ProbabilityMargin(_OnePass):
     _measure = staticmethod(pixels.margin_uncertainty)
 
 
+def soft_dice_confidence(probabilities: Tensor | np.ndarray) -> Tensor:
+    r"""Dice between the probabilities and their own prediction, per case.
+
+    .. math:: \frac{1}{C - 1} \sum_{c \ge 1} \frac{2 \sum_i p_{ci} m_{ci}}{\sum_i p_{ci} + \sum_i m_{ci}}
+
+    with the probability p of class c at pixel i, and m = 1 where c is predicted. A class that is not
+    predicted anywhere counts 0. It estimates the Dice that would be expected if the probabilities were right
+    (Borges et al., arXiv 2402.10665); its level is not calibrated.
+
+    Args:
+        probabilities: Class probabilities (B, C, H, W), C >= 2, background first.
+
+    Returns:
+        (B,) float32 on the CPU, in [0, 1], higher = better.
+
+    Raises:
+        ValueError: If they are no probabilities, or there is one class only.
+
+    Example:
+        >>> soft_dice_confidence(np.array([[[[0.1, 0.4]], [[0.9, 0.6]]]]))
+        tensor([0.8571])
+    """
+    values = pixels.checked_probabilities(probabilities)
+    check.array("probabilities", values, "B C H W")
+    predicted = torch.nn.functional.one_hot(values.argmax(dim=1), values.shape[1]).movedim(-1, 1)[:, 1:]
+    overlap = 2 * (values[:, 1:] * predicted).sum(dim=(2, 3))
+    total = values[:, 1:].sum(dim=(2, 3)) + predicted.sum(dim=(2, 3))
+    return (overlap / total.clamp(min=torch.finfo(values.dtype).tiny)).mean(dim=1).float()
+
+
+class SoftDiceConfidence:
+    """1 minus the `soft_dice_confidence` of the network's prediction: one pass, no training.
+
+    Args:
+        batch_size: Cases per pass; it bounds the memory.
+
+    Example:
+        >>> import torch
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.models import UNet
+        >>> cohort, _ = phantom.cohort(2, size=16), torch.manual_seed(0)
+        >>> method = SoftDiceConfidence().fit(UNet(n_classes=4, channels=(4, 8)), cohort)
+        >>> (method.uncertainty(cohort.images) + method.predicted_quality(cohort.images)).tolist()
+        [1.0, 1.0]
+    """
+
+    n_passes = 1
+
+    def __init__(self, *, batch_size: int = 64) -> None:
+        self.batch_size = check.integer("batch_size", batch_size, low=1)
+        self._unet: nn.Module | None = None
+
+    def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
+        """Keep the network; nothing is learned from the cohort. Returns the method itself.
+
+        Args:
+            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            source_cohort: The cases that the network was trained on.
+
+        Raises:
+            ValueError: If the network is no module on one device, or the cohort is no `Cohort`.
+        """
+        pixels.check_fit_arguments(unet, source_cohort)
+        self._unet = unet
+        return self
+
+    def predicted_quality(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B,) float32 in [0, 1], higher = better: the soft Dice confidence, whose level is not calibrated.
+
+        Args:
+            images: Images (B, 1, H, W), numpy or torch.
+
+        Raises:
+            ValueError: If the method is not fitted, or an image or a logit is not finite.
+        """
+        check.fitted(self, self._unet)
+        assert self._unet is not None
+        return soft_dice_confidence(predict_probabilities(self._unet, images, batch_size=self.batch_size))
+
+    def uncertainty(self, images: Tensor | np.ndarray) -> Tensor:
+        """(B,) float32 in [0, 1], higher = trust less; `images` and errors as in `predicted_quality`."""
+        return 1 - self.predicted_quality(images)
+
+
 def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) -> dict[str, np.ndarray]:
     """Uncertainties from one pass of the network.
 
@@ -104,8 +191,9 @@ def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) ->
 
     Returns:
         Mean entropy over the image, the predicted foreground and the boundary band; the mean of 1 minus the
-        maximum softmax probability over the foreground; and ``"small prediction"``, minus the predicted
-        fraction of foreground, which uses no probability and is the control for all of them.
+        maximum softmax probability over the foreground; 1 minus the `soft_dice_confidence`; and
+        ``"small prediction"``, minus the predicted fraction of foreground, which uses no probability and is
+        the control for all of them.
 
     Raises:
         ValueError: If they are no probabilities.
@@ -118,6 +206,7 @@ def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) ->
         entropy, foreground: 1.0
         entropy, boundary: 1.0
         probability, foreground: 1.0
+        soft Dice: 1.0
         small prediction: -0.0
     """
     check.array("probabilities", probabilities, "B C H W")
@@ -129,6 +218,7 @@ def one_pass_columns(probabilities: Tensor | np.ndarray, *, band_px: int = 2) ->
         name: to_numpy(pixels.aggregate(each, labels, aggregation="mean", region=region, band_px=band_px))
         for name, (each, region) in maps.items()
     }
+    columns["soft Dice"] = to_numpy(1 - soft_dice_confidence(values))
     return {**columns, "small prediction": to_numpy(-(labels > 0).float().mean(dim=(1, 2)))}
 
 

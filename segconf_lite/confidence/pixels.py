@@ -54,7 +54,7 @@ def entropy(probabilities: Tensor) -> Tensor:
         >>> entropy(torch.tensor([[[0.5, 1.0]], [[0.5, 0.0]]])).tolist()
         [[1.0, -0.0]]
     """
-    values = _checked(probabilities)
+    values = checked_probabilities(probabilities)
     # xlogy has 0 log 0 = 0, as the entropy needs it; a plain product gives NaN there.
     return -torch.xlogy(values, values).sum(dim=-3) / math.log(values.shape[-3])
 
@@ -77,7 +77,7 @@ def max_probability_uncertainty(probabilities: Tensor) -> Tensor:
         >>> max_probability_uncertainty(torch.tensor([[[0.5, 1.0]], [[0.5, 0.0]]]))
         tensor([[0.5000, 0.0000]])
     """
-    return 1 - _checked(probabilities).amax(dim=-3)
+    return 1 - checked_probabilities(probabilities).amax(dim=-3)
 
 
 def margin_uncertainty(probabilities: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def margin_uncertainty(probabilities: Tensor) -> Tensor:
         >>> margin_uncertainty(torch.tensor([[[0.75, 1.0]], [[0.25, 0.0]]]))
         tensor([[0.5000, 0.0000]])
     """
-    best_two = _checked(probabilities).topk(2, dim=-3).values
+    best_two = checked_probabilities(probabilities).topk(2, dim=-3).values
     return 1 - (best_two.select(-3, 0) - best_two.select(-3, 1))
 
 
@@ -252,8 +252,19 @@ def _check_choices(aggregation: str, region: str, band_px: int) -> None:
     check.integer("band_px", band_px, low=1)
 
 
-def _checked(probabilities: Tensor | np.ndarray) -> Tensor:
-    """Probabilities (..., C, H, W) on the CPU, in float32 or wider."""
+def checked_probabilities(probabilities: Tensor | np.ndarray) -> Tensor:
+    """Probabilities (..., C, H, W) on the CPU, in float32 or wider.
+
+    Args:
+        probabilities: Numbers in [0, 1] that sum to 1 over C.
+
+    Raises:
+        ValueError: If they are no probabilities.
+
+    Example:
+        >>> checked_probabilities(np.full((1, 2, 1, 1), 0.5, dtype=np.float16)).dtype
+        torch.float32
+    """
     values = as_tensor("probabilities", probabilities).cpu()
     shape = tuple(values.shape)
     flat = values.reshape(math.prod(shape[:-3]), *shape[-3:]) if len(shape) > 2 else values

@@ -8,9 +8,11 @@ from segconf_lite.confidence import (
     MCDropout,
     PredictiveEntropy,
     ScoreAgreement,
+    SoftDiceConfidence,
+    soft_dice_confidence,
 )
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
-from segconf_lite.evaluation import case_table
+from segconf_lite.evaluation import case_table, dice_per_case
 from segconf_lite.models.unet import predict_probabilities
 
 
@@ -22,8 +24,12 @@ def test_one_pass_columns_equal_the_methods(make_unet, cohort):
         "entropy, foreground",
         "entropy, boundary",
         "probability, foreground",
+        "soft Dice",
         "small prediction",
     ]
+    np.testing.assert_allclose(
+        columns["soft Dice"], SoftDiceConfidence().fit(unet, cohort).uncertainty(cohort.images), atol=1e-6
+    )
     for region in ("image", "foreground", "boundary"):
         method = PredictiveEntropy(region=region).fit(unet, cohort)
         np.testing.assert_allclose(
@@ -33,6 +39,42 @@ def test_one_pass_columns_equal_the_methods(make_unet, cohort):
     np.testing.assert_allclose(
         columns["probability, foreground"], method.uncertainty(cohort.images), rtol=1e-5
     )
+
+
+def test_soft_dice_by_hand():
+    certain = np.zeros((2, 3, 2, 2))
+    certain[0, 0, 0], certain[0, 1, 1, 0], certain[0, 2, 1, 1] = 1, 1, 1
+    certain[1, 0] = 1  # nothing predicted
+    assert soft_dice_confidence(certain).tolist() == [1, 0]
+    half = np.array([[[[0.5, 0.2]], [[0.3, 0.7]], [[0.2, 0.1]]]])  # class 2 is not predicted
+    assert soft_dice_confidence(half)[0] == pytest.approx((2 * 0.7 / (1.0 + 1) + 0) / 2)
+
+
+def test_soft_dice_is_the_expected_dice_of_labels_drawn_from_the_probabilities():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 2, 64, 64, generator=generator)
+    probabilities = logits.softmax(dim=1)
+    labels = probabilities.argmax(dim=1).numpy()
+    drawn = (torch.rand(400, 64, 64, generator=generator) < probabilities[0, 1]).long().numpy()
+    dice = dice_per_case(np.repeat(labels, 400, axis=0), drawn, n_classes=2, empty="zero")
+    assert soft_dice_confidence(probabilities)[0] == pytest.approx(dice.mean(), abs=2e-3)
+
+
+def test_soft_dice_bounds_and_invariances():
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(5, 4, 9, 7, generator=generator).softmax(dim=1)
+    found = soft_dice_confidence(probabilities)
+    assert ((found >= 0) & (found <= 1)).all()
+    torch.testing.assert_close(soft_dice_confidence(probabilities.flip(-1)), found)
+    torch.testing.assert_close(soft_dice_confidence(probabilities[:, [0, 3, 1, 2]]), found)
+    for dtype in (torch.float64, torch.float16):
+        torch.testing.assert_close(soft_dice_confidence(probabilities.to(dtype)), found, atol=2e-3, rtol=0)
+    sharper = (probabilities**3) / (probabilities**3).sum(dim=1, keepdim=True)
+    assert (soft_dice_confidence(sharper) > found).all()
+    with pytest.raises(ValueError, match=r"with C >= 2, got \(1, 1, 2, 2\)"):
+        soft_dice_confidence(np.ones((1, 1, 2, 2)))
+    with pytest.raises(ValueError, match="SoftDiceConfidence is not fitted"):
+        SoftDiceConfidence().uncertainty(np.zeros((1, 1, 8, 8)))
 
 
 def test_a_smaller_prediction_is_more_suspicious():

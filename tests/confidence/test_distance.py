@@ -50,6 +50,20 @@ def test_few_vectors_and_constant_numbers_stay_finite_and_warn():
         fit_gaussian(np.ones((5, 3)))
 
 
+def test_published_pooling_is_once_more():
+    activation = torch.randn(3, 96, 12, 12, generator=torch.Generator().manual_seed(0))
+    once = pool_activations(activation)  # 13,824 numbers, so pooled once
+    more = pool_activations(activation, pooling="published")
+    assert (once.shape[1], more.shape[1]) == (1728, 216)
+    again = torch.nn.functional.avg_pool3d(once.reshape(3, 1, 48, 6, 6), 2).flatten(1)
+    torch.testing.assert_close(more, again)
+    assert pool_activations(activation[:, :8, :4, :4], pooling="published").shape == (
+        3,
+        16,
+    )  # few are pooled, too
+    assert pool_activations(activation[:, :1, :1, :1], pooling="published").shape == (3, 1)
+
+
 def test_pooling_keeps_the_mean_and_stays_below_the_ceiling():
     activation = torch.randn(3, 96, 24, 24, generator=torch.Generator().manual_seed(0))
     both = pool_activations(activation)

@@ -17,6 +17,7 @@ from segconf_lite.confidence import (
     ProbabilityMargin,
     ScoreAgreement,
     SegmentationDistortion,
+    SoftDiceConfidence,
     TestTimeAugmentation,
     pixels,
 )
@@ -38,6 +39,7 @@ def methods(make_unet):
         "entropy": PredictiveEntropy(),
         "entropy, l2, boundary": PredictiveEntropy(aggregation="l2", region="boundary"),
         "maximum": MaximumProbability(region="foreground"),
+        "soft Dice": SoftDiceConfidence(),
         "margin": ProbabilityMargin(),
         "dropout": MCDropout(n_samples=3, measure="mutual_information"),
         "ensemble": ensemble,
