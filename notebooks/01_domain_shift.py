@@ -180,13 +180,19 @@ show.picture_grid(
 training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
 training |= {"dropout": dropout, "seed": 10 * seed}
 unet = fitted(fit_unet, train, **training)
+
+# %% [markdown]
+# Has the network learned something that holds for new subjects, too? The loss on the held-out slices tells, beside that on the training slices.
+
+# %%
 losses = {"train_loss": "training", "validation_loss": "held-out"}
 history = pd.DataFrame(unet.history).rename(columns=losses)
-show.line_panels(
-    history.melt("step", list(losses.values()), var_name="slices", value_name="loss"),
-    x="step", y="loss", line="slices", log="y", axes=("optimiser step", "loss (1 − Dice + cross-entropy)"),
-    alt="Training and held-out loss fall together over the optimiser steps and level off.",
-)  # fmt: skip
+curves = history.melt(
+    "step", list(losses.values()), var_name="slices", value_name="loss"
+)
+axes = ("optimiser step", "loss (1 − Dice + cross-entropy)")
+alt = "Training and held-out loss fall together over the optimiser steps and level off."
+show.line_panels(curves, x="step", y="loss", line="slices", log="y", axes=axes, alt=alt)
 
 # %% [markdown]
 # *Both curves fall together: the network has learned scanner A, not its training slices by heart.*
@@ -224,11 +230,16 @@ def summary(cases):
     rows = {}
     for domain, part in cases.groupby("domain", sort=False):
         mean = mean_interval(part["quality"], part["subject"])
-        rows[domain] = {"mean Dice": mean.estimate, "low": mean.low, "high": mean.high,
-                        f"share of slices below {failed_below}": (part["quality"] < failed_below).mean()}  # fmt: skip
+        rows[domain] = {"mean Dice": mean.estimate, "low": mean.low, "high": mean.high}
+        failed = (part["quality"] < failed_below).mean()
+        rows[domain][f"share of slices below {failed_below}"] = failed
     return pd.DataFrame(rows).T.rename_axis("scanner").round(3)
 
 
+# %% [markdown]
+# The table has one row per scanner; low and high are the ends of the interval round the mean.
+
+# %%
 by_scanner = summary(table)
 by_scanner
 
@@ -254,17 +265,13 @@ if as_in_book:
 # **Predict:** if a foreign look were what breaks the network, what would the next figure show?
 
 # %%
-look = (
-    by_scanner.rename(columns={"mean Dice": "quality"})
-    .rename_axis("domain")
-    .reset_index()
-)
+look = by_scanner.rename(columns={"mean Dice": "quality"}).rename_axis("domain")
+look = look.reset_index()
 look["distance"] = [appearance_distance(test[name], train) for name in look["domain"]]
-show.scatter(
-    look, x="distance", y="quality", by="domain",
-    axes=("distance from the source (standard deviations)", "mean Dice (higher is better)"),
-    alt="Mean Dice against distance from scanner A. E lies far from A with high Dice; F lies near A with low Dice.",
-)  # fmt: skip
+distance = "distance from the source (standard deviations)"
+axes = (distance, "mean Dice (higher is better)")
+alt = "Mean Dice against distance from scanner A. E lies far from A with high Dice; F lies near A with low Dice."
+show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
 # *If foreign looks did the damage, the points would fall along a line from the upper left to the lower
@@ -285,11 +292,10 @@ show.scatter(
 # **Predict:** among the slices with Dice below 0.7, what mean probability does the network report?
 
 # %%
-show.scatter(
-    table, x="confidence", y="quality", by="domain",
-    axes=("mean probability of the predicted foreground", "Dice per slice (higher is better)"),
-    alt="Dice per slice against mean probability of the predicted foreground; many slices with low Dice have probability above 0.9.",
-)  # fmt: skip
+probability = "mean probability of the predicted foreground"
+axes = (probability, "Dice per slice (higher is better)")
+alt = "Dice per slice against mean probability of the predicted foreground; many slices with low Dice have probability above 0.9."
+show.scatter(table, x="confidence", y="quality", by="domain", axes=axes, alt=alt)
 
 # %%
 answered = table[table["confidence"].notna()]
@@ -346,22 +352,33 @@ show.picture_grid(
 
 # %%
 a = phantom.SCANNERS[source_scanner]
-others = [phantom.SCANNERS[name] for name in tested[1:]]
 n_few = min(60, sizes.n_test)
+
+
+def dice_with(cause, scanner):
+    mixed = make(a.with_cause(cause, scanner), n_cases=n_few)
+    return judge(mixed)["quality"].mean()
+
+
+# %% [markdown]
+# We repeat this for each cause and each of the other scanners.
+
+# %%
+others = [phantom.SCANNERS[name] for name in tested[1:]]
 causes = pd.DataFrame(
-    {s.name: {cause: judge(make(a.with_cause(cause, s), n_cases=n_few))["quality"].mean()
-              for cause in phantom.CAUSES} for s in others}
-)  # fmt: skip
-show.number_table(
-    causes.rename_axis(columns="taken from scanner"), title="Dice", limits=(0, 1),
-    alt="Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; the lowest fields are the culprits.",
-)  # fmt: skip
+    {s.name: {c: dice_with(c, s) for c in phantom.CAUSES} for s in others}
+)
+replaced = causes.rename_axis(columns="taken from scanner")
+alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; the lowest fields are the culprits."
+show.number_table(replaced, title="Dice", limits=(0, 1), alt=alt)
 
 # %% tags=["hide-input"]
 culprit = causes.idxmin()
 for name in causes:
-    print(f"{name}: {culprit[name]} alone takes Dice to {causes[name].min():.2f}; all causes together "
-          f"to {by_scanner.loc[name, 'mean Dice']:.2f}.")  # fmt: skip
+    print(
+        f"{name}: {culprit[name]} alone takes Dice to {causes[name].min():.2f}; all causes together "
+        f"to {by_scanner.loc[name, 'mean Dice']:.2f}."
+    )
 
 # %% [markdown]
 # *Dark fields are the culprits.* Where one cause explains the whole loss, the scanner can be understood,
@@ -380,23 +397,35 @@ def scan_and_segment(settings):
     dice = case_table(chances, one.take(np.array([2])), empty="skip")["quality"][0]
     both = (to_numpy(chances.argmax(1)[0]), one.labels[2])
     sides = [show.draw_borders(one.images[2, 0], labels) for labels in both]
-    return np.concatenate(sides, axis=1), f"prediction (left): Dice {dice:.2f}, reference (right)"  # fmt: skip
+    picture = np.concatenate(sides, axis=1)
+    return picture, f"prediction (left): Dice {dice:.2f}, reference (right)"
 
 
+# %% tags=["hide-input"]
 show.live_picture(
     scan_and_segment,
-    {"flip_deg": (15, 90, 5, a.flip_deg), "fat_signal": (0, max(1.5, a.fat_signal), 0.1, a.fat_signal), "bias": (-1, 3, 0.1, a.bias),
-     "noise": (0, 0.3, 0.01, a.noise), "ghost": (0, 1.2, 0.1, a.ghost), "blur_mm": (0, 4, 0.2, a.blur_mm)},
-)  # fmt: skip
+    {
+        "flip_deg": (15, 90, 5, a.flip_deg),
+        "fat_signal": (0, max(1.5, a.fat_signal), 0.1, a.fat_signal),
+        "bias": (-1, 3, 0.1, a.bias),
+        "noise": (0, 0.3, 0.01, a.noise),
+        "ghost": (0, 1.2, 0.1, a.ghost),
+        "blur_mm": (0, 4, 0.2, a.blur_mm),
+    },
+)
 
 # %% tags=["hide-input"]
 steps = [1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0]
 parts = [scan_and_segment({"fat_signal": fat}) for fat in steps]
 show.picture_slider(
-    [picture for picture, _ in parts], [caption for _, caption in parts],
-    steps=[f"{fat:.0%}" for fat in steps], control="fat signal left", class_names=train.class_names, height=470,
+    [picture for picture, _ in parts],
+    [caption for _, caption in parts],
+    steps=[f"{fat:.0%}" for fat in steps],
+    control="fat signal left",
+    class_names=train.class_names,
+    height=470,
     alt="A slider over the fat signal: with less fat signal the predicted borders of the heart break up.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *One heart while fat suppression is switched on step by step; nothing else changes. This figure needs
@@ -432,9 +461,10 @@ if cord is not None:
     figure = show.picture_grid(
         [[cord.images[k, 0] for k in middle], [cord.images[k, 0] for k in middle]],
         [[None] * len(middle), [cord.labels[k] for k in middle]],
-        column_titles=sites, class_names=cord.class_names,
+        column_titles=sites,
+        class_names=cord.class_names,
         alt="One slice of the spinal cord per site, plain above and with the borders of white and grey matter below.",
-    )  # fmt: skip
+    )
     figure.show()
 
 # %% [markdown]
@@ -593,18 +623,22 @@ said.unstack()[columns].round(2)
 # **Exercise 1.** At what noise level does mean Dice on the phantom fall below 0.90, if nothing else
 # changes? Guess, then search in steps of 0.02. The cell below checks your answer.
 
+
 # %%
-my_noise = 0.06  # your answer: the first level, in steps of 0.02, with Dice below 0.90
-
-
 def dice_at(noise):
     noisy = dataclasses.replace(a, name="custom", noise=noise)
     return judge(make(noisy, n_cases=n_few))["quality"].mean()
 
 
+# %% [markdown]
+# Write your answer into the first line, and run the cell.
+
+# %%
+my_noise = 0.06  # your answer: the first level, in steps of 0.02, with Dice below 0.90
 below, before = dice_at(my_noise), dice_at(my_noise - 0.02)
-print(f"Dice {below:.3f} at {my_noise:.2f}, and {before:.3f} one step earlier:",
-      "right!" if below < 0.90 <= before else "not yet.")  # fmt: skip
+verdict = "right!" if below < 0.90 <= before else "not yet."
+earlier = f"and {before:.3f} one step earlier"
+print(f"Dice {below:.3f} at {my_noise:.2f}, {earlier}: {verdict}")
 
 # %% [markdown]
 # :::{admonition} Solution

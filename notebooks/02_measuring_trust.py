@@ -352,11 +352,10 @@ for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc
 cost.round({"ms per case": 1, f"Spearman, {mean_of}": 2, f"eAURC, {mean_of}": 4})
 
 # %%
-show.scatter(
-    cost.reset_index(), x="n_passes", y=f"Spearman, {mean_of}", by="method", log="x",
-    axes=("passes of a network per case", f"Spearman, {mean_of} (higher is better)"),
-    alt="Rank correlation against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest.",
-)  # fmt: skip
+axes = ("passes of a network per case", f"Spearman, {mean_of} (higher is better)")
+alt = "Rank correlation against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest."
+columns = {"x": "n_passes", "y": f"Spearman, {mean_of}", "by": "method"}
+show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 
 # %% [markdown]
 # *For one and the same method more passes help: the agreement of 15 is better than that of 2. Across methods the number of

@@ -169,11 +169,10 @@ def predictions(names, cases):
 
 # %%
 cases = with_predictions(cases, {"plain, as it is": plain}, test)
-show.scatter(
-    predictions(["plain, as it is"], cases), x="quality", y="predicted", by="domain", panel="method",
-    axes=("true Dice", "predicted Dice"), diagonal="exact",
-    alt="Predicted against true Dice, a point a slice: nearly all predictions lie above .9, whatever the true Dice is; slices of D and F with Dice near 0 are predicted as good.",
-)  # fmt: skip
+drawing = {"x": "quality", "y": "predicted", "by": "domain", "panel": "method"}
+drawing |= {"axes": ("true Dice", "predicted Dice"), "diagonal": "exact"}
+alt = "Predicted against true Dice, a point a slice: nearly all predictions lie above .9, whatever the true Dice is; slices of D and F with Dice near 0 are predicted as good."
+show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 
 # %% [markdown]
 # *One point a slice; on the dotted line a prediction is right. "As it is": trained on the images without any augmentation. The predictor has hardly seen a bad answer, so it expects none: on D and F it is
@@ -226,11 +225,11 @@ methods = {name: method.fit(unet, train) for name, method in choices.items()}
 log = pd.DataFrame(methods["adversary"].network.history)
 names = {"alpha": "size of the step α", "predicted_drop": "fall of the prediction"}
 names["true_drop"] = "fall of the true Dice"
-show.line_panels(
-    log.rename(columns=names).melt("step", list(names.values()), var_name="curve", value_name="dice"),
-    x="step", y="dice", line="curve", axes=("optimiser step", "size of the step, mean fall (Dice)"),
-    alt="Over the training: the size of the step falls and settles; the fall of the prediction settles at the wanted value, and the fall of the true Dice joins it after a third of the training.",
-)  # fmt: skip
+curves = log.rename(columns=names)
+curves = curves.melt("step", list(names.values()), var_name="curve", value_name="dice")
+axes = ("optimiser step", "size of the step, mean fall (Dice)")
+alt = "Over the training: the size of the step falls and settles; the fall of the prediction settles at the wanted value, and the fall of the true Dice joins it after a third of the training."
+show.line_panels(curves, x="step", y="dice", line="curve", axes=axes, alt=alt)
 
 # %% [markdown]
 # *Means over the steps since the point before. The controller brings the fall of the prediction to about .1. At first the true Dice falls less: the predictor's fears are
@@ -265,10 +264,14 @@ def frame(k):
 # %% tags=["hide-input"]
 pictures, captions = zip(*(frame(k) for k in range(len(chosen))), strict=True)
 show.picture_slider(
-    list(pictures), list(captions), steps=[str(k + 1) for k in range(len(chosen))],
-    control="slice", class_names=train.class_names, height=420,
+    list(pictures),
+    list(captions),
+    steps=[str(k + 1) for k in range(len(chosen))],
+    control="slice",
+    class_names=train.class_names,
+    height=420,
     alt="For a chosen slice: the answer on the image as it is, the adversary's change, and the answer on the changed image, with wrong pixels in red.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *From left to right: the answer on the image as it is; the adversary's change (blue darker, red brighter, full colour at one standard deviation of the
@@ -294,12 +297,13 @@ show.method_intervals(
 
 # %% tags=["hide-input"]
 linear = compare_methods(cases, list(methods), statistic="linear_correlation")
+shape = {"index": "method", "columns": "domain", "values": "estimate"}
+missed = cases.groupby("domain")[[f"error: {n}" for n in methods]].mean().T
 rows = {
-    "eAURC × 1000": 1000 * compared.pivot(index="method", columns="domain", values="estimate"),
-    "Pearson": linear.pivot(index="method", columns="domain", values="estimate"),
-    "mean absolute error": cases.groupby("domain")[[f"error: {n}" for n in methods]]
-    .mean().T.rename(index=lambda name: name.removeprefix("error: ")),
-}  # fmt: skip
+    "eAURC × 1000": 1000 * compared.pivot(**shape),
+    "Pearson": linear.pivot(**shape),
+    "mean absolute error": missed.rename(lambda name: name.removeprefix("error: ")),
+}
 pd.concat(rows).round(3)
 
 # %% [markdown]
@@ -318,11 +322,14 @@ for domain, part in cases[cases["risk"].notna()].groupby("domain"):
         given = [part[c].to_numpy() for c in ("subject", "risk", name, "plain")]
         found = ev.bootstrap_interval(difference, *given, n_resamples=300)
         rows.append({"domain": domain, "method": f"{name} − plain", **found._asdict()})
-show.method_intervals(
-    pd.DataFrame(rows),
-    axis="difference of eAURC × 1000 from plain (below 0 is better)",
-    alt="Paired differences of eAURC from the plain predictor, per scanner: the adversary lies clearly below zero on D, near zero on B, C and F, above it on A and E; noise lies above zero on most.",
-)  # fmt: skip
+
+# %% [markdown]
+# Zero means that the method orders the slices as well as plain training does.
+
+# %%
+axis = "difference of eAURC × 1000 from plain (below 0 is better)"
+alt = "Paired differences of eAURC from the plain predictor, per scanner: the adversary lies clearly below zero on D, near zero on B, C and F, above it on A and E; noise lies above zero on most."
+show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 
 # %% [markdown]
 # *Bars are 95 % intervals over subjects, of one network. Whether the order holds for others is judged below, over seeds.*
@@ -389,11 +396,8 @@ best = BetaQualityPredictor(adversary=adversary, training=strong).fit(unet, trai
 cases = with_predictions(cases, {"Beta": best}, test)
 
 # %%
-show.scatter(
-    predictions(["plain", "adversary", "Beta"], cases), x="quality", y="predicted", by="domain", panel="method",
-    axes=("true Dice", "predicted Dice"), diagonal="exact",
-    alt="Predicted against true Dice in three panels. Plain: a flat band near 1. Adversary: some bad slices of D and F sink, most stay high. Beta: the slices of D lie along the diagonal, those of F partly above it.",
-)  # fmt: skip
+alt = "Predicted against true Dice in three panels. Plain: a flat band near 1. Adversary: some bad slices of D and F sink, most stay high. Beta: the slices of D lie along the diagonal, those of F partly above it."
+show.scatter(predictions(["plain", "adversary", "Beta"], cases), **drawing, alt=alt)
 
 # %% [markdown]
 # *One point a slice. Plain: everything is fine. Adversary: some of the bad slices sink. Beta, with strong corruptions: the slices of D come near the diagonal, those of F only in part.*
@@ -427,7 +431,7 @@ show.method_intervals(
     ladder,
     axis="eAURC (lower is better)",
     alt="eAURC per scanner for three predictors and four rivals: no method is lowest everywhere; the Beta predictor and distortion are lowest on D, entropy and the ensemble on A, B, C and E.",
-)  # fmt: skip
+)
 
 # %% tags=["hide-input"]
 table = 1000 * ladder.pivot(index="method", columns="domain", values="estimate")

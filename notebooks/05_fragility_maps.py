@@ -182,10 +182,14 @@ searches = pd.concat(
     ]
 )
 show.line_panels(
-    searches.assign(step=1 + searches.index), x="step", y="cost", line="searched", log="y",
+    searches.assign(step=1 + searches.index),
+    x="step",
+    y="cost",
+    line="searched",
+    log="y",
     axes=("step of the search", "lowest flip cost so far (nats)"),
     alt="The lowest flip cost found, on a logarithmic axis, against the steps of three searches: no curve ever rises, and the last layer's lies highest by far.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *The lowest cost so far, in nats. Every step is a network that does label the pixel otherwise, so each value is an upper bound of the true cost. Each search starts where the one before ended, so it cannot end higher; here, freeing the encoder too gains nothing within 30 steps.*
@@ -224,9 +228,14 @@ for name, network in found.items():
 
 # %% tags=["hide-input"]
 show.picture_slider(
-    pictures, texts, steps=["trained", "polished", "last layer", "decoder", "all"], control="what may change", class_names=few.class_names, height=480,
+    pictures,
+    texts,
+    steps=["trained", "polished", "last layer", "decoder", "all"],
+    control="what may change",
+    class_names=few.class_names,
+    height=480,
     alt="One slice with its drawn borders and a framed pixel; with the last layer alone, the whole border moves, with all weights only a spot around the pixel changes.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *The framed pixel and the borders drawn by each network found; its loss on the 36 training crops and on 36 crops of hearts that nobody optimised.*
@@ -314,17 +323,28 @@ chosen = [tests[name].images[k : k + 1] for name, k in examples.items()]
 answers = [to_numpy(predict_probabilities(unet, x)[0].argmax(dim=0)) for x in chosen]
 costs = [to_numpy(last_layer.flip_cost(x)[0]) for x in chosen]
 zones = [[c <= g if g else c < 0 for c in costs] for g in levels]
-pictures = [
-    np.concatenate([show.draw_zone(x[0, 0], a, z) for x, a, z in zip(chosen, answers, zone, strict=True)], axis=1)
-    for zone in zones
-]  # fmt: skip
-texts = [f"γ = {g:g} nats: {zone[0].mean():.1%} of {source_scanner}, {zone[1].mean():.1%} of {unseen_scanner}" for g, zone in zip(levels, zones, strict=True)]  # fmt: skip
+
+# %% tags=["hide-input"]
+pictures = []
+for zone in zones:
+    tiles = zip(chosen, answers, zone, strict=True)
+    drawn = [show.draw_zone(x[0, 0], labels, marked) for x, labels, marked in tiles]
+    pictures.append(np.concatenate(drawn, axis=1))
+texts = [
+    f"γ = {g:g} nats: {zone[0].mean():.1%} of {source_scanner}, {zone[1].mean():.1%} of {unseen_scanner}"
+    for g, zone in zip(levels, zones, strict=True)
+]
 
 # %% tags=["hide-input"]
 show.picture_slider(
-    pictures, texts, steps=[f"{g:g}" for g in levels], control="γ in nats", class_names=train.class_names, height=470,
+    pictures,
+    texts,
+    steps=[f"{g:g}" for g in levels],
+    control="γ in nats",
+    class_names=train.class_names,
+    height=470,
     alt="The same heart on scanners A and D with the predicted borders; as the budget grows, a red zone spreads from the borders over the pictures; at small budgets it is larger on D.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Left scanner A, right scanner D, the same heart. Red: pixels whose closed-form cost is at most γ. Trust it up to .0001; beyond, the formula is too low and the zone too large.*
@@ -366,12 +386,17 @@ each = (time.perf_counter() - start) / len(pair) / len(MASKS)
 print(f"{each:.1f} s an image and search")
 labels = torch.from_numpy(np.stack(answers))
 rows["ring, no model at all"] = list(to_numpy(geometry_ring(labels, n_classes=4)))
-rows["entropy of the network"] = list(to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair))))  # fmt: skip
+rows["entropy of the network"] = list(
+    to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair)))
+)
 # %% tags=["hide-input"]
 show.map_grid(
-    [image[0] for image in pair], answers, rows, column_titles=[f"scanner {s}" for s in examples],
+    [image[0] for image in pair],
+    answers,
+    rows,
+    column_titles=[f"scanner {s}" for s in examples],
     alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a bare ring around the prediction, and the plain entropy. On A all but the ring look alike; on D the published ones, moving or not, light up where the others do not.",
-).update_layout(height=1300)  # fmt: skip
+).update_layout(height=1300)
 
 # %% [markdown]
 # *Entropies, divided by that of four equally likely classes: 0 (dark) = sure, 1 (yellow) = no idea.*
@@ -417,10 +442,12 @@ columns = [(source_scanner, 4), (rest[0], 4)]
 columns += [(unseen_scanner, 4), (unseen_scanner, 16 % n_cases), (rest[-1], 4)]
 keep = ["entropy", all_networks, "weight noise", "last layer", "decoder", "ring"]
 show.map_grid(
-    [tests[s].images[k, 0] for s, k in columns], [tests[s].labels[k] for s, k in columns],
-    {n: [maps[s][n][k] for s, k in columns] for n in keep}, column_titles=[f"scanner {s}" for s, _ in columns],
+    [tests[s].images[k, 0] for s, k in columns],
+    [tests[s].labels[k] for s, k in columns],
+    {n: [maps[s][n][k] for s, k in columns] for n in keep},
+    column_titles=[f"scanner {s}" for s, _ in columns],
     alt="Five slices with their true borders and six maps each. On A all maps are thin lines along the borders; on D and F they widen and differ, the decoder's most.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Top row: the slice with its TRUE borders. Below: entropies as above; last layer and decoder: highest chance of a rival within the budget; ring: where the dilated or eroded mask differs. 0 dark, 1 yellow.*
@@ -481,12 +508,19 @@ cases = pd.concat(parts, ignore_index=True)
 cases["risk"] = 1 - cases["quality"]
 
 # %% tags=["hide-input"]
-ordered = ["entropy, foreground", "entropy, boundary", "last layer, boundary", "decoder, boundary", "weight noise, boundary"]  # fmt: skip
+ordered = [
+    "entropy, foreground",
+    "entropy, boundary",
+    "last layer, boundary",
+    "decoder, boundary",
+    "weight noise, boundary",
+]
 compared = compare_methods(cases, ordered, statistic="excess_aurc")
 show.method_intervals(
-    compared, axis="eAURC (lower is better)",
+    compared,
+    axis="eAURC (lower is better)",
     alt="eAURC of five uncertainties of a slice on each scanner; intervals overlap nearly everywhere.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *One panel a scanner, one mark a method: eAURC of its slices with a 95 % interval over subjects; 0 is the perfect order.*
@@ -576,10 +610,12 @@ for part, times in {"aleatoric": 1, "epistemic": 5}.items():
     found = [doubts[s][f"weight noise, {part}"][k] for s, k in columns.values()]
     rows[f"{part}, x {times}"] = [(times * x).clip(0, 1) for x in found]
 show.map_grid(
-    [known[s][0].images[k, 0] for s, k in columns.values()], [known[s][0].labels[k] for s, k in columns.values()],
-    rows, column_titles=list(columns),
+    [known[s][0].images[k, 0] for s, k in columns.values()],
+    [known[s][0].labels[k] for s, k in columns.values()],
+    rows,
+    column_titles=list(columns),
     alt="Three slices with their true borders and three maps each: the true annotation entropy is a band along the borders, the aleatoric part resembles it on A and spreads on D, the epistemic part is faint on A and spreads on D.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Top row: the slice with its TRUE borders. Maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
@@ -602,7 +638,10 @@ def rater_rows(found, cohort, truth, band_mm):
 
 
 # %%
-followed = [rater_rows(doubts[s], c, truth, 6.0).assign(new=new) for s, (c, truth, new) in known.items()]  # fmt: skip
+followed = [
+    rater_rows(doubts[s], c, truth, 6.0).assign(new=new)
+    for s, (c, truth, new) in known.items()
+]
 followed = pd.concat(followed, ignore_index=True)
 
 
@@ -615,12 +654,16 @@ def notices(table, name):
 # %% tags=["hide-input"]
 names = list(doubts[a])
 on_a, on_d = (followed[followed["domain"] == s] for s in examples)
-summary = pd.DataFrame({
-    f"follows the annotators, {a}": {n: on_a[n].mean() for n in names},
-    f"follows the annotators, {d}": {n: on_d[n].mean() for n in names},
-    f"notices thick walls, {a}": {n: notices(on_a, n) for n in names},
-    f"notices scanner {d}": {n: ev.auroc(on_a[f"{n}: mean"], on_d[f"{n}: mean"]) for n in names},
-})  # fmt: skip
+summary = pd.DataFrame(
+    {
+        f"follows the annotators, {a}": {n: on_a[n].mean() for n in names},
+        f"follows the annotators, {d}": {n: on_d[n].mean() for n in names},
+        f"notices thick walls, {a}": {n: notices(on_a, n) for n in names},
+        f"notices scanner {d}": {
+            n: ev.auroc(on_a[f"{n}: mean"], on_d[f"{n}: mean"]) for n in names
+        },
+    }
+)
 summary.round(2)
 
 # %% [markdown]
@@ -639,11 +682,16 @@ stored = ledger.stored_table("chapter_05_lite_cases.csv")
 crowds = stored[(stored["cohort"] == "raters") & (stored["domain"] == "A")]
 retinas = stored[stored["cohort"] == "retina"]
 every = [n for n in crowds if f"{n}: mean" in crowds and crowds[n].notna().any()]
-over_seeds = pd.DataFrame({
-    "follows the annotators, A": crowds[every].mean(),
-    "notices thick walls, A": {n: np.mean([notices(t, n) for _, t in crowds.groupby("seed")]) for n in every},
-    "follows observer 2": retinas[every].mean(),
-})  # fmt: skip
+over_seeds = pd.DataFrame(
+    {
+        "follows the annotators, A": crowds[every].mean(),
+        "notices thick walls, A": {
+            n: np.mean([notices(t, n) for _, t in crowds.groupby("seed")])
+            for n in every
+        },
+        "follows observer 2": retinas[every].mean(),
+    }
+)
 over_seeds.round(2)
 
 # %% [markdown]
@@ -699,20 +747,29 @@ real[names].mean().to_frame("follows observer 2").round(3)
 # And errors, against observer 1, on the camera it learned from and on the other?
 
 # %%
+searched = [("entropy", PredictiveEntropy()), ("last layer", FragilityMap())]
+
+
+def errors_seen(maps, wrong):
+    row = {"wrong pixels": wrong.mean()}
+    for name, drawn in maps.items():
+        found = ev.errors_found(to_numpy(drawn), wrong, fraction=0.1)
+        row[name] = found.sum() / wrong.sum()
+    return row
+
+
+# %% [markdown]
+# The ring round the predicted vessels, which needs no model, is the third map in the comparison.
+
+# %%
 if eyes is not None:
-    searched = {"entropy": PredictiveEntropy(), "last layer": FragilityMap()}
     rows = {}
     for name, cohort in {"CHASE": fifth, "HRF": other}.items():
-        answer = predict_probabilities(reader, cohort.images).argmax(dim=1)
-        wrong = to_numpy(answer) != cohort.labels
-        drawn = {n: m.fit(reader, taught).uncertainty_map(cohort.images) for n, m in searched.items()}  # fmt: skip
-        drawn["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
-        found = {
-            n: ev.errors_found(to_numpy(u), wrong, fraction=0.1)
-            for n, u in drawn.items()
-        }
-        rows[name] = {"wrong pixels": wrong.mean()}
-        rows[name] |= {n: f.sum() / wrong.sum() for n, f in found.items()}
+        x = cohort.images
+        answer = predict_probabilities(reader, x).argmax(dim=1)
+        seen = {n: m.fit(reader, taught).uncertainty_map(x) for n, m in searched}
+        seen["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
+        rows[name] = errors_seen(seen, to_numpy(answer) != cohort.labels)
     print(pd.DataFrame(rows).T.round(3).to_string())
 
 # %% [markdown]
@@ -734,14 +791,14 @@ if cases_out:
 if cases_out:
     from segconf_lite.fragility import check_closed_form
 
-    together, rng = [], np.random.default_rng(seed)
+    together, rng, at = [], np.random.default_rng(seed), ["case", "row", "column"]
     for scanner in examples:
         drawn = to_numpy(probabilities[scanner].argmax(dim=1))
         wide = stratified_pixels(drawn, n_each=4, seed=seed)
         low = np.argwhere(to_numpy(last_layer.flip_cost(tests[scanner].images)) <= 1e-4)
-        low = pd.DataFrame(rng.choice(low, min(8, len(low)), replace=False), columns=["case", "row", "column"])  # fmt: skip
+        low = pd.DataFrame(rng.choice(low, min(8, len(low)), replace=False), columns=at)
         rows = pd.concat([wide.assign(size="any"), low.assign(size="small")])
-        where = rows[["case", "row", "column"]].to_numpy()
+        where = rows[at].to_numpy()
         closed, exact = check_closed_form(unet, train, tests[scanner].images, where)
         rows = rows.assign(closed=closed, exact=exact, ratio=closed / exact)
         rows["subject"] = [f"{scanner}{k}" for k in range(len(rows))]
@@ -781,7 +838,9 @@ if cases_out:
     for name, options in MASKS.items():
         total = mask_parts(unet, some, train, options)["total"]
         pairs = zip(total, plain, strict=True)
-        rows[f"{name}: like entropy"] = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]  # fmt: skip
+        rows[f"{name}: like entropy"] = [
+            np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs
+        ]
     together.append(rows.assign(cohort="masks"))
 
 # %% tags=["remove-cell"]
@@ -819,7 +878,8 @@ if as_in_book:
     small_rises = bool((rises <= 1e-5 * costs[0]).all())
     print("more freedom, never a higher cost:", small_rises)
     share = {n: table["all errors", n, "B"] for n in ("entropy", "last layer", "ring")}
-    print("entropy and last layer above the ring on B:", min(share["entropy"], share["last layer"]) > share["ring"])  # fmt: skip
+    above = min(share["entropy"], share["last layer"]) > share["ring"]
+    print("entropy and last layer above the ring on B:", above)
     part = summary.loc[["weight noise, aleatoric", "weight noise, epistemic"]]
     better = bool(part.iloc[0, 0] > part.iloc[1, 0])
     print("the aleatoric part follows the annotators better:", better)

@@ -129,9 +129,14 @@ means = means.sort_values(["dataset", "level"])
 # %% tags=["hide-input"]
 show.line_panels(
     means.assign(level=means["level"].astype(str)),
-    x="level", y="dice", line="network", panel="dataset", columns=2, axes=("level of the test images", "mean Dice (higher is better)"),
+    x="level",
+    y="dice",
+    line="network",
+    panel="dataset",
+    columns=2,
+    axes=("level of the test images", "mean Dice (higher is better)"),
     alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Spleen all networks fall at both ends; on Heart three fall to nearly 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the curves are flatter.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Each point is the mean over all test images and three trainings.*
@@ -159,12 +164,15 @@ def fall_intervals(table):
     return pd.DataFrame(rows)
 
 
+# %% [markdown]
+# The figure shows the mean loss of each network with its interval, in one panel per data set.
+
+# %%
 stored = "chapter_06_published_falls.csv"
 lost = ledger.stored_table(stored) if table is None else fall_intervals(table)
-show.method_intervals(
-    lost, by="dataset", axis="Dice lost from unperturbed to hardest (lower is better)",
-    alt="Dice lost by each of six networks on four data sets with intervals; on GLaS the V-Net loses least, on BUSI, Heart and Spleen a network without skips or a V-Net.",
-)  # fmt: skip
+axis = "Dice lost from unperturbed to hardest (lower is better)"
+alt = "Dice lost by each of six networks on four data sets with intervals; on GLaS the V-Net loses least, on BUSI, Heart and Spleen a network without skips or a V-Net."
+show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 
 # %% [markdown]
 # *A mark a network, with a 95 % interval over images and trainings. Images of one patient are not marked as such in the table, so the intervals are still too narrow.*
@@ -184,10 +192,15 @@ def by_training(table):
     return ends.assign(most_changed=most).reset_index()
 
 
+# %% [markdown]
+# These are the three numbers for each network and training on GLaS.
+
+# %%
 stored = "chapter_06_published_trainings.csv"
 trainings = ledger.stored_table(stored) if table is None else by_training(table)
 glas = trainings[trainings["dataset"] == "GLaS"]
-glas.pivot(index="network", columns="seed", values=["unperturbed", "hardest", "most_changed"]).round(3)  # fmt: skip
+measured = ["unperturbed", "hardest", "most_changed"]
+glas.pivot(index="network", columns="seed", values=measured).round(3)
 
 # %% [markdown]
 # *Mean Dice by training (1 to 3) at two levels; most_changed: highest less lowest Dice over the five levels, of the image that changes most.*
@@ -212,9 +225,11 @@ else:
 
 # %% tags=["hide-input"]
 show.method_intervals(
-    above, by="dataset", axis="Dice at the hardest level above that of marking everything",
+    above,
+    by="dataset",
+    axis="Dice at the hardest level above that of marking everything",
     alt="Dice of six networks on the hardest GLaS images minus the Dice of an answer that marks everything, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -.12 to .05, the two V-Nets .02 and .04 above.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Paired by image; 0 = no better than an answer that ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
@@ -257,13 +272,17 @@ def blobs(n_cases, part, alpha=0.1, direction="foreground"):
     return textures.texture_cohort(n_cases, seed=seed, **given)
 
 
+# %% [markdown]
+# Three blends of the foreground show how hard the task becomes.
+
+# %%
 shown = {a: blobs(3, "test", a, "foreground") for a in (0.1, 0.5, 0.7)}
-show.picture_grid(
-    [[c.images[k, 0] for c in shown.values()] for k in range(3)],
-    [[c.labels[k] for c in shown.values()] for k in range(3)],
-    column_titles=[f"foreground blend {a}" for a in shown], class_names=("background", "object"), tile_px=170,
-    alt="Three blobs of brick texture on grass with their borders; from left to right more grass is blended into the blob, until it can hardly be seen.",
-)  # fmt: skip
+pictures = [[c.images[k, 0] for c in shown.values()] for k in range(3)]
+borders = [[c.labels[k] for c in shown.values()] for k in range(3)]
+titles = [f"foreground blend {a}" for a in shown]
+names = {"column_titles": titles, "class_names": ("background", "object")}
+alt = "Three blobs of brick texture on grass with their borders; from left to right more grass is blended into the blob, until it can hardly be seen."
+show.picture_grid(pictures, borders, **names, tile_px=170, alt=alt)
 
 # %% [markdown]
 # *Object and background differ in texture, hardly in brightness. Blue: the true border.*
@@ -273,26 +292,39 @@ show.picture_grid(
 
 # %%
 alphas = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
-apart = [textures.texture_divergence(c.images, c.labels).mean() for c in (blobs(24, "test", a) for a in alphas)]  # fmt: skip
+made = (blobs(24, "test", a) for a in alphas)
+apart = [textures.texture_divergence(c.images, c.labels).mean() for c in made]
 nothing = textures.null_cohort(24, part="test", size=SIDE, seed=seed)
 floor = textures.texture_divergence(nothing.images, nothing.labels).mean()
-print(pd.Series(apart, index=alphas).round(3).rename("bits").rename_axis("alpha").to_string())  # fmt: skip
+bits = pd.Series(apart, index=alphas, name="bits").round(3).rename_axis("alpha")
+print(bits.to_string())
 print(f"floor (the same texture twice): {floor:.3f}")
 
 # %% [markdown]
 # From a blend of .7 on, these patterns tell the two no better than two patches of one texture. They see close neighbours only; a network may still find more. Now the twelve networks: every combination of skips, norm and direction.
 
 # %%
+common = {"steps": blob_steps, "batch_size": 8, "seed": seed}
+common |= {"precision": "fp32", "learning_rate": 6e-3}
+
+
+def blob_network(norm, direction, **shape):
+    learned = blobs(n_blobs, "train", direction=direction)
+    held = blobs(24, "validation", direction=direction)
+    config = common | {"norm": norm, **shape}
+    return fitted(fit_unet, learned, validation=held, **config)
+
+
+# %% [markdown]
+# Without skips a network has fewer weights. Its layers are therefore a little wider, so that all networks have about the same number of weights.
+
+# %%
 nets = {}
 for skips, widths in {True: (8, 16, 32, 48), False: (9, 18, 34, 51)}.items():
     for norm in ("batch", "instance", "group"):
         for direction in ("foreground", "background"):
-            learned = blobs(n_blobs, "train", direction=direction)
-            held = blobs(24, "validation", direction=direction)
-            config = {"steps": blob_steps, "batch_size": 8, "seed": seed, "norm": norm, "precision": "fp32", "learning_rate": 6e-3, "channels": widths, "skips": skips}  # fmt: skip
-            nets[skips, norm, direction] = fitted(
-                fit_unet, learned, validation=held, **config
-            )
+            network = blob_network(norm, direction, channels=widths, skips=skips)
+            nets[skips, norm, direction] = network
 
 # %% tags=["hide-input"]
 weights = {k[0]: sum(p.numel() for p in n.parameters()) for k, n in nets.items()}
@@ -311,9 +343,14 @@ def blob_rows(key, network, trouble, cohort):
     return rows.assign(size_ratio=found.mean((1, 2)) / true.mean((1, 2)))
 
 
+# %% [markdown]
+# The second corruption is speckle, a noise that is multiplied with the intensities.
+
+
+# %%
 def speckled(cohort, severity):
-    draws = torch.Generator().manual_seed(seed)
-    spoiled = corruptions.corrupt(cohort.images, "speckle", severity, generator=draws, standardise=True)  # fmt: skip
+    how = {"generator": torch.Generator().manual_seed(seed), "standardise": True}
+    spoiled = corruptions.corrupt(cohort.images, "speckle", severity, **how)
     return dataclasses.replace(cohort, images=to_numpy(spoiled))
 
 
@@ -333,9 +370,11 @@ shape = {"index": ["direction", "network"], "columns": "trouble", "values": "qua
 table_of = blends.pivot_table(**shape, sort=False)
 table_of.index = [f"{d}: {n}" for d, n in table_of.index]
 show.number_table(
-    table_of.rename_axis(columns="what the test images suffer", index=None), title="mean Dice", limits=(0, 1),
+    table_of.rename_axis(columns="what the test images suffer", index=None),
+    title="mean Dice",
+    limits=(0, 1),
     alt="Mean Dice of twelve networks under blends and speckle. Most have 0.9 or more where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Rows: the direction in which a network was trained and tested, its norm, with or without skips. "blend 0.1" is what it was trained on.*
@@ -345,10 +384,11 @@ show.number_table(
 
 # %%
 HARD = {"blend 0.5": "blend", f"speckle {variance[3]}": "speckle"}
+FACTORS = ["skips", "norm", "direction"]
 shares = {}
 for trouble, name in HARD.items():
     rows = blends[blends["trouble"] == trouble]
-    given = {"outcome": "quality", "factors": ["skips", "norm", "direction"], "clusters": "subject"}  # fmt: skip
+    given = {"outcome": "quality", "factors": FACTORS, "clusters": "subject"}
     found = sensitivity_report(rows, **given, interactions=True, n_resamples=200)
     shares[name] = found.set_index("factor")[["share", "low", "high", "range"]]
 pd.concat(shares, axis=1).round(2)
@@ -361,19 +401,17 @@ pd.concat(shares, axis=1).round(2)
 
 # %% tags=["hide-input"]
 def share_table(table, trouble):
-    given = {
-        "outcome": "quality",
-        "factors": ["skips", "norm", "direction"],
-        "n_resamples": 2,
-    }
-    rows = [sensitivity_report(t, **given) for _, t in table[table["trouble"] == trouble].groupby("seed")]  # fmt: skip
+    given = {"outcome": "quality", "factors": FACTORS, "n_resamples": 2}
+    runs = table[table["trouble"] == trouble].groupby("seed")
+    rows = [sensitivity_report(run, **given) for _, run in runs]
     return pd.concat(rows).groupby("factor")["share"].agg(["mean", "min", "max"])
 
 
 here = blends.assign(cohort="blobs", seed=seed)  # a sweep makes the stored table
 stored = here if cases_out else ledger.stored_table("chapter_06_lite_cases.csv")
 many = stored[stored["cohort"] == "blobs"]
-pd.concat({n: share_table(many, trouble) for trouble, n in HARD.items()}, axis=1).round(2)  # fmt: skip
+over_runs = {n: share_table(many, trouble) for trouble, n in HARD.items()}
+pd.concat(over_runs, axis=1).round(2)
 
 # %% [markdown]
 # Under speckle, the norm explains most of the variance (.64 on average over five runs), the skips .03. Under the blend the *direction* comes first: a blended object is harder to find than a blended background. Of the network's own choices the norm explains .14, the skips .01. The claim "the norm decides more than the skips" holds on both
@@ -386,8 +424,10 @@ pd.concat({n: share_table(many, trouble) for trouble, n in HARD.items()}, axis=1
 # The heart again, and the network of chapter 2. Thirteen corruptions, each a **ladder** of five severities whose physical parameter is stated. (An MR scanner measures the picture's waves, in *k-space*: leaving out the short ones is *Gibbs* ringing, a single wrong one is a *spike*. *Rician* is the noise of a magnitude image.) The pictures are *z-scored* afterwards (mean 0, standard deviation 1), as a clinic's pipeline would do, so what z-scoring undoes does no harm.
 
 # %% tags=["hide-input"]
-rungs = corruptions.ladder_table().pivot(index="corruption", columns="severity", values="value")  # fmt: skip
-rungs.insert(0, "parameter", [f"{corruptions.LADDERS[n].parameter} [{corruptions.LADDERS[n].unit}]" for n in rungs.index])  # fmt: skip
+shape = {"index": "corruption", "columns": "severity", "values": "value"}
+rungs = corruptions.ladder_table().pivot(**shape)
+known = [corruptions.LADDERS[name] for name in rungs.index]
+rungs.insert(0, "parameter", [f"{each.parameter} [{each.unit}]" for each in known])
 pd.options.display.max_colwidth = 100
 rungs.loc[list(corruptions.LADDERS)]
 
@@ -433,12 +473,14 @@ def judged(network, cohort, name, severity, *, border=False):
 
 
 # %% tags=["hide-input"]
-picked = ["gaussian_noise", "blur", "bias_field", "gamma", "motion_ghost", "specular_reflection"]  # fmt: skip
+picked = ["gaussian_noise", "blur", "bias_field"]
+picked += ["gamma", "motion_ghost", "specular_reflection"]
 show.picture_grid(
-    [[rung(hearts, n, s).images[8, 0] for n in picked] for s in (1, 3, 5)], row_titles=["1", "3", "5"],
+    [[rung(hearts, n, s).images[8, 0] for n in picked] for s in (1, 3, 5)],
+    row_titles=["1", "3", "5"],
     column_titles=[n.replace("_", " ") for n in picked],
     alt="One heart under six corruptions at severities 1, 3 and 5, from hardly visible to severe.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Six of the thirteen, at severities 1, 3 and 5 (rows).*
@@ -453,21 +495,30 @@ for name in corruptions.LADDERS:
 ladder = pd.concat(down, ignore_index=True)
 
 
+# %% [markdown]
+# Every curve should begin with the untouched slices. We therefore enter their mean as severity 0 of each corruption.
+
+
+# %%
 def with_start(table, value):
     means = table.groupby(["corruption", "severity"], as_index=False)[value].mean()
     start = means.loc[means["severity"] == 0, value].iloc[0]
-    zero = pd.DataFrame({"corruption": list(corruptions.LADDERS), "severity": 0, value: start})  # fmt: skip
-    return pd.concat([zero, means[means["severity"] > 0]]).sort_values(["corruption", "severity"])  # fmt: skip
+    zero = {"corruption": list(corruptions.LADDERS), "severity": 0, value: start}
+    rows = pd.concat([pd.DataFrame(zero), means[means["severity"] > 0]])
+    return rows.sort_values(["corruption", "severity"])
 
 
 # %% tags=["hide-input"]
-names = {"quality": "Dice", "border": "surface Dice, 3 mm"}
-both = pd.concat([with_start(ladder, v).rename(columns={v: "value"}).assign(measure=n) for v, n in names.items()])  # fmt: skip
-show.line_panels(
-    both.assign(corruption=both["corruption"].str.replace("_", " ")), x="severity", y="value", line="measure", panel="corruption",
-    axes=("severity (0: untouched)", "mean over slices (higher is better)"), columns=5,
-    alt="Thirteen degradation curves of the phantom network, Dice and surface Dice: flat for speckle, contrast and bias field at low severities, steep for blur, resolution and ghosts.",
-)  # fmt: skip
+both = []
+for value, name in {"quality": "Dice", "border": "surface Dice, 3 mm"}.items():
+    means = with_start(ladder, value).rename(columns={value: "value"})
+    both.append(means.assign(measure=name))
+both = pd.concat(both)
+both["corruption"] = both["corruption"].str.replace("_", " ")
+drawing = {"x": "severity", "y": "value", "line": "measure", "panel": "corruption"}
+axes = ("severity (0: untouched)", "mean over slices (higher is better)")
+alt = "Thirteen degradation curves of the phantom network, Dice and surface Dice: flat for speckle, contrast and bias field at low severities, steep for blur, resolution and ghosts."
+show.line_panels(both, **drawing, axes=axes, columns=5, alt=alt)
 
 # %% [markdown]
 # *Dice weighs areas; surface Dice is the share of the border drawn within 3 mm of the true one.*
@@ -477,8 +528,9 @@ show.line_panels(
 # %%
 third = ladder.dropna(subset="HD95_mm")
 third = third.assign(infinite=np.isinf(third["HD95_mm"])).groupby("corruption")
-off = third.agg(Dice=("quality", "mean"), surface_Dice=("border", "mean"), HD95_mm=("HD95_mm", "median"), infinite=("infinite", "mean"))  # fmt: skip
-off.sort_values("HD95_mm").round(2)
+off = {"Dice": ("quality", "mean"), "surface_Dice": ("border", "mean")}
+off |= {"HD95_mm": ("HD95_mm", "median"), "infinite": ("infinite", "mean")}
+third.agg(**off).sort_values("HD95_mm").round(2)
 
 # %% [markdown]
 # *Severity 3; none: untouched. Means of Dice and surface Dice, median of HD95 (a pixel is 2 mm), share of slices where it is infinite.*
@@ -490,18 +542,24 @@ off.sort_values("HD95_mm").round(2)
 
 # %%
 heart = hearts.labels > 0
-away = np.stack([distance_transform_edt(~m, sampling=hearts.spacing_mm[0]) for m in heart])  # fmt: skip
+step_mm = hearts.spacing_mm[0]
+away = np.stack([distance_transform_edt(~m, sampling=step_mm) for m in heart])
+
+# %% [markdown]
+# `away` holds the distance of each pixel from the true heart in millimetres. With it we can count the slices in which heart is drawn more than 10 mm outside.
 
 
+# %%
 def where_wrong(network, spoiled):
     answer = predict_probabilities(network, spoiled.images)
     labels = to_numpy(answer.argmax(1))
     dice = case_table(answer, spoiled, empty="skip")["quality"]
     given = {"n_classes": 4, "spacing_mm": hearts.spacing_mm, "empty": "skip"}
     distance = ev.hausdorff95_per_case(labels, hearts.labels, **given)
-    outside = ((labels > 0) & (away > 10)).any((1, 2))  # 10 mm
-    return {"Dice": dice.mean(), "HD95_mm": np.nanmedian(distance),
-        "far outside": outside.mean(), "missed": (labels[heart] == 0).mean()}  # fmt: skip
+    outside = ((labels > 0) & (away > 10)).any((1, 2))
+    row = {"Dice": dice.mean(), "HD95_mm": np.nanmedian(distance)}
+    missed = (labels[heart] == 0).mean()
+    return row | {"far outside": outside.mean(), "missed": missed}
 
 
 # %%
@@ -571,6 +629,11 @@ schedule = Training(steps=steps, learning_rate=2e-3, weight_decay=1e-3, seed=10 
 predictor = BetaQualityPredictor(training=schedule.changed(augmentation="strong"))
 coding = {"steps": steps, "seed": 10 * seed}
 all_networks = "five networks" if n_members == 4 else f"{n_members + 1} networks"
+
+# %% [markdown]
+# We compare one uncertainty of each kind.
+
+# %%
 methods = {
     "entropy, foreground": PredictiveEntropy(aggregation="mean", region="foreground"),
     "dropout agreement": ScoreAgreement(MCDropout(n_samples=4), empty="zero"),
@@ -579,7 +642,12 @@ methods = {
     "distortion": SegmentationDistortion(training=coding),
     "Beta predictor": predictor,
     "last layer": FragilityMap(),
-}  # fmt: skip
+}
+
+# %% [markdown]
+# Each of them may learn from the training slices of scanner A.
+
+# %%
 for method in methods.values():
     method.fit(unet, train)
 
@@ -606,12 +674,16 @@ def follows(name):
     return {m: rows["risk"].corr(rows[m], "spearman") for m in methods}
 
 
+# %% [markdown]
+# The table shows these correlations for all corruptions, the most harmful one first.
+
+# %%
 order = areas.sort_values("phantom heart").index
 followed = pd.DataFrame({n: follows(n) for n in order}).T
-show.number_table(
-    followed.rename(lambda n: n.replace("_", " ")).rename_axis(index=None, columns="uncertainty"), title="Spearman with risk", limits=(-1, 1),
-    alt="Rank correlation of seven uncertainties with the risk along each of thirteen ladders, the most harmful at the top; most fields are above .5, a few are below 0.",
-)  # fmt: skip
+named = followed.rename(lambda n: n.replace("_", " "))
+named = named.rename_axis(index=None, columns="uncertainty")
+alt = "Rank correlation of seven uncertainties with the risk along each of thirteen ladders, the most harmful at the top; most fields are above .5, a few are below 0."
+show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 
 # %% [markdown]
 # *How well each uncertainty orders the slices of a ladder (untouched and severities 3, 5) by their risk; 1 = perfectly, 0 = not at all, below 0 = the wrong way. The most harmful ladders are at the top.*
@@ -621,12 +693,18 @@ show.number_table(
 # %% tags=["hide-input"]
 bad = told[(told["severity"] == 5) & (told["quality"] < 0.7)]
 counts = bad["corruption"].value_counts()
-caught = {n: {m: (bad.loc[bad["corruption"] == n, m] > alarm[m]).mean() for m in methods} for n in order if counts.get(n, 0) >= min(5, max(counts))}  # fmt: skip
+caught = {
+    n: {m: (bad.loc[bad["corruption"] == n, m] > alarm[m]).mean() for m in methods}
+    for n in order
+    if counts.get(n, 0) >= min(5, max(counts))
+}
 caught = pd.DataFrame(caught).T.rename(lambda n: f"{n.replace('_', ' ')} ({counts[n]})")
 show.number_table(
-    caught.rename_axis(index=None, columns="uncertainty"), title="share caught", limits=(0, 1),
+    caught.rename_axis(index=None, columns="uncertainty"),
+    title="share caught",
+    limits=(0, 1),
     alt="Share of the failed slices at severity 5 that set off the alarm of each of seven uncertainties, for each corruption with at least five failures.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *In brackets: failed slices, of those asked.*
@@ -637,7 +715,10 @@ show.number_table(
 # An alarm can also look at the picture alone, before any network: is a property of it outside the range that the training slices held? `check_input_assumptions` lists what a network silently assumes.
 
 # %% tags=["hide-input"]
-checks = {n: check_input_assumptions(rung(hearts, n, severity_shown), train) for n in ("gaussian_noise", "blur", "gamma", "bias_field")}  # fmt: skip
+checks = {
+    n: check_input_assumptions(rung(hearts, n, severity_shown), train)
+    for n in ("gaussian_noise", "blur", "gamma", "bias_field")
+}
 outside = {n: c.set_index("property")["share_outside"] for n, c in checks.items()}
 pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 
@@ -686,12 +767,18 @@ for name, network in trained.items():
 scored = pd.concat(scored, ignore_index=True)
 
 # %% tags=["hide-input"]
-matrix = scored.pivot_table(index="trained", columns="corruption", values="quality", sort=False)  # fmt: skip
+matrix = scored.pivot_table(
+    index="trained", columns="corruption", values="quality", sort=False
+)
 plain_words = lambda n: n.replace("_", " ")  # noqa: E731
 show.number_table(
-    matrix.rename(plain_words).rename(columns=plain_words).rename_axis(index="trained on", columns="tested on, severity 5"), title="mean Dice", limits=(0, 1),
+    matrix.rename(plain_words)
+    .rename(columns=plain_words)
+    .rename_axis(index="trained on", columns="tested on, severity 5"),
+    title="mean Dice",
+    limits=(0, 1),
     alt="Mean Dice of four networks, by what they were trained on and what they are tested on.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Rows: what half of each training batch suffered; columns: what all test slices suffer.*
@@ -737,9 +824,13 @@ for b in (0.0, 0.2, 0.4, 0.7, 1.0):
 
 # %% tags=["hide-input"]
 show.line_panels(
-    pd.DataFrame(rows), x="b", y="dice", line="method", axes=("amplitude b of the shading exp(b f)", "mean Dice (higher is better)"),
+    pd.DataFrame(rows),
+    x="b",
+    y="dice",
+    line="method",
+    axes=("amplitude b of the shading exp(b f)", "mean Dice (higher is better)"),
     alt="Dice of a U-Net, Chan-Vese and local fitting against the amplitude of shading.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Twelve blobs. The shading multiplies the brightness by exp(b f), with f rising from −1 at the left to 1 at the right.*
@@ -781,14 +872,31 @@ pupils = {"true masks": trained["nothing"]}
 for way in ("tight", "wide", "either"):
     wrong = drawn_wrongly(way)
     pupils[f"drawn {way}"] = fitted(fit_network, build, little, prepare=wrong, **quick)
+
+# %% [markdown]
+# For each network we note five numbers against the true masks.
+
+
+# %%
+def habits(answer):
+    found = to_numpy(answer.argmax(1))
+    return {
+        "Dice": case_table(answer, fresh, empty="skip")["quality"].mean(),
+        "size, found / true": (found > 0).sum() / (fresh.labels > 0).sum(),
+        "pixels right": (found == fresh.labels).mean(),
+        "mean confidence": float(answer.amax(1).mean()),
+        "ECE": ev.expected_calibration_error(answer, fresh.labels),
+    }
+
+
+# %% [markdown]
+# All networks segment the same slices.
+
+# %%
 wrongly = []
 for name, network in pupils.items():
     answer = predict_probabilities(network, fresh.images)
-    found = to_numpy(answer.argmax(1))
-    right = found == fresh.labels
-    wrongly.append({"trained on": name, "Dice": case_table(answer, fresh, empty="skip")["quality"].mean(),
-        "size, found / true": (found > 0).sum() / (fresh.labels > 0).sum(), "pixels right": right.mean(),
-        "mean confidence": float(answer.amax(1).mean()), "ECE": ev.expected_calibration_error(answer, fresh.labels)})  # fmt: skip
+    wrongly.append({"trained on": name} | habits(answer))
 pd.DataFrame(wrongly).set_index("trained on").round(3)
 
 # %% [markdown]
@@ -805,7 +913,9 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
 third = ladder.query("severity == @severity_shown")
 report = failure_report(third, by=("corruption",), threshold=0.5, n_worst=len(third))
-report.summary[["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]].round(2)  # fmt: skip
+report.summary[
+    ["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]
+].round(2)
 
 # %% [markdown]
 # *All ladders at severity 3. p05: Dice that 5 % of the slices fall below; share_below: share of slices below .5, with a 95 % interval (low, high) over subjects. Where no slice of four subjects is below, the upper limit is still .6: four subjects cannot prove that failures are rare.*
@@ -823,10 +933,16 @@ for row in worst.itertuples():
 
 # %% tags=["hide-input"]
 show.picture_grid(
-    [[image for image, _ in row] for row in views], [[drawn for _, drawn in row] for row in views], row_titles=["truth", "network"],
-    column_titles=[f"{r.corruption.replace('_', ' ')}: Dice {r.quality:.2f}" for r in worst.itertuples()], class_names=hearts.class_names,
+    [[image for image, _ in row] for row in views],
+    [[drawn for _, drawn in row] for row in views],
+    row_titles=["truth", "network"],
+    column_titles=[
+        f"{r.corruption.replace('_', ' ')}: Dice {r.quality:.2f}"
+        for r in worst.itertuples()
+    ],
+    class_names=hearts.class_names,
     alt="The worst slice of each of the five most harmful corruptions at severity 3, above with the true borders, below with those of the network. Under blur and lost resolution it draws nothing, under salt and pepper and Rician noise specks of ventricle in the liver, under a ghost a second small heart.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Top: true borders; below: what the network draws. The worst of 24 slices a ladder; a gallery of the worst shows kinds of failure, not how often they come.*
@@ -887,12 +1003,18 @@ if cases_out and published_too:
 # %% tags=["remove-cell"]
 if cases_out:
     ids = ["subject", "corruption"]
-    kept.append(ladder.groupby(ids, as_index=False)["quality"].mean().assign(cohort="ladder"))  # fmt: skip
+    kept.append(
+        ladder.groupby(ids, as_index=False)["quality"].mean().assign(cohort="ladder")
+    )
     if cord is not None:
         ids = ["corruption", "severity"]
         mean_of = cord_ladder.groupby(ids, as_index=False)["quality"].mean()
         kept.append(mean_of.assign(cohort="cord ladder", subject="all"))
-    kept.append(followed.rename_axis("corruption").reset_index().assign(cohort="follows", subject="all"))  # fmt: skip
+    kept.append(
+        followed.rename_axis("corruption")
+        .reset_index()
+        .assign(cohort="follows", subject="all")
+    )
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -900,9 +1022,11 @@ if cases_out:
         tested = scored[scored["corruption"] == name]
         by_network = {k: v["quality"].to_numpy() for k, v in tested.groupby("trained")}
         others = np.mean([by_network[n] for n in NOISES if n != name], axis=0)
-        given = {"on another": others, "on nothing": by_network["nothing"], "on it": by_network[name]}  # fmt: skip
+        given = {"on another": others, "on nothing": by_network["nothing"]}
+        given["on it"] = by_network[name]
         subject = tested.loc[tested["trained"] == "nothing", "subject"].to_numpy()
-        kept.append(pd.DataFrame(given).assign(subject=subject, corruption=name, cohort="noise training"))  # fmt: skip
+        rows = pd.DataFrame(given).assign(subject=subject, corruption=name)
+        kept.append(rows.assign(cohort="noise training"))
     everything = pd.concat(kept, ignore_index=True)
     ledger.save_cases(everything, cases_out, profile=profile, seed=seed)
 
@@ -911,6 +1035,9 @@ if cases_out:
 if as_in_book:
     learned_it = table_of["blend 0.1"].median()
     print("half of the networks or more learned their task:", bool(learned_it >= 0.9))
-    collapse = blends[blends["trouble"] == f"speckle {variance[4]}"].groupby("norm")["quality"].mean()  # fmt: skip
-    print("under speckle, instance above batch norm:", bool(collapse["instance"] > collapse["batch"] + 0.1))  # fmt: skip
-    print("blur harms more than bias field:", bool(areas.loc["blur"].max() < areas.loc["bias_field"].min()))  # fmt: skip
+    hardest = blends[blends["trouble"] == f"speckle {variance[4]}"]
+    collapse = hardest.groupby("norm")["quality"].mean()
+    held = bool(collapse["instance"] > collapse["batch"] + 0.1)
+    print("under speckle, instance above batch norm:", held)
+    worse = bool(areas.loc["blur"].max() < areas.loc["bias_field"].min())
+    print("blur harms more than bias field:", worse)

@@ -134,10 +134,15 @@ balls = balls.sort_values("range", key=lambda r: r.map(RANGES.index), kind="stab
 
 # %% tags=["hide-input"]
 show.line_panels(
-    balls.assign(range=balls["range"] + " the training range"), x="patch", y="dice", line="network", panel="range", columns=3,
+    balls.assign(range=balls["range"] + " the training range"),
+    x="patch",
+    y="dice",
+    line="network",
+    panel="range",
+    columns=3,
     axes=("edge of the patch in voxels", "mean Dice (higher is better)"),
     alt="Mean Dice of three published networks against the patch size, for balls below, in and above the range of training ratios. Below, the U-Net stays above .95, the other two lie between .1 and .6. Above, all lie above .9. In the range, the two fall short of the U-Net for patches of 32 and 48 only.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Each point is the mean over test balls and three trainings. Patches of 32 and 48 voxels lie inside or outside a ball as it comes: their ratios reach from 0 to nearly 1, so every test ball counts as "in". Patch and volume ratios are the same thing only where the patch is the whole volume, at 96.*
@@ -162,21 +167,25 @@ show.line_panels(
 # We rerun the study in 2-D, where it takes seconds a network: discs instead of balls, in pictures of 96 × 96 pixels with the same radii. The U-Net comes twice, without residual units and with them ("residual"). Each of these four architectures is trained with each norm layer, on windows of 32 and of 96 pixels (the whole picture): sixteen networks.
 
 # %%
-PLAN = {
-    "lite": {"steps": {32: 200, 96: 160}, "channels": (8, 16, 32), "cases": (70, 16, 60)},
-    "full": {"steps": {32: 1500, 96: 1500}, "channels": (16, 32, 64), "cases": (140, 32, 200)},
-}[profile_named(profile).name]  # fmt: skip
+lite = {"steps": {32: 200, 96: 160}, "channels": (8, 16, 32), "cases": (70, 16, 60)}
+full = {"steps": {32: 1500, 96: 1500}, "channels": (16, 32, 64)}
+full["cases"] = (140, 32, 200)
+PLAN = {"lite": lite, "full": full}[profile_named(profile).name]
 radii = {"radius_px": (radius_min, radius_max)}
 train = ball_cohort(n_train or PLAN["cases"][0], **radii, seed=seed + 1000)
 held = ball_cohort(PLAN["cases"][1], **radii, seed=seed + 2000)
 test = ball_cohort(n_test or PLAN["cases"][2], radius_px=(5, 47), seed=seed + 3000)
+
+# %% [markdown]
+# The test pictures have discs of all sizes. We note of each whether its foreground ratio lies below, in or above the range of the training ratios.
+
+# %%
 seen_ratio = windows.foreground_ratio(train.labels)
 ratio = windows.foreground_ratio(test.labels)
 sizes = place(ratio, seen_ratio.min(), seen_ratio.max())
 test = dataclasses.replace(test, domains=sizes)
 print(f"training ratios {seen_ratio.min():.2f} to {seen_ratio.max():.2f}")
 print(pd.Series(sizes).value_counts()[RANGES].to_string())
-
 
 # %%
 share_of = {"foreground_fraction": centred_share}
@@ -226,17 +235,19 @@ def judge(key, cohort, **how):
 cases = pd.concat([judge(key, test) for key in nets], ignore_index=True)
 
 # %% tags=["hide-input"]
-ours = cases.pivot_table(index=["norm", "window", "network"], columns="domain", values="quality", sort=False)  # fmt: skip
+ours = cases.pivot_table(
+    index=["norm", "window", "network"], columns="domain", values="quality", sort=False
+)
 ours = ours[RANGES]
 ours.index = [f"{n}, {norm}, {w} px" for norm, w, n in ours.index]
 theirs = balls[balls["patch"] == 96].pivot_table(
     index="network", columns="range", values="dice"
 )[RANGES]
 theirs.index = [f"published {n}, 96" for n in theirs.index]
-show.number_table(
-    pd.concat([theirs, ours]).rename_axis(columns="size of the test object, against the training range", index=None), title="mean Dice", limits=(0, 1),
-    alt="Mean Dice of three published and sixteen own networks. All eight with batch norm have about .98 or more for every size. The eight with instance norm lie between .4 and .9 below the training range, as do the published attention U-Net and UNETR.",
-)  # fmt: skip
+heading = "size of the test object, against the training range"
+both = pd.concat([theirs, ours]).rename_axis(columns=heading, index=None)
+alt = "Mean Dice of three published and sixteen own networks. All eight with batch norm have about .98 or more for every size. The eight with instance norm lie between .4 and .9 below the training range, as do the published attention U-Net and UNETR."
+show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
 # *Top: the published 3-D networks with patches of 96 voxels. Below: ours, sorted by norm, then by window; windows overlap by a quarter.*
@@ -247,11 +258,20 @@ show.number_table(
 #
 # How does it look?
 
+
 # %%
-small, middle, large = (
-    int(np.flatnonzero(sizes == r)[np.argsort(ratio[sizes == r])[len(ratio[sizes == r]) // 2]]) for r in RANGES
-)  # fmt: skip
+def of_middling_size(group):
+    members = np.flatnonzero(sizes == group)
+    return int(members[np.argsort(ratio[members])[len(members) // 2]])
+
+
+small, middle, large = (of_middling_size(group) for group in RANGES)
 some = test.take(np.array([small, middle, large]))
+
+# %% [markdown]
+# Five networks, all trained on windows of 32 pixels, segment these three discs.
+
+# %%
 SHOWN = {"unet, batch": ("unet", "batch", 32)}
 SHOWN |= {f"{name}, instance": (name, "instance", 32) for name in NETWORKS}
 
@@ -265,10 +285,13 @@ drawn = [some.labels, *(labels_of(key, some.images) for key in SHOWN.values())]
 
 # %% tags=["hide-input"]
 show.picture_grid(
-    [[image[0]] * len(drawn) for image in some.images], [list(row) for row in zip(*drawn, strict=True)],
-    column_titles=["truth", *SHOWN], row_titles=RANGES, class_names=test.class_names,
+    [[image[0]] * len(drawn) for image in some.images],
+    [list(row) for row in zip(*drawn, strict=True)],
+    column_titles=["truth", *SHOWN],
+    row_titles=RANGES,
+    class_names=test.class_names,
     alt="Three discs in noise, small, middle and large, with the true border and those of five networks trained on windows of 32 pixels. The U-Net with batch norm draws the true border; the networks with instance norm draw false objects around the small disc.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Discs of middling size below, in and above the training range, and what networks trained on windows of 32 pixels draw. All read the same windows, with a quarter of overlap.*
@@ -292,10 +315,13 @@ said = {norm: to_numpy(nets["unet", norm, 32](tiles).argmax(dim=1)) for norm in 
 
 # %% tags=["hide-input"]
 show.picture_grid(
-    [[tile[0] for tile in tiles]] * 3, [list(truth), list(said["batch"]), list(said["instance"])],
-    row_titles=["truth", "batch norm", "instance norm"], class_names=test.class_names, tile_px=86,
+    [[tile[0] for tile in tiles]] * 3,
+    [list(truth), list(said["batch"]), list(said["instance"])],
+    row_titles=["truth", "batch norm", "instance norm"],
+    class_names=test.class_names,
+    tile_px=86,
     alt="Nine windows of one picture in three rows: with the true border, with the answer of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Nine windows of 32 × 32 pixels that do not overlap, each stretched to its own grey values. Where the disc is not, nothing is to be found.*
@@ -341,8 +367,12 @@ def watched(network, images, hook):
 # %%
 def spreads(network, images):
     found = []
-    normed = lambda layer, made: (made - layer.bias[:, None, None]) / layer.weight[:, None, None]  # noqa: E731  # fmt: skip
-    watched(network, images, lambda layer, given, made: found.append(normed(layer, made).std(dim=(2, 3)).mean().item()))  # fmt: skip
+
+    def note(layer, given, made):
+        normed = (made - layer.bias[:, None, None]) / layer.weight[:, None, None]
+        found.append(normed.std(dim=(2, 3)).mean().item())
+
+    watched(network, images, note)
     return np.array(found)
 
 
@@ -351,13 +381,13 @@ parts = []
 for key, network in nets.items():
     if key[2] == 32:
         share = spreads(network, empty) / spreads(network, filled)
-        layer = np.arange(1, len(share) + 1)
-        parts.append(pd.DataFrame({"layer": layer, "share": share, "network": key[0], "norm": key[1]}))  # fmt: skip
-show.line_panels(
-    pd.concat(parts), x="layer", y="share", line="norm", panel="network", columns=2,
-    axes=("norm layer, in the order of the pass", "spread in empty windows / with object"),
-    alt="The spread of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between .3 and .9.",
-)  # fmt: skip
+        rows = {"layer": np.arange(1, len(share) + 1), "share": share}
+        parts.append(pd.DataFrame(rows).assign(network=key[0], norm=key[1]))
+drawing = {"x": "layer", "y": "share", "line": "norm", "panel": "network"}
+layers = "norm layer, in the order of the pass"
+axes = (layers, "spread in empty windows / with object")
+alt = "The spread of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between .3 and .9."
+show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
 # *At 1, an empty window looks as lively to the next layer as one with an object. Measured before the learned scale and shift, mean over channels.*
@@ -392,19 +422,24 @@ def lend(network, reference, images):
 less = test.take(np.flatnonzero(sizes == "below"))
 plain = lambda layer, given, made: None  # noqa: E731
 
+
+# %%
+def dice_of(logits):
+    answer = logits.softmax(dim=1).cpu()
+    return case_table(answer, less, empty="one")["quality"].mean()
+
+
+# %% [markdown]
+# We give each network with instance norm its own averages first, and then the lent ones.
+
 # %%
 parts = {}
 for name in NETWORKS:
-    network = nets[name, "instance", 32]
-    parts[name, "empty windows, 32 px: share called object"] = [
-        object_share(network(empty)), object_share(lend(network, filled, empty)),
-    ]  # fmt: skip
-    network = nets[name, "instance", 96]
-    logits = [
-        watched(network, less.images, plain), lend(network, train.images, less.images)
-    ]  # fmt: skip
-    dice = [case_table(x.softmax(dim=1).cpu(), less, empty="one")["quality"].mean() for x in logits]  # fmt: skip
-    parts[name, "discs below the range, 96 px: mean Dice"] = dice
+    near, whole = nets[name, "instance", 32], nets[name, "instance", 96]
+    out = near(empty), lend(near, filled, empty)
+    parts[name, "empty windows, 32 px: share called object"] = [*map(object_share, out)]
+    out = watched(whole, less.images, plain), lend(whole, train.images, less.images)
+    parts[name, "discs below the range, 96 px: mean Dice"] = [*map(dice_of, out)]
 lending = pd.DataFrame(parts, index=["own averages", "lent averages"])
 lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2)
 
@@ -430,9 +465,13 @@ deep.index = [
 
 # %% tags=["hide-input"]
 show.number_table(
-    deep.rename_axis(columns="size of the test ball, against the training range", index=None), title="mean Dice", limits=(0, 1),
+    deep.rename_axis(
+        columns="size of the test ball, against the training range", index=None
+    ),
+    title="mean Dice",
+    limits=(0, 1),
     alt="Mean Dice of four small 3-D networks, for balls below, in and above the training range. With batch norm all have .97 or more. With instance norm, below the range: U-Net .72, residual U-Net .96, attention U-Net .94, UNETR .45; the attention U-Net with mixed norms .83.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Mean over 30 test volumes and two seeds; "mixed" is the attention U-Net as published, with instance norm only where its gated paths merge; windows of 32 voxels, a quarter of overlap; 8, 16 and 32 features, 200 steps.*
@@ -448,9 +487,10 @@ show.number_table(
 # **Predict:** does overlap repair the small discs? Which blending is better?
 
 # %%
+ways = list(itertools.product((0.0, 0.25, 0.5, 0.75), windows.BLENDINGS))
 parts = []
 for name, norm in itertools.product(NETWORKS, NORMS):
-    for overlap, blending in itertools.product((0.0, 0.25, 0.5, 0.75), windows.BLENDINGS):  # fmt: skip
+    for overlap, blending in ways:
         how = {"overlap": overlap, "blending": blending}
         parts.append(judge((name, norm, 32), less, **how))
 blended = pd.concat(parts, ignore_index=True)
@@ -459,11 +499,11 @@ shape = ["network", "line", "overlap"]
 overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
 
 # %% tags=["hide-input"]
-show.line_panels(
-    overlaps, x="overlap", y="quality", line="line", panel="network", columns=2,
-    axes=("overlap of neighbouring windows, share of a side", "mean Dice below the range (higher is better)"),
-    alt="Mean Dice of small discs against the overlap of windows of 32 pixels, one panel a network. With batch norm all lines lie near 1. With instance norm they lie between .4 and .8; that of the U-Net with constant blending rises with the overlap, the others hardly.",
-)  # fmt: skip
+drawing = {"x": "overlap", "y": "quality", "line": "line", "panel": "network"}
+overlap = "overlap of neighbouring windows, share of a side"
+axes = (overlap, "mean Dice below the range (higher is better)")
+alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel a network. With batch norm all lines lie near 1. With instance norm they lie between .4 and .8; that of the U-Net with constant blending rises with the overlap, the others hardly."
+show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
 # *Networks trained on windows of 32 pixels; discs below the training range only. At .75, about nine times as many windows are read as at 0.*
@@ -495,9 +535,11 @@ keys = ["norm", "window", "network"]
 falls = spoilt.pivot_table(index=keys, columns="domain", values="quality", sort=False)
 falls.index = [f"{n}, {norm}, {w} px" for norm, w, n in falls.index]
 show.number_table(
-    falls.rename_axis(columns="what the test images suffer", index=None), title="mean Dice", limits=(0, 1),
+    falls.rename_axis(columns="what the test images suffer", index=None),
+    title="mean Dice",
+    limits=(0, 1),
     alt="Mean Dice of sixteen networks on clean pictures and under noise, speckle and loss of contrast of three strengths each.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Rows: our sixteen networks. Columns: discs in the training range, clean and spoiled. Numbers after a name are the ladder's parameter: share of the grey range for noise, variance for speckle, factor for contrast.*
@@ -560,7 +602,9 @@ if cases_out:  # claims on architectures are about the three without the residua
     names = ["subject", "domain", "quality", "false_share", "network", "norm", "window"]
     kept = [cases.loc[cases["network"] != "residual", names].assign(cohort="balls")]
     ids = ["subject", "network", "window", "domain"]
-    noisy = spoilt.pivot_table(index=ids, columns="norm", values="quality").reset_index()  # fmt: skip
+    noisy = spoilt.pivot_table(
+        index=ids, columns="norm", values="quality"
+    ).reset_index()
     kept.append(noisy[noisy["network"] != "residual"].assign(cohort="axes"))
     coded = kept[0][kept[0]["domain"] == "below"].assign(cohort="codes")
     for name in ("network", "norm"):
@@ -570,7 +614,9 @@ if cases_out:  # claims on architectures are about the three without the residua
 if cases_out:
     kept.append(coded)
     twins = cases[cases["norm"].eq("instance") & cases["domain"].eq("below")]
-    twins = twins.pivot_table(index=["subject", "window"], columns="network", values="quality")  # fmt: skip
+    twins = twins.pivot_table(
+        index=["subject", "window"], columns="network", values="quality"
+    )
     kept.append(twins[["unet", "residual"]].reset_index().assign(cohort="shortcuts"))
     everything = pd.concat(kept, ignore_index=True)
     ledger.save_cases(everything, cases_out, profile=profile, seed=seed)

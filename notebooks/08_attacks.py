@@ -185,7 +185,11 @@ print(
 worst = int(np.argmin(dice_of(unet, packaged.images) - clean))
 one = victims.take(np.array([worst]))
 draws = torch.Generator().manual_seed(seed)
-tried = {"noise": attacks.random_noise(one.images, eps=epsilon, norm="linf", generator=draws, **box)}  # fmt: skip
+tried = {
+    "noise": attacks.random_noise(
+        one.images, eps=epsilon, norm="linf", generator=draws, **box
+    )
+}
 tried["FGSM"] = attacks.fgsm(unet, one.images, one.labels, eps=epsilon, **box)
 tried["PGD"] = attacks.pgd(unet, one.images, one.labels, eps=epsilon, steps=20, **box)
 
@@ -199,15 +203,24 @@ frames, captions, before = [], [], one.images[0, 0]
 for name, attempt in tried.items():
     moved = to_numpy(attempt.images)
     pair = (labels_of(one.images), labels_of(moved))
-    frames.append(show.draw_change(before, moved[0, 0], pair, one.labels[0], highest=reach[worst].item()))  # fmt: skip
+    frames.append(
+        show.draw_change(
+            before, moved[0, 0], pair, one.labels[0], highest=reach[worst].item()
+        )
+    )
     now = dice_of(unet, moved, one)[0]
     captions.append(f"{name}: Dice {clean[worst]:.2f} before, {now:.2f} after")
 
 # %% tags=["hide-input"]
 show.picture_slider(
-    frames, captions, steps=list(tried), control="what is added", class_names=train.class_names, height=440,
+    frames,
+    captions,
+    steps=list(tried),
+    control="what is added",
+    class_names=train.class_names,
+    height=440,
     alt="One slice with its predicted borders, the change, and the changed slice with its predicted borders. By eye the slices are equal. Noise changes nothing; under FGSM and PGD red wrong pixels appear along the borders.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Left: the image and the answer. Middle: the change, magnified: full red is +ε, full blue −ε. Right: the changed image and its answer. Wrong pixels are red. Of the 24 slices this is the one on which FGSM costs most.*
@@ -247,7 +260,8 @@ def attempts(eps, network=unet):
 EPS = (0.05, 0.1, 0.2, 0.3)
 start = time.perf_counter()
 attacked = {eps: attempts(eps) for eps in EPS}
-print(f"{len(EPS)} sizes, {len(attacked[EPS[0]])} attacks: {time.perf_counter() - start:.0f} s")  # fmt: skip
+seconds = time.perf_counter() - start
+print(f"{len(EPS)} sizes, {len(attacked[EPS[0]])} attacks: {seconds:.0f} s")
 start = time.perf_counter()
 attacks.pgd(unet, *known, eps=epsilon, steps=20, **box)
 print(f"PGD of 20 steps on {len(victims)} slices: {time.perf_counter() - start:.1f} s")
@@ -266,11 +280,20 @@ means = fallen.groupby("eps")[ORDER].mean()
 means.loc[0.0] = clean.mean()
 
 # %% tags=["hide-input"]
-long = means.sort_index().reset_index().melt("eps", var_name="attack", value_name="dice")  # fmt: skip
+long = (
+    means.sort_index().reset_index().melt("eps", var_name="attack", value_name="dice")
+)
 show.line_panels(
-    long, x="eps", y="dice", line="attack", axes=("size of the change ε (L∞, in standard deviations of the image)", "mean Dice (higher is better)"),
+    long,
+    x="eps",
+    y="dice",
+    line="attack",
+    axes=(
+        "size of the change ε (L∞, in standard deviations of the image)",
+        "mean Dice (higher is better)",
+    ),
     alt="Mean Dice against the size of the change. Noise stays flat near .98. All attacks fall, the faster the larger the change: FGSM least, then PGD, SegPGD and APGD on cross-entropy, and APGD on the Dice loss most.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Mean Dice of 24 slices of scanner A. Noise has the same largest change as the attacks.*
@@ -285,7 +308,10 @@ means.sort_index().round(3)
 rows = {}
 for name, images in attacked[0.2].items():
     lost = attacks.case_loss(unet, images, victims.labels)
-    rows[name] = {"cross-entropy (nats)": lost.mean().item(), "Dice": means.loc[0.2, name]}  # fmt: skip
+    rows[name] = {
+        "cross-entropy (nats)": lost.mean().item(),
+        "Dice": means.loc[0.2, name],
+    }
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
@@ -336,7 +362,7 @@ def doubts(images):
         "distortion": pair["distortion, Dice"],
         "Beta predictor": to_numpy(beta.uncertainty(seen)),
         "last layer": to_numpy(last_layer.uncertainty(seen)),
-    }  # fmt: skip
+    }
 
 
 # %%
@@ -366,17 +392,25 @@ shown += [noticed(f"PGD {eps:g}", attacked[eps]["PGD"], eps) for eps in EPS[1:]]
 notice = pd.concat(shown, ignore_index=True)
 
 
+# %% [markdown]
+# Which fraction of the slices does each method flag? The last row of the table adds the mean Dice of the images shown.
+
+
+# %%
 def share_flagged(rows):
-    wide = rows.groupby(["method", "images"], sort=False)["flagged"].mean().unstack(sort=False)  # fmt: skip
+    wide = rows.groupby(["method", "images"], sort=False)["flagged"].mean()
+    wide = wide.unstack(sort=False)
     wide.loc["mean Dice"] = 1 - rows.groupby("images", sort=False)["risk"].mean()
     return wide.rename_axis(index=None, columns="images shown")
 
 
 # %% tags=["hide-input"]
 show.number_table(
-    share_flagged(notice), limits=(0, 1), title="share flagged",
+    share_flagged(notice),
+    limits=(0, 1),
+    title="share flagged",
     alt="Share of 24 slices flagged by seven confidences, on clean slices, under noise and under three sizes of PGD: few on clean slices and under noise; more and more as the attack grows.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Share of the 24 slices flagged at the threshold that passes 95 % of clean ones; last row: what the attack did to the Dice.*
@@ -447,10 +481,9 @@ for eps in EPS[1:]:
     told = [predict_probabilities(n, moved) for n in networks]
     lost = [clean.mean() - dice_of(n, moved).mean() for n in networks]
     seen = dataclasses.replace(victims, images=to_numpy(moved))
-    mixed = case_table(to_numpy(sum(told) / len(told)), seen, empty="skip")[
-        "quality"
-    ].mean()
-    rows[f"ε = {eps:g}"] = {"network 1": lost[0], "the others": np.mean(lost[1:]), "mean of all": clean.mean() - mixed}  # fmt: skip
+    mixed = case_table(to_numpy(sum(told) / len(told)), seen, empty="skip")["quality"]
+    row = {"network 1": lost[0], "the others": np.mean(lost[1:])}
+    rows[f"ε = {eps:g}"] = row | {"mean of all": clean.mean() - mixed.mean()}
 pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
 
 # %% [markdown]
@@ -475,8 +508,13 @@ def hostile(network, images, labels, generator, eps=train_eps):
     return images + (start + 1.25 * size * slope.sign()).clamp(-size, size), labels
 
 
+# %% [markdown]
+# A short training is enough, because it starts from the network that we have.
+
+# %%
 a_few = (n_steps or sizes.steps) * 3 // 20
-short = {"steps": max(a_few, 2), "batch_size": 16, "learning_rate": 1e-3, "seed": 10 * seed}  # fmt: skip
+short = {"steps": max(a_few, 2), "batch_size": 16}
+short |= {"learning_rate": 1e-3, "seed": 10 * seed}
 
 # %%
 arms, held = {}, make(source_scanner, 12, 6000)
@@ -494,24 +532,38 @@ for name, prepare in {"plain": None, "adversarial": hostile}.items():
 
 # %%
 foreign = {n: make(n, 24, 1000) for n in phantom.SCANNERS if n != source_scanner}
+
+
+def attacks_on(network, eps):
+    if network is unet:
+        return {n: attacked[eps][n] for n in ("FGSM", "PGD")}
+    fgsm = attacks.fgsm(network, *known, eps=eps, **box)
+    pgd = attacks.pgd(network, *known, eps=eps, steps=attack_steps, **box)
+    return {"FGSM": fgsm.images, "PGD": pgd.images}
+
+
+# %% [markdown]
+# Each network is attacked with its own gradient, at the size of the training (0.2) and at a larger one.
+
+# %%
 tested = {}
 for name, network in {"as it was": unet, **arms}.items():
-    row = {"clean": dice_of(network, victims.images).mean()}
+    images = {"clean": victims.images}
     for eps in (0.2, 0.3):
-        found = attacked[eps] if network is unet else {
-            "FGSM": attacks.fgsm(network, *known, eps=eps, **box).images,
-            "PGD": attacks.pgd(network, *known, eps=eps, steps=attack_steps, **box).images}  # fmt: skip
-        row |= {f"{attack} {eps}": found[attack] for attack in ("FGSM", "PGD")}
-    row["noise 0.2"] = attacked[0.2]["noise"]
-    row = {k: v if k == "clean" else dice_of(network, v).mean() for k, v in row.items()}
-    row |= {f"scanner {n}": dice_of(network, c.images, c).mean() for n, c in foreign.items()}  # fmt: skip
+        images |= {f"{n} {eps}": x for n, x in attacks_on(network, eps).items()}
+    images["noise 0.2"] = attacked[0.2]["noise"]
+    row = {k: dice_of(network, v).mean() for k, v in images.items()}
+    for n, cohort in foreign.items():
+        row[f"scanner {n}"] = dice_of(network, cohort.images, cohort).mean()
     tested[name] = row
 
 # %% tags=["hide-input"]
 show.number_table(
-    pd.DataFrame(tested).rename_axis(index="images", columns="training"), limits=(0, 1), title="mean Dice",
+    pd.DataFrame(tested).rename_axis(index="images", columns="training"),
+    limits=(0, 1),
+    title="mean Dice",
     alt="Mean Dice of the network as it was, tuned plainly and tuned adversarially, on clean slices, under FGSM and PGD of two sizes, under noise, and on scanners B to F.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Mean Dice of 24 slices, higher is better; one run of each kind.*
@@ -532,20 +584,40 @@ few = victims.take(chosen)
 draws = torch.Generator().manual_seed(seed)
 start = time.perf_counter()
 sure = smoothing.certified_segmentation(unet, few.images, sigma=sigma, generator=draws)
-print(f"{time.perf_counter() - start:.0f} s for {len(few)} slices: 10 votes to choose, 100 to test")  # fmt: skip
+seconds = time.perf_counter() - start
+print(f"{seconds:.0f} s for {len(few)} slices: 10 votes to choose, 100 to test")
+
+# %% [markdown]
+# How does the certified length compare with the changes that the attack makes?
+
+# %%
 of_attack = (to_numpy(attacked[0.1]["PGD"])[chosen] - few.images).reshape(3, -1)
 lengths = np.linalg.norm(of_attack, axis=1)
-print(f"certified: shorter than {sure.radius:.2f}; PGD with ε = 0.1: {lengths.min():.1f} to {lengths.max():.1f}")  # fmt: skip
+between = f"{lengths.min():.1f} to {lengths.max():.1f}"
+print(f"certified: shorter than {sure.radius:.2f}; PGD with ε = 0.1: {between}")
 
 # %% tags=["hide-input"]
 labels, abstained = to_numpy(sure.labels), to_numpy(sure.labels < 0)
-frames = [show.draw_zone(i[0], np.where(a, 0, x), a) for i, x, a in zip(few.images, labels, abstained, strict=True)]  # fmt: skip
+frames = [
+    show.draw_zone(i[0], np.where(a, 0, x), a)
+    for i, x, a in zip(few.images, labels, abstained, strict=True)
+]
 inside = few.labels > 0
-shares = [f"slice {k + 1}: abstains on {a.mean():.1%} of all pixels<br>and {a[i].mean():.0%} of the true foreground" for k, (a, i) in enumerate(zip(abstained, inside, strict=True))]  # fmt: skip
+shares = [
+    f"slice {k + 1}: abstains on {a.mean():.1%} of all pixels<br>and {a[i].mean():.0%} of the true foreground"
+    for k, (a, i) in enumerate(zip(abstained, inside, strict=True))
+]
+
+# %% tags=["hide-input"]
 show.picture_slider(
-    frames, shares, steps=["1", "2", "3"], control="slice", class_names=train.class_names, height=500,
+    frames,
+    shares,
+    steps=["1", "2", "3"],
+    control="slice",
+    class_names=train.class_names,
+    height=500,
     alt="Three slices with the certified labels; red seams of pixels without a certificate run along every border.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # *Borders: certified labels. Red: no certificate.*
@@ -574,9 +646,10 @@ print(f"with rounding: Dice {before:.3f}, attacked {after:.3f}")
 # %%
 through = masking.QuantisedInput(unet, **levels, straight_through=True)
 draws = torch.Generator().manual_seed(seed)
+given = {"eps": 0.2, "steps": (1, 5, 10), "generator": draws, **box}
 report = masking.masking_report(
-    rounded, six.images, six.labels, eps=0.2, **box, generator=draws, surrogate=through, steps=(1, 5, 10),
-)  # fmt: skip
+    rounded, six.images, six.labels, surrogate=through, **given
+)
 report.set_index("attack").round(3)
 
 # %% [markdown]
@@ -590,7 +663,9 @@ report.set_index("attack").round(3)
 
 # %%
 tail = failure_report(fallen, quality="worst", threshold=0.8, by=("eps",))
-tail.summary[["stratum", "n_cases", "mean", "median", "p05", "share_below", "low", "high"]].round(2)  # fmt: skip
+tail.summary[
+    ["stratum", "n_cases", "mean", "median", "p05", "share_below", "low", "high"]
+].round(2)
 
 # %% [markdown]
 # *p05: Dice that 5 % of the slices fall below; share_below: share of slices with Dice below .8, with its 95 % interval over hearts.*
