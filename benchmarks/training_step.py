@@ -178,7 +178,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "book" / "results" / "gpu_steps.csv")
     out = parser.parse_args().out
-    origin = provenance(profile="", seed=0)
+    origin = provenance(profile="lite", seed=0)
     about = {name: str(origin[name]) for name in ("device", "threads", "commit", "day")}
     about["torch"] = torch.__version__
     kept: list[dict[str, str]] = []
