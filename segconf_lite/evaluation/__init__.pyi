@@ -42,6 +42,7 @@ from .raters import boundary_band as boundary_band
 from .raters import boundary_distance_px as boundary_distance_px
 from .raters import errors_found as errors_found
 from .raters import generalized_energy_distance as generalized_energy_distance
+from .raters import geometric_maps as geometric_maps
 from .raters import map_agreement as map_agreement
 from .raters import rater_dice as rater_dice
 from .raters import rater_disagreement as rater_disagreement
@@ -74,6 +75,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "generalized_energy_distance",
+    "geometric_maps",
     "hausdorff95_per_case",
     "hausdorff95_per_class",
     "iou_per_case",

@@ -3,12 +3,14 @@
 Overlap (Dice, IoU), and distances between boundaries (surface Dice, Hausdorff distance, mean surface
 distance). The policy ``empty`` says what counts for a class that is absent:
 
-| reference | prediction | overlap, surface Dice: ``"skip"`` / ``"one"`` / ``"zero"`` | distances in mm |
-|-----------|------------|------------------------------------------------------------|-----------------|
-| present   | present    | value / value / value                            | value / value / value     |
-| present   | absent     | 0 / 0 / 0                                        | inf / inf / inf           |
-| absent    | present    | 0 / 0 / 0                                        | inf / inf / inf           |
-| absent    | absent     | left out (NaN) / 1 / 0                           | left out (NaN) / 0 / inf  |
+=========  ==========  ==========================================================  ========================
+reference  prediction  overlap, surface Dice: ``"skip"`` / ``"one"`` / ``"zero"``  distances in mm
+=========  ==========  ==========================================================  ========================
+present    present     value / value / value                                       value / value / value
+present    absent      0 / 0 / 0                                                   inf / inf / inf
+absent     present     0 / 0 / 0                                                   inf / inf / inf
+absent     absent      left out (NaN) / 1 / 0                                      left out (NaN) / 0 / inf
+=========  ==========  ==========================================================  ========================
 
 The geometry of boundaries is that of MONAI: the boundary of a class is its pixels that have a pixel of
 another kind beside them, and distances go from pixel centre to pixel centre, in millimetres.

@@ -12,7 +12,7 @@ import itertools
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from segconf_lite import check
 from segconf_lite.evaluation.bootstrap import unit_scale
@@ -241,6 +241,45 @@ def boundary_distance_px(labels: Any) -> np.ndarray:
     """
     classes = check.label_map("labels", labels)
     return _boundary_distance(classes, np.ones((len(classes), 2)))
+
+
+def geometric_maps(
+    labels: Any, *, n_classes: int, blurs_px: tuple[float, ...] = (1.0, 1.5, 2.0)
+) -> dict[str, np.ndarray]:
+    """Maps of a prediction's shape alone, the null models of every uncertainty map.
+
+    They know no image and no network. A map that follows annotators or finds errors no better than these
+    has shown only that both lie at borders.
+
+    Args:
+        labels: (N, H, W) predicted labels.
+        n_classes: Number of classes C, background included, 2 .. 10,000.
+        blurs_px: Standard deviations of the Gaussian blur, in pixels, > 0.
+
+    Returns:
+        Name -> (N, H, W) in [0, 1], higher = nearer to a border: ``"1 / distance"``, of each pixel's centre
+        to the nearest pixel with another label, and ``"blurred mask, S px"``, the entropy of the blurred
+        one-hot labels over log C.
+
+    Raises:
+        ValueError: If labels are not (N, H, W) integers below `n_classes`, or a blur is not positive.
+
+    Example:
+        >>> maps = geometric_maps(np.array([[[0, 0, 0, 1, 1]]]), n_classes=2, blurs_px=(1.0,))
+        >>> for name, values in maps.items():
+        ...     print(name, values.round(2).tolist())
+        1 / distance [[[0.33, 0.5, 1.0, 1.0, 0.5]]]
+        blurred mask, 1 px [[[0.04, 0.32, 0.88, 0.88, 0.32]]]
+    """
+    n_classes = check.integer("n_classes", n_classes, low=2, high=10_000)
+    classes = check.label_map("labels", labels, n_classes=n_classes)
+    maps = {"1 / distance": 1 / boundary_distance_px(classes)}
+    one_hot = (classes[..., None] == np.arange(n_classes)).astype(np.float64)
+    for k, blur in enumerate(blurs_px):
+        sigma = check.number(f"blurs_px[{k}]", blur, low=0, open_low=True)
+        blurred = ndimage.gaussian_filter(one_hot, (0, sigma, sigma, 0), mode="nearest")
+        maps[f"blurred mask, {sigma:g} px"] = special.entr(blurred).sum(axis=-1) / np.log(n_classes)
+    return maps
 
 
 def _boundary_distance(labels: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from segconf_lite.evaluation.raters import (
     boundary_band,
     boundary_distance_px,
     errors_found,
     generalized_energy_distance,
+    geometric_maps,
     map_agreement,
     rater_dice,
     rater_disagreement,
@@ -252,3 +254,50 @@ def test_agreement_of_tiny_maps_is_that_of_their_unit():
     one, other = np.random.default_rng(0).random((2, 1, 6, 6))
     expected = map_agreement(one, other, measure="pearson")
     np.testing.assert_allclose(map_agreement(one * 1e-200, other, measure="pearson"), expected)
+
+
+def test_geometric_maps_know_the_shape_and_nothing_else():
+    labels = np.zeros((2, 24, 24), int)
+    labels[0, 8:16, 8:16] = 2
+    labels[0, 8:12, 8:16] = 1
+    maps = geometric_maps(labels, n_classes=3)
+    assert list(maps) == ["1 / distance", "blurred mask, 1 px", "blurred mask, 1.5 px", "blurred mask, 2 px"]
+    names = np.array([0, 2, 1])
+    for name, values in maps.items():
+        assert values.shape == labels.shape
+        assert ((values >= 0) & (values <= 1)).all()
+        assert (values[1] == 0).all()  # one label, no border
+        assert values[0, 8, 10] > values[0, 6, 10] > values[0, 3, 10]
+        np.testing.assert_allclose(geometric_maps(names[labels], n_classes=3)[name], values, atol=1e-12)
+        np.testing.assert_allclose(
+            geometric_maps(labels[:, ::-1], n_classes=3)[name], values[:, ::-1], atol=1e-12
+        )
+    np.testing.assert_array_equal(maps["1 / distance"][0], 1 / boundary_distance_px(labels)[0])
+    wide, narrow = maps["blurred mask, 2 px"][0], maps["blurred mask, 1 px"][0]
+    assert (wide > 0.01).sum() > (narrow > 0.01).sum()
+
+
+def test_a_straight_border_blurs_as_the_normal_distribution():
+    labels = np.repeat((np.arange(40) >= 20)[None, None], 5, axis=1).astype(int)
+    inside = stats.norm.cdf((np.arange(40) - 19.5) / 2)
+    expected = stats.entropy([inside, 1 - inside], base=2)
+    found = geometric_maps(labels, n_classes=2, blurs_px=(2.0,))["blurred mask, 2 px"][0, 2]
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (np.zeros((1, 4, 4), int), {"n_classes": 1}, r"n_classes must be an integer in \[2, 10000\], got 1"),
+        (np.full((1, 4, 4), 3), {"n_classes": 3}, "labels must be"),
+        (np.zeros((4, 4), int), {"n_classes": 2}, "labels must be"),
+        (
+            np.zeros((1, 4, 4), int),
+            {"n_classes": 2, "blurs_px": (1, 0)},
+            r"blurs_px\[1\] must be a number > 0",
+        ),
+    ],
+)
+def test_geometric_maps_of_bad_input(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        geometric_maps(labels, **options)

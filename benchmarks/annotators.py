@@ -1,0 +1,99 @@
+"""Do uncertainty maps follow annotators better than the shape of the prediction alone does? Over seeds.
+
+    python benchmarks/annotators.py                       # seeds 11 to 15, about 4 minutes on one core
+
+As in chapter 5: a network learns slices that were each drawn by one of several annotators; new slices have
+the true annotation entropy. ``chapter_05_geometry.csv`` has one row per seed, scanner, map and region: the mean
+Pearson correlation over slices, within 6 mm of a true border and over the whole image. ``--summary`` prints
+means over the stored seeds with t intervals, and each map's difference from ``1 / distance``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import segconf_lite.evaluation as ev
+from segconf_lite.arrays import to_numpy
+from segconf_lite.claims import ledger
+from segconf_lite.cohorts import phantom
+from segconf_lite.confidence import MCDropout, TestTimeAugmentation, pixels
+from segconf_lite.fragility import FragilityMap, geometry_ring
+from segconf_lite.models import fit_unet, fitted, predict_probabilities
+from segconf_lite.profiles import Profile, profile_named
+
+TABLE = Path(__file__).parents[1] / "book/results/chapter_05_geometry.csv"
+REFERENCE, N_SLICES = "1 / distance", 24
+
+
+def measured(sizes: Profile, seed: int) -> Iterator[dict[str, Any]]:
+    """The rows of one seed."""
+    given: dict[str, Any] = {"annotators": phantom.Annotators(), "size": sizes.size}
+    crowd, _ = phantom.annotated_cohort(sizes.n_train, seed=seed, scanner="A", **given)
+    usual = ~np.char.endswith(crowd.subjects, "hypertrophic")
+    train = dataclasses.replace(phantom.one_rater_each(crowd.take(usual), seed=seed), raters=None)
+    training = {"steps": sizes.steps, "channels": sizes.channels, "dropout": 0.1}
+    unet = fitted(fit_unet, train, seed=10 * seed, **training)
+    methods = {
+        "dropout, entropy": MCDropout().fit(unet, train),
+        "test time, entropy": TestTimeAugmentation().fit(unet, train),
+        "last layer": FragilityMap().fit(unet, train),
+    }
+    for scanner in ("A", "D"):
+        cohort, chances = phantom.annotated_cohort(180, seed=seed + 1000, scanner=scanner, **given)
+        chosen = np.flatnonzero(~np.char.endswith(cohort.subjects, "hypertrophic"))[:N_SLICES]
+        truth, cohort = phantom.annotation_entropy(chances[chosen]), cohort.take(chosen)
+        answer = predict_probabilities(unet, cohort.images)
+        labels = to_numpy(answer.argmax(dim=1))
+        maps = {
+            "entropy": to_numpy(pixels.entropy(answer)),
+            "ring": to_numpy(geometry_ring(labels, n_classes=4)),
+        }
+        maps |= {name: to_numpy(m.uncertainty_map(cohort.images)) for name, m in methods.items()}
+        maps |= ev.geometric_maps(labels, n_classes=4)
+        near = {"band_mm": 6.0, "reference": cohort.labels, "spacing_mm": cohort.spacing_mm}
+        for (name, values), (region, how) in (
+            (m, r) for m in maps.items() for r in (("band", near), ("image", {}))
+        ):
+            value = np.nanmean(ev.map_agreement(values.clip(0, 1), truth, measure="pearson", **how))
+            yield {"scanner": scanner, "region": region, "map": name, "correlation": value}
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds, and difference from the best map without a model, each with a 95 % t interval."""
+    rows = []
+    for (scanner, region, name), part in table.groupby(["scanner", "region", "map"], sort=False):
+        other = table.query("scanner == @scanner and region == @region and map == @REFERENCE")
+        row = {"scanner": scanner, "region": region, "map": name, "seeds": part["seed"].nunique()}
+        gap = part["correlation"].to_numpy() - other["correlation"].to_numpy()
+        for start, values in (("", part["correlation"]), ("minus reference ", gap)):
+            interval = ev.repeated_estimate(np.mean, part["seed"], part["map"], values).interval()
+            row |= {f"{start}{end}": value for end, value in interval._asdict().items()}
+        rows.append(row)
+    return pd.DataFrame(rows).round(3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--profile", default="lite")
+    parser.add_argument("--seeds", default="11,12,13,14,15", help="numbers, separated by commas")
+    parser.add_argument("--summary", action="store_true", help="only print what is stored")
+    asked = parser.parse_args()
+    if not asked.summary:
+        sizes, rows = profile_named(asked.profile), []
+        for seed in map(int, asked.seeds.split(",")):
+            origin = ledger.provenance(profile=sizes.name, seed=seed)
+            kept = {name: origin[name] for name in ("seed", "profile", "commit", "device", "day")}
+            rows += [{**row, **kept} for row in measured(sizes, seed)]
+            pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.5g", lineterminator="\n")
+    print(summary(pd.read_csv(TABLE)).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
