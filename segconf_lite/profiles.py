@@ -37,7 +37,9 @@ class Profile:
     seeds: tuple[int, ...]
 
 
+#: For a laptop with two cores.
 LITE = Profile("lite", 96, 480, 120, 200, 133, (16, 32, 64, 96), (0, 1, 2))
+#: For a graphics card.
 FULL = Profile("full", 192, 960, 240, 666, 400, (32, 64, 128, 192), tuple(range(10)))
 
 

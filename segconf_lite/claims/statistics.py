@@ -37,7 +37,7 @@ class Statistic(NamedTuple):
 
     Attributes:
         of: The function from columns, each (n_cases,), to a number.
-        columns: The columns that it takes, in order; a claim's column that ends in " *" stands for
+        columns: The columns that it takes, in order; a claim's column that ends in ``" *"`` stands for
             `GAP_BINS` columns, numbered from 0.
         words: What it is, with the claim's columns by name in braces.
         smallest_effect: Smallest distance from a line that is of interest, in units of the statistic. One

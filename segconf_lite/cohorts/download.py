@@ -27,7 +27,7 @@ _MOST_SECONDS = 600.0  # for the download of one file
 _REGISTRY = resources.files("segconf_lite.cohorts") / "registry"
 _GM_COMMIT = "dfa78f751953eaafcf62e77fbc2f7ec6df668e14"
 
-# name -> (address under which every file of the registry lies, how a person gets the same files)
+#: Name of a data set -> (address under which every file lies, how a person gets the same files).
 SOURCES: dict[str, tuple[str, str]] = {
     "gm_challenge": (
         f"https://raw.githubusercontent.com/sct-pipeline/gm-challenge-data/{_GM_COMMIT}/",
@@ -36,7 +36,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     )
 }
 
-# name -> how a person gets it, where no address is known under which every file lies as it is read here
+#: Name of a data set -> how a person gets it, where no address has every file as it is read here.
 BY_HAND: dict[str, str] = {
     name: " ".join((_REGISTRY / f"{name}_by_hand.txt").read_text("utf-8").split())
     for name in ("retina_chase_hrf", "published_results")

@@ -103,8 +103,8 @@ def context_foreground() -> pd.DataFrame:
         - image: name of the test volume, unique within a data set.
         - dice: in [0, 1], higher is better.
         - hausdorff: maximal surface distance, lower is better; voxels for synthetic, as published for spleen.
-        - abs_volume_difference_ratio: |predicted - reference volume| / reference volume, >= 0, lower is
-          better.
+        - abs_volume_difference_ratio: absolute difference of predicted and reference volume, over the
+          reference volume; >= 0, lower is better.
         - test_volume_foreground_ratio: fraction of foreground in the whole test volume, in [0, 1].
         - train_ratio_min, train_ratio_max: range of the fraction of foreground in the training *patches* of
           the same data set, network and patch size, in [0, 1]. Patch and volume fractions are different

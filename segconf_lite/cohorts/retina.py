@@ -23,7 +23,8 @@ from segconf_lite import check
 from segconf_lite.cohorts import download
 from segconf_lite.cohorts.cohort import Cohort
 
-MM_PER_DEGREE = 0.3  # of retina per degree of visual angle, in an average adult eye; nominal
+#: Millimetres of retina per degree of visual angle, in an average adult eye; nominal.
+MM_PER_DEGREE = 0.3
 _NAME = "retina_chase_hrf"
 _CAMERAS = {"chase": ("Nidek NM-200-D", 30.0), "hrf": ("Canon CR-1", 45.0)}  # domain, degrees across
 _DARK = 20  # of 255, in the red channel: the retina is brighter, what surrounds it is not

@@ -7,7 +7,7 @@ Shape letters: N cases, C classes, H rows, W columns, T steps. The arguments tha
 - network: Network that maps (N, 1, H, W) to logits (N, C, H, W), in eval mode meanwhile. Modes, gradient
   flags, ``.grad`` and torch's random state are as before afterwards. Its loss must be finite and
   differentiable by the images: a network whose gradient is cut off is refused, because every attack would
-      return the clean images.
+  return the clean images.
 - images: Images (N, 1, H, W), finite, numpy or torch.
 - labels: True labels (N, H, W), integers 0 to C - 1, background 0.
 - eps, unit: Size of the allowed change and its unit, see `epsilon_per_image`.

@@ -155,6 +155,7 @@ class Ladder:
     apply: _Apply
 
 
+#: Name of a corruption -> its severity scale.
 LADDERS: dict[str, Ladder] = {}
 
 

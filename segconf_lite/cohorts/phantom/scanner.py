@@ -36,7 +36,7 @@ _TABLE: dict[str, tuple[float, float, float, float, float]] = {
 }
 TISSUES: tuple[str, ...] = tuple(_TABLE)
 
-# What a reader can take from another scanner, one at a time
+#: Cause -> fields of `Scanner`: what a scanner can take over from another one, one cause at a time.
 CAUSES: dict[str, tuple[str, ...]] = {
     "contrast": ("field_t", "flip_deg", "tr_ms", "fat_signal"),
     "coil": ("bias",),
@@ -188,10 +188,6 @@ class Scanner:
         return dataclasses.replace(self, name=f"{self.name} + {cause} of {other.name}", **taken)
 
 
-# A is the training scanner; B to D lie ever further off. E is far but harmless: sharp detail, fat and noise
-# are all unlike A, yet blood, muscle and the bright rim of fat keep their order. F is near but harmful: its
-# images are about as close to A as those of B, because its intensity curve makes up for the flip angle, but
-# fat suppression leaves the fat around the heart as dark as muscle.
 _E = Scanner("E", fat_signal=1.6, bias=0.25, pixel_mm=2.6, partial_fourier=0.7, blur_mm=0.9, ghost=0.15)
 _ALL = (
     Scanner("A"),
@@ -201,6 +197,10 @@ _ALL = (
     dataclasses.replace(_E, noise=0.009, gamma=1.2, clip_percentile=98.5),
     Scanner("F", flip_deg=27, fat_signal=0.02, bias=0.4, noise=0.05, gamma=1.3, clip_percentile=99.5),
 )
+#: Name -> scanner. A is the training scanner; B to D lie ever further off. E is far but harmless: sharp
+#: detail, fat and noise are all unlike A, yet blood, muscle and the bright rim of fat keep their order. F is
+#: near but harmful: its images are about as close to A as those of B, because its intensity curve makes up
+#: for the flip angle, but fat suppression leaves the fat around the heart as dark as muscle.
 SCANNERS: dict[str, Scanner] = {scanner.name: scanner for scanner in _ALL}
 _REFERENCE_SIGNAL = float(bssfp_signal(1.5, 60.0, 3.2)[TISSUES.index("blood")])  # on scanner A: unit of noise
 
