@@ -1,6 +1,7 @@
 """Soft Dice confidence and the published pooling beside what chapters 2 and 3 use, over seeds.
 
-    python benchmarks/chapter_02.py                       # seeds 11 to 15, about 15 minutes on one core
+    python benchmarks/chapter_02.py                       # seeds 11 to 15, about 5 minutes on one core
+    python benchmarks/chapter_02.py --members 4           # beside an ensemble, about 15 minutes
 
 ``chapter_02_soft_dice.csv`` has one row per seed, scanner, method and statistic: ``eAURC x 1000`` (lower is
 better), ``absolute error`` of the predicted quality, and for the pooled Mahalanobis distance ``flagged``, the
@@ -32,7 +33,7 @@ ENSEMBLE = ["networks: agreement, strict", "networks: entropy"]
 REFERENCE = "entropy, foreground"
 
 
-def measured(sizes: Profile, seed: int) -> Iterator[dict[str, Any]]:
+def measured(sizes: Profile, seed: int, n_members: int) -> Iterator[dict[str, Any]]:
     """The rows of one seed."""
 
     def make(scanner: str, n_cases: int, first_subject: int) -> Cohort:
@@ -41,7 +42,10 @@ def measured(sizes: Profile, seed: int) -> Iterator[dict[str, Any]]:
     train, familiar = make("A", sizes.n_train, 0), make("A", sizes.n_test, 2000)
     training = {"steps": sizes.steps, "channels": sizes.channels, "dropout": 0.1, "seed": 10 * seed}
     unet = fitted(fit_unet, train, **training)
-    networks = DeepEnsemble(n_members=4, training=training).fit(unet, train)
+    ensemble = {}
+    if n_members:
+        ensemble["networks"] = DeepEnsemble(n_members=n_members, training=training).fit(unet, train)
+    ordered = [*ORDERED, *(ENSEMBLE if ensemble else [])]
     poolings = ("channels_and_space", "published")
     distances = {pooling: PooledMahalanobis(pooling=pooling).fit(unet, train) for pooling in poolings}
     home = {pooling: method.uncertainty(familiar.images) for pooling, method in distances.items()}
@@ -49,13 +53,13 @@ def measured(sizes: Profile, seed: int) -> Iterator[dict[str, Any]]:
         cohort = make(scanner, sizes.n_test, 1000)
         probabilities = predict_probabilities(unet, cohort.images)
         quality = case_table(probabilities, cohort, empty="skip")["quality"].to_numpy()
-        columns = one_pass_columns(probabilities) | sampled_columns({"networks": networks}, cohort.images)
+        columns = one_pass_columns(probabilities) | sampled_columns(ensemble, cohort.images)
         kept = np.isfinite(quality)
         found = {
             (name, "eAURC x 1000"): 1000 * excess_aurc(1 - quality[kept], columns[name][kept])
-            for name in [*ORDERED, *ENSEMBLE]
+            for name in ordered
         }
-        for name in ("soft Dice", "networks: agreement, strict"):
+        for name in {"soft Dice", "networks: agreement, strict"} & {*ordered}:
             found[name, "absolute error"] = np.abs(1 - columns[name] - quality)[kept].mean()
         for pooling, method in distances.items():
             flagged = detection_rate(home[pooling], method.uncertainty(cohort.images))
@@ -84,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--profile", default="lite")
     parser.add_argument("--seeds", default="11,12,13,14,15", help="numbers, separated by commas")
+    parser.add_argument("--members", type=int, default=0, help="networks of the ensemble (0: none)")
     parser.add_argument("--summary", action="store_true", help="only print what is stored")
     asked = parser.parse_args()
     if not asked.summary:
@@ -91,7 +96,7 @@ def main() -> None:
         for seed in map(int, asked.seeds.split(",")):
             origin = ledger.provenance(profile=sizes.name, seed=seed)
             kept = {name: origin[name] for name in ("seed", "profile", "commit", "device", "day")}
-            rows += [{**row, **kept} for row in measured(sizes, seed)]
+            rows += [{**row, **kept} for row in measured(sizes, seed, asked.members)]
             pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.5g", lineterminator="\n")
     print(summary(pd.read_csv(TABLE)).to_string(index=False))
 
