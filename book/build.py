@@ -1,9 +1,9 @@
 """Render the book: executed notebooks and the pages of this folder become a site in _build/html.
 
-The ledger of claims becomes a page. Three more things happen on the way, so that a page works without a
-kernel and without a network: plotly figures become HTML with one local copy of plotly.js, live widgets
-become a short note, and MathJax with its fonts is copied into the site. Nothing on a page may come
-from another host.
+The ledger of claims becomes a page, and the docstrings become the pages of the reference. Three more
+things happen on the way, so that a page works without a kernel and without a network: plotly figures
+become HTML with one local copy of plotly.js, live widgets become a short note, and MathJax with its fonts
+is copied into the site. Nothing on a page may come from another host.
 """
 
 import importlib.util
@@ -16,7 +16,8 @@ from typing import Any
 import nbformat
 import plotly
 import yaml
-from ledger_page import MARK, ledger_markdown
+from ledger_page import filled
+from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
 
 BOOK = Path(__file__).resolve().parent
@@ -41,10 +42,15 @@ def prepare(names: list[str]) -> None:
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     page = SOURCE / "claims.md"
-    page.write_text(page.read_text("utf-8").replace(MARK, ledger_markdown(BOOK)), "utf-8")
+    page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
+    for page in SOURCE.rglob("*.md"):
+        page.write_text(with_reference(linked(page.read_text("utf-8"))), "utf-8")
     (SOURCE / "notebooks").mkdir()
     for name in names:
         notebook = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = linked(cell.source)
         nbformat.write(rewrite_notebook(notebook, name), SOURCE / "notebooks" / f"{name}.ipynb")
 
 

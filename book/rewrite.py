@@ -39,6 +39,7 @@ UNWANTED = re.compile(
     r"|<link rel=\"preload\" as=\"font\"[^>]*>",
     re.DOTALL,
 )
+VARIABLES = 'Variables<span class="colon">'  # Sphinx's word for the attributes of a class
 
 
 class BookError(Exception):
@@ -149,7 +150,7 @@ def finish_page(page: str) -> str:
     Raises:
         BookError: If the page would still make a browser ask another host; plain links do not count.
     """
-    page = UNWANTED.sub("", page)
+    page = UNWANTED.sub("", page).replace(VARIABLES, VARIABLES.replace("Variables", "Attributes"))
     if found := EXTERNAL_RESOURCE.findall(page):
         raise BookError(f"the page would load from another host: {found}")
     return page
