@@ -2,6 +2,7 @@
 
 from . import download as download
 from . import gm_challenge as gm_challenge
+from . import lidc as lidc
 from . import phantom as phantom
 from . import published as published
 from . import retina as retina
@@ -23,6 +24,7 @@ __all__ = [
     "ball_volumes",
     "download",
     "gm_challenge",
+    "lidc",
     "null_cohort",
     "phantom",
     "published",

@@ -39,7 +39,7 @@ SOURCES: dict[str, tuple[str, str]] = {
 #: Name of a data set -> how a person gets it, where no address has every file as it is read here.
 BY_HAND: dict[str, str] = {
     name: " ".join((_REGISTRY / f"{name}_by_hand.txt").read_text("utf-8").split())
-    for name in ("retina_chase_hrf", "published_results")
+    for name in ("retina_chase_hrf", "published_results", "lidc_nodules")
 }
 
 
@@ -70,7 +70,7 @@ def find(name: str, root: Path | str | None = None) -> Path:
     Example:
         >>> find("liver")
         Traceback (most recent call last):
-        ValueError: name must be one of ('gm_challenge', 'retina_chase_hrf', 'published_results'), got 'liver'
+        ValueError: name must be one of ('gm_challenge', 'retina_chase_hrf', ...), got 'liver'
     """
     check.one_of("name", name, (*SOURCES, *BY_HAND))
     if root is not None:

@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_made_is_not_blamed_on_the_network(server, tmp_p
 
 def test_unknown_data_set_lists_those_that_are():
     with pytest.raises(
-        ValueError, match=r"name must be one of \('gm_challenge', .*'published_results'\), got 'gm'"
+        ValueError, match=r"name must be one of \('gm_challenge', .*'lidc_nodules'\), got 'gm'"
     ):
         download.fetch("gm")
 
