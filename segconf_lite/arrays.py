@@ -7,14 +7,17 @@ public function or method returns is on the CPU.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["to_numpy"]
 
 
-def to_numpy(values: Any, dtype: Any = None) -> np.ndarray:
+def to_numpy(values: object, dtype: DTypeLike | None = None) -> np.ndarray:
     """A numpy array with the values of a tensor on any device, of an array, or of anything that numpy reads.
 
     Args:
@@ -32,8 +35,6 @@ def to_numpy(values: Any, dtype: Any = None) -> np.ndarray:
         array([0.5, 2. ], dtype=float32)
     """
     if hasattr(values, "detach"):  # a tensor; recognised without importing torch, which takes seconds
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":
-            values = values.float()
-        values = values.numpy()
+        tensor = values.detach().cpu()
+        values = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     return np.asarray(values, dtype=dtype)

@@ -14,17 +14,24 @@ import contextlib
 import math
 import numbers
 import reprlib
-from collections.abc import Collection, Iterable
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Sized
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import numpy as np
 
 from segconf_lite.arrays import to_numpy
 
+if TYPE_CHECKING:  # torch and pandas take seconds to load
+    import pandas as pd
+    from numpy.typing import DTypeLike
+    from torch import Tensor
+
 Choice = TypeVar("Choice")
+Ready = TypeVar("Ready")
+Images = TypeVar("Images", bound="Tensor | np.ndarray")
 
 
-def refuse(name: str, expected: str, got: Any, fix: str = "") -> ValueError:
+def refuse(name: str, expected: str, got: object, fix: str = "") -> ValueError:
     """The error that every check raises.
 
     Args:
@@ -66,12 +73,14 @@ def one_of(name: str, value: Choice, choices: Iterable[Choice]) -> Choice:
     raise refuse(name, f"one of {choices}", reprlib.repr(value))
 
 
-def integer(name: str, value: Any, *, low: int | None = None, high: int | None = None, fix: str = "") -> int:
+def integer(
+    name: str, value: object, *, low: int | None = None, high: int | None = None, fix: str = ""
+) -> int:
     """A Python integer from an integer of Python, numpy or torch; booleans and fractions are refused.
 
     Args:
         name: Name of the argument.
-        value: Its value.
+        value: Its value; an array or tensor without axes counts as a number.
         low: Smallest allowed value.
         high: Largest allowed value.
         fix: The likely remedy, for the message.
@@ -84,19 +93,15 @@ def integer(name: str, value: Any, *, low: int | None = None, high: int | None =
         3
     """
     plain = _scalar(value)
-    if (
-        isinstance(plain, bool)
-        or not isinstance(plain, int)
-        or (low is not None and plain < low)
-        or (high is not None and plain > high)
-    ):
+    good = isinstance(plain, int) and (low is None or plain >= low) and (high is None or plain <= high)
+    if not good or not isinstance(plain, int) or isinstance(plain, bool):
         raise refuse(name, "an integer" + _range(low, high), reprlib.repr(value), fix)
     return plain
 
 
 def number(
     name: str,
-    value: Any,
+    value: object,
     *,
     low: float = -math.inf,
     high: float = math.inf,
@@ -108,7 +113,7 @@ def number(
 
     Args:
         name: Name of the argument, with its unit if it has one.
-        value: Its value.
+        value: Its value; an array or tensor without axes counts as a number.
         low: Smallest allowed value.
         high: Largest allowed value.
         open_low: Whether `low` itself is refused.
@@ -123,16 +128,15 @@ def number(
         0.5
     """
     plain = _scalar(value)
+    where = _range(low, high, open_low, open_high)
     if isinstance(plain, bool) or not isinstance(plain, (int, float)) or not _is_finite(plain):
-        raise refuse(
-            name, "a finite number" + _range(low, high, open_low, open_high), reprlib.repr(value), fix
-        )
+        raise refuse(name, f"a finite number{where}", reprlib.repr(value), fix)
     if plain < low or plain > high or (open_low and plain == low) or (open_high and plain == high):
-        raise refuse(name, "a number" + _range(low, high, open_low, open_high), f"{plain!r}", fix)
+        raise refuse(name, f"a number{where}", repr(plain), fix)
     return float(plain)
 
 
-def between(name: str, value: Any, low: float = 0.0, high: float = 1.0, *, fix: str = "") -> float:
+def between(name: str, value: object, low: float = 0.0, high: float = 1.0, *, fix: str = "") -> float:
     """A finite number in the closed interval [low, high], see `number`.
 
     Example:
@@ -143,7 +147,13 @@ def between(name: str, value: Any, low: float = 0.0, high: float = 1.0, *, fix: 
 
 
 def array(
-    name: str, values: Any, shape: str, *, dtype: Any = None, empty: bool = False, fix: str = ""
+    name: str,
+    values: object,
+    shape: str,
+    *,
+    dtype: DTypeLike | None = None,
+    empty: bool = False,
+    fix: str = "",
 ) -> np.ndarray:
     """A numpy array of real numbers with as many axes as `shape` has words.
 
@@ -200,7 +210,7 @@ def finite(name: str, values: np.ndarray, *, missing: bool = False, fix: str = "
     return values
 
 
-def same_length(**arguments: Any) -> int:
+def same_length(**arguments: Sized | None) -> int:
     """Number of cases, which all arguments must share; those that are None are passed over.
 
     Raises:
@@ -217,7 +227,7 @@ def same_length(**arguments: Any) -> int:
     return next(iter(lengths.values()))
 
 
-def image_batch(images: Any, name: str = "images", *, channels: int | None = 1, axes: int = 2) -> Any:
+def image_batch(images: Images, name: str = "images", *, channels: int | None = 1, axes: int = 2) -> Images:
     """A non-empty batch of finite images, (N, channels, H, W), as it came.
 
     A single NaN spreads over a whole prediction, and NaN has no largest class. Methods that compare
@@ -239,13 +249,12 @@ def image_batch(images: Any, name: str = "images", *, channels: int | None = 1, 
         >>> image_batch(np.zeros((2, 1, 8, 8), np.float32)).shape
         (2, 1, 8, 8)
     """
-    is_array = isinstance(images, np.ndarray) and not isinstance(images, np.ma.MaskedArray)
-    if not (_is_dense_tensor(images) or (is_array and images.dtype.kind in "iuf")):
-        kind = f"{type(images).__module__.partition('.')[0]}.{type(images).__name__}"
-        got = f"{kind} of {images.dtype}" if hasattr(images, "dtype") else kind
-        raise refuse(
-            name, "a numpy array or a dense tensor of real numbers", got, "pass np.asarray(..., 'float32')"
-        )
+    real = isinstance(images, np.ndarray) and images.dtype.kind in "iuf" and not np.ma.isMaskedArray(images)
+    if not (real or (_is_tensor(images) and _is_dense(images))):
+        got = f"{type(images).__module__.partition('.')[0]}.{type(images).__name__}"
+        got += f" of {images.dtype}" if hasattr(images, "dtype") else ""
+        expected = "a numpy array or a dense tensor of real numbers"
+        raise refuse(name, expected, got, "pass np.asarray(..., 'float32')")
     shape, sides = tuple(images.shape), "D, H, W" if axes == 3 else "H, W"
     wanted = "C" if channels is None else str(channels)
     if len(shape) != axes + 2 or 0 in shape or (channels is not None and shape[1] != channels):
@@ -264,7 +273,7 @@ def image_batch(images: Any, name: str = "images", *, channels: int | None = 1, 
 
 def label_map(
     name: str,
-    labels: Any,
+    labels: object,
     *,
     n_classes: int | None = None,
     shape: str | tuple[int, ...] = "N H W",
@@ -287,11 +296,10 @@ def label_map(
         array([[[0, 1]]])
     """
     found = _real(name, labels)
-    if isinstance(shape, tuple):
-        if found.shape != shape:
-            raise refuse(name, f"of shape {shape}", found.shape)
-    else:
+    if isinstance(shape, str):
         array(name, found, shape)
+    elif found.shape != shape:
+        raise refuse(name, f"of shape {shape}", found.shape)
     # Beyond 2**53 a float is no exact integer; NaN fails every comparison.
     if found.dtype.kind == "f" and not ((abs(found) < 2**53) & (found == np.round(found))).all():
         raise refuse(name, "integers", "fractions, NaN or infinity", "pass labels, not probabilities")
@@ -305,13 +313,16 @@ def label_map(
     return found
 
 
-def probabilities(values: Any, name: str = "probabilities", *, tolerance: float = 1e-3) -> np.ndarray:
+def probabilities(
+    values: object, name: str = "probabilities", *, tolerance: float | None = None
+) -> np.ndarray:
     """Class probabilities (N, C, ...) with C >= 2, each pixel summing to 1 over C.
 
     Args:
         values: Numpy or torch.
         name: Name of the argument.
-        tolerance: Largest allowed distance of a sum from 1.
+        tolerance: Largest allowed distance of a sum from 1. None: 1e-3, and 1e-2 for values in half precision
+            (float16, bfloat16), because each of them is rounded to three digits.
 
     Returns:
         The array, float32 or wider.
@@ -325,24 +336,19 @@ def probabilities(values: Any, name: str = "probabilities", *, tolerance: float 
     """
     found = _real(name, values)
     if found.ndim < 3 or 0 in found.shape or found.shape[1] < 2:
-        raise refuse(
-            name, "non-empty (N, C, ...) with C >= 2", found.shape, "a sigmoid p becomes [1 - p, p] on axis 1"
-        )
-    found = (
-        found.astype(np.float32, copy=False) if found.dtype.itemsize < 4 or found.dtype.kind != "f" else found
-    )
+        fix = "a sigmoid p becomes [1 - p, p] on axis 1"
+        raise refuse(name, "non-empty (N, C, ...) with C >= 2", found.shape, fix)
+    if tolerance is None:
+        tolerance = 1e-2 if "float16" in str(getattr(values, "dtype", "")) else 1e-3
+    found = found if found.dtype.kind == "f" and found.dtype.itemsize >= 4 else found.astype(np.float32)
     finite(name, found)
     if found.min() < 0 or found.max() > 1 + tolerance or abs(found.sum(axis=1) - 1).max() > tolerance:
-        raise refuse(
-            name,
-            "in [0, 1] with sum 1 over the classes",
-            f"{found.min():g}..{found.max():g}",
-            "apply softmax over axis 1 first",
-        )
+        got, fix = f"{found.min():g}..{found.max():g}", "apply softmax over axis 1 first"
+        raise refuse(name, "in [0, 1] with sum 1 over the classes", got, fix)
     return found
 
 
-def names(name: str, values: Any, *, length: int | None = None, unique: bool = False) -> np.ndarray:
+def names(name: str, values: object, *, length: int | None = None, unique: bool = False) -> np.ndarray:
     """Names as text (n,), such as subjects, domains or classes, none of them missing.
 
     Missing names (None, NaN, NaT, the empty text) are refused, because as text they would all become one
@@ -361,38 +367,24 @@ def names(name: str, values: Any, *, length: int | None = None, unique: bool = F
         >>> names("subjects", [1, 2, 2])
         array(['1', '2', '2'], dtype='<U1')
     """
+    fix = f"pass a list: {name}=[...]"
     if isinstance(values, str | bytes | set | frozenset | dict) or not isinstance(values, Iterable):
-        raise refuse(
-            name, "a list of names in a fixed order", reprlib.repr(values), f"pass a list: {name}=[...]"
-        )
-    if (hasattr(values, "detach") and not _is_dense_tensor(values)) or getattr(values, "ndim", 1) != 1:
-        raise refuse(
-            name,
-            "one name per case",
-            f"{type(values).__name__} of another form",
-            f"pass a list: {name}=[...]",
-        )
+        raise refuse(name, "a list of names in a fixed order", reprlib.repr(values), fix)
+    if (_is_tensor(values) and not _is_dense(values)) or getattr(values, "ndim", 1) != 1:
+        raise refuse(name, "one name per case", f"{type(values).__name__} of another form", fix)
     listed = list(to_numpy(values).tolist()) if hasattr(values, "dtype") else list(values)
     if length is not None and len(listed) != length:
         raise refuse(name, f"{length} names, one per case" if length != 1 else "one name", f"{len(listed)}")
     plain = [_scalar(value) for value in listed]
     plain = [int(v) if isinstance(v, float) and _is_finite(v) and v == int(v) else v for v in plain]
     for index, value in enumerate(plain):
-        is_name = (isinstance(value, int) and not isinstance(value, bool)) or (
-            isinstance(value, str) and value.strip()
-        )
+        is_name = value.strip() if isinstance(value, str) else type(value) is int
         if not is_name or "\0" in str(value):
-            fix = "name every case; leave cases without a name out"
-            raise refuse(
-                name, "text or integers, none missing", f"{reprlib.repr(listed[index])} (entry {index})", fix
-            )
+            got, fix = reprlib.repr(listed[index]), "name every case; leave cases without a name out"
+            raise refuse(name, "text or integers, none missing", f"{got} (entry {index})", fix)
     if len({isinstance(value, str) for value in plain}) > 1:
-        raise refuse(
-            name,
-            "all text or all integers",
-            f"{reprlib.repr(listed)}",
-            "make all of them text, e.g. with .astype(str)",
-        )
+        fix = "make all of them text, e.g. with .astype(str)"
+        raise refuse(name, "all text or all integers", reprlib.repr(listed), fix)
     found = np.array([str(value) for value in plain], dtype=str)
     if unique and len(set(found.tolist())) < len(found):
         twice = sorted({n for n in found.tolist() if found.tolist().count(n) > 1})
@@ -400,7 +392,7 @@ def names(name: str, values: Any, *, length: int | None = None, unique: bool = F
     return found
 
 
-def spacing(spacing_mm: Any, *, length: int, name: str = "spacing_mm") -> np.ndarray:
+def spacing(spacing_mm: object, *, length: int, name: str = "spacing_mm") -> np.ndarray:
     """Row and column spacing in millimetres per case, (length, 2) float64.
 
     Args:
@@ -422,7 +414,7 @@ def spacing(spacing_mm: Any, *, length: int, name: str = "spacing_mm") -> np.nda
     return np.broadcast_to(found, (length, 2))
 
 
-def columns(table: Any, wanted: Collection[str], name: str = "table") -> Any:
+def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -> pd.DataFrame:
     """A non-empty table that has these columns.
 
     Args:
@@ -443,12 +435,8 @@ def columns(table: Any, wanted: Collection[str], name: str = "table") -> Any:
     there = list(table.columns)
     missing = [column for column in wanted if column not in there]
     if missing:
-        raise refuse(
-            name,
-            f"a table with columns {list(wanted)}",
-            f"none called {missing}",
-            f"it has {there}",
-        )
+        expected, fix = f"a table with columns {list(wanted)}", f"it has {there}"
+        raise refuse(name, expected, f"none called {missing}", fix)
     doubled = [column for column in wanted if there.count(column) > 1]
     if doubled:
         raise refuse(name, "a table with one column of each name", f"{doubled} more than once")
@@ -457,12 +445,15 @@ def columns(table: Any, wanted: Collection[str], name: str = "table") -> Any:
     return table
 
 
-def fitted(method: Any, ready: Any) -> None:
-    """A method whose `fit` has been called.
+def fitted(method: object, ready: Ready | None) -> Ready:
+    """What the `fit` of a method sets, if it has been called.
 
     Args:
         method: The method, for the message.
         ready: What `fit` sets; None means that it was not called.
+
+    Returns:
+        `ready` itself.
 
     Raises:
         ValueError: If it was not.
@@ -474,6 +465,7 @@ def fitted(method: Any, ready: Any) -> None:
     """
     if ready is None:
         raise ValueError(f"{type(method).__name__} is not fitted: call .fit(network, source_cohort) first")
+    return ready
 
 
 def _range(low: float | None, high: float | None, open_low: bool = False, open_high: bool = False) -> str:
@@ -485,10 +477,11 @@ def _range(low: float | None, high: float | None, open_low: bool = False, open_h
     return f" {'<' if open_high else '<='} {high:g}" if has_high else ""
 
 
-def _scalar(value: Any) -> Any:
-    """A plain Python number from a numpy or torch scalar; anything else as it is."""
-    if isinstance(value, np.generic) or (hasattr(value, "detach") and getattr(value, "ndim", 1) == 0):
-        return to_numpy(value).item()
+def _scalar(value: object) -> object:
+    """A plain Python number from one of numpy or torch, or an array without axes; anything else as it is."""
+    is_array = _is_tensor(value) or (isinstance(value, np.ndarray) and not np.ma.isMaskedArray(value))
+    if isinstance(value, np.generic) or (is_array and getattr(value, "ndim", 1) == 0):
+        value = to_numpy(value).item()
     return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
 
 
@@ -499,22 +492,20 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _is_dense_tensor(values: Any) -> bool:
-    if not hasattr(values, "detach"):
-        return False
-    kind = str(values.dtype).removeprefix("torch.")
-    return (
-        str(values.layout) == "torch.strided"
-        and not values.is_meta
-        and kind.startswith(("float", "bfloat", "int", "uint"))
-    )
+def _is_tensor(values: object) -> TypeGuard[Tensor]:
+    return hasattr(values, "detach")  # known without importing torch
 
 
-def _real(name: str, values: Any) -> np.ndarray:
+def _is_dense(tensor: Tensor) -> bool:
+    real = str(tensor.dtype).removeprefix("torch.").startswith(("float", "bfloat", "int", "uint"))
+    return real and str(tensor.layout) == "torch.strided" and not tensor.is_meta
+
+
+def _real(name: str, values: object) -> np.ndarray:
     """Real numbers or booleans as an array."""
     expected, fix = "real numbers, as an array, tensor or list", "convert it first"
-    if hasattr(values, "detach"):
-        if not (_is_dense_tensor(values) or str(values.dtype) == "torch.bool"):
+    if _is_tensor(values):
+        if not (_is_dense(values) or str(values.dtype) == "torch.bool"):
             raise refuse(name, expected, f"a tensor of {values.dtype}, {values.layout}", fix)
         return to_numpy(values)
     if isinstance(values, np.ma.MaskedArray):

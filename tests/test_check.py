@@ -53,14 +53,16 @@ def test_images_that_no_network_should_see(images, message):
         check.image_batch(images)
 
 
-@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3)])
 def test_an_integer_may_come_from_any_library(value):
     result = check.integer("seed", value, low=0)
     assert result == 3
     assert type(result) is int
 
 
-@pytest.mark.parametrize("value", [True, 2.5, 3.0, "3", None, np.nan, -1, [3], np.bool_(True)])
+@pytest.mark.parametrize(
+    "value", [True, 2.5, 3.0, "3", None, np.nan, -1, [3], np.bool_(True), np.ones(1, int), np.ma.masked]
+)
 def test_what_is_no_count_is_refused(value):
     with pytest.raises(ValueError, match=r"^seed must be an integer >= 0, got"):
         check.integer("seed", value, low=0)
@@ -70,6 +72,13 @@ def test_what_is_no_count_is_refused(value):
 def test_what_is_no_fraction_is_refused(value):
     with pytest.raises(ValueError, match=r"^coverage must be a (finite )?number in \[0, 1\], got"):
         check.between("coverage", value)
+
+
+def test_an_array_without_axes_is_a_number():
+    assert check.number("eps", np.array(0.5)) == check.number("eps", torch.tensor(0.5)) == 0.5
+    for value in (np.array([0.5]), np.array(True), np.array("0.5"), np.array(None), np.array(np.nan)):
+        with pytest.raises(ValueError, match="eps must be a finite number, got array"):
+            check.number("eps", value)
 
 
 def test_open_ends_are_outside():
@@ -166,6 +175,17 @@ def test_names_that_become_equal_are_refused_where_they_must_differ():
 def test_probabilities_sum_to_one(values, message):
     with pytest.raises(ValueError, match=message):
         check.probabilities(values)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_probabilities_in_half_precision_sum_to_one_as_far_as_it_goes(dtype):
+    rows = torch.rand(4, 5, 64, generator=torch.Generator().manual_seed(0)).mul(4).softmax(dim=1)
+    half = rows.to(dtype)
+    assert check.probabilities(half).dtype == np.float32
+    with pytest.raises(ValueError, match="with sum 1 over the classes"):
+        check.probabilities(1.02 * half)
+    with pytest.raises(ValueError, match="with sum 1 over the classes"):
+        check.probabilities(1.002 * rows)  # in float32, two thousandths are no rounding
 
 
 @pytest.mark.parametrize("value", [(0, 1), (np.nan, 1), (1, 1, 1), "1", [[1, 1]] * 3])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -30,6 +30,26 @@ UNITS = ("quality", "length")
 DIRECTIONS = ("gradient", "random", "none")
 CONCENTRATION_DROP = math.log(2)  # intended fall of the logarithm of the concentration
 HIGHEST_ALPHA = 100.0
+
+
+class Limits(TypedDict, total=False):
+    """What limits a step, as keyword arguments; none of them is needed.
+
+    Attributes:
+        bound: Longest step, in intensities; None for no limit.
+        bound_norm: Norm of that limit, ``"l2"`` (the default) or ``"linf"``. Longer steps are shortened (L2)
+            or clipped (L-infinity).
+        value_range: Lowest and highest intensity that may result; None for no limit.
+
+    Example:
+        >>> zeros = torch.zeros(1, 1, 1, 2)
+        >>> float(perturb(zeros, zeros + 1, alpha=5.0, bound=0.1, bound_norm="linf").images.min())
+        -0.10000000149011612
+    """
+
+    bound: float | None
+    bound_norm: str
+    value_range: tuple[float, float] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +97,20 @@ class Adversary:
         check.one_of("direction", self.direction, DIRECTIONS)
         check.one_of("controlled", self.controlled, ("predicted", "true"))
         check.one_of("gradient_of", self.gradient_of, ("mean", "all"))
-        check.number("effect_size", self.effect_size, low=0, high=1, open_low=True, open_high=True)
-        check.number("alpha", self.alpha, low=0)
-        check.number("gain", self.gain, low=0, open_low=True)
-        check.integer("warm_up", self.warm_up, low=0)
-        check.integer("replay_size", self.replay_size, low=0)
-        _check_step(self.unit, self.bound, self.bound_norm, self.value_range)
+        check.one_of("unit", self.unit, UNITS)
+        vars(self).update(  # one spelling of a number, so that equal settings have equal addresses
+            _checked_limits(self.bound, self.bound_norm, self.value_range),
+            effect_size=_checked_effect_size(self.effect_size),
+            alpha=check.number("alpha", self.alpha, low=0),
+            gain=check.number("gain", self.gain, low=0, open_low=True),
+            warm_up=check.integer("warm_up", self.warm_up, low=0),
+            replay_size=check.integer("replay_size", self.replay_size, low=0),
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What limits a step, as `perturb` takes it."""
+        return {"bound": self.bound, "bound_norm": self.bound_norm, "value_range": self.value_range}
 
 
 class Perturbed(NamedTuple):
@@ -106,9 +134,7 @@ def perturb(
     alpha: float,
     unit: str = "quality",
     eps: float = 1e-8,
-    bound: float | None = None,
-    bound_norm: str = "l2",
-    value_range: tuple[float, float] | None = None,
+    **limits: Unpack[Limits],
 ) -> Perturbed:
     """One step against the gradient, image by image.
 
@@ -120,10 +146,7 @@ def perturb(
             the longer the step. ``"length"``: its L2 length in intensities (2026).
         eps: Number > 0 added to the squared norm; where the squared norm itself is below it, there is no
             step.
-        bound: Longest step, in intensities; None for no limit.
-        bound_norm: Norm of that limit, ``"l2"`` or ``"linf"``. Longer steps are shortened (L2) or clipped
-            (L-infinity).
-        value_range: Lowest and highest intensity that may result; None for no limit.
+        **limits: `bound`, `bound_norm` and `value_range`, see `Limits`.
 
     Returns:
         `Perturbed` on the CPU.
@@ -142,17 +165,9 @@ def perturb(
         raise check.refuse("gradient", f"of the images' shape {tuple(images.shape)}", tuple(gradient.shape))
     check.number("alpha", alpha, low=0)
     check.number("eps", eps, low=0, open_low=True)
-    _check_step(unit, bound, bound_norm, value_range)
-    moved = step_against(
-        images.detach(),
-        gradient.detach().to(images.device),
-        alpha=alpha,
-        unit=unit,
-        eps=eps,
-        bound=bound,
-        bound_norm=bound_norm,
-        value_range=value_range,
-    )
+    check.one_of("unit", unit, UNITS)
+    limits, before, by = _checked_limits(**limits), images.detach(), gradient.detach().to(images.device)
+    moved = step_against(before, by, alpha=alpha, unit=unit, eps=eps, **limits)
     return Perturbed(*(part.cpu() for part in moved))
 
 
@@ -163,30 +178,19 @@ def step_against(
     alpha: float,
     unit: str,
     eps: float = 1e-8,
-    bound: float | None,
-    bound_norm: str,
-    value_range: tuple[float, float] | None,
+    **limits: Unpack[Limits],
 ) -> Perturbed:
     """`perturb` without its checks, on the device of the images: a part of a training.
 
     Example:
         >>> ones = torch.ones(1, 1, 2, 2)
-        >>> limit = {"bound": 1, "bound_norm": "l2", "value_range": None}
-        >>> float(step_against(ones, ones, alpha=2.0, unit="length", **limit).norm)
+        >>> float(step_against(ones, ones, alpha=2.0, unit="length", bound=1.0).norm)
         1.0
     """
     squared = gradient.square().sum(dim=(1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
     vanished = squared < eps
     divisor = squared + eps if unit == "quality" else (squared + eps).sqrt()
-    step = torch.where(vanished, 0.0, -alpha * gradient / divisor)
-    if bound is not None and bound_norm == "l2":
-        length = step.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-        step = step * (bound / length.clamp(min=bound))
-    elif bound is not None:
-        step = step.clamp(-bound, bound)
-    moved = images + step
-    if value_range is not None:
-        moved = moved.clamp(*value_range)
+    moved = _moved(images, torch.where(vanished, 0.0, -alpha * gradient / divisor), **limits)
     norm = (moved - images).square().sum(dim=(1, 2, 3)).sqrt()
     return Perturbed(moved, norm, vanished[:, 0, 0, 0])
 
@@ -208,20 +212,30 @@ def random_step(images: Tensor, norm: Tensor, generator: torch.Generator) -> Ten
         >>> round(float(moved.square().sum().sqrt()), 4)
         2.0
     """
-    return noise_of_length(images, norm, generator).cpu()
+    return (images + _noise(images, norm, generator)).cpu()
 
 
-def noise_of_length(images: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
-    """`random_step` on the device of the images: a part of a training.
-
-    Example:
-        >>> images = torch.zeros(1, 1, 2, 2)
-        >>> float(noise_of_length(images, torch.zeros(1), torch.Generator()).abs().sum())
-        0.0
-    """
+def _noise(images: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of the given lengths, on the device of the images."""
     noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images)
     length = noise.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-    return images + noise * (norm.to(images)[:, None, None, None] / length)
+    return noise * (norm.to(images)[:, None, None, None] / length)
+
+
+def _moved(
+    images: Tensor,
+    step: Tensor,
+    bound: float | None = None,
+    bound_norm: str = "l2",
+    value_range: tuple[float, float] | None = None,
+) -> Tensor:
+    """Images after a step, which is shortened or clipped to its limits."""
+    if bound is not None and bound_norm == "l2":
+        length = step.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+        step = step * (bound / length.clamp(min=bound))
+    elif bound is not None:
+        step = step.clamp(-bound, bound)
+    return images + step if value_range is None else (images + step).clamp(*value_range)
 
 
 def update_alpha(alpha: float, *, drop: float, effect_size: float, gain: float = 0.01) -> float:
@@ -242,7 +256,7 @@ def update_alpha(alpha: float, *, drop: float, effect_size: float, gain: float =
         >>> round(update_alpha(0.3, drop=0.2, effect_size=0.1, gain=0.1), 3)
         0.29
     """
-    check.number("effect_size", effect_size, low=0, high=1, open_low=True, open_high=True)
+    _checked_effect_size(effect_size)
     check.number("gain", gain, low=0, open_low=True)
     check.number("drop", drop)
     return max(0.0, alpha - gain * (drop - effect_size))
@@ -269,27 +283,16 @@ class Replayed(NamedTuple):
 
     def take(self, index: Tensor) -> Replayed:
         """Some of them."""
+        parts: tuple[Tensor | np.ndarray, ...] = self
         chosen = to_numpy(index)
-        return Replayed(
-            images=self.images[index],
-            labels=self.labels[chosen],
-            spacing_mm=self.spacing_mm[chosen],
-            attack=self.attack[index],
-            attacked=self.attacked[index],
-            quality=self.quality[index],
-            fresh=self.fresh[index],
-        )
+        return Replayed._make(part[index] if isinstance(part, Tensor) else part[chosen] for part in parts)
 
     def then(self, other: Replayed) -> Replayed:
         """These, and the other's behind them."""
-        return Replayed(
-            images=torch.cat([self.images, other.images]),
-            labels=np.concatenate([self.labels, other.labels]),
-            spacing_mm=np.concatenate([self.spacing_mm, other.spacing_mm]),
-            attack=torch.cat([self.attack, other.attack]),
-            attacked=torch.cat([self.attacked, other.attacked]),
-            quality=torch.cat([self.quality, other.quality]),
-            fresh=torch.cat([self.fresh, other.fresh]),
+        parts: tuple[Tensor | np.ndarray, ...] = self
+        return Replayed._make(
+            torch.cat([one, torch.as_tensor(two)]) if isinstance(one, Tensor) else np.concatenate([one, two])
+            for one, two in zip(parts, other, strict=True)
         )
 
 
@@ -330,22 +333,14 @@ class Replay:
         """Images after a step, each with the step size of its attack; counts gradients that vanished."""
         adversary, moved = self.adversary, images.clone()
         for number, name in enumerate(self.attacks):
-            mine = attack == number
-            stepped = step_against(
-                images[mine],
-                gradient[mine],
-                alpha=self.alpha[name],
-                unit=adversary.unit,
-                bound=adversary.bound,
-                bound_norm=adversary.bound_norm,
-                value_range=adversary.value_range,
-            )
+            mine, alpha, limits = attack == number, self.alpha[name], adversary.limits
+            stepped = step_against(images[mine], gradient[mine], alpha=alpha, unit=adversary.unit, **limits)
             self.vanished += int(stepped.vanished.sum())
             self._lengths += stepped.norm.tolist()
+            moved[mine] = stepped.images
             if adversary.direction == "random":
-                moved[mine] = noise_of_length(images[mine], stepped.norm, self.generator)
-            else:
-                moved[mine] = stepped.images
+                noise = _noise(images[mine], stepped.norm, self.generator)
+                moved[mine] = _moved(images[mine], noise, **limits)
         return moved
 
     def remember(self, new: Replayed) -> None:
@@ -397,14 +392,19 @@ class Replay:
         self._drops, self._lengths = [], []
 
 
-def _check_step(
-    unit: str, bound: float | None, bound_norm: str, value_range: tuple[float, float] | None
-) -> None:
-    check.one_of("unit", unit, UNITS)
+def _checked_effect_size(effect_size: float) -> float:
+    return check.number("effect_size", effect_size, low=0, high=1, open_low=True, open_high=True)
+
+
+def _checked_limits(
+    bound: float | None = None, bound_norm: str = "l2", value_range: tuple[float, float] | None = None
+) -> Limits:
     check.one_of("bound_norm", bound_norm, BOUNDS)
     if bound is not None:
-        check.number("bound", bound, low=0, open_low=True)
+        bound = check.number("bound", bound, low=0, open_low=True)
     if value_range is not None:
         low, high = (check.number("value_range", end) for end in value_range)
         if low >= high:
             raise check.refuse("value_range", "a lower and a higher intensity", value_range)
+        value_range = low, high
+    return {"bound": bound, "bound_norm": bound_norm, "value_range": value_range}

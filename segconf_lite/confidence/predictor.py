@@ -9,7 +9,7 @@ Shape letters: B cases, C classes, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.confidence.adversary import Adversary, Perturbed, perturb
+from segconf_lite.confidence.adversary import Adversary, Limits, Perturbed, perturb
 from segconf_lite.confidence.heads import HEADS, BetaHead, beta_interval, probability_below
 from segconf_lite.confidence.predictor_training import FeatureReader, fit_quality_network
 from segconf_lite.confidence.quality_network import QualityNetwork
@@ -164,19 +164,15 @@ class QualityPredictor:
         *,
         alpha: float,
         unit: str = "quality",
-        bound: float | None = None,
-        bound_norm: str = "l2",
-        value_range: tuple[float, float] | None = None,
+        **limits: Unpack[Limits],
     ) -> Perturbed:
         """The adversary's step against this predictor: images in which it would predict a lower quality.
 
         Args:
             images: (B, 1, H, W).
-            alpha: Size of the step, see `perturb`; so are the other arguments.
+            alpha: Size of the step, see `perturb`.
             unit: ``"quality"`` or ``"length"``.
-            bound: Longest step, in intensities; None for no limit.
-            bound_norm: ``"l2"`` or ``"linf"``.
-            value_range: Lowest and highest intensity that may result.
+            **limits: `bound`, `bound_norm` and `value_range`, see `segconf_lite.confidence.adversary.Limits`.
 
         Returns:
             What `perturb` returns, on the CPU.
@@ -186,21 +182,13 @@ class QualityPredictor:
         with frozen(read.unet), frozen(network), torch.enable_grad():
             predicted = HEADS[self.head].mean(network([level.float() for level in read(inputs)[0]]))[:, 0]
             gradient = torch.autograd.grad(predicted.sum(), inputs)[0]
-        return perturb(
-            inputs,
-            gradient,
-            alpha=alpha,
-            unit=unit,
-            bound=bound,
-            bound_norm=bound_norm,
-            value_range=value_range,
-        )
+        return perturb(inputs, gradient, alpha=alpha, unit=unit, **limits)
 
     def _fitted(self) -> tuple[FeatureReader, QualityNetwork]:
-        if self._read is None or self.network is None:
-            raise ValueError(f"{type(self).__name__} is not fitted: call .fit(unet, source_cohort) first")
-        check_same_device(self._read.unet, predictor=self.network)
-        return self._read, self.network
+        read = check.fitted(self, self._read)
+        network = check.fitted(self, self.network)
+        check_same_device(read.unet, predictor=network)
+        return read, network
 
     def _qualities(self, images: Tensor | np.ndarray) -> Tensor:
         return HEADS[self.head].mean(self._numbers(images))

@@ -22,7 +22,6 @@ import tokenize
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ READS_A_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 NOT_OF_A_NETWORK = ("training", "history", "made")  # attributes that do not decide what it computes
 
 
-def address(fit: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+def address(fit: Callable[..., object], arguments: Mapping[str, object]) -> str:
     """16 hex digits of the SHA-256 over a function's code and its arguments.
 
     What enters: cohorts by their content; networks by class, configuration and weights; dataclasses by class
@@ -62,8 +61,7 @@ def address(fit: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
         True
     """
     content = {name: _token(value, name, ()) for name, value in arguments.items() if name not in SILENT}
-    text = json.dumps([_token(fit, "fit", ()), content], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _hash(json.dumps([_token(fit, "fit", ()), content], sort_keys=True).encode())[:16]
 
 
 def code_text(source: str) -> str:
@@ -85,7 +83,7 @@ def code_text(source: str) -> str:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+def _token(value: object, where: str, inside: tuple[int, ...]) -> object:
     """Something that JSON can spell in one way. `inside` are the objects that are being described."""
     if id(value) in inside:
         return "itself"
@@ -99,7 +97,7 @@ def _token(value: Any, where: str, inside: tuple[int, ...]) -> Any:
     raise check.refuse(where, f"something whose content can be read: {kinds}", type(value).__name__, fix)
 
 
-def _plain(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+def _plain(value: object, where: str, inside: tuple[int, ...]) -> object:
     """Numbers, texts and names; None for anything else."""
     match value:
         case None:
@@ -117,7 +115,7 @@ def _plain(value: Any, where: str, inside: tuple[int, ...]) -> Any:
     return None
 
 
-def _content(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+def _content(value: object, where: str, inside: tuple[int, ...]) -> object:
     """Cohorts, networks, arrays and containers; None for anything else."""
     within = lambda part, name: _token(part, f"{where}.{name}", inside)  # noqa: E731
     match value:
@@ -139,7 +137,7 @@ def _content(value: Any, where: str, inside: tuple[int, ...]) -> Any:
     return None
 
 
-def _behaviour(value: Any, where: str, inside: tuple[int, ...]) -> Any:
+def _behaviour(value: object, where: str, inside: tuple[int, ...]) -> object:
     """Functions, classes and objects that can be called; None for anything else."""
     within = lambda part, name: _token(part, f"{where}.{name}", inside)  # noqa: E731
     match value:
@@ -148,6 +146,8 @@ def _behaviour(value: Any, where: str, inside: tuple[int, ...]) -> Any:
             return ["partial", *(within(part, "of") for part in (value.func, value.args, keywords))]
         case MethodType():
             return ["method", value.__name__, within(value.__self__, "self")]
+        case FunctionType() | type() if not _is_ours(value.__module__):
+            return ["library", f"{value.__module__}.{value.__qualname__}"]
         case FunctionType():
             return _function(value, where, inside)
         case type():
@@ -163,7 +163,7 @@ def _behaviour(value: Any, where: str, inside: tuple[int, ...]) -> Any:
     return None
 
 
-def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> Any:
+def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> object:
     """Weights, and of each module its class, its plain attributes and what is frozen."""
     modules = []
     for name, module in network.named_modules():
@@ -177,7 +177,7 @@ def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> Any:
     return ["network", modules, frozen, weights_fingerprint(network)]
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Numbers, texts, and containers of them, which a network's `forward` may read."""
     if isinstance(value, Mapping):
         return all(map(_is_plain, [*value.keys(), *value.values()]))
@@ -186,10 +186,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _function(function: FunctionType, where: str, inside: tuple[int, ...]) -> Any:
+def _function(function: FunctionType, where: str, inside: tuple[int, ...]) -> object:
     within = lambda part, name: _token(part, f"{where}.{name}", inside)  # noqa: E731
-    if not _is_ours(function.__module__):
-        return ["library", f"{function.__module__}.{function.__qualname__}"]
     cells = [within(cell.cell_contents, "closure") for cell in function.__closure__ or ()]
     defaults = [within(function.__defaults__, "defaults"), within(function.__kwdefaults__, "defaults")]
     if function.__module__.startswith(f"{PACKAGE}."):
@@ -202,11 +200,9 @@ def _function(function: FunctionType, where: str, inside: tuple[int, ...]) -> An
     return ["own", _own_lines(function), tokens, cells, defaults]
 
 
-def _class(kind: type, where: str, inside: tuple[int, ...]) -> Any:
+def _class(kind: type, where: str, inside: tuple[int, ...]) -> object:
     if kind.__module__.startswith(f"{PACKAGE}."):
         return ["package", kind.__qualname__, _package_code(kind.__module__)]
-    if not _is_ours(kind.__module__):
-        return ["library", f"{kind.__module__}.{kind.__qualname__}"]
     body = {}
     for name, part in sorted(
         vars(kind).items()
@@ -217,7 +213,7 @@ def _class(kind: type, where: str, inside: tuple[int, ...]) -> Any:
     return ["own", kind.__qualname__, body, [_token(base, where, inside) for base in kind.__bases__]]
 
 
-def _global(value: Any, where: str, name: str, names: set[str], inside: tuple[int, ...]) -> Any:
+def _global(value: object, where: str, name: str, names: set[str], inside: tuple[int, ...]) -> object:
     """A global name that a function of a notebook uses; of a module that is ours, what is taken from it."""
     if not isinstance(value, ModuleType):
         return _token(value, f"{where} -> {name}", inside)

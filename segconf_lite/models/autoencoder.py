@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -82,13 +83,11 @@ class ActivationAutoencoder(nn.Module):
         while len(self._sides) < 3 and min(self._sides[-1]) >= 2 * SMALLEST_SIDE - 1:
             self._sides.append(tuple(-(-side // 2) for side in self._sides[-1]))
         widths = [width * 2**level for level in range(len(self._sides))]
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level, wide in enumerate(widths):
-            n_in = features if level == 0 else widths[level - 1]
-            first = _block(n_in, wide, stride=1 if level == 0 else 2)
-            self.down.append(nn.Sequential(first, *(_block(wide, wide) for _ in range(depth - 1))))
-        for level in reversed(range(1, len(widths))):
-            self.up.append(_Up(widths[level], widths[level - 1], depth))
+        self.down = nn.ModuleList()
+        for n_in, n_out in pairwise([features, *widths]):
+            first = _block(n_in, n_out, stride=2 if len(self.down) else 1)
+            self.down.append(nn.Sequential(first, *(_block(n_out, n_out) for _ in range(depth - 1))))
+        self.up = nn.ModuleList(_Up(n_in, n_out, depth) for n_in, n_out in pairwise(reversed(widths)))
         deepest = width * math.prod(self._sides[-1])
         n_code = 2 * code if variant == "variational" else code
         self.squeeze = nn.Sequential(_block(widths[-1], width, kernel=1), nn.Flatten())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -265,8 +264,8 @@ def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> 
 
 def _check_weights(network: nn.Module) -> None:
     """Refuse infinite weights: with an infinite running variance a network predicts the same everywhere."""
-    buffers = ((name, value) for name, value in network.named_buffers() if "running_" in name)
-    weights = dict(itertools.chain(network.named_parameters(), buffers))
+    buffers = {name: value for name, value in network.named_buffers() if "running_" in name}
+    weights = dict(network.named_parameters()) | buffers
     # One sum per tensor finds NaN and infinity with a fifth of the operations of `isfinite`.
     sums = [value.detach().sum(dtype=torch.float32) for value in weights.values()]
     if sums and not torch.stack(sums).isfinite().all():

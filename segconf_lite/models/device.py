@@ -77,15 +77,11 @@ def device_of(network: nn.Module) -> torch.device:
     if not isinstance(network, nn.Module):
         fix = "wrap a function of images in a torch.nn.Module"
         raise check.refuse("the network", "a torch.nn.Module", type(network).__name__, fix)
-    devices = _devices(network)
+    devices = {value.device for value in (*network.parameters(), *network.buffers())}
     if len(devices) > 1:
         parts, fix = ", ".join(sorted(map(str, devices))), "move all of it with network.to(device)"
         raise ValueError(f"the network must lie on one device, got parts on {parts}; {fix}")
     return devices.pop() if devices else torch.device("cpu")
-
-
-def _devices(network: nn.Module) -> set[torch.device]:
-    return {value.device for value in (*network.parameters(), *network.buffers())}
 
 
 @contextmanager
@@ -136,12 +132,10 @@ def check_same_device(network: nn.Module, **fitted: nn.Module | torch.device) ->
     """
     here = device_of(network)
     for name, part in fitted.items():
-        devices = _devices(part) if isinstance(part, nn.Module) else {part}
-        if devices - {here}:
-            raise ValueError(
-                f"the {name} lies on {', '.join(sorted(map(str, devices)))} and the network on {here}; "
-                "move the network back, or call .fit(network, source_cohort) again"
-            )
+        there = device_of(part) if isinstance(part, nn.Module) else part
+        if there != here:
+            fix = "move the network back, or call .fit(network, source_cohort) again"
+            raise ValueError(f"the {name} lies on {there} and the network on {here}; {fix}")
 
 
 def in_double_precision(values: Tensor) -> Tensor:

@@ -89,8 +89,6 @@ class Segmenter(nn.Module):
         self.n_classes = check.integer("n_classes", n_classes, low=2, fix="the background counts as a class")
         channels = checked_channels(channels)
         size = None if size is None else check.integer("size", size, low=1)
-        if kind == "unetr":
-            _check_unetr(channels, size)
         self.config: dict[str, Any] = {  # JSON-able; Segmenter(**config) has the same architecture
             "kind": kind,
             "n_classes": self.n_classes,
@@ -103,14 +101,15 @@ class Segmenter(nn.Module):
         network: nn.Module
         halvings: dict[str, Any] = {"channels": channels, "strides": [2] * (len(channels) - 1)}
         if kind == "unetr":
+            _check_unetr(channels, size)
             first = channels[0]
             sizes = {"feature_size": first // 2, "hidden_size": 3 * first, "mlp_dim": 6 * first}
             network = UNETR(1, self.n_classes, size, spatial_dims=axes, num_heads=_HEADS, **sizes)
         elif kind == "attention":
             network = AttentionUnet(axes, 1, self.n_classes, **halvings)
         elif kind == "residual" or axes == 3:
-            units = 2 if kind == "residual" else 0
-            network = StridedUNet(axes, 1, self.n_classes, **halvings, num_res_units=units)
+            halvings["num_res_units"] = 2 if kind == "residual" else 0
+            network = StridedUNet(axes, 1, self.n_classes, **halvings)
         else:
             network = UNet(n_classes=self.n_classes, channels=channels, norm=norm)
         if norm != "mixed":

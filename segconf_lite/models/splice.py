@@ -102,7 +102,7 @@ class DecoderSplice:
 
     def _from_skips(self, skips: Sequence[Tensor]) -> list[Tensor]:
         return [
-            nn.functional.conv2d(skip, self._weight(block)[:, : skip.shape[1]], padding=1)
+            nn.functional.conv2d(skip, _weight(block)[:, : skip.shape[1]], padding=1)
             for skip, block in zip(reversed(skips), self._blocks, strict=False)
         ]
 
@@ -112,32 +112,32 @@ class DecoderSplice:
         plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled(activation.device.type)
         for depth, block in enumerate(self._blocks):
             features = self.unet.upsample(features)
-            weight = self._weight(block)[:, -features.shape[1] :]  # those of the upsampled features
+            weight = _weight(block)[:, -features.shape[1] :]  # those of the upsampled features
             features = nn.functional.conv2d(features, weight, padding=1)
             if plain and isinstance(block[1].adn.N, nn.BatchNorm2d) and not block.training:
-                features = self._in_place(block, features, rest[depth] if rest else None)
+                features = _finish_in_place(block, features, rest[depth] if rest else None)
             else:
                 features = block[1](block[0].adn(features + rest[depth] if rest else features))
         return self.unet.head(features)
 
-    @staticmethod
-    def _in_place(block: Any, features: Tensor, from_skip: Tensor | None) -> Tensor:
-        """The rest of a block without gradients, in place, with the second norm inside its convolution.
 
-        In eval mode a batch norm is a scale and a shift.
-        """
-        if from_skip is not None:
-            features.add_(from_skip)
-        features = block[0].adn.N(features).relu_()
-        convolution, norm = block[1].conv, block[1].adn.N
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        weight = convolution.weight * scale[:, None, None, None]
-        shift = norm.bias - norm.running_mean * scale
-        return nn.functional.conv2d(features, weight, shift, padding=1).relu_()
+def _finish_in_place(block: Any, features: Tensor, from_skip: Tensor | None) -> Tensor:
+    """The rest of a block without gradients, in place, with the second norm inside its convolution.
 
-    @staticmethod
-    def _weight(block: Any) -> Tensor:
-        return block[0].conv.weight  # (F_out, F_skip + F_up, 3, 3), without bias
+    In eval mode a batch norm is a scale and a shift.
+    """
+    if from_skip is not None:
+        features.add_(from_skip)
+    features = block[0].adn.N(features).relu_()
+    convolution, norm = block[1].conv, block[1].adn.N
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight = convolution.weight * scale[:, None, None, None]
+    shift = norm.bias - norm.running_mean * scale
+    return nn.functional.conv2d(features, weight, shift, padding=1).relu_()
+
+
+def _weight(block: Any) -> Tensor:
+    return block[0].conv.weight  # (F_out, F_skip + F_up, 3, 3), without bias
 
 
 class TapSplice:

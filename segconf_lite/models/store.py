@@ -32,6 +32,7 @@ from segconf_lite.models.training import Training
 from segconf_lite.resources import user_folder, write_whole
 
 Network = TypeVar("Network", bound=nn.Module)
+Data = tuple[object, ...]
 OURS = re.compile(rf"{PACKAGE}\.[\w.]+:\w+")  # module and name of a class of this package
 
 
@@ -45,7 +46,7 @@ def store_folder() -> Path:
     return user_folder() / "store"
 
 
-def fitted(fit: Callable[..., Network], *data: Any, **settings: Any) -> Network:
+def fitted(fit: Callable[..., Network], *data: object, **settings: object) -> Network:
     """``fit(*data, **settings)``, read from the store if it holds this very call, and else stored there.
 
     The call is the address: all arguments by their content, the fields of `Training` one by one, and the code
@@ -78,7 +79,7 @@ def fitted(fit: Callable[..., Network], *data: Any, **settings: Any) -> Network:
 
 
 def fitted_each(
-    fit: Callable[..., Network], *data: Any, seeds: Iterable[int], **settings: Any
+    fit: Callable[..., Network], *data: object, seeds: Iterable[int], **settings: object
 ) -> list[Network]:
     """`fitted` for each seed, several processes training them side by side.
 
@@ -113,7 +114,7 @@ def fitted_each(
     return [done[seed] for seed in order]
 
 
-def artefact_path(fit: Callable[..., Any], *data: Any, **settings: Any) -> Path:
+def artefact_path(fit: Callable[..., object], *data: object, **settings: object) -> Path:
     """The file in which the store keeps ``fit(*data, **settings)``, whether or not it is there.
 
     Example:
@@ -128,7 +129,7 @@ def artefact_path(fit: Callable[..., Any], *data: Any, **settings: Any) -> Path:
     return store_folder() / f"{name}-{address(fit, _arguments(fit, data, settings))}.safetensors"
 
 
-def _fitted(fit: Callable[..., Network], data: Any, settings: dict[str, Any], *, wait: bool) -> Network:
+def _fitted(fit: Callable[..., Network], data: Data, settings: dict[str, object], *, wait: bool) -> Network:
     arguments = _arguments(fit, data, settings)
     here = _device(arguments)
     training = arguments.get("training")
@@ -154,14 +155,18 @@ def _fitted(fit: Callable[..., Network], data: Any, settings: dict[str, Any], *,
     return cast(Network, network.eval().to(here))  # the address has the function, so it is its network
 
 
-def _arguments(fit: Callable[..., Any], data: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def _arguments(fit: Callable[..., object], data: Data, settings: dict[str, object]) -> dict[str, Any]:
     """All arguments by name, defaults too; single settings of the training are put into it."""
+    signature = inspect.signature(fit)
     try:
-        bound = inspect.signature(fit).bind(*data, **settings)
+        bound = signature.bind(*data, **settings)
     except TypeError as error:
         raise ValueError(f"{getattr(fit, '__name__', fit)} cannot be called like this: {error}") from None
     bound.apply_defaults()
     arguments = dict(bound.arguments)
+    for name, parameter in signature.parameters.items():  # 1 and 1.0 are one call where a float is expected
+        if "float" in str(parameter.annotation) and type(arguments[name]) is int:
+            arguments[name] = float(arguments[name])
     if isinstance(arguments.get("training"), Training):
         arguments["training"] = arguments["training"].changed(**arguments.pop("settings", {}))
     return arguments
@@ -169,10 +174,8 @@ def _arguments(fit: Callable[..., Any], data: Any, settings: dict[str, Any]) -> 
 
 def _device(arguments: dict[str, Any]) -> torch.device:
     """Where a training works: as it is told, or beside the network that it is given."""
-    if "device" in arguments:
-        return pick_device(arguments["device"])
-    networks = [value for value in arguments.values() if isinstance(value, nn.Module)]
-    return device_of(networks[0]) if networks else torch.device("cpu")
+    network = next((value for value in arguments.values() if isinstance(value, nn.Module)), nn.Identity())
+    return pick_device(arguments["device"]) if "device" in arguments else device_of(network)
 
 
 @contextlib.contextmanager
@@ -181,10 +184,9 @@ def _only_one_process(path: Path, wait: bool) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=wait)
-    except filelock.Timeout:  # an OSError, too
-        raise
-    except (OSError, NotImplementedError):
-        pass  # no lock (read-only folder, file system that has none): two may train, slow but not wrong
+    except (OSError, NotImplementedError) as error:  # without a lock two may train, slow but not wrong:
+        if isinstance(error, filelock.Timeout):  # the folder is read-only, or its file system has no locks
+            raise
     try:
         yield
     finally:

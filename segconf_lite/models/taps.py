@@ -100,8 +100,7 @@ class Taps:
         unknown = sorted(set(replacements) - set(self.places))
         if unknown or not self._handles:
             raise ValueError(f"expected open taps out of {list(self.places)}, got {unknown or 'closed taps'}")
-        before = dict(self._replacements)
-        self._replacements.update(replacements)
+        before, self._replacements = self._replacements, self._replacements | replacements
         try:
             yield self
         finally:

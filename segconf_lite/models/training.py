@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.device import bf16_pays
 
+Batch = TypeVar("Batch")
 AUGMENTATIONS = (None, "mild", "nnunet", "strong")
 PRECISIONS = ("auto", "fp32", "bf16")
 COUNTS = ("steps", "batch_size", "patience")
@@ -84,7 +85,7 @@ class Training:
         check.one_of("precision", self.precision, PRECISIONS)
         check.one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
-    def changed(self, **settings: Any) -> Self:
+    def changed(self, **settings: Unpack[Settings]) -> Self:
         """A copy in which some fields have other values.
 
         Raises:
@@ -113,8 +114,8 @@ def as_settings(training: Training | Mapping[str, Any] | None) -> dict[str, Any]
 
 def optimise(
     module: nn.Module,
-    batches: Iterator[Any],
-    loss_on_batch: Callable[[Any], Tensor],
+    batches: Iterator[Batch],
+    loss_on_batch: Callable[[Batch], Tensor],
     validation_loss: Callable[[], float],
     training: Training,
     *,

@@ -258,8 +258,6 @@ def checked_channels(channels: Sequence[int]) -> tuple[int, ...]:
         >>> checked_channels([np.int64(4), 8])
         (4, 8)
     """
-    check.array("channels", channels, "n_levels")
-    numbers = list(channels)
-    if len(numbers) < 2:
-        raise check.refuse("channels", "two or more integers, one per level", tuple(numbers))
-    return tuple(check.integer(f"channels[{i}]", number, low=1) for i, number in enumerate(numbers))
+    if len(check.array("channels", channels, "n_levels")) < 2:
+        raise check.refuse("channels", "two or more integers, one per level", tuple(channels))
+    return tuple(check.integer(f"channels[{i}]", number, low=1) for i, number in enumerate(channels))

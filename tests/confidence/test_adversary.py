@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segconf_lite.confidence.adversary import perturb, random_step, update_alpha
+from segconf_lite.confidence.adversary import Adversary, Replay, perturb, random_step, update_alpha
 
 
 def batch(seed=0, n=4, side=6):
@@ -65,6 +65,28 @@ def test_noise_has_the_length_asked_for_and_follows_its_generator():
     assert (first - images).square().sum(dim=(1, 2, 3)).sqrt().tolist() == pytest.approx(
         norm.tolist(), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("direction", ["gradient", "random"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_noise_keeps_to_the_limits_of_the_step_that_it_controls(direction, norm):
+    images, attack = batch(), torch.zeros(len(batch()), dtype=torch.int64)
+    limits = {"bound": 0.2, "bound_norm": norm, "value_range": (-1, 1)}
+    adversary = Adversary(direction=direction, alpha=50.0, unit="length", **limits)
+    moved = Replay(adversary, ["location"], torch.Generator().manual_seed(0)).move(images, batch(1), attack)
+    inside = images.abs() <= 1
+    change = torch.where(inside, moved - images, 0).flatten(1)
+    assert (change.norm(dim=1, p=math.inf if norm == "linf" else 2) <= 0.2001).all()
+    assert moved.abs().max() == 1
+    assert (change != 0).any(dim=1).all()
+
+
+def test_noise_without_limits_is_the_plain_noise():
+    images, attack = batch(), torch.zeros(len(batch()), dtype=torch.int64)
+    replay = Replay(Adversary(direction="random"), ["location"], torch.Generator().manual_seed(0))
+    norm = perturb(images, batch(1), alpha=0.3).norm
+    plain = random_step(images, norm, torch.Generator().manual_seed(0))
+    assert torch.equal(replay.move(images, batch(1), attack), plain)
 
 
 def test_the_controller_finds_the_alpha_that_has_the_wanted_effect():

@@ -16,6 +16,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from segconf_lite.confidence.adversary import Adversary
+from segconf_lite.confidence.predictor_training import fit_quality_network
 from segconf_lite.models import fit_unet, store
 from segconf_lite.models.store import artefact_path, fitted, fitted_each, store_folder
 from segconf_lite.models.training import Training
@@ -293,6 +295,19 @@ def test_a_full_disc_leaves_no_rubbish(cohort, monkeypatch):
     with pytest.warns(UserWarning, match="No space left on device"):
         assert isinstance(fitted(fit, cohort), UNet)
     assert not [p for p in store_folder().iterdir() if p.suffix != ".lock"]
+
+
+def test_one_and_one_point_zero_are_one_call(cohort):
+    plain = artefact_path(fit_unet, cohort)
+    assert artefact_path(fit_unet, cohort, dropout=0, weight_decay=np.float64(0.01)) == plain
+    unet, paths = UNet(n_classes=2, channels=(4, 6)), set()
+    for one in (1, 1.0, np.int64(1), np.array(1.0)):
+        adversary = Adversary(alpha=one, gain=one, bound=one, value_range=(-one, one), warm_up=1)
+        paths.add(artefact_path(fit_quality_network, unet, cohort, adversary=adversary, learning_rate=one))
+    for one in (1, 1.0):
+        setting = {"target": "surface_dice", "tolerance_mm": one}
+        paths.add(artefact_path(fit_quality_network, unet, cohort, **setting))
+    assert len(paths) == 2
 
 
 def test_what_killed_runs_left_is_swept_and_what_others_write_is_not(cohort):
