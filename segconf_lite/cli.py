@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 class _ChapterHelp(argparse.Action):
     """``--help`` that also lists the parameters of the chapter, where one is named before it."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
         from segconf_lite import notebook, parameters
 
         parser.print_help()
@@ -126,7 +126,7 @@ _PARAMETER = ("-p", "--parameter")
 _REPEATED: dict[str, Any] = {"nargs": 2, "action": "append"}
 
 
-def _chapter_command(commands: Any, name: str, text: str) -> _Parser:
+def _chapter_command(commands: argparse._SubParsersAction[_Parser], name: str, text: str) -> _Parser:
     """A command whose first argument names a chapter, and whose help lists the parameters of that chapter."""
     epilog = f"`segconf {name} 04 --help` lists the parameters of chapter 4."
     command: _Parser = commands.add_parser(name, help=text, add_help=False, epilog=epilog)
@@ -163,7 +163,7 @@ def _run(options: argparse.Namespace) -> int:
     path = notebook.find_notebook(options.notebook)
     values = parameters.typed(parameters.read(path), options.parameter, where=path.name)
     if values.get("cases_out"):  # a notebook works in its own folder; the caller means this one
-        values["cases_out"] = str(Path(values["cases_out"]).resolve())
+        values["cases_out"] = str(Path(str(values["cases_out"])).resolve())
     target = Path(options.out) if options.out else _default_out(path, options.parameter)
     stated = notebook.stated_minutes(path)
     print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)

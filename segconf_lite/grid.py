@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from segconf_lite import check, parameters, resources
 
@@ -46,7 +45,7 @@ class Outcome:
 
 def combinations(
     declared: Mapping[str, parameters.Parameter], pairs: Sequence[tuple[str, str]], *, where: str
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """All combinations of some values of parameters, checked.
 
     Args:
@@ -79,7 +78,7 @@ def combinations(
     return settings
 
 
-def digest(values: Any) -> str:
+def digest(values: object) -> str:
     """Twelve hexadecimal digits that stand for these values, whatever the order of their names.
 
     Args:
@@ -92,7 +91,7 @@ def digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def label(values: Mapping[str, Any], key: Any) -> str:
+def label(values: Mapping[str, object], key: object) -> str:
     """A file name that people can read, made unique by the digest of `key`.
 
     Args:
@@ -147,7 +146,7 @@ def sweep(
     return Outcome(table, tuple(lines), len(runs) - len(done))
 
 
-def join(runs: Mapping[str, Mapping[str, Any]], folder: Path, name: str) -> Path:
+def join(runs: Mapping[str, Mapping[str, object]], folder: Path, name: str) -> Path:
     r"""One table of the tables of several runs, with a column for each parameter, and their provenance.
 
     Args:
@@ -196,7 +195,7 @@ def join(runs: Mapping[str, Mapping[str, Any]], folder: Path, name: str) -> Path
     return resources.write_whole(path, whole.to_csv(index=False, lineterminator="\n"))
 
 
-def _run_missing(notebook: Path, runs: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) -> None:
+def _run_missing(notebook: Path, runs: Mapping[str, Mapping[str, object]], folder: Path, jobs: int) -> None:
     if importlib.util.find_spec("snakemake") is None:
         raise RuntimeError('a sweep needs Snakemake; install it: pip install "segconf-lite[sweep]"')
     arguments = {
@@ -221,6 +220,6 @@ def _line(run: str, folder: Path, before: bool, done: bool) -> str:
     return f"FAILED {run}: {why} (see {log})"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value as `segconf run -p` reads it back."""
     return value if isinstance(value, str) else json.dumps(value)

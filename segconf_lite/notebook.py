@@ -119,7 +119,7 @@ def facts(path: str | Path) -> list[tuple[str, bool]]:
     return [(statement, verdict == "True") for statement, _, verdict in cut if verdict in ("True", "False")]
 
 
-def check_parameters(path: str | Path, parameters: Mapping[str, Any]) -> None:
+def check_parameters(path: str | Path, parameters: Mapping[str, object]) -> None:
     """Refuse what the notebook does not declare or allow, see `segconf_lite.parameters.check`.
 
     Args:
@@ -159,7 +159,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def execute(path: str | Path, out: str | Path, parameters: Mapping[str, Any] | None = None) -> float:
+def execute(path: str | Path, out: str | Path, parameters: Mapping[str, object] | None = None) -> float:
     """Run the notebook and write the executed copy to `out`.
 
     The copy appears under its name only when every cell has passed. After a failure the half-run copy stays

@@ -204,7 +204,7 @@ _note = ""  # set by `checked`, read by `alt_note`: as a style sheet, it holds f
 
 
 def check(
-    declared: Mapping[str, Parameter], values: Mapping[str, Any], *, where: str = "the notebook"
+    declared: Mapping[str, Parameter], values: Mapping[str, object], *, where: str = "the notebook"
 ) -> None:
     """Refuse unknown names, values of another type than the default or out of range, and contradictions.
 
@@ -233,15 +233,13 @@ def check(
         if not parameter.literal or kind not in TYPES or (value is None and not parameter.declared):
             continue
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(
-                f"parameter {name} of {where} is {kind.__name__} (default {default!r}), "
-                f"got {type(value).__name__} {value!r}; expected {parameter.allowed}"
-            )
+            is_kind = f"parameter {name} of {where} is {kind.__name__} (default {default!r})"
+            got = f"{type(value).__name__} {value!r}"
+            raise ValueError(f"{is_kind}, got {got}; expected {parameter.allowed}")
         if not parameter.allows(value):
-            raise ValueError(
-                f"parameter {name} of {where}: expected {parameter.allowed}, got {value!r}; "
-                f"choose an allowed value (the default is {default!r})"
-            )
+            fix = f"choose an allowed value (the default is {default!r})"
+            told = f"parameter {name} of {where}: expected {parameter.allowed}"
+            raise ValueError(f"{told}, got {value!r}; {fix}")
     _check_together({name: p.default for name, p in declared.items()} | dict(values), where)
 
 
@@ -263,7 +261,7 @@ def _check_together(values: Mapping[str, Any], where: str) -> None:
             )
 
 
-def checked(chapter: str, values: Mapping[str, Any]) -> bool:
+def checked(chapter: str, values: Mapping[str, object]) -> bool:
     """Check a running chapter's parameters, and print a note if they are not those of the book.
 
     Args:
@@ -313,7 +311,7 @@ def alt_note() -> str:
 
 def typed(
     declared: Mapping[str, Parameter], pairs: Iterable[tuple[str, str]], *, where: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Values as typed on the command line, with the types that the notebook declares, and checked.
 
     Args:
@@ -339,7 +337,7 @@ def typed(
     return values
 
 
-def value_of(text: str, parameter: Parameter) -> Any:
+def value_of(text: str, parameter: Parameter) -> object:
     """A value as typed on the command line, of the type of the parameter's default.
 
     Where the default is neither a number, a text nor true or false, the value is JSON, or else plain text.

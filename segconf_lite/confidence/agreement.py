@@ -26,7 +26,7 @@ EMPTY = ("one", "zero")
 
 
 def pairwise_agreement(
-    labels: Any,
+    labels: Tensor | np.ndarray,
     *,
     n_classes: int,
     empty: str,
@@ -165,7 +165,7 @@ class ScoreAgreement:
         """(B,) float32 in [0, 1], higher = trust less: 1 minus `predicted_quality`."""
         return 1 - self.predicted_quality(images)
 
-    def agreement_of(self, labels: Any) -> np.ndarray:
+    def agreement_of(self, labels: Tensor | np.ndarray) -> np.ndarray:
         """(B,) agreement of finished predictions, see `pairwise_agreement`.
 
         Args:

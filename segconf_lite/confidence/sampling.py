@@ -275,9 +275,8 @@ class DeepEnsemble(SampledUncertainty):
     ) -> None:
         super().__init__(**options)
         if members is not None and not isinstance(members, list | tuple):
-            raise check.refuse(
-                "members", "a list of networks", type(members).__name__, "e.g. members=[other]"
-            )
+            got, fix = type(members).__name__, "e.g. members=[other]"
+            raise check.refuse("members", "a list of networks", got, fix)
         if training is not None and not isinstance(training, Training | Mapping):
             expected = "a dictionary of arguments of fit_unet"
             raise check.refuse("training", expected, type(training).__name__)

@@ -8,7 +8,7 @@ same budget, the search itself adds nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.confidence.sampling import SampledUncertainty
+from segconf_lite.confidence.sampling import SampledUncertainty, SamplingOptions
 from segconf_lite.fragility.mask_search import PenaltySet, penalty_set
 from segconf_lite.models.device import check_same_device
 from segconf_lite.models.unet import predict_probabilities
@@ -52,7 +52,9 @@ class WeightNoise(SampledUncertainty):
         tensor(0.0200)
     """
 
-    def __init__(self, *, budget: float, n_samples: int = 10, n_penalty: int = 16, **options: Any) -> None:
+    def __init__(
+        self, *, budget: float, n_samples: int = 10, n_penalty: int = 16, **options: Unpack[SamplingOptions]
+    ) -> None:
         super().__init__(**options)
         fix = "try half of the training loss, in nats per pixel"
         self.budget = check.number("budget", budget, low=0, open_low=True, fix=fix)

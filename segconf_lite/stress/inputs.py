@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def to_images(images: Images) -> Tensor:
     return torch.from_numpy(copy)
 
 
-def of_type(name: str, value: Any, kind: type[Kind], fix: str = "") -> Kind:
+def of_type(name: str, value: object, kind: type[Kind], fix: str = "") -> Kind:
     """An object of a class, as it came.
 
     Args:
@@ -58,7 +58,9 @@ def of_type(name: str, value: Any, kind: type[Kind], fix: str = "") -> Kind:
     return value
 
 
-def checked_generator(generator: Any, fix: str = "e.g. torch.Generator().manual_seed(0)") -> torch.Generator:
+def checked_generator(
+    generator: torch.Generator | None, fix: str = "e.g. torch.Generator().manual_seed(0)"
+) -> torch.Generator:
     """A random generator of torch, as it came; it is known by its methods, because devices bring their own.
 
     Args:
@@ -72,6 +74,7 @@ def checked_generator(generator: Any, fix: str = "e.g. torch.Generator().manual_
         >>> checked_generator(torch.Generator().manual_seed(3)).initial_seed()
         3
     """
-    if not all(hasattr(generator, name) for name in ("manual_seed", "get_state", "device")):
+    known = all(hasattr(generator, name) for name in ("manual_seed", "get_state", "device"))
+    if generator is None or not known:
         raise check.refuse("generator", "a torch.Generator", type(generator).__name__, fix)
     return generator
