@@ -3,9 +3,9 @@
     python benchmarks/annotators.py                       # seeds 11 to 15, about 4 minutes on one core
 
 As in chapter 5: a network learns slices that were each drawn by one of several annotators; new slices have
-the true annotation entropy. ``chapter_05_geometry.csv`` has one row per seed, scanner, map and region: the mean
-Pearson correlation over slices, within 6 mm of a true border and over the whole image. ``--summary`` prints
-means over the stored seeds with t intervals, and each map's difference from ``1 / distance``.
+the true annotation entropy. ``chapter_05_geometry.csv`` has one row per seed, scanner, map and region: the
+mean Pearson correlation over slices, within 6 mm of a true border and over the whole image. ``--summary``
+prints means over the stored seeds with t intervals, and each map's difference from ``1 / distance``.
 """
 
 from __future__ import annotations

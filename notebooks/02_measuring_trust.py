@@ -82,7 +82,8 @@ import segconf_lite.evaluation as ev
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom, retina
 from segconf_lite.confidence import DeepEnsemble, MCDropout, PredictiveEntropy
-from segconf_lite.confidence import ScoreAgreement, TestTimeAugmentation, pixels
+from segconf_lite.confidence import ScoreAgreement, SoftDiceConfidence
+from segconf_lite.confidence import TestTimeAugmentation, pixels
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.claims import ledger
 from segconf_lite.evaluation import case_table, compare_methods
@@ -166,12 +167,14 @@ show.map_grid(
 # over the picture is high; a heart that was missed has few, and its mean is low. The mean over the picture largely measures
 # how much was found.*
 #
-# So the step from map to number needs care. Papers and codes differ in it, often without saying so. We try five:
+# So the step from map to number needs care. Papers and codes differ in it, often without saying so. We try six:
 #
 # * *entropy, image*: the mean over all pixels;
 # * *entropy, foreground*: the mean over the pixels that the network calls heart;
 # * *entropy, boundary*: the mean over a band of two pixels along the borders it draws;
 # * *probability, foreground*: 1 minus the winning probability, in place of the entropy;
+# * *soft Dice*: 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, the Dice between the probabilities and
+#   the labels that they give. It asks the question of the Dice itself: how much of what I drew do I believe in?
 # * *small prediction*: no doubt at all, only **how small the predicted heart is**. A control.
 #
 # A slice in which nothing is found has no foreground to average over. It gets the highest value: here every slice shows a
@@ -285,16 +288,10 @@ for sampler in samplers.values():
 cases = cases.assign(**sampled_columns(samplers, test.images))
 
 # %%
-rivals = [
-    "entropy, foreground",
-    "small prediction",
-    "dropout, 2 answers: agreement",
-    "dropout: agreement",
-    "dropout: entropy",
-    "test-time: entropy",
-    "ensemble: entropy",
-    "ensemble: agreement",
-]
+rivals = ["soft Dice", "entropy, foreground", "small prediction"]
+rivals += ["dropout, 2 answers: agreement", "dropout: agreement"]
+rivals += ["dropout: entropy", "test-time: entropy"]
+rivals += ["ensemble: entropy", "ensemble: agreement"]
 
 # %%
 areas = compare_methods(cases, rivals, statistic="excess_aurc")
@@ -331,6 +328,7 @@ many = MCDropout(n_samples=n_samples, **over_foreground)
 two = MCDropout(n_samples=2)
 members = DeepEnsemble(n_members=n_members, training=training, **over_foreground)
 priced = {
+    "soft Dice": SoftDiceConfidence(),
     "entropy, foreground": PredictiveEntropy(**over_foreground),
     "dropout: entropy": many,
     "dropout: agreement": ScoreAgreement(many),

@@ -606,8 +606,9 @@ def all_parts(methods, network, cohort, source):
         found |= {f"{name}, {part}": values for part, values in parts.items()}
     by_formula = FragilityMap().fit(network, source)
     found["last layer"] = to_numpy(by_formula.uncertainty_map(cohort.images))
-    ring = geometry_ring(answer.argmax(dim=1), n_classes=answer.shape[1])
-    return found | {"ring": to_numpy(ring)}
+    shape = to_numpy(answer.argmax(dim=1)), answer.shape[1]
+    found["ring"] = to_numpy(geometry_ring(shape[0], n_classes=shape[1]))
+    return found | ev.geometric_maps(shape[0], n_classes=shape[1])
 
 
 asked = rivals(pupil, one_each)
