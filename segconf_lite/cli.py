@@ -126,7 +126,7 @@ _PARAMETER = ("-p", "--parameter")
 _REPEATED: dict[str, Any] = {"nargs": 2, "action": "append"}
 
 
-def _chapter_command(commands: argparse._SubParsersAction[_Parser], name: str, text: str) -> _Parser:
+def _chapter_command(commands: "argparse._SubParsersAction[_Parser]", name: str, text: str) -> _Parser:
     """A command whose first argument names a chapter, and whose help lists the parameters of that chapter."""
     epilog = f"`segconf {name} 04 --help` lists the parameters of chapter 4."
     command: _Parser = commands.add_parser(name, help=text, add_help=False, epilog=epilog)
