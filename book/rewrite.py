@@ -1,11 +1,13 @@
 """What turns an executed notebook into a page that works without a kernel and without a network."""
 
 import html
+import json
 import re
 from typing import Any
 
 import nbformat
 import plotly.io
+from narrow import narrow_figure
 
 __all__ = [
     "BookError",
@@ -61,7 +63,9 @@ def figure_html(figure: dict[str, Any], name: str) -> str:
     alt = str(meta.get("alt", "")).strip()
     if not alt:
         raise BookError('a figure has no text alternative: fig.update_layout(meta={"alt": "what it shows"})')
-    width = layout.pop("width", None)  # the page decides; a wide figure scrolls inside its own box
+    width = layout.pop(
+        "width", None
+    )  # the page decides; a wide figure has a second layout, or scrolls in its box
     least = int(meta.get("min_width") or min(width or 0, 560))
     body = plotly.io.to_html(
         {"data": figure.get("data", []), "layout": layout, "frames": figure.get("frames", [])},
@@ -74,10 +78,12 @@ def figure_html(figure: dict[str, Any], name: str) -> str:
         validate=False,
         div_id=name,
     )
+    held = json.dumps(narrow_figure(figure), ensure_ascii=False).replace("<", "\\u003c")
+    second = f'<script type="application/json" class="book-narrow">{held}</script>'
     label = html.escape(alt, quote=True)
     return (
         f'<div class="book-figure" tabindex="0"><div role="img" aria-label="{label}" '
-        f'style="min-width: {least}px">{body}</div></div>\n'
+        f'style="min-width: {least}px">{body}{second}</div></div>\n'
         f'<noscript><p class="book-noscript">Without JavaScript this figure is empty. It shows: {label}</p>'
         "</noscript>"
     )

@@ -30,6 +30,7 @@ PAGES = sorted(
     for path in SITE.rglob("*.html")
     if "_static" not in path.parts and path.name not in {"genindex.html", "search.html", "index.html"}
 )
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 WAIT_S = 40
 
 REASON = (
@@ -112,7 +113,7 @@ def test_page(browser, address, page, width):
     assert failed == [], "formulas that MathJax could not set"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+@pytest.mark.parametrize("page", CHAPTERS)
 def test_chapter_has_figures_that_say_what_they_show(browser, address, page):
     open_page(browser, f"{address}/{page}", WIDTHS[0])
     figures = "[...document.querySelectorAll('.book-figure [role=img]')]"
@@ -121,7 +122,47 @@ def test_chapter_has_figures_that_say_what_they_show(browser, address, page):
     assert all(labels)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+FIT = """
+    const inside = (inner, outer) => inner.left >= outer.left - 2 && inner.right <= outer.right + 2;
+    return [...document.querySelectorAll('.book-figure')].flatMap(box => {
+        const frame = box.getBoundingClientRect();
+        const texts = [...box.querySelectorAll('svg text')].filter(t => t.textContent.trim());
+        const cut = texts.filter(t => !inside(t.getBoundingClientRect(), frame)).map(t => t.textContent);
+        const wide = box.scrollWidth > box.clientWidth || frame.right > window.innerWidth;
+        return wide || cut.length ? [[box.querySelector('.js-plotly-plot').id, box.scrollWidth, cut]] : [];
+    })"""
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_no_figure_is_wider_than_a_narrow_page_and_no_text_is_cut(browser, address, page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    open_page(browser, f"{address}/{page}", WIDTHS[1])
+    settled = "return [...document.querySelectorAll('.book-figure')].every(f => f.narrow)"
+    WebDriverWait(browser, 10).until(lambda b: b.execute_script(settled), "figures keep their wide layout")
+    assert browser.execute_script(FIT) == []
+
+
+def test_a_figure_changes_its_layout_with_the_width_and_back(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def heights():
+        figures = "[...document.querySelectorAll('.book-figure')]"
+        return browser.execute_script(f"return {figures}.map(f => f.offsetHeight)")
+
+    def resize(width):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    open_page(browser, f"{address}/{CHAPTERS[0]}", WIDTHS[0])
+    first = heights()
+    resize(WIDTHS[1])
+    WebDriverWait(browser, 10).until(lambda _: heights() != first, "the figures keep their first layout")
+    resize(WIDTHS[0])
+    WebDriverWait(browser, 10).until(lambda _: heights() == first, "the figures keep their second layout")
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
 def test_launch_button_opens_the_paired_notebook(page):
     name = page.removeprefix("notebooks/").removesuffix(".html")
     text = (SITE / page).read_text("utf-8")
