@@ -23,8 +23,8 @@
 # **In short.** Written down in closed form for the last layer, a fragility map costs little more than one pass of the network. On
 # our phantom we found no sign that it finds more errors than the plain entropy (on scanner F it finds fewer), and it
 # ranks whole slices worse on A and E; on the other scanners that is undecided. Searches for other models correlate
-# with annotator disagreement about as well as the entropy, which is free: five runs show no difference. And the
-# entropy follows the annotators no better than the distance to the predicted border does, which needs no model. What a
+# with annotator disagreement about as well as the entropy, which is free: five runs show no difference. And we saw no
+# sign that the entropy follows annotators better than the distance to the predicted border, which needs no model. What a
 # mixture of models adds is the division into two kinds of doubt, and we saw that work only where the network is at
 # home.
 #
