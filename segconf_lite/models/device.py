@@ -133,7 +133,8 @@ def check_same_device(network: nn.Module, **fitted: nn.Module | torch.device) ->
     here = device_of(network)
     for name, part in fitted.items():
         there = device_of(part) if isinstance(part, nn.Module) else part
-        if there != here:
+        empty = isinstance(part, nn.Module) and not [*part.parameters(), *part.buffers()]
+        if there != here and not empty:  # what has no parameters lies nowhere
             fix = "move the network back, or call .fit(network, source_cohort) again"
             raise ValueError(f"the {name} lies on {there} and the network on {here}; {fix}")
 

@@ -129,3 +129,10 @@ def test_a_generator_of_another_device_is_refused_by_the_device():
     if place.type != "cpu":
         with pytest.raises(RuntimeError, match="device type for generator"):
             torch.rand(2, generator=torch.Generator(), device=place)
+
+
+def test_what_has_no_parameters_lies_nowhere_and_is_never_on_another_device():
+    away = nn.Linear(1, 1, device="meta")
+    check_same_device(away, autoencoder=nn.Identity())
+    with pytest.raises(ValueError, match="the autoencoder lies on cpu and the network on meta"):
+        check_same_device(away, autoencoder=nn.BatchNorm1d(1, affine=False))
