@@ -35,8 +35,8 @@ class QualityPredictor:
     """Predicted mean quality of a case over its foreground classes, from the network's own activations.
 
     The reported quality is an output of its own, learned from the mean over the classes that are there; the
-    reference has no say at test time. The defaults are what did best in chapter 4, `published` is the method
-    of 2025.
+    reference has no say at test time. The defaults are what did best in chapter 4, `published` has the inputs
+    of the method of 2025.
 
     Args:
         adversary: Settings of the adversary; None trains without one.
@@ -100,7 +100,10 @@ class QualityPredictor:
         training: Training = PUBLISHED_TRAINING,
         validation: Cohort | None = None,
     ) -> Self:
-        """As in the paper: the penultimate activation alone, and no augmentation.
+        """The paper's input, the penultimate activation alone, without augmentation.
+
+        The paper's code augments the images in both arms, with the adversary and without (rotation, scaling,
+        blur, brightness, contrast, gamma, mirroring): pass ``training=Training(augmentation=...)`` for that.
 
         Args:
             adversary: Settings of the adversary; None trains without one.
