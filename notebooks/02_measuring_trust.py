@@ -174,8 +174,8 @@ show.map_grid(
 # * *entropy, boundary*: the mean over a band of two pixels along the borders it draws;
 # * *probability, foreground*: 1 minus the winning probability, in place of the entropy;
 # * *soft Dice*: 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, the Dice between the probabilities and
-#   the labels that they give. It asks the question of the Dice itself: how much of what I drew do I believe in?
-# * *small prediction*: no doubt at all, only **how small the predicted heart is**. A control.
+#   the labels that they give. Computed for each foreground class and averaged; a class that is not predicted anywhere counts 0. It is high where the network is sure of the pixels that it labels as this class, and of all others that they are not.
+# * *small prediction*: a control that uses no uncertainty, only **how small the predicted heart is**.
 #
 # A slice in which nothing is found has no foreground to average over. It gets the highest value: here every slice shows a
 # heart, so to find nothing is to fail.
@@ -212,7 +212,7 @@ show.method_intervals(
 # better than the foreground entropy. Over the five other runs the foreground entropy is ahead of size on B and C (by
 # 0.11 [0.07, 0.16] and 0.17 [0.09, 0.25]); on D, E and F that is undecided.
 #
-# A method that is presented without that last line has not shown that it knows anything but size.
+# A method that is presented without this comparison with size has not shown that it knows anything but size.
 #
 # ## Risk and coverage
 #
@@ -232,9 +232,7 @@ show.risk_coverage_curves(
 )
 
 # %% [markdown]
-# *Grey: the best order there could be, and no order. A good uncertainty hugs the lower line. On D, in this run, the
-# foreground entropy leaves a much smaller share below 0.3 than the plain size of the prediction does: its most
-# trusted cases are not its best.*
+# *Grey: the best order there could be, and no order. A good uncertainty stays close to the lower grey line, the best order. On D, in this run, a much smaller fraction of the cases can be left to the machine at a mean risk below 0.3 with the foreground entropy than with the size of the prediction: the cases that the entropy trusts most are not the best ones.*
 #
 # The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
 # is; the excess over the best order, **eAURC**, is what the *uncertainty* adds:
@@ -317,10 +315,9 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # which looks good in this run, has 85 [−15, 184], and one pass 13 [6, 20]. The agreement of the ensemble, the rival that
 # we set out to beat, has a higher eAURC than one pass on B, D and E; on C and F that is undecided.
 #
-# The soft Dice confidence costs no more than the entropy. On five networks trained again with the same seeds, it has
+# The soft Dice confidence costs no more than the entropy. On five networks that were trained again (so the values of the entropy differ a little from those above), it has
 # 23 [18, 29] on D against 50 [21, 79] for the entropy over the foreground, and 5.6 [3.7, 7.4] against 17 [1, 33] on F;
-# the differences, −27 [−58, 5] and −12 [−27, 4], are undecided, and so are those on the other scanners. As a number it
-# is too low or too high by 0.07 to 0.12 on average (`benchmarks/chapter_02.py`): it needs to be calibrated first.
+# the differences, −27 [−58, 5] and −12 [−27, 4], are undecided, and so are those on the other scanners. Read as a predicted Dice, it is off by 0.07 to 0.12 on average (`benchmarks/chapter_02.py`), so it must be calibrated before it is reported.
 #
 # ## What it costs
 #
@@ -695,7 +692,7 @@ if cases_out:
 # ## Which claims held up
 #
 # Everything above is one seed. What we expected of it in general was written down before the repeats were run, and
-# judged by a fixed rule on five other seeds. The page *[What held up](../claims.md)* has the sentences, the numbers and the
+# judged on five other seeds, all claims by the same rule (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the numbers and the
 # intervals; here are the verdicts.
 
 # %% tags=["hide-input"]

@@ -542,7 +542,7 @@ show.method_intervals(
 # In this run the maps along the boundary look better on D, but so does the plain entropy along the boundary, and intervals are wide. Over
 # five other seeds the last layer ranks slices worse than the entropy over the foreground on A (eAURC higher by 0.0039
 # [0.0004, 0.0074]) and on E (0.0076 [0.0007, 0.0146]). On B, C, D and F that is undecided, and so is the claim about all
-# six scanners together, because among six scanners one or two easily stand out by chance.
+# six scanners together, because a claim about six scanners fails only if one of them fails a test that is six times as strict, and none does.
 #
 # ## Two kinds of doubt, and the truth about both
 #
@@ -689,13 +689,12 @@ summary.round(2)
 #
 # On scanner A the *aleatoric* parts follow the annotators, the *epistemic* parts less: so far the names keep their promise. Thick walls, which no training case had, are noticed best by epistemic parts. How
 # well depends on the run: over five other networks, each with three or four hearts of the new kind, the aleatoric
-# part of a mask search detects them, too (0.71 [0.52, 0.90], and the plain entropy 0.68 [0.46, 0.90]), its epistemic
+# part of a mask search detects them, too (probability as in the right columns: 0.71 [0.52, 0.90]; for the plain entropy, 0.68 [0.46, 0.90], it is undecided), its epistemic
 # part a little more (0.80 [0.63, 0.97]), and that of three networks most (0.94 [0.83, 1.04]; such an interval may
-# reach beyond 1). Within the same network,
-# the epistemic part of the search separates them better than its aleatoric part: Spearman's correlation is higher by
+# reach beyond 1). Within the same network, the epistemic part of the search separates new hearts from usual ones better than its aleatoric part: its Spearman's correlation with "is a new heart" is higher by
 # 0.14 [0.09, 0.20], on each of the five.
 # On D the names fail in this run. Every part rises,
-# the aleatoric ones too, and none follows the annotators any more: a network that is lost gives no reading of how blurred a border is. Trust the division where the network is at home.
+# the aleatoric ones too, and none follows the annotators any more: a network that is lost gives no reading of how blurred a border is. So do not rely on the division on a scanner that the network has not seen. Even on scanner A it is not clean, because the aleatoric part of the mask search reacts to thick walls, too.
 #
 # One run is one run. The same numbers for five other seeds, with the mask search and an ensemble of three networks trained on the annotators' drawings, which take longer than this chapter has:
 
@@ -719,8 +718,7 @@ over_seeds.round(2)
 # %% [markdown]
 # *Columns as above, means over seeds 11 to 15, measured by `make claims`; the last column is from the photographs below (NaN: not measured there).*
 #
-# And the mask search itself? Its total follows the annotators as the plain entropy and dropout do, as weight noise does, which searches for nothing, and three networks (on five other seeds .72, against .71, .72, .73 and .75; differences
-# that five seeds do not settle). A ring without any model: .06. But that is an easy rival: inside this band the ring
+# And the mask search itself? On five other seeds its total has a correlation of 0.72 with the annotators. The plain entropy has 0.71, dropout 0.72, weight noise (which searches for nothing) 0.73, and three networks 0.75; five seeds do not settle these differences. A ring without any model has 0.06. But that is an easy rival: inside this band the ring
 # is nearly constant, so it could not correlate with anything. Fairer ones need no model either: 1 over the *distance*
 # to the predicted boundary, or the entropy of the predicted *mask, blurred* (`benchmarks/annotators.py`, other seeds):
 
