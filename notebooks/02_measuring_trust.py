@@ -297,7 +297,7 @@ milli = areas.assign(**{c: 1000 * areas[c] for c in ("estimate", "low", "high")}
 show.method_intervals(
     milli,
     axis="eAURC × 1000 (lower is better)",
-    alt="Excess AURC per scanner and method: on most scanners the methods lie close together, two dropout passes are clearly worse, and on D the ensemble entropy is lowest.",
+    alt="Excess AURC per scanner and method: on most scanners the methods lie close together, two dropout passes are clearly worse, and on D soft Dice is lowest in this run.",
 )
 
 # %% tags=["hide-input"]
@@ -761,7 +761,7 @@ print("right, none is better" if chose_best else "there is a better one")
 # ```python
 # pd.Series(left).sort_values()
 # ```
-# We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of nine always looks
+# We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of ten always looks
 # better than it is. The clinic should choose on other cases, and does not know the truth of those from its new scanner.
 # :::
 #
