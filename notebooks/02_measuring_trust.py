@@ -256,8 +256,8 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# Sorted by uncertainty the risks are .2, .4, .1, .8, with running means .2, .3, .2333, .375. The best order has .1,
-# .15, .2333, .375. The differences are .1, .15, 0, 0; their mean is 0.0625.
+# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best order has 0.1,
+# 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
 # :::
 #
 # ## Ask more than once

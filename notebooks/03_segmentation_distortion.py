@@ -655,7 +655,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # ## Check yourself
 #
 # :::{admonition} Exercise 1, by hand
-# Two pixels, two classes. The network gives the first class .9 and .6; from the reconstructed activation it is .9 and .2. What is
+# Two pixels, two classes. The network gives the first class 0.9 and 0.6; from the reconstructed activation it is 0.9 and 0.2. What is
 # the distortion? Change `my_distortion`.
 # :::
 
@@ -668,12 +668,12 @@ print("right!" if abs(my_distortion - right) < 5e-4 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The first pixel does not move. In the second, both classes change by .4, so the squares are .16 and .16. Over two
-# pixels and two classes the mean is .32 / 4 = 0.08.
+# The first pixel does not move. In the second, both classes change by 0.4, so the squares are 0.16 and 0.16. Over two
+# pixels and two classes the mean is 0.32 / 4 = 0.08.
 # :::
 #
 # :::{admonition} Exercise 2: what if it finds nothing?
-# A network that finds no heart at all, with either activation, has distortion near 0. How many slices of scanner F with Dice below .1 have a
+# A network that finds no heart at all, with either activation, has distortion near 0. How many slices of scanner F with Dice below 0.1 have a
 # distortion below the alarm's threshold? What would you do with them?
 # :::
 

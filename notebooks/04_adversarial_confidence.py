@@ -139,7 +139,7 @@ cases.groupby("domain")["quality"].mean().round(2).to_frame().T
 # **penultimate activation** of the U-Net, what the U-Net knows just before it decides, and gives one number, the Dice that it
 # expects. The U-Net itself is *frozen*: nothing in it changes. At test time no reference is needed.
 #
-# **Predict:** the predictor learns from scanner A only. What will it say on D, where the true Dice is about .6?
+# **Predict:** the predictor learns from scanner A only. What will it say on D, where the true Dice is about 0.6?
 
 
 # %%
@@ -171,7 +171,7 @@ def predictions(names, cases):
 cases = with_predictions(cases, {"plain, as it is": plain}, test)
 drawing = {"x": "quality", "y": "predicted", "by": "domain", "panel": "method"}
 drawing |= {"axes": ("true Dice", "predicted Dice"), "diagonal": "exact"}
-alt = "Predicted against true Dice, a point a slice: nearly all predictions lie above .9, whatever the true Dice is; slices of D and F with Dice near 0 are predicted as good."
+alt = "Predicted against true Dice, a point a slice: nearly all predictions lie above 0.9, whatever the true Dice is; slices of D and F with Dice near 0 are predicted as good."
 show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 
 # %% [markdown]
@@ -232,7 +232,7 @@ alt = "Over the training: the size of the step falls and settles; the fall of th
 show.line_panels(curves, x="step", y="dice", line="curve", axes=axes, alt=alt)
 
 # %% [markdown]
-# *Means over the steps since the point before. The controller brings the fall of the prediction to about .1. At first the true Dice falls less: the predictor's fears are
+# *Means over the steps since the point before. The controller brings the fall of the prediction to about 0.1. At first the true Dice falls less: the predictor's fears are
 # unfounded. Later the two fall together: what the adversary finds are changes that do break the segmentation.*
 #
 # The same for single images. Choose one.
@@ -335,7 +335,7 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 # *Bars are 95 % intervals over subjects, of one network. Whether the order holds for others is judged below, over seeds.*
 #
 # On scanners that do little harm the adversary brings nothing in this run, or takes something away. And read
-# the table's last block. Where the adversary improves the *order*, the *numbers* may still be far off: on D the mean absolute error stays near .4. It
+# the table's last block. Where the adversary improves the *order*, the *numbers* may still be far off: on D the mean absolute error stays near 0.4. It
 # says which slices are worse, not how bad they are.
 #
 # ## Which part does the work?
@@ -377,7 +377,7 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 #   of eAURC). Two networks are few, and six are not many.
 # * **Strong corruptions do more here, and without a gradient.** Plain
 #   training on them goes further on D and F, and brings the absolute error on D
-#   from .4 to .1, which no adversary does without them. With them, the adversary adds nothing, and on F it takes something away (error .14 to .2).
+#   from 0.4 to 0.1, which no adversary does without them. With them, the adversary adds nothing, and on F it takes something away (error 0.14 to 0.2).
 # * **They have a price.** On A and E, where nearly all answers are good, the order gets worse: the predictor now spends its effort on bad answers. More levels
 #   give some of that back.
 # * **They know the phantom.** Curve, shading, blur, ghosts and noise are also what sets B, C and D apart from A, so this comparison favours them. The dark fat of F is not among
@@ -392,7 +392,7 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 #
 # A predictor that gives one number cannot say how sure it is. The authors' follow-up predicts a **Beta distribution** of the Dice: a mean and a
 # *concentration*, high where it is sure. It is trained by likelihood, which also has an agreeable side effect: near a Dice of 1, where spreads
-# are small, an error of .02 counts for much, where the squared error hardly sees it. A second adversary lowers the concentration: "where are you less
+# are small, an error of 0.02 counts for much, where the squared error hardly sees it. A second adversary lowers the concentration: "where are you less
 # sure than you seem?" It is given all that helped above: three levels, the probabilities, strong corruptions, and both adversaries.
 
 # %%
@@ -534,8 +534,8 @@ cost.round({"ms a slice": 2, "times the predictor's network": 0})
 #
 # ## How sure is it?
 #
-# The predicted distribution gives an interval that should hold the true Dice for 90 % of the cases, and the probability that the Dice is below .8. A rule
-# could be: *reject what has more than 5 % chance of being below .8.*
+# The predicted distribution gives an interval that should hold the true Dice for 90 % of the cases, and the probability that the Dice is below 0.8. A rule
+# could be: *reject what has more than 5 % chance of being below 0.8.*
 
 
 # %%
@@ -612,7 +612,7 @@ pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3)
 #
 # ## How strong should the adversary be?
 #
-# The paper finds that the effect size hardly matters between .05 and .2. We also vary other choices: the controller aims at the *true* fall, the gradient is that of all class outputs, older
+# The paper finds that the effect size hardly matters between 0.05 and 0.2. We also vary other choices: the controller aims at the *true* fall, the gradient is that of all class outputs, older
 # perturbed images are replayed, all steps are equally long, or at most 12 long. All on images as they are, without
 # any augmentation (the paper's predictors are augmented); stored, means over two networks.
 
@@ -705,9 +705,9 @@ table.T.round(2)
 # %% [markdown]
 # *Mean Dice, mean absolute error of the predicted Dice, and eAURC × 1000, per site.*
 #
-# Juntendo is the collapse of chapter 1, a scanner of the vendor and the field strength that the network knows: Dice .23, and the plain predictor states .85. In
-# this run the adversary puts its slices in a better order, and still states .77. The Beta predictor, which has seen
-# strong corruptions, is off by .03.
+# Juntendo is the collapse of chapter 1, a scanner of the vendor and the field strength that the network knows: Dice 0.23, and the plain predictor states 0.85. In
+# this run the adversary puts its slices in a better order, and still states 0.77. The Beta predictor, which has seen
+# strong corruptions, is off by 0.03.
 # Where the answers are good, it is too pessimistic at one site (London), and the foreground entropy orders as well or better. One
 # volunteer a site: no intervals can be given for a site. Over six other networks and all sites together, the
 # adversary's eAURC is lower than that of plain training by 0.090, but the interval that counts the four people as
@@ -781,7 +781,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # ## Check yourself
 #
 # :::{admonition} Exercise 1, by hand
-# A predictor is linear, $\hat q = w \cdot x$ with $w = (3, 4)$. The adversary wants it to fall by .5. How long is its step? Change `my_length`.
+# A predictor is linear, $\hat q = w \cdot x$ with $w = (3, 4)$. The adversary wants it to fall by 0.5. How long is its step? Change `my_length`.
 # :::
 
 # %%
@@ -793,7 +793,7 @@ print("right!" if abs(my_length - right) < 5e-4 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The step is $-\alpha w / \lVert w \rVert^2$, of length $\alpha / \lVert w \rVert = .5 / 5 = .1$. The flatter the predictor, the *longer* the step: a
+# The step is $-\alpha w / \lVert w \rVert^2$, of length $\alpha / \lVert w \rVert = 0.5 / 5 = 0.1$. The flatter the predictor, the *longer* the step: a
 # predictor that hardly reacts to its input gets images that are changed beyond recognition. This is why the length is worth watching, and why the
 # follow-up controls the length instead.
 # :::
@@ -811,7 +811,7 @@ print("right!" if abs(my_length - right) < 5e-4 else "not yet")
 # :::
 #
 # :::{admonition} Exercise 3: another rule
-# Sort the slices of B by `best.probability_below(images, 0.8)`. How many must be rejected so that no more than 2 % of the accepted ones have a Dice below .8? Compare with
+# Sort the slices of B by `best.probability_below(images, 0.8)`. How many must be rejected so that no more than 2 % of the accepted ones have a Dice below 0.8? Compare with
 # rejecting by the entropy over the foreground.
 # :::
 #

@@ -310,7 +310,7 @@ show.scatter(
 # %% [markdown]
 # *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic axes. Below the dotted line the formula is too low.*
 #
-# Below the budget used here, .0001 nats, the formula is right: over 80 such pixels of five other networks it is 2 % too low on average (worst: .84 and 1.25 times the true cost). Above, it promises flips far too cheaply: a pixel that is *sure* can only be
+# Below the budget used here, 0.0001 nats, the formula is right: over 80 such pixels of five other networks it is 2 % too low on average (worst: 0.84 and 1.25 times the true cost). Above, it promises flips far too cheaply: a pixel that is *sure* can only be
 # flipped by making many sure training pixels unsure, and their curvature grows on the way. Spearman is 0.89 over
 # these 96 pixels, and 0.82 [0.72, 0.93] on five other networks. On polished little networks like the one above, where
 # everything is sure, we saw no agreement between the costs of the formula and those of the free search: Spearman's
@@ -356,9 +356,9 @@ show.picture_slider(
 )
 
 # %% [markdown]
-# *Left scanner A, right scanner D, the same heart. Red: pixels whose closed-form cost is at most γ. Trust it up to .0001; beyond, the formula is too low and the zone too large.*
+# *Left scanner A, right scanner D, the same heart. Red: pixels whose closed-form cost is at most γ. Trust it up to 0.0001; beyond, the formula is too low and the zone too large.*
 #
-# At .0001 the zone is a seam along the border, 2.1 % of D against .5 % of A. By the formula, .001 covers a tenth of both pictures and .01 half; a solver would find smaller zones there. QUAM-SM states a budget of .05 (and its code never uses it).
+# At 0.0001 the zone is a seam along the border, 2.1 % of D against 0.5 % of A. By the formula, 0.001 covers a tenth of both pictures and 0.01 half; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code never uses it).
 #
 # ## The mask-level shortcut
 #
@@ -410,7 +410,7 @@ show.map_grid(
 # %% [markdown]
 # *Entropies, divided by that of four equally likely classes: 0 (dark) = sure, 1 (yellow) = no idea.*
 #
-# The search that does not move *is* the entropy of the network, and the search differs from it little: on six slices each of five networks the two maps correlate by .90. The published search differs more (.62), but so does the published search *that does not move* (.56). What
+# The search that does not move *is* the entropy of the network, and the search differs from it little: on six slices each of five networks the two maps correlate by 0.90. The published search differs more (0.62), but so does the published search *that does not move* (0.56). What
 # changes its map is the train mode: batch norm takes its statistics from the one test image. In the published mixture all samples count alike: the effective sample size, 1 over the sum of the squared weights, is 12.0 of 12. The ring alone finds the border and nothing else.
 #
 # ## Side by side
@@ -496,7 +496,7 @@ pd.Series(table).unstack().round(2)
 # Over all errors, the last layer finds about what the entropy finds: over five other seeds the ratio of the two is
 # 0.99 to 1.02 on B to E, each of them undecided, and 0.95 [0.91, 0.99] on F, where the last layer finds fewer. We saw
 # no scanner on which dividing the margin by the leverage makes a better list.
-# The far errors are another matter. In this run the five networks find most of them on F (.68) and fewest on D (.26); over
+# The far errors are another matter. In this run the five networks find most of them on F (0.68) and fewest on D (0.26); over
 # five other seeds they have the highest mean on both (on D 0.55 against 0.35 of the entropy, difference 0.20 [−0.06,
 # 0.46]; on F 0.70 against 0.49, difference 0.21 [0.07, 0.35]), so one run is a poor judge. In this run the tangent of
 # the decoder is ahead of the entropy on D, not on F; over the five seeds both are undecided (ratios 1.16 [0.99, 1.33]
@@ -684,7 +684,7 @@ summary = pd.DataFrame(
 summary.round(2)
 
 # %% [markdown]
-# *Left two columns: mean Pearson correlation with the true annotation entropy, over pixels within 6 mm of a true border (1 = follows it). Right two: probability that a case of the new kind has a higher mean in that band than a usual one (.5 = does not
+# *Left two columns: mean Pearson correlation with the true annotation entropy, over pixels within 6 mm of a true border (1 = follows it). Right two: probability that a case of the new kind has a higher mean in that band than a usual one (0.5 = does not
 # notice).*
 #
 # On scanner A the *aleatoric* parts follow the annotators, the *epistemic* parts less: so far the names keep their promise. Thick walls, which no training case had, are noticed best by epistemic parts. How
@@ -778,7 +778,7 @@ real[names].mean().to_frame("follows observer 2").round(3)
 # %% [markdown]
 # *Mean over tiles of the Pearson correlation with the observers' disagreement, over pixels within two pixels of a vessel's border. The ring here is one pixel wide, since vessels are three.*
 #
-# The entropy, the totals and the aleatoric parts lie between .155 and .162, the last layer and the ring below, the epistemic parts lowest. All numbers are small: two observers are two throws of a coin at each doubtful pixel. On
+# The entropy, the totals and the aleatoric parts lie between 0.155 and 0.162, the last layer and the ring below, the epistemic parts lowest. All numbers are small: two observers are two throws of a coin at each doubtful pixel. On
 # five other seeds the mask search has 0.17, as the entropy and dropout; the ring 0.09. The difference to the ring,
 # 0.076, is undecided once the five children count as well as the networks ([−0.019, 0.171]).
 #
@@ -956,8 +956,8 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The leverage is $1/.04 + 1/.01 = 125$, so the cost is $.25 / 250 = .001$ nats. The second direction, in which the training pixels say little (curvature .01), gives four fifths of the leverage: the cheapest change turns that
-# weight most. A pixel with $f = (1, 0)$ and the same margin would cost $.25 / 50 = .005$.
+# The leverage is $1/0.04 + 1/0.01 = 125$, so the cost is $0.25 / 250 = 0.001$ nats. The second direction, in which the training pixels say little (curvature 0.01), gives four fifths of the leverage: the cheapest change turns that
+# weight most. A pixel with $f = (1, 0)$ and the same margin would cost $0.25 / 50 = 0.005$.
 # :::
 #
 # :::{admonition} Exercise 2: no training loss at all
@@ -966,7 +966,7 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 #
 # :::{admonition} Solution
 # :class: dropdown
-# As $H \to 0$ the leverage grows without bound and every flip cost goes to 0. The quadratic model is wrong there: it takes the curvature at the trained weights to hold everywhere, although it grows as sure pixels become unsure. This is why costs above .0001 nats come out too low, and why a search cannot be replaced
+# As $H \to 0$ the leverage grows without bound and every flip cost goes to 0. The quadratic model is wrong there: it takes the curvature at the trained weights to hold everywhere, although it grows as sure pixels become unsure. This is why costs above 0.0001 nats come out too low, and why a search cannot be replaced
 # everywhere by a formula.
 # :::
 #

@@ -111,7 +111,7 @@ from segconf_lite.stress import corruptions, level_sets
 # |---|---|
 # | easiest, easier | the *background* blurred, by way of the true mask |
 # | unperturbed | nothing |
-# | harder, hardest | speckle: every pixel times 1 + n, with n of variance .1 or .3 |
+# | harder, hardest | speckle: every pixel times 1 + n, with n of variance 0.1 or 0.3 |
 #
 # **Predict:** which of the six loses least, those with skips or those without? And do the "easy" levels deserve their name?
 
@@ -180,7 +180,7 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 # *A mark a network, with a 95 % interval over images and trainings. Images of one patient are not marked as such in the table, so the intervals are still too narrow.*
 #
 # The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average. And with three trainings, the intervals are wide: one training of the U-Net on Heart
-# keeps .72 at "harder", another .09.
+# keeps 0.72 at "harder", another 0.09.
 #
 # **A network that loses nothing.** The V-Net's interval on GLaS begins at 0 exactly, which real measurements seldom do. So we take GLaS apart by training, and add the most that any one image changes over all five levels.
 
@@ -207,7 +207,7 @@ glas.pivot(index="network", columns="seed", values=measured).round(3)
 # %% [markdown]
 # *Mean Dice by training (1 to 3) at two levels; most_changed: highest less lowest Dice over the five levels, of the image that changes most.*
 #
-# One training of the V-Net scores .713 at every level, and not one of its 80 images changes by a digit. Whatever is done to the picture, the answer stays: it marks everything as gland, which scores .713 on these test images (the outlines were not published; the Dice is that of marking everything). It "loses nothing" because it never looks. Without this training the V-Net loses .067 in place of .045, still the least on GLaS.
+# One training of the V-Net scores 0.713 at every level, and not one of its 80 images changes by a digit. Whatever is done to the picture, the answer stays: it marks everything as gland, which scores 0.713 on these test images (the outlines were not published; the Dice is that of marking everything). It "loses nothing" because it never looks. Without this training the V-Net loses 0.067 in place of 0.045, still the least on GLaS.
 #
 # The dead network has a use: it is the **baseline that sees nothing**, image by image. How far above it are the others at the hardest level?
 
@@ -230,13 +230,13 @@ show.method_intervals(
     above,
     by="dataset",
     axis="Dice at the hardest level above that of marking everything",
-    alt="Dice of six networks on the hardest GLaS images minus the Dice of an answer that marks everything, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -.12 to .05, the two V-Nets .02 and .04 above.",
+    alt="Dice of six networks on the hardest GLaS images minus the Dice of an answer that marks everything, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -0.12 to 0.05, the two V-Nets 0.02 and 0.04 above.",
 )
 
 # %% [markdown]
 # *Paired by image; 0 = no better than an answer that ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
 #
-# The U-Net with and without skips, .715 and .713 at the hardest level, has become that blind answer. Where objects fill more than half of the picture, a network can collapse without losing much Dice, and what looked like robustness on GLaS is the floor. **Always show the baseline that sees nothing.**
+# The U-Net with and without skips, 0.715 and 0.713 at the hardest level, has become that blind answer. Where objects fill more than half of the picture, a network can collapse without losing much Dice, and what looked like robustness on GLaS is the floor. **Always show the baseline that sees nothing.**
 #
 # Last question: do networks that are better on clean images hold worse? Spearman over the six networks, taken over
 # all trainings, between the Dice on unperturbed images and that on the hardest:
@@ -306,7 +306,7 @@ print(bits.to_string())
 print(f"floor (the same texture twice): {floor:.3f}")
 
 # %% [markdown]
-# From a blend of .7 on, these patterns tell the two no better than two patches of one texture. They see close neighbours only; a network may still find more. Now the twelve networks: every combination of skips, norm and direction.
+# From a blend of 0.7 on, these patterns tell the two no better than two patches of one texture. They see close neighbours only; a network may still find more. Now the twelve networks: every combination of skips, norm and direction.
 
 # %%
 common = {"steps": blob_steps, "batch_size": 8, "seed": seed}
@@ -419,10 +419,10 @@ over_runs = {n: share_table(many, trouble) for trouble, n in HARD.items()}
 pd.concat(over_runs, axis=1).round(2)
 
 # %% [markdown]
-# Under speckle, the norm explains most of the variance (.64 on average over five runs), the skips .03. Under the blend the *direction* comes first: a blended object is harder to find than a blended background. Of the network's own choices the norm explains .14, the skips .01. The claim "the norm decides more than the skips" holds on both
+# Under speckle, the norm explains most of the variance (0.64 on average over five runs), the skips 0.03. Under the blend the *direction* comes first: a blended object is harder to find than a blended background. Of the network's own choices the norm explains 0.14, the skips 0.01. The claim "the norm decides more than the skips" holds on both
 # ([What held up](../claims.md)).
 #
-# Two footnotes. Where they were trained, networks with skips are better by .02 on average, so "no difference at home" is undecided at the margin of .02 that we fixed before the runs. And
+# Two footnotes. Where they were trained, networks with skips are better by 0.02 on average, so "no difference at home" is undecided at the margin of 0.02 that we fixed before the runs. And
 # with *group* norm the skips do help against the blend (over five runs, mean Dice 0.75 against 0.58, difference 0.17
 # [0.05, 0.29]); against speckle that is undecided (0.77 against 0.61, difference 0.16 [−0.10, 0.43]). With the two
 # other norms the difference under the blend is below 0.01: what a skip is worth seems to depend on the norm beside
@@ -581,7 +581,7 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # %% [markdown]
 # *Severity 3, 24 slices. Far outside: share of the slices where heart is drawn more than 10 mm outside the true one; missed: share of the heart's area that is not found.*
 #
-# No, twice. Under noise hardly any heart is missed; instead some networks draw heart elsewhere. In the run of this page, networks 2 and 4 are within .02 of each other in Dice, but network 2 draws far outside on most slices and network 4 on a third, so the medians of their HD95 lie 31 mm apart. (On another processor it may be another pair.) Under blur an eighth to a quarter of the heart is missed, and networks 0 and 1
+# No, twice. Under noise hardly any heart is missed; instead some networks draw heart elsewhere. In the run of this page, networks 2 and 4 are within 0.02 of each other in Dice, but network 2 draws far outside on most slices and network 4 on a third, so the medians of their HD95 lie 31 mm apart. (On another processor it may be another pair.) Under blur an eighth to a quarter of the heart is missed, and networks 0 and 1
 # put some of it elsewhere, too. Which measure is right depends on what the outline is for.
 #
 # The **area under a degradation curve** sums up a curve of the Dice: the mean over severities 0 to 5. Does the phantom tell which corruption will harm a real network? Beside it, the spinal cord of chapter 1: a network that learned from one volunteer, tried on the others' scans at the same sites.
@@ -623,9 +623,9 @@ areas.sort_values("phantom heart").round(2)
 # %% [markdown]
 # *Mean Dice over severities 0 to 5; low = harmful.*
 #
-# Not reliably: Spearman lies between .13 and .87 in seven runs on two processors. Shading does little to either, and motion ghosts much to both; but in most runs noise and the spike are among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. Nor is it a matter of the organ alone: with cord networks that
-# trained 1.5 times as long, and without dropout, the same six runs gave .66 to .84. A ranking of corruptions belongs to a network, not to a modality. Mind the units: speckle of variance .1 does little to most hearts here, while the texture networks with batch norm
-# above fell at .01. What is "severe" depends on the task.
+# Not reliably: Spearman lies between 0.13 and 0.87 in seven runs on two processors. Shading does little to either, and motion ghosts much to both; but in most runs noise and the spike are among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. Nor is it a matter of the organ alone: with cord networks that
+# trained 1.5 times as long, and without dropout, the same six runs gave 0.66 to 0.84. A ranking of corruptions belongs to a network, not to a modality. Mind the units: speckle of variance 0.1 does little to most hearts here, while the texture networks with batch norm
+# above fell at 0.01. What is "severe" depends on the task.
 #
 # ## Does a confidence follow the fall?
 #
@@ -691,13 +691,13 @@ order = areas.sort_values("phantom heart").index
 followed = pd.DataFrame({n: follows(n) for n in order}).T
 named = followed.rename(lambda n: n.replace("_", " "))
 named = named.rename_axis(index=None, columns="uncertainty")
-alt = "Rank correlation of seven uncertainties with the risk along each of thirteen ladders, the most harmful at the top; most fields are above .5, a few are below 0."
+alt = "Rank correlation of seven uncertainties with the risk along each of thirteen ladders, the most harmful at the top; most fields are above 0.5, a few are below 0."
 show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 
 # %% [markdown]
 # *How well each uncertainty orders the slices of a ladder (untouched and severities 3, 5) by their risk; 1 = perfectly, 0 = not at all, below 0 = the wrong way. The most harmful ladders are at the top.*
 #
-# An order is not an alarm. On severity 5, what share of the slices with Dice below .7 sets off each alarm?
+# An order is not an alarm. On severity 5, what share of the slices with Dice below 0.7 sets off each alarm?
 
 # %% tags=["hide-input"]
 bad = told[(told["severity"] == 5) & (told["quality"] < 0.7)]
@@ -792,7 +792,7 @@ show.number_table(
 # %% [markdown]
 # *Rows: what half of each training batch suffered; columns: what all test slices suffer.*
 #
-# In each column, the network that was trained on that noise is best or within .01 of the best, and training on *another* noise recovers most of what is lost (over five runs: .56 to .80 for Gaussian noise, .59 to .78 for salt and pepper, .74 to .84 for speckle). Blur, which is not noise, stays bad. Read the last column before you trust an augmentation.
+# In each column, the network that was trained on that noise is best or within 0.01 of the best, and training on *another* noise recovers most of what is lost (over five runs: 0.56 to 0.80 for Gaussian noise, 0.59 to 0.78 for salt and pepper, 0.74 to 0.84 for speckle). Blur, which is not noise, stays bad. Read the last column before you trust an augmentation.
 #
 # ## Shading, and a method that learns nothing
 #
@@ -916,7 +916,7 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 #
 # ## How it fails
 #
-# A mean hides the cases that matter. `failure_report` lists the tail: the 5th percentile, the share of slices below a Dice of .5 with an interval over subjects, and the worst of them.
+# A mean hides the cases that matter. `failure_report` lists the tail: the 5th percentile, the share of slices below a Dice of 0.5 with an interval over subjects, and the worst of them.
 
 # %%
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
@@ -927,7 +927,7 @@ report.summary[
 ].round(2)
 
 # %% [markdown]
-# *All ladders at severity 3. p05: Dice that 5 % of the slices fall below; share_below: share of slices below .5, with a 95 % interval (low, high) over subjects. Where no slice of four subjects is below, the upper limit is still .6: four subjects cannot prove that failures are rare.*
+# *All ladders at severity 3. p05: Dice that 5 % of the slices fall below; share_below: share of slices below 0.5, with a 95 % interval (low, high) over subjects. Where no slice of four subjects is below, the upper limit is still 0.6: four subjects cannot prove that failures are rare.*
 #
 # Numbers do not show *how* it fails. The worst slice of each of the five most harmful ladders:
 
@@ -959,7 +959,7 @@ show.picture_grid(
 # There are two kinds: the heart that is not found at all (blur, lost resolution), and ventricles found where there are none (specks in the liver under noise, a ghost of the heart). An empty answer is at least easy to see.
 #
 # :::{admonition} Exercise: one factor at a time?
-# Somebody compares two networks: one with skips and batch norm, Dice .20 under speckle, one without skips and with instance norm, Dice .90, and concludes that skips do harm. You also train the two missing combinations and find .25 (no skips, batch) and .85 (skips, instance). What share of
+# Somebody compares two networks: one with skips and batch norm, Dice 0.20 under speckle, one without skips and with instance norm, Dice 0.90, and concludes that skips do harm. You also train the two missing combinations and find 0.25 (no skips, batch) and 0.85 (skips, instance). What share of
 # the variance over these four numbers do the *skips* explain? Change `my_share`.
 # :::
 
@@ -972,7 +972,7 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The mean with skips is .525, without .575, over all .55. Between skips and none: .025² = .0006. The whole variance is .1062. The share is .006: half a percent. Between the norms lie .225 and .875: 99.4 %.
+# The mean with skips is 0.525, without 0.575, over all 0.55. Between skips and none: 0.025² = 0.0006. The whole variance is 0.1062. The share is 0.006: half a percent. Between the norms lie 0.225 and 0.875: 99.4 %.
 # :::
 #
 # ## What to take home

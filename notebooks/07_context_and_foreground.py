@@ -141,7 +141,7 @@ show.line_panels(
     panel="range",
     columns=3,
     axes=("edge of the patch in voxels", "mean Dice (higher is better)"),
-    alt="Mean Dice of three published networks against the patch size, for balls below, in and above the range of training ratios. Below, the U-Net stays above .95, the other two lie between .1 and .6. Above, all lie above .9. In the range, the two fall short of the U-Net for patches of 32 and 48 only.",
+    alt="Mean Dice of three published networks against the patch size, for balls below, in and above the range of training ratios. Below, the U-Net stays above 0.95, the other two lie between 0.1 and 0.6. Above, all lie above 0.9. In the range, the two fall short of the U-Net for patches of 32 and 48 only.",
 )
 
 # %% [markdown]
@@ -246,15 +246,15 @@ theirs = balls[balls["patch"] == 96].pivot_table(
 theirs.index = [f"published {n}, 96" for n in theirs.index]
 heading = "size of the test object, against the training range"
 both = pd.concat([theirs, ours]).rename_axis(columns=heading, index=None)
-alt = "Mean Dice of three published and sixteen own networks. All eight with batch norm have about .98 or more for every size. The eight with instance norm lie between .4 and .9 below the training range, as do the published attention U-Net and UNETR."
+alt = "Mean Dice of three published and sixteen own networks. All eight with batch norm have about 0.98 or more for every size. The eight with instance norm lie between 0.4 and 0.9 below the training range, as do the published attention U-Net and UNETR."
 show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
 # *Top: the published 3-D networks with patches of 96 voxels. Below: ours, sorted by norm, then by window; windows overlap by a quarter.*
 #
-# Our own rows go by the norm, whatever the architecture. With batch norm all networks outline discs of every size. With instance norm all fail on small ones, the "robust" U-Net too. The published pattern returns when the U-Net has batch norm and the other two have instance norm (the published attention U-Net mixes both; see 3-D below). Over five other runs, mean Dice below the range is .99 with batch norm, and .64, .63 and .52 with instance norm (U-Net, attention U-Net, UNETR).
+# Our own rows go by the norm, whatever the architecture. With batch norm all networks outline discs of every size. With instance norm all fail on small ones, the "robust" U-Net too. The published pattern returns when the U-Net has batch norm and the other two have instance norm (the published attention U-Net mixes both; see 3-D below). Over five other runs, mean Dice below the range is 0.99 with batch norm, and 0.64, 0.63 and 0.52 with instance norm (U-Net, attention U-Net, UNETR).
 #
-# And the shortcuts? The residual U-Net with instance norm may do better on windows of 32 pixels than the one without: .75 against .50 where we first looked. We expected a rule and registered it as a claim. It
+# And the shortcuts? The residual U-Net with instance norm may do better on windows of 32 pixels than the one without: 0.75 against 0.50 where we first looked. We expected a rule and registered it as a claim. It
 # is undecided: over five other runs the difference is −0.03 [−0.25, 0.19] on windows of 32 and +0.03 [−0.00, 0.07] on
 # those of 96 ([What held up](../claims.md)). One run of one network is an anecdote.
 #
@@ -388,7 +388,7 @@ for key, network in nets.items():
 drawing = {"x": "layer", "y": "share", "line": "norm", "panel": "network"}
 layers = "norm layer, in the order of the pass"
 axes = (layers, "spread in empty windows / with object")
-alt = "The spread of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between .3 and .9."
+alt = "The spread of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between 0.3 and 0.9."
 show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
@@ -472,13 +472,13 @@ show.number_table(
     ),
     title="mean Dice",
     limits=(0, 1),
-    alt="Mean Dice of four small 3-D networks, for balls below, in and above the training range. With batch norm all have .97 or more. With instance norm, below the range: U-Net .72, residual U-Net .96, attention U-Net .94, UNETR .45; the attention U-Net with mixed norms .83.",
+    alt="Mean Dice of four small 3-D networks, for balls below, in and above the training range. With batch norm all have 0.97 or more. With instance norm, below the range: U-Net 0.72, residual U-Net 0.96, attention U-Net 0.94, UNETR 0.45; the attention U-Net with mixed norms 0.83.",
 )
 
 # %% [markdown]
 # *Mean over 30 test volumes and two seeds; "mixed" is the attention U-Net as published, with instance norm only where its gated paths merge; windows of 32 voxels, a quarter of overlap; 8, 16 and 32 features, 200 steps.*
 #
-# With batch norm all hold, as in 2-D. With instance norm the UNETR fails on small balls in both seeds (.45), as published, and the plain U-Net does, too (.73 and .71). But the residual U-Net (.97, .95) and the attention U-Net (.95, .93) hardly lose: in volumes the norm is not all, and some architectures learn to live with it. With both norms mixed, as published, the attention U-Net holds in one seed (.96) and fails in the other (.69).
+# With batch norm all hold, as in 2-D. With instance norm the UNETR fails on small balls in both seeds (0.45), as published, and the plain U-Net does, too (0.73 and 0.71). But the residual U-Net (0.97, 0.95) and the attention U-Net (0.95, 0.93) hardly lose: in volumes the norm is not all, and some architectures learn to live with it. With both norms mixed, as published, the attention U-Net holds in one seed (0.96) and fails in the other (0.69).
 #
 # Two seeds of small networks, of unequal size, cannot say why. But the published U-Net had two things on its side besides its shape, batch norm and shortcuts, and in these volumes and two seeds either of them was enough.
 #
@@ -504,11 +504,11 @@ overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
 drawing = {"x": "overlap", "y": "quality", "line": "line", "panel": "network"}
 overlap = "overlap of neighbouring windows, share of a side"
 axes = (overlap, "mean Dice below the range (higher is better)")
-alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel a network. With batch norm all lines lie near 1. With instance norm they lie between .4 and .8; that of the U-Net with constant blending rises with the overlap, the others hardly."
+alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel a network. With batch norm all lines lie near 1. With instance norm they lie between 0.4 and 0.8; that of the U-Net with constant blending rises with the overlap, the others hardly."
 show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
-# *Networks trained on windows of 32 pixels; discs below the training range only. At .75, about nine times as many windows are read as at 0.*
+# *Networks trained on windows of 32 pixels; discs below the training range only. At 0.75, about nine times as many windows are read as at 0.*
 #
 # With batch norm there is nothing to repair. With instance norm, overlap raises the Dice of small discs for some networks and runs and leaves that of others as it is, at many times the cost; Gaussian blending gains no more than constant. It repairs none.
 #
@@ -576,7 +576,7 @@ columns = ["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]
 report.summary[columns].round(2)
 
 # %% [markdown]
-# *Rows: all cases, the four networks, then thirds of the discs by area. p05: Dice that 5 % fall below; share_below: share with a Dice below .5, with its 95 % interval (low, high).*
+# *Rows: all cases, the four networks, then thirds of the discs by area. p05: Dice that 5 % fall below; share_below: share with a Dice below 0.5, with its 95 % interval (low, high).*
 #
 # :::{admonition} Exercise: what does a norm see?
 # A window holds noise of mean 0.4 and spread 0.2. Another holds an object: mean 0.7, spread 0.3. The training averages, which batch norm uses, are mean 0.6 and spread 0.25. A bright noise pixel in the first window has the value 0.7. Which value does it get after *batch* norm, and which after *instance* norm (before scale and shift)? Change `my_values`.

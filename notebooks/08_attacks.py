@@ -22,7 +22,7 @@
 #
 # **In short.** Noise of a tenth of the image's spread does nothing to our network. A change of the same size, aimed, costs a few hundredths of Dice; one of three tenths, hardly visible, a third to half of it. Most confidences ring at the large size; of
 # seven, the predicted quality flags the fewest attacked slices on average.
-# An attacker who also keeps the entropy low is seen less by most of them, and takes less Dice. One short adversarial training gained under every attack that we tried and lost about .01 on clean slices. What can be *proved* is far smaller than what is tested.
+# An attacker who also keeps the entropy low is seen less by most of them, and takes less Dice. One short adversarial training gained under every attack that we tried and lost about 0.01 on clean slices. What can be *proved* is far smaller than what is tested.
 #
 # **You need** chapters 1 and 2: the scanners A to F, Dice, entropy, Spearman. The confidences of chapters 3 to 5 appear by name; you need not have read how they work.
 #
@@ -294,7 +294,7 @@ show.line_panels(
         "size of the change ε (L∞, in standard deviations of the image)",
         "mean Dice (higher is better)",
     ),
-    alt="Mean Dice against the size of the change. Noise stays flat near .98. All attacks fall, the faster the larger the change: FGSM least, then PGD, SegPGD and APGD on cross-entropy, and APGD on the Dice loss most.",
+    alt="Mean Dice against the size of the change. Noise stays flat near 0.98. All attacks fall, the faster the larger the change: FGSM least, then PGD, SegPGD and APGD on cross-entropy, and APGD on the Dice loss most.",
 )
 
 # %% [markdown]
@@ -304,11 +304,11 @@ show.line_panels(
 means.sort_index().round(3)
 
 # %% [markdown]
-# From ε = 0.2 on, attacks of many steps do far more than FGSM's one: a single step gives false comfort. The one on the Dice loss takes most Dice. Among the three others, SegPGD takes a little more than PGD; where APGD stands depends on the run. Below .2 all attacks of many steps are alike. Over
+# From ε = 0.2 on, attacks of many steps do far more than FGSM's one: a single step gives false comfort. The one on the Dice loss takes most Dice. Among the three others, SegPGD takes a little more than PGD; where APGD stands depends on the run. Below 0.2 all attacks of many steps are alike. Over
 # five other runs, PGD takes 0.018 [0.016, 0.021], 0.041 [0.033, 0.050], 0.134 [0.085, 0.183] and 0.303 [0.245, 0.360]
 # more Dice
 # than noise at the four sizes: surely more than 0.1 only at the largest, and surely less at the two smallest.
-# SegPGD takes more than PGD at every size, by .001 to .027.
+# SegPGD takes more than PGD at every size, by 0.001 to 0.027.
 
 # %%
 rows = {}
@@ -585,7 +585,7 @@ show.number_table(
 # %% [markdown]
 # *Mean Dice of 24 slices, higher is better; one run of each kind.*
 #
-# A gain under every attack, PGD included, so no catastrophic overfitting in this run. The price on clean slices of A is about .01. On foreign scanners the picture is mixed, better on F and C in this run: small adversarial changes are one kind of change, another scanner is another. Attacks of a size not trained on (.3) are held, too, though less.
+# A gain under every attack, PGD included, so no catastrophic overfitting in this run. The price on clean slices of A is about 0.01. On foreign scanners the picture is mixed, better on F and C in this run: small adversarial changes are one kind of change, another scanner is another. Attacks of a size not trained on (0.3) are held, too, though less.
 #
 # ## Tested is not certified
 #
@@ -639,7 +639,7 @@ show.picture_slider(
 # %% [markdown]
 # *Borders: certified labels. Red: no certificate.*
 #
-# It abstains along the borders, where one pixel more or less is a matter of noise anyway. For the rest the promise is real, and tiny: all pixels together may change by a length of .17, while the attack with ε = 0.1 moved 9,216 pixels by up to a tenth each, a length of about 8. The two numbers differ fiftyfold. And the promise is for the *voting* network, not for the one we began with.
+# It abstains along the borders, where one pixel more or less is a matter of noise anyway. For the rest the promise is real, and tiny: all pixels together may change by a length of 0.17, while the attack with ε = 0.1 moved 9,216 pixels by up to a tenth each, a length of about 8. The two numbers differ fiftyfold. And the promise is for the *voting* network, not for the one we began with.
 #
 # ## Robust, or just hard to attack?
 #
@@ -685,9 +685,9 @@ tail.summary[
 ].round(2)
 
 # %% [markdown]
-# *p05: Dice that 5 % of the slices fall below; share_below: share of slices with Dice below .8, with its 95 % interval over hearts.*
+# *p05: Dice that 5 % of the slices fall below; share_below: share of slices with Dice below 0.8, with its 95 % interval over hearts.*
 #
-# At ε = 0.2 the mean is about .8 in this run, and 5 % of the slices fall below .65.
+# At ε = 0.2 the mean is about 0.8 in this run, and 5 % of the slices fall below 0.65.
 #
 # :::{admonition} Exercise: how long is an attack?
 # An attack changes each of 64 × 64 pixels by exactly ε = 0.05. How long is the change in the L2 norm (the root of the sum of squares)? And if ε grows tenfold? Change `my_lengths`.
@@ -701,7 +701,7 @@ print("right!" if np.allclose(my_lengths, right, rtol=0.01) else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The sum of squares is 64 · 64 · 0.05², its root 64 · 0.05 = 3.2; tenfold ε, tenfold length: 32. A certificate of length .17 covers a change of .0027 in every pixel of such an image, or of .17 in a single one.
+# The sum of squares is 64 · 64 · 0.05², its root 64 · 0.05 = 3.2; tenfold ε, tenfold length: 32. A certificate of length 0.17 covers a change of 0.0027 in every pixel of such an image, or of 0.17 in a single one.
 # :::
 #
 # ## What to take home
