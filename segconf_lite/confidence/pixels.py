@@ -268,8 +268,7 @@ def checked_probabilities(probabilities: Tensor | np.ndarray) -> Tensor:
     values = as_tensor("probabilities", probabilities).cpu()
     shape = tuple(values.shape)
     flat = values.reshape(math.prod(shape[:-3]), *shape[-3:]) if len(shape) > 2 else values
-    # The sum of probabilities in half precision is off by their rounding.
-    check.probabilities(flat, tolerance=1e-3 if values.dtype.itemsize >= 4 else 1e-2)
+    check.probabilities(flat)
     return as_tensor("probabilities", values, wide=True)
 
 
