@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from segconf_lite.claims.ledger import provenance  # noqa: E402
+from segconf_lite.claims.runs import provenance  # noqa: E402
 from segconf_lite.cohorts import phantom  # noqa: E402
 from segconf_lite.cohorts.balls import ball_cohort  # noqa: E402
 from segconf_lite.models import fit  # noqa: E402

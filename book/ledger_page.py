@@ -36,7 +36,8 @@ def ledger_markdown(book: Path) -> str:
     parts = [_summary(claims, shown)]
     for chapter in sorted({claim.chapter for claim in claims.values()}):
         parts.append(f"## Chapter {chapter}")
-        parts += [_section(c, shown[shown["id"] == c.id]) for c in claims.values() if c.chapter == chapter]
+        mine = [claim for claim in claims.values() if claim.chapter == chapter]
+        parts += [_section(c, shown[shown["id"] == c.id], _before(book, c)) for c in mine]
     return "\n\n".join(parts)
 
 
@@ -67,7 +68,15 @@ def _summary(claims: dict[str, Claim], shown: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _section(claim: Claim, shown: pd.DataFrame) -> str:
+def _before(book: Path, claim: Claim) -> str:
+    """What came out on the earlier seeds, where the claim was judged on those as well."""
+    record = ledger.read_record(book / "results", claim.id, "lite", earlier=True)
+    if record is None:
+        return ""
+    return f"On the seeds {record['seeds'][0]} to {record['seeds'][-1]} before: {record['verdict']}."
+
+
+def _section(claim: Claim, shown: pd.DataFrame, before: str) -> str:
     people = {"drawn": "drawn anew for each seed", "shared": "the same people in every seed"}[claim.subjects]
     text = f"Source: {claim.source}. Registered {claim.registered}. Statistic: {report.statement(claim)}."
     lines = [f"({claim.id})=", f"### {_plain(claim.sentence)}", "", f"{_plain(text)} Subjects: {people}.", ""]
@@ -78,7 +87,7 @@ def _section(claim: Claim, shown: pd.DataFrame) -> str:
             lines += ["", "| | estimate | 95 % interval | people | verdict |", "|---|---|---|---|---|"]
             lines += [_row(row) for row in rows.itertuples()]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, before]) if before else "\n".join(lines)
 
 
 def _row(row: Any) -> str:

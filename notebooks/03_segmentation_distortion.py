@@ -615,6 +615,10 @@ table.T.round(2)
 if cases_out:
     cases["distance: rings"] = rings["distance"].astype(int)
     cases["distortion: rings"] = rings["distortion"].astype(int)
+    other = PooledMahalanobis(pooling="published").fit(unet, train)
+    far = [to_numpy(other.uncertainty(c.images)) for c in (familiar, test)]
+    alarm = ev.detection_threshold(far[0], pass_rate=pass_rate)
+    cases["distance, published pooling: rings"] = (far[1] > alarm).astype(int)
     parts = [cases.assign(cohort="phantom")]
     parts += [measure(methods, train)[0].assign(cohort="phantom, training")]
     parts += [varied.assign(cohort="phantom, varied")]

@@ -880,6 +880,20 @@ if cases_out:
         ]
     together.append(rows.assign(cohort="masks"))
 
+
+# %% tags=["remove-cell"]
+def beyond_distance(rows, found, cohort, band_mm):
+    """Partial correlation of maps with the truth, given 1 over the distance to the predicted border."""
+    near = {"band_mm": band_mm, "spacing_mm": cohort.spacing_mm}
+    near |= {"reference": cohort.labels, "measure": "pearson"}
+    null = "1 / distance"
+    for name in [n for n in found if n != null and not n.endswith("epistemic")]:
+        alike = ev.map_agreement(found[name].clip(0, 1), found[null], **near)
+        rest = np.sqrt((1 - rows[null] ** 2) * (1 - alike**2))
+        rows[f"{name}: beyond distance"] = (rows[name] - rows[null] * alike) / rest
+    return rows
+
+
 # %% tags=["remove-cell"]
 if cases_out:
     later = range(10 * seed + 1, 10 * seed + 3)
@@ -891,6 +905,7 @@ if cases_out:
     searched = mask_parts(pupil, cohort, one_each, two)
     found |= {f"search, {k}": v for k, v in searched.items()}
     rows = rater_rows(found, cohort, truth, 6.0).assign(new=new.astype(float))
+    rows = beyond_distance(rows, found, cohort, 6.0)
     together.append(rows.assign(cohort="raters"))
 
 # %% tags=["remove-cell"]

@@ -623,6 +623,11 @@ if cases_out:
         index=["subject", "window"], columns="network", values="quality"
     )
     kept.append(twins[["unet", "residual"]].reset_index().assign(cohort="shortcuts"))
+    lapped = blended[blended["line"].eq("instance norm, constant")].copy()
+    lapped["way"] = [f"overlap {share:g}" for share in lapped["overlap"]]
+    ids = ["subject", "network"]
+    lapped = lapped.pivot_table(index=ids, columns="way", values="quality")
+    kept.append(lapped.reset_index().assign(cohort="overlap"))
     everything = pd.concat(kept, ignore_index=True)
     ledger.save_cases(everything, cases_out, profile=profile, seed=seed)
 

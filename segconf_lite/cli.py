@@ -112,7 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--verdict", choices=("holds", "fails", "undecided", "not run"), help=text)
     command.add_argument("--seed", type=int, help="recheck: which of the claim's stored seeds")
     command.add_argument("--profile", default="lite", help="lite (default) or full", choices=("lite", "full"))
-    command.add_argument("--runs", metavar="FOLDER", default="_build/claims", help="judge: finished runs")
     command.add_argument("--accept", action="store_true", help="judge: replace what is stored and differs")
     command.add_argument("--pick", metavar="HEX", help="recheck: which claim and seed (default: the commit)")
     command.add_argument(
@@ -213,7 +212,7 @@ def _claims(options: argparse.Namespace) -> int:
         return 0
     changed = []
     if options.step == "judge":
-        changed = recheck.settle_runs(options.runs, profile=options.profile, accept=options.accept)
+        changed = recheck.settle_runs(profile=options.profile, accept=options.accept)
     kept = {"chapter": options.chapter, "cohort": options.cohort, "verdict": options.verdict}
     print(report.table(profile=options.profile, **kept))
     if changed:

@@ -5,6 +5,7 @@ from . import ledger as ledger
 from . import recheck as recheck
 from . import registry as registry
 from . import report as report
+from . import runs as runs
 from .judge import Verdict as Verdict
 from .registry import Claim as Claim
 from .registry import read_claims as read_claims
@@ -20,4 +21,5 @@ __all__ = [
     "recheck",
     "registry",
     "report",
+    "runs",
 ]

@@ -1,22 +1,13 @@
-"""Where claims and their outcomes lie on disk: tables of cases with their provenance, and one JSON per claim.
+"""The outcomes of the claims, one JSON each.
 
-`save_cases` is what a notebook of a sweep calls. `settle` joins the runs of all seeds of a chapter, judges
-every claim that the tables allow, and reports what differs from what is stored. Nothing that is stored is
-replaced unless the caller accepts it, and every file appears whole or not at all.
+`settle` judges every claim on the cases that `segconf_lite.claims.runs` holds, and reports what differs from
+what is stored. Nothing that is stored is replaced unless the caller accepts it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import io
-import json
 import math
-import os
-import platform
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +16,17 @@ import pandas as pd
 from segconf_lite import check, resources
 from segconf_lite.claims.judge import Verdict, holm, judge, seed_estimates
 from segconf_lite.claims.registry import Claim, read_claims
+from segconf_lite.claims.runs import PROFILES as PROFILES
+from segconf_lite.claims.runs import SEEDS, as_json, judged_cases, naming, read_json
+from segconf_lite.claims.runs import provenance as provenance
+from segconf_lite.claims.runs import save_cases as save_cases
+from segconf_lite.claims.runs import stored_cases as stored_cases
+from segconf_lite.claims.runs import stored_table as stored_table
 from segconf_lite.claims.statistics import STATISTICS
 
-PROFILES = ("lite", "full")
-_VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
-_DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
+# Claims that were registered later are judged on SEEDS only: earlier runs had been looked at by then.
+_LAST_EARLY = "2026-11-26"
+_DIGITS = 5  # of every number in a record
 _NUMBERS = ("estimate", "low", "high", "p_holds", "p_fails")
 _FIELDS = {
     "verdict": str,
@@ -41,131 +38,6 @@ _FIELDS = {
     "registered_as": str,
     "runs": list,
 }
-
-
-def provenance(*, profile: str, seed: int) -> dict[str, Any]:
-    """What a result was measured with: commit, profile, seed, device, threads, versions, day (UTC).
-
-    Args:
-        profile: Profile of the run, ``"lite"`` or ``"full"``.
-        seed: Seed of the run.
-
-    Example:
-        >>> list(provenance(profile="lite", seed=11))
-        ['commit', 'profile', 'seed', 'device', 'threads', 'versions', 'day']
-    """
-    import torch
-
-    on_card = torch.cuda.is_available() and not os.environ.get("SEGCONF_DEVICE", "cuda").startswith("cpu")
-    return {
-        "commit": _git("describe", "--always", "--dirty") or "unknown",
-        "profile": check.one_of("profile", profile, PROFILES),
-        "seed": check.integer("seed", seed, low=0),
-        "device": torch.cuda.get_device_name() if on_card else _processor(),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{n: _version(n) for n in _VERSIONS}},
-        "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
-
-
-def commit_hash() -> str:
-    """The full hash of the commit that is checked out in the current folder; "0" outside of a checkout.
-
-    Example:
-        >>> int(commit_hash(), 16) >= 0
-        True
-    """
-    return _git("rev-parse", "HEAD") or "0"
-
-
-def save_cases(table: pd.DataFrame, path: str | Path, *, profile: str, seed: int) -> Path:
-    """Write a chapter's table of cases as CSV, and its provenance beside it as JSON.
-
-    Args:
-        table: One row per case, with ``subject`` and the columns that the chapter's claims name.
-        path: The CSV file to write; its folder is made.
-        profile: Profile of the run; it becomes a column.
-        seed: Seed of the run; it becomes a column.
-
-    Returns:
-        The path of the CSV file.
-
-    Raises:
-        ValueError: If the table has no rows or no subjects, or two columns of one name.
-
-    Example:
-        >>> import tempfile
-        >>> cases = pd.DataFrame({"subject": ["a", "b"], "dice": [0.9, 0.8]})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     print(save_cases(cases, f"{folder}/cases.csv", profile="lite", seed=11).read_text())
-        subject,dice,profile,seed
-        a,0.9,lite,11
-        b,0.8,lite,11
-    """
-    check.columns(table, ["subject"])
-    check.names("names of the columns", [str(column) for column in table.columns], unique=True)
-    columns = table.assign(profile=profile, seed=check.integer("seed", seed, low=0))
-    return _store(Path(path), _as_csv(columns), provenance(profile=profile, seed=seed))
-
-
-def table_path(results: str | Path, chapter: int, profile: str) -> Path:
-    """Where the cases of all seeds of a chapter lie.
-
-    Args:
-        results: Folder of the stored results.
-        chapter: Number of the chapter.
-        profile: Profile of the runs, ``"lite"`` or ``"full"``.
-
-    Example:
-        >>> table_path("results", 2, "lite").name
-        'chapter_02_lite_cases.csv'
-    """
-    return Path(results) / f"chapter_{chapter:02d}_{profile}_cases.csv"
-
-
-def stored_table(name: str) -> pd.DataFrame:
-    """A table of results that is stored with the book, in a checkout or inside the installed package.
-
-    Args:
-        name: Its file name in ``book/results``, e.g. ``"chapter_02_lite_cases.csv"``.
-
-    Raises:
-        FileNotFoundError: If there is no such table. The message names those that are there.
-        ValueError: If the file is damaged.
-
-    Example:
-        >>> len(stored_table("chapter_02_lite_cases.csv"))
-        4030
-    """
-    path = resources.table_file(name)
-    with _naming(path):
-        return pd.read_csv(path, low_memory=False)
-
-
-def gather(runs: Iterable[Path], target: str | Path) -> Path:
-    """Join the tables of single seeds into one, and their provenance into one JSON beside it.
-
-    Args:
-        runs: The tables that `save_cases` wrote, one per seed.
-        target: The CSV file to write; its folder is made. It appears only when it is whole.
-
-    Returns:
-        The path of the joined table.
-
-    Raises:
-        ValueError: If a seed comes twice, a table is damaged, or there is nothing to join.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     cases = pd.DataFrame({"subject": ["a"], "dice": [0.9]})
-        ...     runs = [save_cases(cases, f"{folder}/{n}.csv", profile="lite", seed=n) for n in (12, 11)]
-        ...     print(gather(runs, f"{folder}/all.csv").read_text())
-        subject,dice,profile,seed
-        a,0.9,lite,11
-        a,0.9,lite,12
-    """
-    return _store(Path(target), *_joined(runs))
 
 
 def as_record(verdict: Verdict, samples: pd.DataFrame, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,22 +74,19 @@ def settle(
     *,
     profile: str,
     claims: Mapping[str, Claim] | None = None,
-    runs: str | Path | None = None,
     accept: bool = False,
 ) -> list[str]:
-    """Judge all claims whose table is there; what was never stored is stored.
+    """Judge all claims whose cases are there; what was never stored is stored.
 
     Args:
         results: Folder of the stored tables, with one JSON per claim under ``claims``.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
         claims: The register; by default that of the book.
-        runs: Folder of finished runs, ``PROFILE/chapter_NN/seed_N.csv``; a chapter's runs take the place of
-            its stored table. None judges the stored tables.
-        accept: Whether stored tables and records that differ are replaced.
+        accept: Whether stored records that differ are replaced. A record on other seeds is kept in
+            ``claims/earlier``.
 
     Returns:
-        One entry per claim whose outcome differs from the stored one (by more than rounding), and one per
-        table; empty if all agree.
+        One entry per claim whose outcome differs from the stored one by more than rounding.
 
     Raises:
         ValueError: If a table, its provenance or a record is damaged, or a claim cannot be judged.
@@ -229,38 +98,35 @@ def settle(
     check.one_of("profile", profile, PROFILES)
     known, changed = read_claims() if claims is None else claims, []
     for chapter in sorted({claim.chapter for claim in known.values()}):
-        path = table_path(results, chapter, profile)
-        stored = _text(path) if path.is_file() else None
-        finished = sorted(Path(runs, profile).glob(f"chapter_{chapter:02d}/seed_*.csv")) if runs else []
-        if finished:
-            text, origin = _joined(finished)
-        elif stored is not None:
-            text, origin = stored, _json(path.with_suffix(".json"))
-        else:
+        judged = judged_cases(results, chapter, profile)
+        if judged is None:
             continue
-        samples = _table(text, origin, path)
-        is_other = stored is not None and stored != text
+        samples, origin = judged
+        is_early = sorted(samples["seed"].unique()) != list(SEEDS)
         for claim in (claim for claim in known.values() if claim.chapter == chapter):
+            if is_early and claim.registered > _LAST_EARLY:
+                continue
             record = as_record(judge(claim.id, samples, claims=known), samples, origin)
-            old = read_record(results, claim.id, profile)
+            old, path = read_record(results, claim.id, profile), _record_path(results, claim.id, profile)
             if old is not None and not _agree(old, record):
                 changed.append(_difference(claim.id, old, record))
-            if accept or (old is None and not is_other):
-                resources.write_whole(_record_path(results, claim.id, profile), _as_json(record))
-        if is_other:
-            changed.append(f"{path.name}: the finished runs give another table than the stored one")
-        if finished and (accept or stored is None):
-            _store(path, text, origin)
+            if old is None or accept:
+                if old is not None and old["seeds"] != record["seeds"]:
+                    resources.write_whole(path.parent / "earlier" / path.name, as_json(old))
+                resources.write_whole(path, as_json(record))
     return changed
 
 
-def read_record(results: str | Path, claim_id: str, profile: str) -> dict[str, Any] | None:
+def read_record(
+    results: str | Path, claim_id: str, profile: str, *, earlier: bool = False
+) -> dict[str, Any] | None:
     """The stored outcome of a claim, or None if it was never judged.
 
     Args:
         results: Folder of the stored results.
         claim_id: Id of the claim.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
+        earlier: Whether to read the outcome on the seeds before these, where the claim was judged twice.
 
     Raises:
         ValueError: If the file is damaged.
@@ -270,10 +136,11 @@ def read_record(results: str | Path, claim_id: str, profile: str) -> dict[str, A
         [11, 12, 13, 14, 15]
     """
     path = _record_path(results, claim_id, profile)
+    path = path.parent / "earlier" / path.name if earlier else path
     if not path.is_file():
         return None
-    record = _json(path)
-    with _naming(path):
+    record = read_json(path)
+    with naming(path):
         if not all(isinstance(record[key], kind) for key, kind in _FIELDS.items()):
             raise ValueError("it is not the record of a verdict")
         for group in record["groups"].values():
@@ -343,65 +210,6 @@ def _rows(claim: Claim, profile: str, record: Mapping[str, Any] | None) -> list[
     ]
 
 
-def _joined(runs: Iterable[Path]) -> tuple[str, dict[str, Any]]:
-    """The joined table as CSV, and its provenance."""
-    paths = sorted(runs)
-    origin = [_json(path.with_suffix(".json")) for path in paths]
-    tables = [_table(_text(path), {"runs": [run]}, path) for path, run in zip(paths, origin, strict=True)]
-    seeds = [int(table["seed"].iloc[0]) for table in tables]
-    if not tables or len(set(seeds)) != len(seeds):
-        raise check.refuse("runs", "one table per seed", f"seeds {seeds}")
-    whole = pd.concat(tables, ignore_index=True).sort_values("seed", kind="stable")
-    return _as_csv(whole), {"runs": sorted(origin, key=lambda run: run["seed"])}
-
-
-def _table(text: str, origin: Any, path: Path) -> pd.DataFrame:
-    """The cases, if the table is whole and has the seeds of its provenance."""
-    with _naming(path):
-        table = pd.read_csv(io.StringIO(text), low_memory=False)
-        expected = sorted(run["seed"] for run in origin["runs"])
-        if sorted(table["seed"].unique()) != expected or not text.endswith("\n"):
-            raise ValueError(f"its end is cut off, or its seeds are not {expected}")
-        return table
-
-
-def _json(path: Path) -> Any:
-    with _naming(path):
-        return json.loads(path.read_text("utf-8"))
-
-
-def _text(path: Path) -> str:
-    with _naming(path):
-        return path.read_text("utf-8")
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Names the file that cannot be read."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:  # whatever the readers of JSON, CSV and gzip raise
-        fix = "restore it from git, or delete it and run `make claims` again"
-        raise check.refuse(
-            str(path), "a file that `make claims` wrote", f"a damaged one: {error}", fix
-        ) from None
-
-
-def _as_csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format=f"%.{_DIGITS}g", lineterminator="\n")
-
-
-def _as_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1) + "\n"
-
-
-def _store(path: Path, text: str, origin: Mapping[str, Any]) -> Path:
-    resources.write_whole(path.with_suffix(".json"), _as_json(origin))
-    return resources.write_whole(path, text)  # last: a table that is there has its provenance
-
-
 def _record_path(results: str | Path, claim_id: str, profile: str) -> Path:
     return Path(results) / "claims" / f"{claim_id}.{profile}.json"
 
@@ -431,34 +239,3 @@ def _difference(claim_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
         if not _agree(before, after):
             lines += [f"  - {name}: {before}", f"  + {name}: {after}"]
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    """Name, family and model of the CPU, where Linux tells them.
-
-    Rounding, and so training, differs between models, and virtual machines give several of them one name.
-    """
-    with contextlib.suppress(OSError):
-        first = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0]
-        pairs = (line.partition(":") for line in first.splitlines())
-        entries = {key.strip(): value.strip() for key, _, value in pairs}
-        if "model name" in entries:
-            family, model = entries.get("cpu family", "?"), entries.get("model", "?")
-            return f"{entries['model name']} (family {family}, model {model})"
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"  # a checkout can be used without being installed
-
-
-def _git(*arguments: str) -> str:
-    """What git answers in the current folder; empty without git or outside of a repository."""
-    try:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return "" if answer.returncode else answer.stdout.strip()

@@ -13,14 +13,12 @@ from typing import Any
 import pandas as pd
 
 from segconf_lite import check, notebook, resources
-from segconf_lite.claims import ledger
+from segconf_lite.claims import ledger, runs
 from segconf_lite.claims.judge import seed_estimates
 from segconf_lite.claims.registry import Claim, read_claims
 from segconf_lite.claims.statistics import STATISTICS
 from segconf_lite.cohorts import download
 
-# Claims were worded with the results of seed 0 (and, in chapter 1, 1 and 2) in sight, so these are not used.
-FIRST_SEED = 11
 # Value of the column "cohort" in a table of cases -> data set.
 _DATA_OF = {"cord": "gm_challenge", "retina": "retina_chase_hrf"}
 
@@ -29,35 +27,31 @@ def seeds_of_chapters() -> dict[int, list[int]]:
     """The seeds that the claims of each chapter need.
 
     Example:
-        >>> seeds_of_chapters()[2]
-        [11, 12, 13, 14, 15]
+        >>> seeds_of_chapters()[2] == list(runs.SEEDS)
+        True
     """
-    needed: dict[int, int] = {}
-    for claim in read_claims().values():
-        needed[claim.chapter] = max(claim.seeds, needed.get(claim.chapter, 0))
-    return {chapter: list(range(FIRST_SEED, FIRST_SEED + n)) for chapter, n in sorted(needed.items())}
+    return {chapter: list(runs.SEEDS) for chapter in sorted({c.chapter for c in read_claims().values()})}
 
 
-def settle_runs(runs: str | Path, *, profile: str, accept: bool = False) -> list[str]:
+def settle_runs(*, profile: str, accept: bool = False) -> list[str]:
     """Judge the finished runs of each chapter, and return what differs from what is stored.
 
     Args:
-        runs: Folder of finished runs, see `segconf_lite.claims.ledger.settle`.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
-        accept: Whether stored tables and records that differ are replaced.
+        accept: Whether stored records that differ are replaced.
 
     Raises:
         RuntimeError: If the results are those inside the installed package, which must stay as they are.
 
     Example:
-        >>> settle_runs("a_folder_without_runs", profile="full")
+        >>> settle_runs(profile="full")
         []
     """
     results = resources.results_folder()
     if resources.is_installed(results):
         where = "in a checkout, where verdicts are stored in book/results"
         raise RuntimeError(f"expected to work {where}, got {Path.cwd()}; clone the project and work there")
-    return ledger.settle(results, profile=profile, runs=runs, accept=accept)
+    return ledger.settle(results, profile=profile, accept=accept)
 
 
 def recompute(
@@ -93,7 +87,7 @@ def recompute(
         Traceback (most recent call last):
         ValueError: minutes must be at least 4, which the quickest chapter states, got 0.01
     """
-    choice = ledger.commit_hash() if choice is None else choice
+    choice = runs.commit_hash() if choice is None else choice
     if not re.fullmatch("[0-9a-fA-F]+", choice):
         raise check.refuse("choice", "a hexadecimal number, e.g. 1f", repr(choice))
     limit = math.inf if minutes is None else check.number("minutes", minutes, low=0, open_low=True)
@@ -181,23 +175,23 @@ def compare_seed(
 
 def _allowed(claim: Claim, stored: Mapping[str, float]) -> tuple[float, float]:
     """Lowest and highest value of a seed on another machine, see `compare_seed`."""
-    statistic, values = STATISTICS[claim.statistic], list(stored.values())
+    (low, high), values = STATISTICS[claim.statistic].possible(claim.between), list(stored.values())
     span = 3 * max(max(values) - min(values), 0.05)
-    return max(statistic.low, min(values) - span), min(statistic.high, max(values) + span)
+    return max(low, min(values) - span), min(high, max(values) + span)
 
 
 def _can_fail(claim: Claim, record: Mapping[str, Any]) -> bool:
     """Whether at least half of what the statistic may be would be refused, in every group."""
-    statistic = STATISTICS[claim.statistic]
+    lowest, highest = STATISTICS[claim.statistic].possible(claim.between)
     windows = (_allowed(claim, stored) for stored in record["by_seed"].values())
-    return all(high - low <= (statistic.high - statistic.low) / 2 for low, high in windows)
+    return all(high - low <= (highest - lowest) / 2 for low, high in windows)
 
 
 def _run_again(
     path: Path, profile: str, seed: int, stored: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Table of cases and provenance of a new run from scratch, on the same machine with as many threads."""
-    here = ledger.provenance(profile=profile, seed=seed)
+    here = runs.provenance(profile=profile, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         variables = {"SEGCONF_HOME": folder}  # empty: from scratch
         if _machine(stored) == _machine({**here, "threads": stored["threads"]}):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from segconf_lite import check, resources
@@ -41,6 +42,8 @@ class Claim:
         margin: Largest distance from the threshold that counts as equivalent, in units of the statistic.
         subjects: ``"drawn"`` if each seed draws subjects of its own, ``"shared"`` if equal names in two seeds
             are the same person, as in a real cohort.
+        between: Lowest and highest value that a case can have in `columns`, where they are known. They bound
+            what a repeated measurement may give, and do not decide the verdict.
 
     Raises:
         ValueError: If a field is not as above.
@@ -67,6 +70,7 @@ class Claim:
     threshold: float = 0.0
     margin: float | None = None
     subjects: str = "drawn"
+    between: list[float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
@@ -85,6 +89,9 @@ class Claim:
         check.number(where + "threshold", self.threshold)
         if self.margin is not None:
             check.number(where + "margin", self.margin, low=0, open_low=True)
+        if self.between is not None:
+            low, high = check.array(where + "between", self.between, "2", dtype=np.float64)
+            check.number(where + "between[1]", high, low=low, open_low=True)
         if (self.direction == "equivalent") != (self.margin is not None):
             raise ValueError(f"{where}margin goes with 'equivalent', and only with it")
         expected_columns = STATISTICS[self.statistic].columns
@@ -99,7 +106,13 @@ class Claim:
         """12 hexadecimal digits of all that decides the verdict; a claim changed later has others."""
         # Fields that came later are silent at their default, so that older claims keep their digests.
         later = {"within": None, "subjects": "drawn"}
-        silent = ["sentence", "source", "chapter", *(k for k, v in later.items() if getattr(self, k) == v)]
+        silent = [
+            "sentence",
+            "source",
+            "chapter",
+            "between",
+            *(k for k, v in later.items() if getattr(self, k) == v),
+        ]
         fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent}
         return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=float).encode()).hexdigest()[:12]
 

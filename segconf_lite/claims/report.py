@@ -87,6 +87,9 @@ def show(claim_id: str, *, profile: str = "lite") -> str:
         )
         values = ", ".join(f"{seed}: {value:.3g}" for seed, value in record["by_seed"][row.group].items())
         lines.append(f"    by seed {values}")
+    before = ledger.read_record(resources.results_folder(), claim_id, profile, earlier=True)
+    if before is not None:
+        lines.append(f"  on seeds {before['seeds'][0]} to {before['seeds'][-1]} before: {before['verdict']}")
     for run in record["runs"]:
         lines.append(f"  seed {run['seed']}: commit {run['commit']}, {run['day']}, {run['device']}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ class Statistic(NamedTuple):
             value for the whole ledger; a "holds" below it is shown as negligible.
         low: Lowest possible value.
         high: Highest possible value.
+        spans: Whether it lies between the lowest and highest value of a case (1), or is a difference of two
+            that do (2); 0 if it is neither.
 
     Example:
         >>> STATISTICS["rank_correlation"].columns
@@ -56,11 +58,27 @@ class Statistic(NamedTuple):
     smallest_effect: float
     low: float = -math.inf
     high: float = math.inf
+    spans: int = 0
+
+    def possible(self, between: Sequence[float] | None) -> tuple[float, float]:
+        """Lowest and highest value that it can have.
+
+        Args:
+            between: Lowest and highest value of a case, or None if they are unknown.
+
+        Example:
+            >>> STATISTICS["mean_difference"].possible([0, 1])
+            (-1.0, 1.0)
+        """
+        if between is None or not self.spans:
+            return self.low, self.high
+        low, high = map(float, between)
+        return (low, high) if self.spans == 1 else (low - high, high - low)
 
 
 #: Name of a statistic, as the register of claims writes it -> the statistic.
 STATISTICS: dict[str, Statistic] = {
-    "mean": Statistic(lambda value: float(np.mean(value)), ("value",), "mean of {value}", 0.01),
+    "mean": Statistic(lambda value: float(np.mean(value)), ("value",), "mean of {value}", 0.01, spans=1),
     "ratio_of_means": Statistic(
         lambda a, b: float(np.mean(a) / np.mean(b)),
         ("numerator", "denominator"),
@@ -72,6 +90,7 @@ STATISTICS: dict[str, Statistic] = {
         ("first", "second"),
         "mean of {first} minus mean of {second}",
         0.01,
+        spans=2,
     ),
     "rank_correlation": Statistic(
         _rank, ("risk", "uncertainty"), "Spearman correlation of {risk} with {uncertainty}", 0.05, -1, 1

@@ -7,15 +7,13 @@ letters: B cases, C classes, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
-from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import pixels
 from segconf_lite.confidence.agreement import pairwise_agreement
 from segconf_lite.confidence.pixels import PixelUncertainty
@@ -127,7 +125,7 @@ def soft_dice_confidence(probabilities: Tensor | np.ndarray) -> Tensor:
     return (overlap / total.clamp(min=torch.finfo(values.dtype).tiny)).mean(dim=1).float()
 
 
-class SoftDiceConfidence:
+class SoftDiceConfidence(pixels.OfNetwork):
     """1 minus the `soft_dice_confidence` of the network's prediction: one pass, no training.
 
     Args:
@@ -143,26 +141,6 @@ class SoftDiceConfidence:
         [1.0, 1.0]
     """
 
-    n_passes = 1
-
-    def __init__(self, *, batch_size: int = 64) -> None:
-        self.batch_size = check.integer("batch_size", batch_size, low=1)
-        self._unet: nn.Module | None = None
-
-    def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
-        """Keep the network; nothing is learned from the cohort. Returns the method itself.
-
-        Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
-            source_cohort: The cases that the network was trained on.
-
-        Raises:
-            ValueError: If the network is no module on one device, or the cohort is no `Cohort`.
-        """
-        pixels.check_fit_arguments(unet, source_cohort)
-        self._unet = unet
-        return self
-
     def predicted_quality(self, images: Tensor | np.ndarray) -> Tensor:
         """(B,) float32 in [0, 1], higher = better: the soft Dice confidence, whose level is not calibrated.
 
@@ -172,9 +150,7 @@ class SoftDiceConfidence:
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
         """
-        check.fitted(self, self._unet)
-        assert self._unet is not None
-        return soft_dice_confidence(predict_probabilities(self._unet, images, batch_size=self.batch_size))
+        return soft_dice_confidence(predict_probabilities(self.unet, images, batch_size=self.batch_size))
 
     def uncertainty(self, images: Tensor | np.ndarray) -> Tensor:
         """(B,) float32 in [0, 1], higher = trust less; `images` and errors as in `predicted_quality`."""

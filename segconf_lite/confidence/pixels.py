@@ -142,31 +142,21 @@ def aggregate(
     return torch.where(n_inside > 0, values.sum(dim=(1, 2)) / n_inside.clamp(min=1), 1.0)
 
 
-class PixelUncertainty:
-    """Base of the methods with a map of uncertainty, which is aggregated to one number per case.
+class OfNetwork:
+    """Base of the methods that keep the network as it is and learn nothing from the cohort.
 
     Args:
-        aggregation: ``"mean"`` or ``"l2"``, see `aggregate`.
-        region: ``"image"``, ``"foreground"`` (as predicted) or ``"boundary"``.
-        band_px: Half-width of the boundary band in pixels.
         batch_size: Cases per pass; it bounds the memory.
 
-    Raises:
-        ValueError: If an argument is not among its choices.
-
     Example:
-        >>> PixelUncertainty(region="foreground").uncertainty(np.zeros((1, 1, 8, 8)))
+        >>> OfNetwork(batch_size=0)
         Traceback (most recent call last):
-        ValueError: PixelUncertainty is not fitted: call .fit(network, source_cohort) first
+        ValueError: batch_size must be an integer >= 1, got 0
     """
 
     n_passes = 1
 
-    def __init__(
-        self, *, aggregation: str = "mean", region: str = "image", band_px: int = 2, batch_size: int = 64
-    ) -> None:
-        _check_choices(aggregation, region, band_px)
-        self.aggregation, self.region, self.band_px = aggregation, region, band_px
+    def __init__(self, *, batch_size: int = 64) -> None:
         self.batch_size = check.integer("batch_size", batch_size, low=1)
         self._unet: nn.Module | None = None
 
@@ -194,6 +184,32 @@ class PixelUncertainty:
         check.fitted(self, self._unet)
         assert self._unet is not None
         return self._unet
+
+
+class PixelUncertainty(OfNetwork):
+    """Base of the methods with a map of uncertainty, which is aggregated to one number per case.
+
+    Args:
+        aggregation: ``"mean"`` or ``"l2"``, see `aggregate`.
+        region: ``"image"``, ``"foreground"`` (as predicted) or ``"boundary"``.
+        band_px: Half-width of the boundary band in pixels.
+        batch_size: Cases per pass; it bounds the memory.
+
+    Raises:
+        ValueError: If an argument is not among its choices.
+
+    Example:
+        >>> PixelUncertainty(region="foreground").uncertainty(np.zeros((1, 1, 8, 8)))
+        Traceback (most recent call last):
+        ValueError: PixelUncertainty is not fitted: call .fit(network, source_cohort) first
+    """
+
+    def __init__(
+        self, *, aggregation: str = "mean", region: str = "image", band_px: int = 2, batch_size: int = 64
+    ) -> None:
+        super().__init__(batch_size=batch_size)
+        _check_choices(aggregation, region, band_px)
+        self.aggregation, self.region, self.band_px = aggregation, region, band_px
 
     def uncertainty(self, images: Tensor | np.ndarray) -> Tensor:
         """(B,) float32, higher = trust less.

@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import json
 
 import numpy as np
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from segconf_lite.claims import Claim, ledger, read_claims
+from segconf_lite.claims import Claim, ledger, read_claims, runs
 from segconf_lite.claims.judge import holm, judge, seed_estimates
 from segconf_lite.claims.statistics import GAP_BINS
 
@@ -334,11 +335,11 @@ def test_a_statistic_without_a_value_is_refused():
 
 @pytest.fixture
 def results(tmp_path):
-    runs = [
+    tables = [
         ledger.save_cases(part.drop(columns="seed"), tmp_path / f"run_{seed}.csv", profile="lite", seed=seed)
         for seed, part in table(1.0).groupby("seed")
     ]
-    ledger.gather(runs, ledger.table_path(tmp_path, 2, "lite"))
+    runs._store(runs.table_path(tmp_path, 2, "lite"), *runs._joined(tables))
     return tmp_path
 
 
@@ -359,7 +360,7 @@ def test_settle_writes_a_record_with_its_origin(results):
 def test_a_changed_verdict_is_reported_and_not_overwritten(results):
     known = {"a-claim": claim()}
     ledger.settle(results, profile="lite", claims=known)
-    path = ledger.table_path(results, 2, "lite")
+    path = runs.table_path(results, 2, "lite")
     pd.read_csv(path).assign(x=lambda t: -t["x"]).to_csv(path, index=False)
     (line,) = ledger.settle(results, profile="lite", claims=known)
     assert line.startswith("a-claim: holds -> fails")
@@ -381,7 +382,7 @@ def test_a_claim_changed_after_its_run_is_shown_as_such(results):
 def test_other_numbers_are_reported_and_what_differs_by_rounding_is_not(results):
     known = {"a-claim": claim()}
     ledger.settle(results, profile="lite", claims=known)
-    path, stored = ledger.table_path(results, 2, "lite"), results / "claims/a-claim.lite.json"
+    path, stored = runs.table_path(results, 2, "lite"), results / "claims/a-claim.lite.json"
     before, cases = stored.read_bytes(), pd.read_csv(path)
     cases.assign(x=1.00001 * cases["x"]).to_csv(path, index=False)
     assert ledger.settle(results, profile="lite", claims=known) == []
@@ -401,29 +402,54 @@ def test_an_edited_claim_keeps_its_mark_until_accepted(results):
     assert ledger.overview(results, claims=moved).loc[0, "verdict"] == "holds"
 
 
-def test_new_runs_replace_a_stored_table_only_when_accepted(results):
-    known, runs = {"a-claim": claim()}, results / "runs"
-    path = ledger.table_path(results, 2, "lite")
-    ledger.settle(results, profile="lite", claims=known)
+def save_runs(results, value, seeds):
+    for seed, (_, part) in zip(seeds, table(value, seeds=len(seeds)).groupby("seed"), strict=True):
+        path = runs.run_path(results, 2, seed)
+        ledger.save_cases(part.drop(columns="seed"), path, profile="lite", seed=seed)
+
+
+def test_claims_are_judged_on_all_ten_seeds_or_on_the_earlier_ones(results):
+    known = {"a-claim": claim(), "later": claim(id="later", registered="2026-11-27")}
+    assert ledger.settle(results, profile="lite", claims=known) == []
+    before = ledger.read_record(results, "a-claim", "lite")
+    save_runs(results, -2.0, runs.SEEDS[:9])
+    assert ledger.settle(results, profile="lite", claims=known, accept=True) == []  # one seed is missing
+    assert ledger.read_record(results, "a-claim", "lite") == before
+    assert ledger.read_record(results, "later", "lite") is None  # the earlier seeds had been seen
+    save_runs(results, -2.0, runs.SEEDS)
+    (line,) = ledger.settle(results, profile="lite", claims=known)
+    assert line.startswith("a-claim: holds -> fails")
+    assert ledger.read_record(results, "a-claim", "lite") == before
+    ledger.settle(results, profile="lite", claims=known, accept=True)
+    now = ledger.read_record(results, "a-claim", "lite")
+    assert now["verdict"] == "fails"
+    assert now["seeds"] == list(runs.SEEDS)
+    assert ledger.read_record(results, "a-claim", "lite", earlier=True) == before
+    assert ledger.read_record(results, "later", "lite")["verdict"] == "fails"
+    assert ledger.settle(results, profile="lite", claims=known) == []
+
+
+def test_a_compressed_table_is_the_same_file_each_time_and_a_bomb_is_refused(results, monkeypatch):
+    save_runs(results, 1.0, runs.SEEDS)
+    path = runs.run_path(results, 2, runs.SEEDS[0])
     before = path.read_bytes()
-    for seed, part in table(2.0).groupby("seed"):
-        target = runs / f"lite/chapter_02/seed_{seed}.csv"
-        ledger.save_cases(part.drop(columns="seed"), target, profile="lite", seed=seed)
-    added = known | {"another": claim(id="another")}
-    first, second = ledger.settle(results, profile="lite", claims=added, runs=runs)
-    assert first.startswith("a-claim: holds\n  - all:")
-    assert second == "chapter_02_lite_cases.csv: the finished runs give another table than the stored one"
+    save_runs(results, 1.0, runs.SEEDS)
     assert path.read_bytes() == before
-    assert ledger.read_record(results, "another", "lite") is None  # it would not be that of the stored table
-    ledger.settle(results, profile="lite", claims=added, runs=runs, accept=True)
-    assert path.read_bytes() != before
-    assert ledger.settle(results, profile="lite", claims=added, runs=runs) == []
-    assert ledger.read_record(results, "another", "lite")["verdict"] == "holds"
+    assert path.with_name("seed_21.json").is_file()
+    path.write_bytes(gzip.compress(b"x" * 10_000))
+    monkeypatch.setattr(runs, "_LARGEST", 9_999)
+    with pytest.raises(ValueError, match=r"seed_21\.csv\.gz must be .* holds more than 9,999 bytes"):
+        runs.judged_cases(results, 2, "lite")
+    path.write_bytes(before[: len(before) // 2])
+    with pytest.raises(
+        ValueError, match=r"seed_21\.csv\.gz must be a file that `make claims` wrote, got a dam"
+    ):
+        runs.judged_cases(results, 2, "lite")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 200, 600])
 def test_a_table_that_is_cut_off_is_never_judged(results, kept):
-    path = ledger.table_path(results, 2, "lite")
+    path = runs.table_path(results, 2, "lite")
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"_cases\.csv must be .* a damaged one: .*; restore it"):
         ledger.settle(results, profile="lite", claims={"a-claim": claim()})
@@ -444,7 +470,7 @@ def test_damaged_provenance_and_records_are_named(results, text):
 
 
 def test_a_write_that_is_broken_off_leaves_the_old_table(results, monkeypatch):
-    path = ledger.table_path(results, 2, "lite")
+    path = runs.table_path(results, 2, "lite")
     before = path.read_bytes()
 
     def broken(*_):
@@ -452,7 +478,7 @@ def test_a_write_that_is_broken_off_leaves_the_old_table(results, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", broken)
     with pytest.raises(OSError, match="no space left"):
-        ledger.gather([results / "run_0.csv"], path)
+        ledger.save_cases(pd.read_csv(path), path, profile="lite", seed=0)
     assert path.read_bytes() == before
     assert [p.name for p in results.iterdir() if p.name.startswith(".")] == []
 
@@ -471,13 +497,13 @@ def test_a_table_without_subjects_or_with_two_equal_columns_is_not_saved(tmp_pat
 def test_provenance_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ledger.provenance(profile="lite", seed=np.int64(3))["commit"] == "unknown"
-    assert ledger.commit_hash() == "0"
+    assert runs.commit_hash() == "0"
 
 
 def test_a_seed_comes_once(results):
     run = results / "run_0.csv"
     with pytest.raises(ValueError, match=r"one table per seed, got seeds \[0, 0\]"):
-        ledger.gather([run, run], results / "out.csv")
+        runs._joined([run, run])
 
 
 def test_a_stored_table_and_the_overview_are_found_from_any_folder(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """`segconf claims` and `make claims`: a tiny series with one claim, from register to page."""
 
+import gzip
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from segconf_lite import cli, resources
-from segconf_lite.claims import STATISTICS, Claim, ledger, read_claims, recheck
+from segconf_lite.claims import STATISTICS, Claim, ledger, read_claims, recheck, runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,18 +56,20 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "notebooks/01_tiny.py").write_text(NOTEBOOK)
     shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns(".snakemake"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "SEEDS", (11, 12))
+    monkeypatch.setattr(ledger, "SEEDS", (11, 12))
     return tmp_path
 
 
 def run_cases(project, seed):
-    out = project / f"_build/claims/lite/chapter_01/seed_{seed}.csv"
+    out = runs.run_path(project / "book/results", 1, seed)
     arguments = ["run", "01", "-p", "seed", str(seed), "-p", "cases_out", str(out)]
-    assert cli.main([*arguments, "--out", str(out.with_suffix(".ipynb"))]) == 0
+    assert cli.main([*arguments, "--out", str(project / f"_build/seed_{seed}.ipynb")]) == 0
     return out
 
 
 def test_seeds_follow_the_register(project):
-    assert recheck.seeds_of_chapters() == {1: [recheck.FIRST_SEED, recheck.FIRST_SEED + 1]}
+    assert recheck.seeds_of_chapters() == {1: [11, 12]}
 
 
 def test_list_before_anything_was_run(project, capsys):
@@ -97,8 +100,9 @@ def test_a_changed_verdict_ends_with_an_error_until_accepted(project, capsys):
         out = run_cases(project, seed)
     assert cli.main(["claims", "judge"]) == 0
     for seed in (11, 12):
-        path = out.with_name(f"seed_{seed}.csv")
-        path.write_text(path.read_text().replace(",1.", ",-1.").replace(",0.", ",-0."))
+        path = out.with_name(f"seed_{seed}.csv.gz")
+        text = gzip.decompress(path.read_bytes()).decode()
+        path.write_bytes(gzip.compress(text.replace(",1.", ",-1.").replace(",0.", ",-0.").encode()))
     capsys.readouterr()
     assert cli.main(["claims", "judge"]) == 1
     assert "above-zero: holds -> fails" in capsys.readouterr().out
@@ -166,11 +170,11 @@ def record(device="cpu x", seeds=(1.0, 1.2)):
     return {"id": "c", "runs": runs, "by_seed": by_seed}
 
 
-def a_claim(statistic):
+def a_claim(statistic, **options):
     columns = {
         name: "x *" if statistic.startswith("pooled") else "x" for name in STATISTICS[statistic].columns
     }
-    return Claim("c", "It is so.", "us", 1, statistic, columns, "greater", 2, "2026-01-01")
+    return Claim("c", "It is so.", "us", 1, statistic, columns, "greater", 2, "2026-01-01", **options)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -185,14 +189,38 @@ def test_another_machine_cannot_say_what_the_statistic_cannot_be(statistic):
             recheck.compare_seed(a_claim(statistic), stored, {"all": {11: value}}, here)
 
 
+@pytest.mark.parametrize(
+    ("statistic", "wrong"), [("mean", (-0.01, 1.01)), ("mean_difference", (-1.01, 1.01))]
+)
+def test_a_mean_lies_between_the_lowest_and_the_highest_case(statistic, wrong):
+    here = {"seed": 11, "device": "cpu y", "threads": 1, "versions": {"torch": "2"}}
+    known, stored = a_claim(statistic, between=[0, 1]), record(seeds=(0.2, 0.9, 0.7))
+    assert recheck.compare_seed(known, stored, {"all": {11: 0.6}}, here)
+    for value in wrong:
+        with pytest.raises(RuntimeError, match=r"expected 0\.2"):
+            recheck.compare_seed(known, stored, {"all": {11: value}}, here)
+    assert not recheck._can_fail(known, stored)  # 0 to 1 says nothing
+    assert recheck._can_fail(known, record(seeds=(0.9, 0.95)))
+    assert known.digest() == a_claim(statistic).digest()
+    for between in ([1, 0], [0], "01", [0, np.nan]):
+        with pytest.raises(ValueError, match=r"claim c: between"):
+            a_claim(statistic, between=between)
+
+
+def test_every_mean_in_the_register_has_a_range():
+    without = [c.id for c in read_claims().values() if STATISTICS[c.statistic].spans and c.between is None]
+    assert without == ["closed-flip-cost-is-right-where-small"]  # a ratio of costs has no upper bound
+
+
 def test_only_claims_that_can_fail_are_picked():
     assert recheck._can_fail(a_claim("rank_correlation"), record(seeds=(0.9, 0.95)))
     assert not recheck._can_fail(a_claim("rank_correlation"), record(seeds=(-0.2, 0.3)))
     assert recheck._can_fail(a_claim("mean"), record(seeds=(-20.0, 30.0)))
     results = resources.results_folder()
     known = {name: ledger.read_record(results, name, "lite") for name in read_claims()}
+    known = {name: stored for name, stored in known.items() if stored is not None}
     able = [name for name, stored in known.items() if recheck._can_fail(read_claims()[name], stored)]
-    assert len(able) > 40
+    assert len(able) > 40, len(able)
 
 
 def test_a_claim_and_a_seed_by_name(project, capsys):
@@ -235,7 +263,7 @@ def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
 def snakemake(project):
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2",
-         "--keep-going", "--rerun-triggers", "mtime", "--quiet", "all"],
+         "--keep-going", "--rerun-triggers", "mtime", "--quiet", "all", "--config", "only={1: [11, 12]}"],
         cwd=project, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -243,15 +271,15 @@ def snakemake(project):
 def test_an_interrupted_sweep_goes_on_where_it_stopped(project):
     pytest.importorskip("snakemake")
     (project / "notebooks/stop").touch()
-    folder = project / "_build/claims/lite/chapter_01"
+    folder, logs = project / "book/results/runs/chapter_01", project / "_build/claims/lite/chapter_01"
     assert snakemake(project).returncode != 0
-    assert (folder / "seed_11.csv").is_file()
-    assert not (folder / "seed_12.csv").exists()
-    assert "interrupted" in (folder / "seed_12.log").read_text()
-    finished = (folder / "seed_11.csv").stat().st_mtime_ns
+    assert (folder / "seed_11.csv.gz").is_file()
+    assert not (folder / "seed_12.csv.gz").exists()
+    assert "interrupted" in (logs / "seed_12.log").read_text()
+    finished = (folder / "seed_11.csv.gz").stat().st_mtime_ns
     (project / "notebooks/stop").unlink()
     again = snakemake(project)
     assert again.returncode == 0, again.stderr
-    assert (folder / "seed_12.csv").is_file()
-    assert (folder / "seed_11.csv").stat().st_mtime_ns == finished
+    assert (folder / "seed_12.csv.gz").is_file()
+    assert (folder / "seed_11.csv.gz").stat().st_mtime_ns == finished
     assert json.loads((folder / "seed_12.json").read_text())["seed"] == 12

@@ -1,0 +1,332 @@
+"""Where the tables of cases lie: one per chapter and seed, each with its provenance beside it.
+
+`save_cases` is what a notebook of a sweep calls. Claims are judged on the `SEEDS` of a chapter once all of
+them are there, and until then on the joined table of the earlier seeds 11 to 16. Every file appears whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gzip
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segconf_lite import check, resources
+
+PROFILES = ("lite", "full")
+#: The seeds on which claims are judged. Claims were worded with the results of seed 0 in sight, and some with
+#: those of 1, 2 and 11 to 16; nobody had looked at these when the claims were registered.
+SEEDS = tuple(range(21, 31))
+_VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
+_DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
+_LARGEST = 200_000_000  # bytes of a table; a small compressed file may hold far more
+
+
+def provenance(*, profile: str, seed: int) -> dict[str, Any]:
+    """What a result was measured with: commit, profile, seed, device, threads, versions, day (UTC).
+
+    Args:
+        profile: Profile of the run, ``"lite"`` or ``"full"``.
+        seed: Seed of the run.
+
+    Example:
+        >>> list(provenance(profile="lite", seed=11))
+        ['commit', 'profile', 'seed', 'device', 'threads', 'versions', 'day']
+    """
+    import torch
+
+    on_card = torch.cuda.is_available() and not os.environ.get("SEGCONF_DEVICE", "cuda").startswith("cpu")
+    return {
+        "commit": _git("describe", "--always", "--dirty") or "unknown",
+        "profile": check.one_of("profile", profile, PROFILES),
+        "seed": check.integer("seed", seed, low=0),
+        "device": torch.cuda.get_device_name() if on_card else _processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in _VERSIONS}},
+        "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def commit_hash() -> str:
+    """The full hash of the commit that is checked out in the current folder; "0" outside of a checkout.
+
+    Example:
+        >>> int(commit_hash(), 16) >= 0
+        True
+    """
+    return _git("rev-parse", "HEAD") or "0"
+
+
+def save_cases(table: pd.DataFrame, path: str | Path, *, profile: str, seed: int) -> Path:
+    """Write a chapter's table of cases as CSV, and its provenance beside it as JSON.
+
+    Args:
+        table: One row per case, with ``subject`` and the columns that the chapter's claims name.
+        path: The CSV file to write; its folder is made.
+        profile: Profile of the run; it becomes a column.
+        seed: Seed of the run; it becomes a column.
+
+    Returns:
+        The path of the CSV file.
+
+    Raises:
+        ValueError: If the table has no rows or no subjects, or two columns of one name.
+
+    Example:
+        >>> import tempfile
+        >>> cases = pd.DataFrame({"subject": ["a", "b"], "dice": [0.9, 0.8]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(save_cases(cases, f"{folder}/cases.csv", profile="lite", seed=11).read_text())
+        subject,dice,profile,seed
+        a,0.9,lite,11
+        b,0.8,lite,11
+    """
+    check.columns(table, ["subject"])
+    check.names("names of the columns", [str(column) for column in table.columns], unique=True)
+    columns = table.assign(profile=profile, seed=check.integer("seed", seed, low=0))
+    return _store(Path(path), _as_csv(columns), provenance(profile=profile, seed=seed))
+
+
+def run_path(results: str | Path, chapter: int, seed: int, profile: str = "lite") -> Path:
+    """Where the cases of one seed of a chapter lie.
+
+    Args:
+        results: Folder of the stored results.
+        chapter: Number of the chapter.
+        seed: The seed.
+        profile: Profile of the run, ``"lite"`` or ``"full"``.
+
+    Example:
+        >>> run_path("results", 2, 21).as_posix()
+        'results/runs/chapter_02/seed_21.csv.gz'
+    """
+    folder = "runs" if check.one_of("profile", profile, PROFILES) == "lite" else f"runs_{profile}"
+    return Path(results) / folder / f"chapter_{chapter:02d}" / f"seed_{seed:02d}.csv.gz"
+
+
+def table_path(results: str | Path, chapter: int, profile: str) -> Path:
+    """Where the cases of all seeds of a chapter lie.
+
+    Args:
+        results: Folder of the stored results.
+        chapter: Number of the chapter.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+
+    Example:
+        >>> table_path("results", 2, "lite").name
+        'chapter_02_lite_cases.csv'
+    """
+    return Path(results) / f"chapter_{chapter:02d}_{profile}_cases.csv"
+
+
+def judged_cases(
+    results: str | Path, chapter: int, profile: str
+) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+    """The cases on which the claims of a chapter are judged, and their provenance.
+
+    Args:
+        results: Folder of the stored results.
+        chapter: Number of the chapter.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+
+    Returns:
+        The cases of all `SEEDS`, if every one of them is there. Otherwise the joined table of earlier seeds,
+        so that nobody can stop when the result pleases. None if there is neither.
+
+    Raises:
+        ValueError: If a table or its provenance is damaged.
+
+    Example:
+        >>> cases, origin = judged_cases(resources.results_folder(), 2, "lite")
+        >>> sorted(cases["seed"].unique()) == [run["seed"] for run in origin["runs"]]
+        True
+    """
+    runs = [run_path(results, chapter, seed, profile) for seed in SEEDS]
+    if all(path.is_file() for path in runs):
+        text, origin = _joined(runs)
+        return _table(text, origin, runs[0].parent), origin
+    plain = table_path(results, chapter, profile)
+    for path in (plain, plain.with_name(f"{plain.name}.gz")):  # the second in a wheel
+        if path.is_file():
+            origin = read_json(_origin_path(path))
+            return _table(_text(path), origin, path), origin
+    return None
+
+
+def stored_cases(chapter: int, *, profile: str = "lite") -> pd.DataFrame:
+    """The cases on which the claims of a chapter are judged, as stored with the book.
+
+    Args:
+        chapter: Number of the chapter.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+
+    Raises:
+        FileNotFoundError: If the chapter has none.
+
+    Example:
+        >>> sorted(stored_cases(1)["cohort"].unique())
+        ['cord', 'phantom']
+    """
+    judged = judged_cases(resources.results_folder(), chapter, profile)
+    if judged is None:
+        raise FileNotFoundError(f"expected stored cases of chapter {chapter} in profile {profile}, got none")
+    return judged[0]
+
+
+def stored_table(name: str) -> pd.DataFrame:
+    """A table of results that is stored with the book, in a checkout or inside the installed package.
+
+    Args:
+        name: Its file name in ``book/results``, e.g. ``"chapter_02_lite_cases.csv"``.
+
+    Raises:
+        FileNotFoundError: If there is no such table. The message names those that are there.
+        ValueError: If the file is damaged.
+
+    Example:
+        >>> len(stored_table("chapter_02_lite_cases.csv"))
+        4030
+    """
+    path = resources.table_file(name)
+    with naming(path):
+        return pd.read_csv(path, low_memory=False)
+
+
+def _joined(runs: Iterable[Path]) -> tuple[str, dict[str, Any]]:
+    """The joined table as CSV, and its provenance."""
+    paths = sorted(runs)
+    origin = [read_json(_origin_path(path)) for path in paths]
+    tables = [_table(_text(path), {"runs": [run]}, path) for path, run in zip(paths, origin, strict=True)]
+    seeds = [int(table["seed"].iloc[0]) for table in tables]
+    if not tables or len(set(seeds)) != len(seeds):
+        raise check.refuse("runs", "one table per seed", f"seeds {seeds}")
+    whole = pd.concat(tables, ignore_index=True).sort_values("seed", kind="stable")
+    return _as_csv(whole), {"runs": sorted(origin, key=lambda run: run["seed"])}
+
+
+def _table(text: str, origin: Any, path: Path) -> pd.DataFrame:
+    """The cases, if the table is whole and has the seeds of its provenance."""
+    with naming(path):
+        table = pd.read_csv(io.StringIO(text), low_memory=False)
+        expected = sorted(run["seed"] for run in origin["runs"])
+        if sorted(table["seed"].unique()) != expected or not text.endswith("\n"):
+            raise ValueError(f"its end is cut off, or its seeds are not {expected}")
+        return table
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; a ValueError names a damaged one.
+
+    Example:
+        >>> read_json(run_path(resources.results_folder(), 0, 0))
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+    """
+    with naming(path):
+        return json.loads(path.read_text("utf-8"))
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    r"""The form in which provenance and records are stored.
+
+    Example:
+        >>> as_json({"seed": 21})
+        '{\n "seed": 21\n}\n'
+    """
+    return json.dumps(content, indent=1) + "\n"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the content of a file into a ValueError that names it.
+
+    Args:
+        path: The file.
+
+    Example:
+        >>> with naming(Path("cases.csv")):
+        ...     int("three")
+        Traceback (most recent call last):
+        ValueError: cases.csv must be a file that `make claims` wrote, got a damaged one: ...
+    """
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, gzip.BadGzipFile):
+            raise
+        raise _damaged(path, error) from None
+    except Exception as error:  # whatever the readers of JSON, CSV and gzip raise
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    fix = "restore it from git, or delete it and run `make claims` again"
+    return check.refuse(str(path), "a file that `make claims` wrote", f"a damaged one: {error}", fix)
+
+
+def _text(path: Path) -> str:
+    with naming(path):
+        if path.suffix != ".gz":
+            return path.read_text("utf-8")
+        with gzip.open(path) as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise ValueError(f"it holds more than {_LARGEST:,} bytes")
+        return content.decode()
+
+
+def _origin_path(path: Path) -> Path:
+    """The provenance beside a table, compressed or not."""
+    return path.with_name(path.name.removesuffix(".gz")).with_suffix(".json")
+
+
+def _as_csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format=f"%.{_DIGITS}g", lineterminator="\n")
+
+
+def _store(path: Path, text: str, origin: Mapping[str, Any]) -> Path:
+    content = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text
+    resources.write_whole(_origin_path(path), as_json(origin))
+    return resources.write_whole(path, content)  # last: a table that is there has its provenance
+
+
+def _processor() -> str:
+    """Name, family and model of the CPU, where Linux tells them.
+
+    Rounding, and so training, differs between models, and virtual machines give several of them one name.
+    """
+    with contextlib.suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        entries = {key.strip(): value.strip() for key, _, value in pairs}
+        if "model name" in entries:
+            family, model = entries.get("cpu family", "?"), entries.get("model", "?")
+            return f"{entries['model name']} (family {family}, model {model})"
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"  # a checkout can be used without being installed
+
+
+def _git(*arguments: str) -> str:
+    """What git answers in the current folder; empty without git or outside of a repository."""
+    try:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return "" if answer.returncode else answer.stdout.strip()
