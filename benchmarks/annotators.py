@@ -12,27 +12,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import over_seeds
 import pandas as pd
 
 import segconf_lite.evaluation as ev
 from segconf_lite.arrays import to_numpy
-from segconf_lite.claims import ledger
 from segconf_lite.cohorts import phantom
 from segconf_lite.confidence import MCDropout, TestTimeAugmentation, pixels
 from segconf_lite.fragility import FragilityMap, geometry_ring
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
-from segconf_lite.profiles import Profile, profile_named
+from segconf_lite.profiles import Profile
 
 TABLE = Path(__file__).parents[1] / "book/results/chapter_05_geometry.csv"
 REFERENCE, N_SLICES = "1 / distance", 24
 
 
-def measured(sizes: Profile, seed: int) -> Iterator[dict[str, Any]]:
+def measured(sizes: Profile, seed: int, _: argparse.Namespace) -> over_seeds.Rows:
     """The rows of one seed."""
     given: dict[str, Any] = {"annotators": phantom.Annotators(), "size": sizes.size}
     crowd, _ = phantom.annotated_cohort(sizes.n_train, seed=seed, scanner="A", **given)
@@ -73,27 +72,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         row = {"scanner": scanner, "region": region, "map": name, "seeds": part["seed"].nunique()}
         gap = part["correlation"].to_numpy() - other["correlation"].to_numpy()
         for start, values in (("", part["correlation"]), ("minus reference ", gap)):
-            interval = ev.repeated_estimate(np.mean, part["seed"], part["map"], values).interval()
+            interval = over_seeds.interval(part, values)
             row |= {f"{start}{end}": value for end, value in interval._asdict().items()}
         rows.append(row)
-    return pd.DataFrame(rows).round(3)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--profile", default="lite")
-    parser.add_argument("--seeds", default="11,12,13,14,15", help="numbers, separated by commas")
-    parser.add_argument("--summary", action="store_true", help="only print what is stored")
-    asked = parser.parse_args()
-    if not asked.summary:
-        sizes, rows = profile_named(asked.profile), []
-        for seed in map(int, asked.seeds.split(",")):
-            origin = ledger.provenance(profile=sizes.name, seed=seed)
-            kept = {name: origin[name] for name in ("seed", "profile", "commit", "device", "day")}
-            rows += [{**row, **kept} for row in measured(sizes, seed)]
-            pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.5g", lineterminator="\n")
-    print(summary(pd.read_csv(TABLE)).to_string(index=False))
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
-    main()
+    over_seeds.run(__doc__, TABLE, measured, summary)

@@ -12,20 +12,18 @@ fraction of cases above the 95th percentile of familiar cases. The networks are 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import over_seeds
 import pandas as pd
 
-from segconf_lite.claims import ledger
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.confidence import DeepEnsemble, PooledMahalanobis
 from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
-from segconf_lite.evaluation import case_table, detection_rate, excess_aurc, repeated_estimate
+from segconf_lite.evaluation import case_table, detection_rate, excess_aurc
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
-from segconf_lite.profiles import Profile, profile_named
+from segconf_lite.profiles import Profile
 
 TABLE = Path(__file__).parents[1] / "book/results/chapter_02_soft_dice.csv"
 ORDERED = ["soft Dice", "entropy, foreground", "entropy, image", "small prediction"]
@@ -33,7 +31,7 @@ ENSEMBLE = ["networks: agreement, strict", "networks: entropy"]
 REFERENCE = "entropy, foreground"
 
 
-def measured(sizes: Profile, seed: int, n_members: int) -> Iterator[dict[str, Any]]:
+def measured(sizes: Profile, seed: int, asked: argparse.Namespace) -> over_seeds.Rows:
     """The rows of one seed."""
 
     def make(scanner: str, n_cases: int, first_subject: int) -> Cohort:
@@ -43,8 +41,8 @@ def measured(sizes: Profile, seed: int, n_members: int) -> Iterator[dict[str, An
     training = {"steps": sizes.steps, "channels": sizes.channels, "dropout": 0.1, "seed": 10 * seed}
     unet = fitted(fit_unet, train, **training)
     ensemble = {}
-    if n_members:
-        ensemble["networks"] = DeepEnsemble(n_members=n_members, training=training).fit(unet, train)
+    if asked.members:
+        ensemble["networks"] = DeepEnsemble(n_members=asked.members, training=training).fit(unet, train)
     ordered = [*ORDERED, *(ENSEMBLE if ensemble else [])]
     poolings = ("channels_and_space", "published")
     distances = {pooling: PooledMahalanobis(pooling=pooling).fit(unet, train) for pooling in poolings}
@@ -72,34 +70,18 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with a 95 % t interval, and for the orders the difference from the reference."""
     rows = []
     for (statistic, scanner, method), part in table.groupby(["statistic", "scanner", "method"], sort=False):
-        mean = repeated_estimate(np.mean, part["seed"], part["scanner"], part["value"]).interval()
+        mean = over_seeds.interval(part, part["value"])
         row = {"statistic": statistic, "scanner": scanner, "method": method, "mean": mean.estimate}
         row |= {"low": mean.low, "high": mean.high, "seeds": part["seed"].nunique()}
         if statistic == "eAURC x 1000" and method != REFERENCE:
             other = table.query("statistic == @statistic and scanner == @scanner and method == @REFERENCE")
             gap = part["value"].to_numpy() - other["value"].to_numpy()
-            apart = repeated_estimate(np.mean, part["seed"], part["scanner"], gap).interval()
+            apart = over_seeds.interval(part, gap)
             row |= {"minus reference": apart.estimate, "from": apart.low, "to": apart.high}
         rows.append(row)
-    return pd.DataFrame(rows).round(3)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--profile", default="lite")
-    parser.add_argument("--seeds", default="11,12,13,14,15", help="numbers, separated by commas")
-    parser.add_argument("--members", type=int, default=0, help="networks of the ensemble (0: none)")
-    parser.add_argument("--summary", action="store_true", help="only print what is stored")
-    asked = parser.parse_args()
-    if not asked.summary:
-        sizes, rows = profile_named(asked.profile), []
-        for seed in map(int, asked.seeds.split(",")):
-            origin = ledger.provenance(profile=sizes.name, seed=seed)
-            kept = {name: origin[name] for name in ("seed", "profile", "commit", "device", "day")}
-            rows += [{**row, **kept} for row in measured(sizes, seed, asked.members)]
-            pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.5g", lineterminator="\n")
-    print(summary(pd.read_csv(TABLE)).to_string(index=False))
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
-    main()
+    members = {"type": int, "default": 0, "help": "networks of the ensemble (0: none)"}
+    over_seeds.run(__doc__, TABLE, measured, summary, members=members)
