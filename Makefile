@@ -52,7 +52,7 @@ ON_A_DEVICE = tests/models tests/confidence tests/fragility tests/stress tests/t
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check pretend claims clean distclean notebooks setup facts nbval params render \
+.PHONY: help book run test lab check coverage pretend claims clean distclean notebooks setup facts nbval params render \
   browser recheck alone retarget gpu series picture
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -79,6 +79,10 @@ check: $(READY) ## quick loop: lint, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
+
+coverage: $(READY) ## branch coverage of the package by its unit tests; a page a module in _build/coverage
+	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) --cov --cov-report=term --cov-report=html:_build/coverage \
+	  tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
 
 pretend: $(READY) ## tests of what runs on a GPU, on a pretended one
 	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) --pretend-device $(ON_A_DEVICE)
