@@ -283,13 +283,13 @@ if as_in_book:
     print("far but harmless E above near but harmful F:", harmless)
 
 # %% [markdown]
-# Because one letter tells little, here is a name for each scanner. The chapters use the letters, and you can look here:
-# **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E** (blurred, harmless) and
-# **F** (fat suppressed).
-#
 # These are means of one network. Over five other runs, each with other hearts and another network, the mean Dice is
 # 0.972 [0.970, 0.974] on A, 0.940 [0.933, 0.947] on B, 0.907 [0.885, 0.929] on C, 0.571 [0.495, 0.647] on D, 0.940
 # [0.932, 0.947] on E and 0.502 [0.358, 0.646] on F (95 % intervals over runs).
+#
+# Because one letter tells little, here is a name for each scanner. The chapters use the letters, so come back to this
+# line when you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E** (blurred,
+# harmless) and **F** (fat suppressed).
 #
 # ## Far but harmless, near but harmful
 #
