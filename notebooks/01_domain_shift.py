@@ -15,17 +15,18 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/01_domain_shift.ipynb)
 #
-# **The question.** A network learns to outline the heart on the pictures of one scanner. Tomorrow the
-# hospital buys another scanner. Will the outlines still be right, and will anything tell us when they
+# **The question.** A network learns to segment the heart on the images of one scanner. Tomorrow the
+# hospital buys another scanner. Will the segmentations still be right, and will anything tell us when they
 # are not?
 #
-# **You will be able to** say what a scanner changes in a picture; measure what that does to a
+# **You will be able to** say what a scanner changes in an image; measure what that does to a
 # segmentation, with an honest interval; find the one physical cause that broke a network; and explain
-# why neither a foreign look nor a high probability answers the question *can I trust this one?*
+# why neither an unusual appearance nor a high probability answers the question *can I trust this one?*
 #
-# **You need** some Python, and the idea of a neural network. No medicine, no physics.
+# **You need** some Python (numpy and pandas), and the idea of a neural network that is trained by gradient
+# descent on a loss. No medicine, no physics.
 #
-# **Time:** about 4 min on two CPU cores from nothing, under a minute when the trained
+# **Time:** about 4 min on two CPU cores from scratch, under a minute when the trained
 # networks are stored. Every choice can be changed in the *parameters* cell.
 
 # %% tags=["hide-input"]
@@ -94,15 +95,17 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # %% [markdown]
 # ## A heart that we made
 #
-# Real hearts come with doubt: nobody knows the true border. So we begin with a *phantom*, computed
-# hearts whose borders are known exactly. Each subject is six slices across the heart, from its
-# base to its tip (the *apex*). A slice shows three things that we want outlined: the **right
-# ventricle** and the **left ventricle** (two pumps full of blood) and the **myocardium** (the
-# muscle around the left one).
+# To **segment** an image means to give every pixel a class, for example "left ventricle" or "background". How good is a
+# segmentation? To say so, we must know the right one, and on real hearts nobody does: the border is blurred, and two
+# experts draw it differently. So we begin with a *phantom*, that is, with computed hearts whose borders are known exactly.
+# Each subject is six slices across the heart, from its base to its tip (the *apex*). A slice shows three structures that
+# the network shall segment: the **right ventricle** and the **left ventricle** (two pumps full of blood) and the
+# **myocardium** (the muscle around the left one).
 #
-# The picture itself is made the way an MR scanner makes it: tissues send back a signal that depends
-# on their physics, a coil hears the near ones louder, noise is added, and the picture is
-# computed from a limited set of measured waves.
+# The image itself is made the way a scanner for magnetic resonance imaging (**MRI**) makes it. A radio pulse excites the
+# tissues in a strong magnetic field, and they send back a signal that depends on their physics. A receive coil picks up
+# this signal, more of it from tissue that is near. The scanner measures a limited set of spatial frequencies, with noise,
+# and computes the image from them.
 #
 # :::{admonition} The physics, for those who want it
 # :class: dropdown
@@ -146,35 +149,45 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *One subject on scanner A. Blood is bright, muscle is dark. The dark dots in the left ventricle are
-# papillary muscles; by the custom of the field they count as part of the ventricle. Towards the apex
-# everything shrinks, and the right ventricle disappears.*
+# *One subject on scanner A, from the base (left) to the apex (right). Top: the image. Below: the same image with the true
+# borders.*
+#
+# Blood is bright, and muscle is dark. The dark dots in the left ventricle are papillary muscles; by convention they count
+# as part of the ventricle. Towards the apex everything shrinks, and the right ventricle disappears.
 #
 # ## The same hearts elsewhere
 #
 # Scanners differ in field strength, in how they excite the tissue, in coil, resolution, motion, noise,
-# and in what the vendor does to the grey values. Here are two hearts on six scanners.
+# and in what the vendor does to the intensities of the pixels. Here are two hearts on six scanners.
 #
-# **Predict before you look on:** the network will be trained on A alone. Rank the other five by how
-# well you think it will do there. Write the order down.
+# **Predict before you read on:** the network will be trained on A alone. Rank the other five by how
+# well you think it will do there. Write your ranking down.
 
 # %%
 names = list(test)
 show.picture_grid(
     [[test[name].images[k, 0] for name in names] for k in (2, 22 % sizes.n_test)],
     column_titles=[f"scanner {name}" for name in names],
-    alt="Two hearts, one a row, as scanners A to F show them; the pictures differ in noise, shading, blur and grey values.",
+    alt="Two hearts, one per row, as scanners A to F show them; the images differ in noise, shading, blur and intensities.",
 )
 
 # %% [markdown]
-# *The same two hearts on the six scanners. A is the source of all training data.*
+# *The same two hearts (rows) on the six scanners (columns). A is the source of all training images.*
+#
+# A scanner on which a network has been trained is called *in-distribution*; the others are *unseen*, or
+# *out-of-distribution*. That the images change while the task stays the same is called a **domain shift**.
 #
 # ## Train on A
 #
-# The network is a small U-Net {cite:p}`ronneberger2015unet` of 0.39 million parameters. It sees only
-# scanner A. A part of the *subjects* (never single slices: two slices of one heart are near copies) is
-# kept back to see when to stop. While it learns, a random tenth of some features is silenced in every
-# step (*dropout*); chapter 2 makes use of that, and all chapters that follow use this same network.
+# The network is a small U-Net {cite:p}`ronneberger2015unet` of 0.39 million parameters. Its *encoder* shrinks the image step
+# by step and collects features, its *decoder* enlarges them again, and *skip connections* hand fine detail from the
+# encoder to the decoder. For each pixel the last layer computes one score per class, and the **softmax** turns these scores
+# into probabilities: positive numbers that add up to 1. The predicted class is the one with the highest probability.
+#
+# The network sees only scanner A. Some *subjects* (never single slices, because two slices of one heart are nearly
+# copies of each other) are held out as a *validation set*, on which we see when to stop the training. In every training
+# step, *dropout* sets a
+# random tenth of some features to zero. Chapter 2 makes use of dropout, and all chapters that follow use this same network.
 
 # %%
 training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
@@ -182,7 +195,8 @@ training |= {"dropout": dropout, "seed": 10 * seed}
 unet = fitted(fit_unet, train, **training)
 
 # %% [markdown]
-# Has the network learned something that holds for new subjects, too? The loss on the held-out slices tells, beside that on the training slices.
+# Has the network learned something that generalises to new subjects? To see this, we compare the loss on the held-out
+# slices with the loss on the training slices.
 
 # %%
 losses = {"train_loss": "training", "validation_loss": "held-out"}
@@ -195,15 +209,25 @@ alt = "Training and held-out loss fall together over the optimiser steps and lev
 show.line_panels(curves, x="step", y="loss", line="slices", log="y", axes=axes, alt=alt)
 
 # %% [markdown]
-# *Both curves fall together: the network has learned scanner A, not its training slices by heart.*
+# *Loss on training and on held-out slices of scanner A over the optimiser steps; lower is better, logarithmic axis.*
+#
+# Both curves fall together. So the network has not merely memorised its training slices: it generalises to other hearts
+# from scanner A.
 #
 # ## How good is it, and where?
 #
-# We measure each slice by **Dice**, twice the shared area of prediction $P$ and reference $R$ over the sum of
-# both areas, $2\,|P\cap R|\,/\,(|P|+|R|)$: 1 is perfect, 0 is no overlap. It is computed for each structure
+# We measure each slice by **Dice**, twice the area that prediction $P$ and reference $R$ have in common, divided by the sum of
+# both areas, $2\,|P\cap R|\,/\,(|P|+|R|)$: 1 is perfect, 0 is no overlap. (The *reference* is the right segmentation.)
+# Dice is computed for each structure
 # and averaged. A class that neither the reference nor the prediction contains (the right ventricle
 # at the apex) is left out of the slice's mean; that choice is the `empty="skip"` below, and papers
-# differ in it. The interval round each mean is found by drawing whole *subjects* again and again.
+# differ in it.
+#
+# Other hearts would give another mean. How far could it move? The interval around each mean shows this. It is a
+# **bootstrap** interval: we draw as many *subjects* as
+# there are, with replacement, so that some come twice and others not at all; we compute the mean anew; and we repeat that
+# many times. The middle 95 % of these means are the interval. We draw subjects, not slices, because the slices of one
+# heart resemble each other.
 
 
 # %%
@@ -220,9 +244,11 @@ show.quality_by_domain(
 )
 
 # %% [markdown]
-# *Small dots are slices, diamonds their mean with a 95 % interval over subjects. How did your ranking
-# do? Most readers trust F, where
-# blood and muscle stand out so well, more than the smeared and ringing E.*
+# *Dice per slice (higher is better) on each scanner. Small dots are slices, diamonds their mean with a 95 % interval
+# over subjects; one network.*
+#
+# How did your ranking do? On F, blood and muscle stand out well, while E is blurred, with ripples beside the edges (called
+# *ringing*). Yet F does the harm, and E does hardly any.
 
 
 # %%
@@ -232,12 +258,12 @@ def summary(cases):
         mean = mean_interval(part["quality"], part["subject"])
         rows[domain] = {"mean Dice": mean.estimate, "low": mean.low, "high": mean.high}
         failed = (part["quality"] < failed_below).mean()
-        rows[domain][f"share of slices below {failed_below}"] = failed
+        rows[domain][f"fraction of slices below {failed_below}"] = failed
     return pd.DataFrame(rows).T.rename_axis("scanner").round(3)
 
 
 # %% [markdown]
-# The table has one row per scanner; low and high are the ends of the interval round the mean.
+# The table has one row per scanner; "low" and "high" are the ends of the interval around the mean.
 
 # %%
 by_scanner = summary(table)
@@ -257,44 +283,57 @@ if as_in_book:
     print("far but harmless E above near but harmful F:", harmless)
 
 # %% [markdown]
+# These are means of one network. Over five other runs, each with other hearts and another network, the mean Dice is
+# 0.972 [0.970, 0.974] on A, 0.940 [0.933, 0.947] on B, 0.907 [0.885, 0.929] on C, 0.571 [0.495, 0.647] on D, 0.940
+# [0.932, 0.947] on E and 0.502 [0.358, 0.646] on F (95 % intervals over runs).
+#
+# Because one letter tells little, here is a name for each scanner. The chapters use the letters, so come back to this
+# line when you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E** (blurred,
+# harmless) and **F** (fat suppressed).
+#
 # ## Far but harmless, near but harmful
 #
-# How foreign does a scanner *look*? We can ask the pictures alone, with no network: compare their
-# grey values and their fine detail with those of A, in units of A's own spread.
+# How unusual does a scanner *look*? For this question we need the images alone, and no network. We describe each image by its
+# intensities (17 quantiles) and by its fine detail (how much signal it has at coarse and at fine scales), and measure how
+# far a scanner is from A in these numbers. The unit is the standard deviation within A.
 #
-# **Predict:** if a foreign look were what breaks the network, what would the next figure show?
+# **Predict:** if an unusual appearance were what breaks the network, what would the next figure show?
 
 # %%
 look = by_scanner.rename(columns={"mean Dice": "quality"}).rename_axis("domain")
 look = look.reset_index()
 look["distance"] = [appearance_distance(test[name], train) for name in look["domain"]]
-distance = "distance from the source (standard deviations)"
+
+# %% tags=["hide-input"]
+distance = "distance of the images from those of A (standard deviations)"
 axes = (distance, "mean Dice (higher is better)")
 alt = "Mean Dice against distance from scanner A. E lies far from A with high Dice; F lies near A with low Dice."
 show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
-# *If foreign looks did the damage, the points would fall along a line from the upper left to the lower
-# right. They do not. **E** is far but harmless (and so is C): coarse, ringing, with glaring fat, but blood,
-# muscle and the bright rim of fat keep their order. **F** is near but harmful: by grey values and detail
-# it is about as close to A as B is, but it suppresses the signal of fat, and so the bright rim outside the
-# muscle, which the network had leaned on, is gone.*
+# *Each point is a scanner: its mean Dice (higher is better) against the distance of its images from those of A.*
 #
-# Telling these two apart is what this book is about. An alarm that only asks "is this a new
-# scanner?" throws away C and E, and is no surer about F than about
-# the harmless B.
+# If an unusual appearance did the damage, the points would fall along a line from the upper left to the lower
+# right. They do not. **E** is far but harmless (and so is C): it is blurred, with ringing and bright fat, but blood,
+# muscle and the bright rim of fat keep their order of brightness. **F** is near but harmful. By intensities and detail
+# it is about as close to A as B is. But it suppresses the signal of fat, so the bright rim outside the
+# muscle, on which the network had relied, is gone.
 #
-# ## Does it say so?
+# Telling these two apart is what this book is about. A test that looks only for a *new scanner* would reject C and E,
+# on which most segmentations are good, and it would flag F no more than the harmless B.
 #
-# A network also gives a probability for each pixel. Does it at least hesitate where it is wrong?
-# We average the winning probability over the pixels that it calls heart.
+# ## Does the network report its failures?
+#
+# A network also gives a probability for each pixel. Is it at least lower where the segmentation is wrong? For each slice,
+# we take the pixels that are predicted as heart (the predicted *foreground*) and average the probability of their predicted
+# class. This is the *mean maximum softmax probability*, or mean probability for short.
 #
 # **Predict:** among the slices with Dice below 0.7, what mean probability does the network report?
 
-# %%
+# %% tags=["hide-input"]
 probability = "mean probability of the predicted foreground"
 axes = (probability, "Dice per slice (higher is better)")
-alt = "Dice per slice against mean probability of the predicted foreground; many slices with low Dice have probability above 0.9."
+alt = "Dice per slice against mean probability of the predicted foreground; many slices with a Dice below 0.7 have a mean probability above 0.8."
 show.scatter(table, x="confidence", y="quality", by="domain", axes=axes, alt=alt)
 
 # %%
@@ -303,18 +342,20 @@ failed = answered.loc[answered["quality"] < failed_below, "confidence"]
 fine = answered.loc[answered["quality"] >= failed_below, "confidence"]
 print(f"{len(failed)} of {len(answered)} slices have Dice below {failed_below}.")
 print(f"Mean probability there: {failed.mean():.2f}; on the rest: {fine.mean():.2f}.")
-print(f"{(failed > 0.9).mean():.0%} of the failures still report more than 0.90.")
+print(f"{(failed > 0.9).mean():.0%} of the failures still have more than 0.90.")
 needed = failed.quantile(0.95)
-print(f"To catch 95 % of them the alarm must ring below {needed:.2f}, and then it")
-print(f"also rings for {(fine < needed).mean():.0%} of the slices that are fine.")
+print(f"To flag 95 % of the failures, the threshold must be {needed:.2f}, and then")
+print(f"{(fine < needed).mean():.0%} of the slices that are fine are flagged, too.")
 
 # %% [markdown]
-# *The probability is not blind: it sinks where quality sinks. But it sinks by little, and to a reader 0.83 sounds
-# like an answer to trust.* Over five other runs the mean probability of the failures on D and F is 0.816, with a 95 %
-# interval of [0.796, 0.835]. Whether it lies above the 0.8 that we had registered as a claim is undecided.
-# An alarm at the right height would help, at the price of false
-# alarms, but we could only set it because we know which slices failed. Chapter 2 will measure such
-# trade-offs properly. Here are the surest failures:
+# *Each point is a slice, coloured by its scanner; one network.*
+#
+# The probability is not useless: where the Dice is lower, the probability is lower, too. But it falls by little, and a
+# reader who sees 0.8 will hardly expect that the segmentation has failed. Over five other runs, the mean probability of the
+# failures on D and F is 0.816, with a 95 % interval of [0.796, 0.835]. Whether it lies above the 0.8 that we had registered
+# as a claim is undecided. A threshold at the right height would help, at the price of false
+# alarms, but we could only choose it because we know which slices failed. Chapter 2 will measure such
+# trade-offs properly. Here are the failures with the highest mean probability:
 
 
 # %%
@@ -330,25 +371,26 @@ show.picture_grid(
     row_titles=["prediction", "reference"],
     column_titles=[f"scanner {name}" for name in surest["domain"]],
     class_names=train.class_names,
-    alt="The surest failures on D and F: predicted borders above, true borders below.",
+    alt="The failures with the highest mean probability on D and F: predicted borders above, true borders below.",
 )
 
 # %% [markdown]
-# *Above, what the network says; below, the truth.*
+# *The three most confident failures on each of D and F, from the lowest to the highest mean probability. Top: predicted
+# borders. Below: true borders.*
 #
 # ## Which cause broke it?
 #
 # The phantom can do what no hospital can: change **one** physical cause and leave the rest as
-# on scanner A. Each field of the next figure is scanner A with a single cause taken from another scanner.
+# on scanner A. Each cell of the next table is scanner A with a single cause taken from another scanner.
 #
 # | cause | what it is |
 # |---|---|
 # | contrast | how bright each tissue is: field strength, flip angle, repetition time, fat suppression |
-# | coil | near tissue is heard louder than far tissue, so brightness drifts across the picture |
+# | coil | the coil receives more signal from near tissue than from far tissue, so brightness drifts across the image |
 # | resolution | fine detail is not measured: blur, and ringing beside edges |
 # | motion | breathing during the scan leaves shifted copies, called ghosts |
 # | noise | random grain |
-# | post-processing | the vendor bends the grey-level curve and clips the brightest values |
+# | post-processing | the vendor bends the curve of intensities and clips the brightest values |
 #
 # **Predict:** on D almost everything is worse. Which single cause does the damage? And on F?
 
@@ -371,25 +413,28 @@ causes = pd.DataFrame(
     {s.name: {c: dice_with(c, s) for c in phantom.CAUSES} for s in others}
 )
 replaced = causes.rename_axis(columns="taken from scanner")
-alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; the lowest fields are the culprits."
-show.number_table(replaced, title="Dice", limits=(0, 1), alt=alt)
+alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; the lowest cells are the causes that do the damage."
+show.number_table(replaced, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% tags=["hide-input"]
 culprit = causes.idxmin()
 for name in causes:
     print(
-        f"{name}: {culprit[name]} alone takes Dice to {causes[name].min():.2f}; all causes together "
+        f"{name}: {culprit[name]} alone lowers the Dice to {causes[name].min():.2f}; all causes together "
         f"to {by_scanner.loc[name, 'mean Dice']:.2f}."
     )
 
 # %% [markdown]
-# *Dark fields are the culprits.* Where one cause explains the whole loss, the scanner can be understood,
-# and perhaps mended. Where the sum is worse than each cause (D), causes work together. And where
-# the sum is *better* than the worst cause (F, and C), they make up for each other.
+# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark cells
+# have a low Dice. One network, 60 slices per cell.*
+#
+# What can we read off? There are three cases. Where one cause explains the whole loss, the scanner can be understood,
+# and perhaps repaired. Where all causes together do more harm than each of them alone (D), they *interact*. And where all
+# together do *less* harm than the worst one alone (F, and C), they *compensate* each other.
 #
 # ## Turn the knob yourself
 #
-# In Jupyter the sliders below are live: the scan and the network's answer follow.
+# In Jupyter the sliders below are live: the scan and its segmentation follow.
 
 
 # %% tags=["hide-input"]
@@ -423,25 +468,26 @@ show.picture_slider(
     [picture for picture, _ in parts],
     [caption for _, caption in parts],
     steps=[f"{fat:.0%}" for fat in steps],
-    control="fat signal left",
+    control="remaining fat signal",
     class_names=train.class_names,
     height=470,
-    alt="A slider over the fat signal: with less fat signal the predicted borders of the heart break up.",
+    alt="A slider over the fat signal. Left the predicted, right the true borders: with less fat signal the predicted borders of the heart break up.",
 )
 
 # %% [markdown]
-# *One heart while fat suppression is switched on step by step; nothing else changes. This figure needs
-# no kernel: move the slider here in the page.*
+# *One heart while the signal of fat is reduced from 100 % (scanner A) to 0 % (complete fat suppression); nothing else
+# changes. Left: predicted borders. Right: true borders. This figure needs
+# no kernel: move the slider here on the page.*
 
 # %% [markdown]
 # ## Real scanners
 #
-# A phantom proves that something *can* happen. Does it? For the spinal-cord grey-matter challenge
+# A phantom proves that something *can* happen. Does it happen on real scanners? For the spinal-cord grey-matter challenge
 # {cite:p}`gmchallenge2018`, volunteers were scanned at several sites. In a slice of the neck the cord is
 # a disc about 10 mm wide; its **grey matter** is a butterfly a few pixels wide inside the **white matter**.
 #
-# The slices are cropped around the cord by a fixed rule that never sees the reference: a crop
-# centred with the help of the true outline would hand the network half of the answer.
+# The slices are cropped around the cord by a fixed rule that never uses the reference. A crop
+# centred with the help of the true border would give the network half of the solution.
 
 # %%
 try:
@@ -470,12 +516,16 @@ if cord is not None:
     figure.show()
 
 # %% [markdown]
-# *The middle slice of each site, and the rater's borders below.*
+# *The middle slice of each site; below, with the borders that the rater drew.*
 #
-# We train on three sessions of two volunteers, all on Siemens 3 T scanners: two sessions at CEITEC, one
-# at North-West University. A source site is judged by a network that never saw its volunteer, and so
-# learned from the other one alone. To compare like with like, these one-volunteer
-# networks are tried on the foreign sites too. One foreign site, Juntendo, has a Siemens 3 T as well.
+# We train on three sessions of two volunteers, all on Siemens 3 T scanners (T stands for tesla, the unit of the field
+# strength): two sessions at CEITEC, one at North-West University.
+#
+# How do we test on these two source sites without cheating? A slice of a volunteer that the network has seen is not a fair
+# test. So we train two more networks, each on one volunteer only, and test each on the volunteer that it has not seen.
+# Because a network trained on one person is weaker than one trained on two, we also test these two networks at the other
+# sites; otherwise we would compare a weak network on known scanners with a strong one on new scanners. One of the unseen
+# sites, Juntendo, has a Siemens 3 T scanner as well.
 #
 # **Predict:** which is worse for the network, another vendor, another field strength, or another
 # site with the same vendor and the same field?
@@ -516,7 +566,8 @@ else:
 shown.round(2)
 
 # %% [markdown]
-# *Mean Dice of the grey matter. Sites without a number under "both volunteers" are the source.*
+# *Mean Dice of the grey matter per site, for networks trained on both volunteers or on one; higher is better. The source
+# sites have no number under "both volunteers", because that network was trained there.*
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -541,18 +592,21 @@ if cord is not None:
     ).show()
 
 # %% [markdown]
-# *One dot a slice; the diamond is the mean. Each site scanned one volunteer, so there is no
-# interval to draw: slices of one person cannot say how the next person will fare.*
+# *Dice of the grey matter (higher is better): one dot per slice, diamonds are means. Source sites: networks trained on one
+# volunteer; other sites: the network trained on both. Each site scanned one volunteer, so there is no interval to draw:
+# slices of one person cannot tell how the next person will fare.*
 #
-# Two things stand out. In the one-volunteer column the *source* sites are no better than the foreign
-# ones: with so few people, who lies in the scanner matters as much as which scanner it is. And at one site, with its
-# one volunteer, the segmentation collapses, although the scanner has the vendor and the field strength of the source.
-# Over five other networks, the grey-matter Dice of this volunteer is 0.14 (interval over networks: 0.07 to 0.22).
-# What another volunteer at that site would give, nobody can say from one, so the claim about the site is undecided. Nobody who read
-# "Siemens 3 T" on the label could have known.
+# Two things stand out. First, the networks that were trained on one volunteer are hardly better at the *source* sites than at
+# three of the four unseen ones (means over five other runs: 0.755 at CEITEC and 0.735 at North-West University, but also
+# 0.717 at CHUM, 0.715 in London and 0.779 in Milan). With so few people, it matters as much who lies in the scanner as
+# which scanner it is. Second, at
+# one site, with its one volunteer, the segmentation collapses, although the scanner has the vendor and the field strength
+# of the source. Nobody who read "Siemens 3 T" on the label could have foreseen it. Over five other networks, the grey-matter
+# Dice of this volunteer is 0.14 (interval over networks: 0.07 to 0.22). We do not know what another volunteer at that site
+# would give, so the claim about the site is undecided.
 #
-# Why Juntendo? Look at its picture again, at the cord and the fluid around it. We measure the step from
-# a ring (1 to 3 mm outside the cord) to the cord, in standard deviations of the slice.
+# Why Juntendo? Look at its image again, at the cord and the fluid around it. We measure how much brighter the cord is than
+# its surroundings (a band from 1 to 3 mm outside the cord), in standard deviations of the slice.
 
 
 # %% tags=["hide-input"]
@@ -573,21 +627,23 @@ if cord is not None:
     display(by_site.assign(**{"cord minus surround": contrast}).round(2))
 
 # %% [markdown]
-# *A negative step is a cord darker than its surround.* So it is on every site but Juntendo, where the
-# cord is the brighter one. What differs is again **contrast**, as on the phantom's scanner F: neither vendor
-# nor field, but how the sequence was set. This shows what differs; that it alone breaks the
-# network can only be tested on the phantom, where nothing else differs.
+# *Means per site. "Cord minus surround" is in standard deviations of the slice; a negative value is a cord that is darker
+# than its surround.*
 #
-# Is the collapse silent? The mean probability at Juntendo is below that of every other site, so here an alarm
-# would have rung. CEITEC is the other half of the story: some of its slices fail outright, and its
-# mean probability hardly tells.
+# The cord is darker at every site except Juntendo, where it is brighter. What differs is again **contrast**, as on scanner F
+# of the phantom: neither the vendor nor the field strength differs, but how the sequence was set. This shows what differs.
+# That it alone breaks the network can only be tested on the phantom, where nothing else changes.
+#
+# Does the mean probability report the collapse? It is lower at Juntendo than at every other site, so here a threshold would have
+# flagged it. At CEITEC it is otherwise: some slices fail completely, and yet
+# the mean probability of the site is hardly lower than elsewhere.
 
 # %% [markdown]
-# ## One network is one answer
+# ## One network is one sample
 #
-# Everything above came from one random start. Below stands what other starts gave, measured with
-# `benchmarks/chapter_01.py` and stored with this book: three seeds at the size of this page
-# (`lite`), ten seeds on pictures of 192 by 192 with a larger network, trained longer and without dropout, on
+# Everything above came from one random start of the training. What do other starts give? The table below was measured with
+# `benchmarks/chapter_01.py` and is stored with this book: three seeds at the size of this page
+# (`lite`), and ten seeds on images of 192 by 192 pixels with a larger network, trained longer and without dropout, on
 # a GPU (`full`).
 
 # %% tags=["hide-input"]
@@ -597,11 +653,14 @@ spread = runs.groupby(["domain", "profile"])["mean_dice"].agg(["mean", "min", "m
 spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 
 # %% [markdown]
-# *Mean Dice per scanner: mean, smallest and largest over seeds.* In every run A, B, C and E lie above D
-# and F. How badly D and F do depends on the start; a single network's number there should not be quoted.
+# *Mean Dice per scanner: mean, smallest and largest over seeds.*
 #
-# And the `full` networks, larger, trained longer, without dropout and on finer pictures, are *surer* of their
-# failures, not less sure. Which of the four does it, this table cannot say.
+# In every run A, B, C and E lie above D
+# and F. How low the Dice on D and F is depends on the start, so the number of a single network there should not be quoted.
+#
+# The `full` networks are larger, are trained longer and without dropout, and see finer images. One might hope that they
+# are less confident where they fail. The next table shows the opposite. Because four things were changed at once, it cannot
+# tell which of them is responsible.
 
 # %% tags=["hide-input"]
 columns = ["confidence_of_failures", "share_of_failures_above_0.9"]
@@ -610,21 +669,21 @@ said = said.groupby(["domain", "profile"])[columns].mean()
 said.unstack()[columns].round(2)
 
 # %% [markdown]
-# *On D and F: the mean probability of slices with Dice below 0.7, and the share of them that report more
-# than 0.9.*
+# *Slices of D and F with a Dice below 0.7: their mean probability, and the fraction of them whose mean probability is above
+# 0.9; means over seeds.*
 
 # %% [markdown]
 # ## What to take home
 #
-# * A scanner is a bundle of physical causes; each can be set alone, and often one of them is to blame.
-# * How foreign a picture looks does not say how well it is segmented.
-# * The network's own probability sinks with quality, but by little: the failures on D and F still have a mean
+# * A scanner is a bundle of physical causes. Each can be set alone, and often one of them explains most of the loss.
+# * How unusual an image looks does not tell how well it is segmented.
+# * The network's own probability falls where the quality falls, but by little: the failures on D and F still have a mean
 #   probability of 0.816 [0.796, 0.835] over five runs, and those of the `full` networks a higher one.
-# * Slices of one subject are near copies. Split, and draw intervals, by subject.
+# * Slices of one subject are nearly copies. Split, and compute intervals, by subject.
 #
 # ## Check yourself
 #
-# **Exercise 1.** At what noise level does mean Dice on the phantom fall below 0.90, if nothing else
+# **Exercise 1.** At what noise level does the mean Dice on the phantom fall below 0.90, if nothing else
 # changes? Guess, then search in steps of 0.02. The cell below checks your answer.
 
 
@@ -650,12 +709,13 @@ print(f"Dice {below:.3f} at {my_noise:.2f}, {earlier}: {verdict}")
 # ```python
 # [(noise, dice_at(noise)) for noise in np.arange(0.04, 0.2, 0.02).round(2)]
 # ```
-# The level depends on the random start of the network, which is a result in itself.
+# The level depends on the random start of the network. So a noise level that one network withstands is a property of
+# that network, not of the method.
 # :::
 #
 # :::{admonition} Exercise 2
-# Take scanner D and give it back A's value of *one* cause. Which repair helps most? Is it the same
-# cause that hurt most alone?
+# Take scanner D and reset *one* cause to its value on A. Which repair raises the Dice most? Is it the same cause that
+# did most harm alone?
 # :::
 #
 # :::{admonition} Solution
@@ -668,10 +728,11 @@ print(f"Dice {below:.3f} at {my_noise:.2f}, {earlier}: {verdict}")
 #
 # ## Limits
 #
-# * The phantom has no pathology beyond three diseases, no flow, no banding, and
-#   one observer's idea of what a scanner does. E and F were *chosen* to make their point; how
-#   common such scanners are, it cannot say.
-# * The pictures and most numbers are of one network. The table over seeds says how far they move.
+# * The phantom has healthy hearts and hearts with one of three diseases (a wide left ventricle, thick walls, or an
+#   infarct), and no other pathology; it has no blood flow and no banding (dark stripes that real scans of this kind can
+#   show). It does what its authors think that a scanner does. E and F were *chosen* to make their point; the phantom
+#   cannot tell how common such scanners are.
+# * The images and most numbers are of one network. The table over seeds shows how far they vary.
 # * No augmentation was used, on purpose: it hides the causes. Later chapters switch it on.
 # * The real cohort is small: six volunteers, one rater, so its intervals are wide or missing.
-# * The crop around the cord is found by a rule whose two constants were set with these sessions in sight.
+# * The crop around the cord is computed by a rule whose two constants were chosen while looking at these sessions.

@@ -18,14 +18,14 @@
 # **The question.** Many methods promise to say which segmentations to trust. How do we find out which of them
 # keeps that promise, and at what price?
 #
-# **You will be able to** turn a map of doubtful pixels into one number per case, and say why this step can matter
+# **You will be able to** turn a map of uncertain pixels into one number per case, and say why this step can matter
 # more than the method; read a risk-coverage curve and compute its area by hand; tell apart four questions
-# that are often confused (ordering, absolute error, detection, calibration); and name the simple rivals that
+# that are often confused (ranking, absolute error, detection, calibration); and name the simple rivals that
 # any new method must beat.
 #
 # **You need** chapter 1: the phantom heart, the scanners A to F, Dice. Everything else is explained here.
 #
-# **Time:** about 13 min on two CPU cores from nothing, 2 min when the trained networks are stored.
+# **Time:** about 13 min on two CPU cores from scratch, 2 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
@@ -94,9 +94,9 @@ from segconf_lite import show
 # %% [markdown]
 # ## The network and the cases
 #
-# A U-Net learns the heart on scanner A and is tried on the scanners A to F: the network of chapter 1. It was
-# trained with *dropout*, which silences a random tenth of some features in every step. One of the methods below
-# needs that.
+# A U-Net learns to segment the heart on scanner A and is tested on the scanners A to F. It is the network of
+# chapter 1. It was trained with *dropout*, which sets a random tenth of some features to zero in every step. One
+# of the methods below needs that.
 
 
 # %%
@@ -122,7 +122,7 @@ training |= {"dropout": dropout, "seed": 10 * seed}
 unet = fitted(fit_unet, train, **training)
 
 # %% [markdown]
-# For every slice we know the truth, so we know its **risk**: 1 − Dice, 0 for a perfect outline. Throughout
+# For every slice we know the truth, so we know its **risk**: 1 − Dice, 0 for a perfect segmentation. Throughout
 # the book, *uncertainty* is a number that should be high where the risk is high.
 
 # %%
@@ -135,13 +135,13 @@ cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].roun
 # %% [markdown]
 # ## A probability is not a confidence in a case
 #
-# The network gives each pixel a probability per class. Where one class has nearly all of it, the network is
-# sure of that pixel. The usual summary is the **entropy**, $-\sum_c p_c \log p_c$, here divided by
-# its largest value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely.
+# The network gives each pixel a probability per class. Where one class has nearly all of the probability, the network
+# is sure of that pixel. The usual summary is the **entropy**, $-\sum_c p_c \log p_c$, here divided by its largest
+# value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely.
 #
-# But a clinic wants one number per *case*. The obvious way is the mean entropy over the picture.
+# But a clinic wants one number per *case*. The obvious way is the mean entropy over the image.
 #
-# **Predict:** below are three slices of scanner F, one outlined well, one half right, one all wrong. Which has the
+# **Predict:** below are three slices of scanner F, one segmented well, one half right, one all wrong. Which has the
 # highest mean entropy?
 
 
@@ -163,22 +163,23 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Entropy lies along the outlines that the network draws. A large heart that is outlined well has long outlines, so its mean
-# over the picture is high; a heart that was missed has few, and its mean is low. The mean over the picture largely measures
-# how much was found.*
+# *Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
+# its mean over the image is high; a heart that was missed has short ones, and its mean is low. The mean over the
+# image largely measures how much was found.*
 #
 # So the step from map to number needs care. Papers and codes differ in it, often without saying so. We try six:
 #
 # * *entropy, image*: the mean over all pixels;
-# * *entropy, foreground*: the mean over the pixels that the network calls heart;
-# * *entropy, boundary*: the mean over a band of two pixels along the borders it draws;
-# * *probability, foreground*: 1 minus the winning probability, in place of the entropy;
+# * *entropy, foreground*: the mean over the pixels that are predicted as heart;
+# * *entropy, boundary*: the mean over a band of two pixels along the predicted borders;
+# * *probability, foreground*: the mean over the same pixels of 1 minus the maximum softmax probability;
 # * *soft Dice*: 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, the Dice between the probabilities and
-#   the labels that they give. Computed for each foreground class and averaged; a class that is not predicted anywhere counts 0. It is high where the network is sure of the pixels that it labels as this class, and of all others that they are not.
+#   the labels that they give. Computed for each foreground class and averaged; a class that is not predicted anywhere
+#   counts 0. It is high where the network is sure which pixels belong to the class and which do not.
 # * *small prediction*: a control that uses no uncertainty, only **how small the predicted heart is**.
 #
-# A slice in which nothing is found has no foreground to average over. It gets the highest value: here every slice shows a
-# heart, so to find nothing is to fail.
+# A slice in which nothing is found has no foreground to average over. It gets the highest value: here every slice
+# shows a heart, so to find nothing is to fail.
 
 
 # %%
@@ -191,9 +192,9 @@ print(np.allclose(by_hand[some], one_pass["entropy, foreground"][some]))
 cases = cases.assign(**one_pass)
 
 # %% [markdown]
-# How well does each order the cases? **Spearman's rank correlation** between uncertainty and risk is 1 if riskier
-# cases always have the higher uncertainty, 0 if there is no relation, negative if it points the wrong way. It is
-# computed within one scanner at a time, since "this scanner is worse" is another question.
+# How well does each uncertainty rank the cases? **Spearman's rank correlation** between uncertainty and risk is 1 if
+# riskier cases always have the higher uncertainty, 0 if there is no relation, negative if it points the wrong way. It
+# is computed within one scanner at a time, since "this scanner is worse" is another question.
 
 # %%
 ranks = compare_methods(cases, list(one_pass), statistic="rank_correlation")
@@ -207,21 +208,21 @@ show.method_intervals(
 # *Bars are 95 % intervals over subjects, for one network.* In this run, the mean over the foreground ranks the cases
 # better than the mean over the image on every scanner. Over five other runs it does so on B to F. On A the difference
 # of Spearman's correlations is 0.62 [−0.11, 1.36], so the claim about every scanner is undecided. On F the mean over
-# the image points the wrong way in four of these five runs. The size of the prediction, which knows nothing of
-# uncertainty, is a serious rival, because small structures have a low Dice: in this run it even ranks the slices of D
-# better than the foreground entropy. Over the five other runs the foreground entropy is ahead of size on B and C (by
-# 0.11 [0.07, 0.16] and 0.17 [0.09, 0.25]); on D, E and F that is undecided.
+# the image points the wrong way in four of these five runs. The size of the prediction, which contains no information
+# on uncertainty, is a serious rival, because small structures have a low Dice: in this run it even ranks the slices
+# of D better than the foreground entropy. Over the five other runs the foreground entropy is ahead of size on B and C
+# (by 0.11 [0.07, 0.16] and 0.17 [0.09, 0.25]); on D, E and F that is undecided.
 #
-# A method that is presented without this comparison with size has not shown that it knows anything but size.
+# A method that is presented without this comparison with size has not shown that it measures anything but size.
 #
 # ## Risk and coverage
 #
-# Spearman counts every pair of cases alike. A clinic would rather ask: *if a person checks the least trusted cases,
+# Spearman counts every pair of cases alike. A clinic has another question: *if a person checks the least trusted cases,
 # how good are those left to the machine?* Sort the cases from most to least trusted. Keep the first $k$ of
 # $n$: the **coverage** is $k/n$, and their mean risk is the **selective risk**. The curve of one
 # against the other starts at the single most trusted case and ends at the mean risk of all.
 #
-# **Predict:** on scanner D, what share of the cases can be left to the machine if their mean risk must stay
+# **Predict:** on scanner D, which fraction of the cases can be left to the machine if their mean risk must stay
 # below 0.3? With which uncertainty? Look at panel D and move the mouse along the curves.
 
 # %%
@@ -232,7 +233,10 @@ show.risk_coverage_curves(
 )
 
 # %% [markdown]
-# *Grey: the best order there could be, and no order. A good uncertainty stays close to the lower grey line, the best order. On D, in this run, a much smaller fraction of the cases can be left to the machine at a mean risk below 0.3 with the foreground entropy than with the size of the prediction: the cases that the entropy trusts most are not the best ones.*
+# *Grey: the best possible ranking (lower line), and no ranking. A good uncertainty stays close to the lower grey
+# line. On D, in this run, a much smaller fraction of the cases can be left to the machine at a mean risk below 0.3
+# with the foreground entropy than with the size of the prediction: the cases that the entropy trusts most are not the
+# best ones.*
 #
 # The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
 # is; the excess over the best order, **eAURC**, is what the *uncertainty* adds:
@@ -256,22 +260,22 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best order has 0.1,
-# 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
+# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best order
+# has 0.1, 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
 # :::
 #
 # ## Ask more than once
 #
-# The other idea of the field: ask several times, and see whether the answers agree.
+# The other idea of the field is to compute several predictions of the same image, and to see whether they agree.
 #
-# * **Monte-Carlo dropout** {cite:p}`gal2016dropout`: leave the dropout on; 15 passes give 15 answers.
+# * **Monte-Carlo dropout** {cite:p}`gal2016dropout`: leave the dropout on; 15 passes give 15 predictions.
 # * **Deep ensemble** {cite:p}`lakshminarayanan2017ensembles`: networks that started from other random numbers.
-# * **Test-time augmentation** {cite:p}`wang2019tta`: answers to slightly changed pictures (brighter, darker, ...).
+# * **Test-time augmentation** {cite:p}`wang2019tta`: predictions on slightly changed images (brighter, darker, ...).
 #
-# From the answers we make a number in two ways: the entropy of the mean probability (over the predicted
-# foreground, as we learned), and the **score agreement** {cite:p}`roy2018agreement`, the mean Dice of each
-# pair of answers. High agreement means trust, so as an uncertainty we use 1 − agreement. A comparison over five data sets {cite:p}`zenk2025failure` found the agreement of
-# ensemble members the best simple baseline. It is the rival to beat.
+# From these predictions we make a number in two ways: the entropy of the mean probability (over the predicted
+# foreground, as we learned), and the **score agreement** {cite:p}`roy2018agreement`, the mean Dice of each pair of
+# predictions. High agreement means trust, so as an uncertainty we use 1 − agreement. A comparison over five data sets
+# {cite:p}`zenk2025failure` found the agreement of ensemble members the best simple baseline. It is the rival to beat.
 #
 # **Predict:** 15 passes cost 15 times as much as one. Rank: one pass, 15 passes with dropout, four networks.
 
@@ -310,14 +314,16 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # %% [markdown]
 # *eAURC × 1000 with 95 % intervals over subjects, for one run.* Read it by columns. On A, B, C and E, where the
 # network does well, one pass is about as good as anything. On D and F the winners are those of this run, and other
-# runs name others. Over five other runs, the entropy of the ensemble has 39 [22, 56] on D, one pass (entropy over the
-# foreground) 47 [25, 70], and the agreement of the ensemble 83 [64, 102]. On F the agreement of the dropout passes,
-# which looks good in this run, has 85 [−15, 184], and one pass 13 [6, 20]. The agreement of the ensemble, the rival that
-# we set out to beat, has a higher eAURC than one pass on B, D and E; on C and F that is undecided.
+# runs have other winners. Over five other runs, the entropy of the ensemble has 39 [22, 56] on D, one pass (entropy
+# over the foreground) 47 [25, 70], and the agreement of the ensemble 83 [64, 102]. On F the agreement of the dropout
+# passes, which looks good in this run, has 85 [−15, 184], and one pass 13 [6, 20]. The agreement of the ensemble, the
+# rival that we set out to beat, has a higher eAURC than one pass on B, D and E; on C and F that is undecided.
 #
-# The soft Dice confidence costs no more than the entropy. On five networks that were trained again (so the values of the entropy differ a little from those above), it has
-# 23 [18, 29] on D against 50 [21, 79] for the entropy over the foreground, and 5.6 [3.7, 7.4] against 17 [1, 33] on F;
-# the differences, −27 [−58, 5] and −12 [−27, 4], are undecided, and so are those on the other scanners. Read as a predicted Dice, it is off by 0.07 to 0.12 on average (`benchmarks/chapter_02.py`), so it must be calibrated before it is reported.
+# The soft Dice confidence costs no more than the entropy. On five networks that were trained again (so the values of
+# the entropy differ a little from those above), it has 23 [18, 29] on D against 50 [21, 79] for the entropy over the
+# foreground, and 5.6 [3.7, 7.4] against 17 [1, 33] on F; the differences, −27 [−58, 5] and −12 [−27, 4], are
+# undecided, and so are those on the other scanners. Read as a predicted Dice, it is off by 0.07 to 0.12 on average
+# (`benchmarks/chapter_02.py`), so it must be calibrated before it is reported.
 #
 # ## What it costs
 #
@@ -368,24 +374,24 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # %% [markdown]
 # *For one and the same method more passes help on most scanners: over five other runs, the agreement of 15 passes
 # ranks the cases better than that of 2 on B, C, E and F; on D that is undecided (0.06 [−0.01, 0.12]). Across methods
-# the number of passes does not tell the winner.*
+# the number of passes does not determine the winner.*
 #
 # ## Four questions, not one
 #
 # "How good is this uncertainty?" hides four questions. We have treated the first.
 #
-# | question | asked by | measured by |
+# | question | who needs it | measured by |
 # |---|---|---|
-# | **ordering**: are worse cases more uncertain? | who can review some | Spearman, eAURC |
+# | **ranking**: are worse cases more uncertain? | who can review some | Spearman, eAURC |
 # | **absolute error**: is the stated quality right? | who needs a number in a report | mean absolute error |
-# | **detection**: is this case from another scanner? | who runs the department | AUROC: the chance that a case from there has a higher value than one from A |
+# | **detection**: is this case from another scanner? | who runs the department | AUROC: the probability that a case from there has a higher value than one from A |
 # | **calibration**: are 80 % of the pixels called 80 % right? | who uses the probabilities | ECE, see below; Brier score, $\sum_c (p_c - y_c)^2$ per pixel with $y_c = 1$ for the true class |
 #
 # ### Absolute error
 #
 # Score agreement is itself a Dice, so it can be read as a *prediction* of the true one.
 #
-# **Predict:** on D and F, where many answers are wrong, will they agree too much or too little?
+# **Predict:** on D and F, where many segmentations are wrong, will the predictions agree too much or too little?
 
 # %%
 claimed = {name: 1 - cases[f"{name}: agreement"] for name in samplers}
@@ -397,14 +403,15 @@ pd.concat(names, axis=1).round(3)
 
 # %% [markdown]
 # *Passes with dropout agree with each other far too well: where the network is wrong, they are wrong together. Other
-# networks, and changed pictures, make more varied mistakes, and their agreement comes closer to the truth, though on F
-# all promise too much. The number can be far off where the order is good (dropout on F): a good order is no licence to
-# print the number.*
+# networks, and changed images, make more varied mistakes, and their agreement comes closer to the true Dice, though
+# on F all are too high. The number can be far off where the ranking is good (dropout on F, in this run): a good
+# ranking does not make the number right.*
 #
 # ### Detection
 #
-# For each uncertainty, set an alarm on familiar cases (more hearts on scanner A) so that 95 % of them pass. Which cases
-# of the scanners ring it? A *failure* is a slice with Dice below 0.7; on A, B, C and E there are only a few.
+# For each uncertainty, set a threshold on in-distribution cases (more hearts on scanner A) so that 95 % of them pass.
+# Which cases of the scanners exceed it, that is, are *flagged*? A *failure* is a slice with Dice below 0.7; on A, B,
+# C and E there are only a few.
 
 # %%
 in_domain = predict_probabilities(unet, familiar.images)
@@ -429,18 +436,18 @@ long = detected.melt(id_vars=["method", "scanner"], var_name="what")
 long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 
 # %% [markdown]
-# *The doubts of the network catch nearly every failure on D and F, and ring for nearly every slice there, good or bad; on C
-# and even on B they ring for many slices that are fine. They are alarms for a new scanner, not for a bad outline. The
-# size of the prediction is the reverse: nearly useless as an alarm, yet it orders cases within a scanner. On A itself
-# the share that rings is not exactly 5 %: these are other hearts than those that set the alarm.*
+# *The uncertainties of the network flag nearly every failure on D and F, and nearly every slice there, good or bad;
+# on C and even on B they flag many slices that are fine. They detect a new scanner, not a bad segmentation. The size
+# of the prediction is the reverse: nearly useless for detection, yet it ranks cases within a scanner. On A itself the
+# flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold.*
 #
 # ### Calibration
 #
-# A **reliability diagram** sorts all pixels by the probability of their winning class, and asks how many of each
-# bin were right. The **expected calibration error** (ECE) is the mean distance from the diagonal, weighted by
-# pixels. If the network is too sure or not sure enough, one number $T$, fitted on familiar cases, can
-# mend it: the *temperature*, $p_c^{1/T}$, renormalised {cite:p}`guo2017calibration`. $T > 1$ makes all probabilities milder,
-# $T < 1$ makes them sharper; the winning class stays the same.
+# A **reliability diagram** sorts all pixels by the probability of their predicted class into bins, and shows which
+# fraction of each bin was right. The **expected calibration error** (ECE) is the mean distance from the diagonal,
+# weighted by pixels. If the network is too sure or not sure enough, one number $T$, fitted on in-distribution cases,
+# can correct this: the *temperature*, $p_c^{1/T}$, renormalised {cite:p}`guo2017calibration`. $T > 1$ makes all
+# probabilities milder, $T < 1$ makes them sharper; the predicted class stays the same.
 
 # %%
 temperature = ev.fit_temperature(in_domain.log(), familiar.labels)
@@ -460,12 +467,13 @@ show.reliability_diagram(
 )
 
 # %% [markdown]
-# *Point at a marker to see its share of all pixels: nearly all of them are background in the last bin. On A the curve
-# lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far too sure, and the
-# temperature fitted on A, which sharpens, makes that worse. On F too, as the ledger below says.*
+# *Point at a marker to see which fraction of all pixels it stands for: nearly all of them are background in the last
+# bin. On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is
+# far too sure, and the temperature fitted on A, which sharpens, makes that worse. The same holds on F, as the
+# verdicts below show.*
 #
-# Now a trap. Consider a model that never looks at the picture: an **atlas**, which tells each pixel how often each
-# class was there in the training set.
+# Now a trap. Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
+# was there in the training set.
 #
 # **Predict:** its Dice, and its ECE, against those of the network.
 
@@ -484,16 +492,16 @@ for d, index in where.items():
 pd.DataFrame(rows).T.unstack().round(3)
 
 # %% [markdown]
-# *The atlas knows nothing of the patient. In this run it is the worse segmentation on every scanner, and has the
-# lower ECE. Over five other runs, both hold on A to E. On F both are undecided: its Dice is lower by 0.11 [−0.05,
-# 0.26], its ECE lower by 0.024 [−0.001, 0.050]. ECE
-# only asks whether stated and true frequencies agree; it does not ask whether the answer is of any use.
-# The Brier score also rewards sharp answers: by it, the network is far ahead wherever it works.*
+# *The atlas uses nothing of the patient. In this run it is the worse segmentation on every scanner, and has the lower
+# ECE. Over five other runs, both hold on A to E. On F both are undecided: its Dice is lower by 0.11 [−0.05, 0.26],
+# its ECE lower by 0.024 [−0.001, 0.050]. ECE only measures whether stated and true frequencies agree, and not whether
+# the segmentation is of any use. The Brier score also rewards sharp probabilities: by it, the network is far ahead
+# wherever it works.*
 #
 # ## Where every method is silent
 #
 # The failures with the lowest uncertainty are the dangerous ones. Here are those that the foreground entropy ranks
-# as most trustworthy among the failures, with what the ensemble says.
+# as most trustworthy among the failures, with the predictions of the ensemble.
 
 # %%
 failures = cases[(cases["risk"] > 0.3) & (answers > 0).any(axis=(1, 2))]
@@ -518,8 +526,8 @@ show.map_grid(
 #
 # ## Real scanners
 #
-# The same baselines on the spinal cord of chapter 1: trained on three sessions of two volunteers, tried on four
-# foreign sites. Agreement is taken in two ways: two answers that both find nothing agree perfectly (the published
+# The same baselines on the spinal cord of chapter 1: trained on three sessions of two volunteers, tested on four
+# unseen sites. Agreement is taken in two ways: two predictions that both find nothing agree perfectly (the published
 # custom, `empty="one"`), or not at all (`empty="zero"`, called *strict* in the figure).
 
 # %%
@@ -581,18 +589,18 @@ show.method_intervals(
 # %% [markdown]
 # *Each site is one volunteer, so there is nothing to draw an interval from: read differences with care. In this run
 # nothing ranks the slices of UCL well. Where the network finds nothing at all (Juntendo, the collapse of chapter 1),
-# answers that agree on nothing look trustworthy: one convention for empty masks turns the order round. There the size
-# of the prediction alone ranks best.* Over five other networks, the strict convention raises Spearman's correlation
-# at Juntendo by 0.82 (interval over networks: 0.46 to 1.19). All of it is one volunteer, so the claim about the site
-# is undecided.
+# predictions that agree on an empty mask look trustworthy: one convention for empty masks reverses the ranking. There
+# the size of the prediction alone ranks best.* Over five other networks, the strict convention raises Spearman's
+# correlation at Juntendo by 0.82 (interval over networks: 0.46 to 1.19). All of it is one volunteer, so the claim
+# about the site is undecided.
 #
 # ## What people see
 #
-# Borders are a matter of opinion too. On the phantom we can have three raters draw each heart. How well do they agree, and
-# does the network doubt where they do?
+# Two people draw a border differently. On the phantom we can have three raters draw each heart. How well do they
+# agree, and is the network uncertain where they disagree?
 #
 # We take the entropy map and the raters' disagreement (the entropy of their votes), and correlate the two
-# over pixels: once over the whole picture, once only within 3 mm of the true borders.
+# over pixels: once over the whole image, once only within 3 mm of the true borders.
 
 # %%
 drawn = make(source_scanner, min(60, sizes.n_test), 1000, n_raters=n_raters)
@@ -608,9 +616,9 @@ print(f"doubt and disagreement correlate: {everywhere:.2f} over the image,")
 print(f"{near:.2f} within 3 mm of the borders")
 
 # %% [markdown]
-# *Restricting to the borders lowers the correlation only a little: some of it is geography (both maps are zero far from the
-# heart), most is not. The network, measured against the true border, beats raters measured against each other, because both
-# raters err. With one rater for a reference it could not have shown that.*
+# *Restricting to the borders lowers the correlation only a little: some of it is due to geometry (both maps are zero
+# far from the heart), most is not. The network, measured against the true border, beats raters measured against each
+# other, because both raters err. With one rater as the reference, we could not have seen that.*
 
 # %% tags=["remove-cell"]
 # FACTS
@@ -621,8 +629,9 @@ if as_in_book:
 print("eAURC by hand:", round(right, 4))
 
 # %% [markdown]
-# On real pictures nobody knows the true border. Two trained observers drew the vessels of the same 28 retinas of the CHASE data {cite:p}`fraz2012chase`. Whoever asks a
-# network for a Dice of 0.9 against one of them asks for more than the other could give:
+# On real images nobody knows the true border. Two trained observers drew the vessels of the same 28 retinas of the
+# CHASE data {cite:p}`fraz2012chase`. Whoever expects a Dice of 0.9 of a network against one of them expects more than
+# the other observer reaches:
 
 # %%
 try:
@@ -633,10 +642,10 @@ except FileNotFoundError:
     print("The retina data are not on this computer. Dice as drawn, measured: 0.78.")
 
 # %% [markdown]
-# ## Four questions, four winners
+# ## Four questions, and their winners
 #
-# Which would you take? Computed from the tables above, on the foreign scanners B to F; for calibration we let the atlas
-# and the tempered network compete.
+# Which method would you take? Here are the winners, computed from the tables above, on the unseen scanners B to F;
+# for calibration, the atlas and the network with temperature compete as well.
 
 # %%
 foreign = cases["domain"] != source_scanner
@@ -686,14 +695,15 @@ if cases_out:
     ledger.save_cases(both, cases_out, profile=profile, seed=seed)
 
 # %% [markdown]
-# *One seed, and no interval for three of the five rows: another seed may name others. That the winners differ is the point. A
-# paper that reports one of these rows has answered one of these questions.*
+# *This is one seed, and three of the five rows have no interval, so another seed may have other winners. What matters
+# is that the rows need not have the same winner. A paper that reports one of these rows has answered one of these
+# questions.*
 #
 # ## Which claims held up
 #
-# Everything above is one seed. What we expected of it in general was written down before the repeats were run, and
-# judged on five other seeds, all claims by the same rule (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the numbers and the
-# intervals; here are the verdicts.
+# Unless stated otherwise, everything above is one seed. What we expected in general was written down before the
+# repeats were run, and judged on five other seeds, all claims by the same rule (corrected once, in November 2026).
+# The page *[What held up](../claims.md)* has the sentences, the numbers and the intervals; here are the verdicts.
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 2")
@@ -706,11 +716,11 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #
 # ## What to take home
 #
-# * From map to number is where much is won or lost: the mean over what was found ranks better than the mean over the
+# * The step from map to number matters much: the mean over what was found ranks better than the mean over the
 #   image on B to F (on A, five runs do not decide).
 # * Compare with the size of the prediction, and with an ensemble, its entropy and its agreement. Show all of them.
-# * Ordering, absolute error, detection and calibration are different questions, with different winners.
-# * A convention for empty masks can turn a method's meaning round.
+# * Ranking, absolute error, detection and calibration are different questions, and need not have the same winner.
+# * A convention for empty masks can reverse the ranking of a method.
 # * Low ECE does not make a segmentation good, and a temperature fitted on A made the Brier score of D and F worse.
 #
 # ## Check yourself
@@ -733,14 +743,14 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # print([round(naive(d.sample(frac=1, random_state=k)), 3) for k in range(5)])
 # print(round(ev.excess_aurc(d["risk"], d["entropy, foreground"].round(1)), 3))
 # ```
-# The naive value depends on the order of the file. Averaged over all orders, each case of a tie has the mean risk of its
-# tie, and that is what `excess_aurc` uses.
+# The naive value depends on the order of the file. Averaged over all orders, each case of a tie has the mean risk of
+# its tie, and that is what `excess_aurc` uses.
 # :::
 #
 # :::{admonition} Exercise 3: an operating point
-# A clinic can review 20 % of the cases from scanner D. Which uncertainty should it use, and what mean risk is left in the
-# others? Decide from the tables and curves above, set your choice, and let the cell check it. Then say why the clinic should
-# not choose in this way.
+# A clinic can review 20 % of the cases from scanner D. Which uncertainty should it use, and what mean risk is left in
+# the others? Decide from the tables and curves above, set your choice, and let the cell check it. Then say why the
+# clinic should not choose in this way.
 # :::
 
 # %%
@@ -761,15 +771,16 @@ print("right, none is better" if chose_best else "there is a better one")
 # ```python
 # pd.Series(left).sort_values()
 # ```
-# We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of ten always looks
-# better than it is. The clinic should choose on other cases, and does not know the truth of those from its new scanner.
+# We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of ten always
+# looks better than it is. The clinic should choose on other cases, and has no references for those from its new
+# scanner.
 # :::
 #
 # ## Limits
 #
 # * Twenty phantom subjects per scanner: intervals are honest but wide, and seeds of the network add to them.
-# * Slices, not volumes. In a volume, a doubtful slice could borrow from its neighbours.
-# * The lite network is small and trained briefly; it is *under*-confident on its own scanner, where larger networks, trained
-#   longer, are usually the reverse. Chapter 1's `full` table shows surer failures.
-# * Dropout sits next to the bottleneck only, with probability 0.1; other places and rates give other answers.
-# * Real cases: one volunteer a site.
+# * The cases are slices, not volumes. In a volume, an uncertain slice could borrow from its neighbours.
+# * The lite network is small and trained briefly; it is *under*-confident on its own scanner, where larger networks,
+#   trained longer, are usually the reverse. Chapter 1's `full` table shows more confident failures.
+# * Dropout sits next to the bottleneck only, with probability 0.1; other layers and rates give other results.
+# * The real cases come from one volunteer per site.

@@ -15,17 +15,16 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/03_segmentation_distortion.ipynb)
 #
-# **The question.** A foreign scanner leaves strange activations inside the network. Which of them change the
-# segmentation?
+# **The question.** A new scanner causes unusual activations inside the network. Which of them change the segmentation?
 #
-# **You will be able to** look inside a network and measure how strange an activation is; explain the difference
+# **You will be able to** look inside a network and measure how unusual an activation is; explain the difference
 # between "this is another scanner" and "this matters"; compute segmentation distortion
-# {cite:p}`lennartz2023distortion` and say what it sees and what it does not; and find out why a published
+# {cite:p}`lennartz2023distortion` and say what it detects and what it does not; and find out why a published
 # effect does not appear.
 #
 # **You need** chapters 1 and 2: the scanners A to F, Dice, entropy, rank correlation.
 #
-# **Time:** about 6 min on two CPU cores from nothing, 1 min when the trained networks are stored.
+# **Time:** about 6 min on two CPU cores from scratch, 1 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
@@ -96,7 +95,7 @@ from segconf_lite import show
 # ## Networks and cases
 #
 # The networks and the scanners are those of chapter 2: five U-Nets that learned the same hearts on scanner A from
-# other random numbers. The first is the one in question; all five are the ensemble to compare with.
+# other random numbers. The first is the one that we evaluate; all five are the ensemble to compare with.
 
 
 # %%
@@ -123,14 +122,15 @@ unet = fitted(fit_unet, train, seed=10 * seed, **training)
 # %% [markdown]
 # ## Look inside
 #
-# A U-Net halves the picture several times before it builds the answer. At the narrowest place, the **bottleneck**,
+# A U-Net halves the image several times before it builds the segmentation. At the narrowest point, the **bottleneck**,
 # each slice has become a stack of small maps, here 96 maps of 12 × 12 numbers. These numbers are the
-# **activations**: what the network makes of the slice before it decides.
+# **activations**: the features that the network computes from the slice before it predicts the classes.
 #
 # Thousands of numbers per slice cannot be drawn. We average neighbours until at most 10,000 remain, and draw the two
 # directions in which the slices differ most (their first two *principal components*).
 #
-# **Predict:** in chapter 1, scanner E *looked* far from A, and F looked near. Where will E and F lie in here?
+# **Predict:** in chapter 1, scanner E *looked* far from A, and F looked near. Where will E and F lie among the
+# activations?
 
 # %%
 with torch.no_grad():
@@ -151,18 +151,19 @@ alt = "Test slices in the plane of the two main directions of their activations:
 show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
-# *One point a slice. What looked far (E) lies among the slices of A, and what looked near (F) lies with D at the edge: the network has its
-# own idea of distance. Within a scanner, slices spread widely, because hearts differ.*
+# *One point per slice. What looked far (E) lies among the slices of A, and what looked near (F) lies with D at the
+# edge: a distance between activations is another thing than a distance between images. Within a scanner, slices vary
+# widely, because hearts differ.*
 #
 # ## Is this another scanner?
 #
-# The **Mahalanobis distance** asks how far an activation lies from the training slices, in units of their own spread: one step in
-# a direction where training slices hardly vary counts for more than one where they vary a lot
-# {cite:p}`lee2018mahalanobis`. It needs the covariance of the pooled numbers. With more numbers than slices that
-# can only be found by *shrinking* it towards a ball {cite:p}`ledoit2004covariance`, and the code
-# warns of it (silenced below).
+# The **Mahalanobis distance** measures how far an activation lies from the training slices, in units of their
+# standard deviation: one step in a direction where training slices hardly vary counts for more than one where they
+# vary a lot {cite:p}`lee2018mahalanobis`. It needs the covariance of the pooled numbers. With more numbers than
+# slices that can only be found by *shrinking* it towards a ball {cite:p}`ledoit2004covariance`, and the code warns of
+# it (silenced below).
 #
-# **Predict:** we set the alarm so that 95 % of new hearts on A pass. Which scanners will it flag?
+# **Predict:** we set the threshold so that 95 % of new hearts on A pass. Which scanners will the distance flag?
 
 # %%
 warnings.filterwarnings("ignore", message=".*training vectors")
@@ -179,9 +180,9 @@ print(
 flagged.rename("share flagged").to_frame().T.round(2)
 
 # %% [markdown]
-# *The published finding is that this distance flags every slice of every foreign scanner. Here it flags D and F, and lets most of
-# B, C and E pass.* Why? New slices on A lie more than twice as far as the training slices: the covariance follows
-# the hearts that it was fitted to. If that were the reason, more training slices should help
+# *The published finding is that this distance flags every slice of every unseen scanner. Here it flags D and F, and
+# lets most of B, C and E pass.* Why? New slices on A lie more than twice as far as the training slices: the
+# covariance follows the hearts that it was fitted to. If that were the reason, more training slices should help
 # (`benchmarks/chapter_03.py`, means over three networks):
 
 # %% tags=["hide-input"]
@@ -189,9 +190,10 @@ more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|fla
 more.groupby("n_slices").mean().round(2)
 
 # %% [markdown]
-# *Ten times as many slices help a little, not enough.* So the number of slices is not the whole reason. Another is how we
-# average: the published code averages neighbours once more than we do, which leaves 216 numbers per slice in place of our
-# 1,728, and with fewer numbers the covariance is easier to estimate (`benchmarks/chapter_02.py`, means over other runs):
+# *Ten times as many slices help a little, not enough.* So the number of slices is not the whole reason. Another is
+# how we average: the published code averages neighbours once more than we do, which leaves 216 numbers per slice
+# instead of our 1,728, and with fewer numbers the covariance is easier to estimate (`benchmarks/chapter_02.py`, means
+# over other runs):
 
 # %% tags=["hide-input"]
 poolings = ledger.stored_table("chapter_02_soft_dice.csv")
@@ -199,21 +201,24 @@ poolings = poolings[poolings["statistic"] == "flagged"]
 poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 
 # %% [markdown]
-# *Fraction of slices that is flagged, mean over five networks.* With the published pooling it is larger
-# by 0.22 [0.14, 0.30] on B, 0.20 [0.08, 0.32] on C and 0.24 [0.12, 0.36] on E. So the pooling is part of the reason. Still, a
-# third to a half of these slices passes. What it means on real scanners is asked below.
+# *Fraction of slices that is flagged, mean over five networks.* With the published pooling it is larger by 0.22
+# [0.14, 0.30] on B, 0.20 [0.08, 0.32] on C and 0.24 [0.12, 0.36] on E. So the pooling is part of the reason. Still, a
+# third to a half of these slices passes. What this means on real scanners is discussed below.
 #
 # ## Does it matter?
 #
-# Flagging D and F is right, but luck: nothing in the distance knows what the rest of the network will do with an odd
-# activation. {cite:t}`lennartz2023distortion` ask that directly. Teach a second network, an **autoencoder** $r$, to copy activations $x$
-# of the training scanner through a narrow code. It can only give back what it knows, so $r(x)$ is $x$ made ordinary. Let the
-# U-Net $U$ finish its work once with $x$ and once with $r(x)$. If the two segmentations agree, the anomaly was harmless. The **segmentation
-# distortion** is the mean over pixels and classes
+# Flagging D and F is right, but by chance, because the distance does not contain what the rest of the network will do
+# with an unusual activation. {cite:t}`lennartz2023distortion` measure that directly. Teach a second network, an
+# **autoencoder** $r$, to copy activations $x$ of the training scanner through a narrow code. It can only reconstruct
+# what it has learned, so $r(x)$ is $x$ moved towards the training activations. Let the U-Net $U$ compute the
+# segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the anomaly was harmless. The
+# **segmentation distortion** is the mean over pixels and classes
 #
 # $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 .$$
 #
-# Here $I$ is the image and $x$ its activation, so $U(I)$ is the segmentation from $x$ itself and $U\!\circ r(x)$ the one from $r(x)$. $|P|$ is the number of pixels, $|C|$ that of classes, and $P(C_p{=}c\mid\cdot)$ the probability that pixel $p$ has class $c$.
+# Here $I$ is the image and $x$ its activation, so $U(I)$ is the segmentation from $x$ itself and $U\!\circ r(x)$ the
+# one from $r(x)$. $|P|$ is the number of pixels, $|C|$ that of classes, and $P(C_p{=}c\mid\cdot)$ the probability
+# that pixel $p$ has class $c$.
 #
 # The autoencoder learns two things at once, to copy the activation and to keep the segmentation:
 # $L = \lVert U(I) - U\!\circ r(x)\rVert^2 + \lVert x - r(x)\rVert^2$. The U-Net itself is frozen.
@@ -236,12 +241,13 @@ learned = methods["distortion"].autoencoder.history[-1]
 print({name: round(learned[name], 4) for name in ("L_seg", "L_mse")})
 
 # %% [markdown]
-# The two numbers are mean squares on subjects of scanner A that were held out. Next, everything that we will compare, for one cohort:
+# The two numbers are mean squares on subjects of scanner A that were held out. Next, everything that we will compare,
+# for one cohort:
 #
 # * *distance*, and *code distance*, the same on the autoencoder's code;
 # * *entropy* over the image and over the foreground (chapter 2);
-# * *distortion*, as in the equation; *distortion, foreground*, its mean over what the network calls heart; and *distortion,
-#   Dice*, 1 minus the Dice between the two segmentations.
+# * *distortion*, as in the equation; *distortion, foreground*, its mean over what is predicted as heart; and
+#   *distortion, Dice*, 1 minus the Dice between the two segmentations.
 
 
 # %%
@@ -262,10 +268,11 @@ at_home = measure(methods, train)[0][["quality", "reconstructed quality"]].mean(
 print(at_home.round(4).to_dict())
 
 # %% [markdown]
-# *On the training slices the detour changes the Dice by a thousandth: what is ordinary is left alone. That is the premise.*
+# *On the training slices the reconstruction changes the Dice by a thousandth: activations like those in training are
+# left as they are. The method rests on this.*
 #
-# **Predict:** on scanner D the network's answer is poor. Will the answer from the reconstructed activation be as poor, worse, or
-# better?
+# **Predict:** on scanner D the network's segmentation is poor. Will the segmentation from the reconstructed
+# activation be as poor, worse, or better?
 
 # %%
 cases, plain, altered = measure(methods, test)
@@ -291,10 +298,11 @@ alt = "Dice per slice and scanner, for the network and after reconstruction: equ
 show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 
 # %% [markdown]
-# *Figure 4 (right) of the paper, with a second box for the answers from reconstructed activations. The paper says that the reconstruction
-# is no repair. Here it is one, where repair is needed: pulled back to what is ordinary, the activations of D and F give a
-# better segmentation. It is not a good one, and nobody should use it as one; but the statement does not hold on this
-# phantom: over five other runs, the Dice rises by 0.12 [0.08, 0.16] on D and by 0.09 [0.02, 0.16] on F.*
+# *Figure 4 (right) of the paper, with a second box for the segmentations from reconstructed activations. The paper
+# says that the reconstruction is no repair. Here it is one, where repair is needed: moved back towards the training
+# activations, the activations of D and F give a better segmentation. It is not a good one, and nobody should use it
+# as one; but the statement does not hold on this phantom: over five other runs, the Dice rises by 0.12 [0.08, 0.16]
+# on D and by 0.09 [0.02, 0.16] on F.*
 #
 # ## Five uncertainties, case by case
 #
@@ -347,15 +355,16 @@ show.picture_slider(
 )
 
 # %% [markdown]
-# *From left to right: the reference, the network's answer, the answer from the reconstructed activation, and the distortion of each pixel (dark blue
-# 0, yellow 0.5, the largest value there is). Three slices per scanner, from good to bad. In Jupyter, the controls
-# above show every slice.*
+# *From left to right: the reference, the network's segmentation, the segmentation from the reconstructed activation,
+# and the distortion of each pixel (dark blue 0, yellow 0.5, the largest value there is). Three slices per scanner,
+# from good to bad. In Jupyter, the controls above show every slice.*
 
 # %% [markdown]
-# ## Which orders the cases?
+# ## Which ranks the cases?
 #
-# The paper's main figure: Spearman's rank correlation of each uncertainty with the risk, within each scanner, over repeats. Besides
-# this run, five stored runs are drawn, each with its own hearts, networks and autoencoder (the ones that the ledger judges).
+# The paper's main figure: Spearman's rank correlation of each uncertainty with the risk, within each scanner, over
+# repeats. Besides this run, five stored runs are drawn, each with its own hearts, networks and autoencoder (those on
+# which the claims are judged).
 #
 # **Predict:** on which scanner will distortion lead by most?
 
@@ -381,18 +390,19 @@ show.boxes(
 )
 
 # %% [markdown]
-# *Figure 3 of the paper on the phantom; a box spans the runs, dots are single runs. In the paper, distortion leads nearly everywhere.
-# Here it does not.* Over the five stored runs, distortion has a mean Spearman's correlation of 0.72 [0.61, 0.83] on
-# D, where the network collapses. Whether that is better than the distance of codes is undecided (difference 0.09
-# [−0.22, 0.40]). On the other scanners its mean is near zero (−0.14 on A, 0.03 on B, 0.08 on C, 0.00 on E and 0.06 on
-# F, each with an interval that includes zero). The distance ranks better than distortion on E and F; on B, C and D
-# that is undecided.
+# *Figure 3 of the paper on the phantom; a box spans the runs, dots are single runs. In the paper, distortion leads
+# nearly everywhere. Here it does not.* Over the five stored runs, distortion has a mean Spearman's correlation of
+# 0.72 [0.61, 0.83] on D, where the network collapses. Whether that is better than the distance of codes is undecided
+# (difference 0.09 [−0.22, 0.40]). On the other scanners its mean is near zero (−0.14 on A, 0.03 on B, 0.08 on C, 0.00
+# on E and 0.06 on F, each with an interval that includes zero). The distance ranks better than distortion on E and F;
+# on B, C and D that is undecided.
 #
 # ## Why not here?
 #
-# Three suspects. Is the *code* wrong? The tests compute the equation again in plain NumPy, and the numbers agree. Is the *autoencoder* poor? It
-# keeps the segmentation on A to a thousandth of Dice. So look at the *cohort*. Chapter 2 found that
-# the entropy over the image largely measures how much heart there is. The equation is a mean over the image, too.
+# There are three suspects. Is the *code* wrong? The tests compute the equation again in plain NumPy, and the numbers
+# agree. Is the *autoencoder* poor? It keeps the segmentation on A to a thousandth of Dice. So look at the *cohort*.
+# Chapter 2 found that the entropy over the image largely measures how much heart there is. The equation is a mean
+# over the image, too.
 
 # %%
 heart = (test.labels > 0).sum(axis=(1, 2))
@@ -423,13 +433,14 @@ alt = "Rank correlation per scanner: distortion as Dice is above the equation on
 show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 
 # %% [markdown]
-# *The same idea, put as a Dice, orders better on every scanner (five stored runs, each interval above zero), and on D
-# better than the entropy over the foreground, too (difference 0.13 [0.04, 0.22]). Still, that entropy, which costs
-# one pass, leads on the other scanners (differences from 0.14 [0.02, 0.25] on F to 0.40 [0.11, 0.70] on A).*
+# *The same idea, put as a Dice, ranks the cases better on every scanner (five stored runs, each interval above zero),
+# and on D better than the entropy over the foreground, too (difference 0.13 [0.04, 0.22]). Still, that entropy, which
+# costs one pass, leads on the other scanners (differences from 0.14 [0.02, 0.25] on F to 0.40 [0.11, 0.70] on A).*
 #
 # ## Does distance look good sometimes?
 #
-# On B the scans are all alike, and so the distance sees one scanner and hardly any differences in harm. Now let the settings of B vary six times as much from scan to scan (`jitter=6`).
+# On B the scans are all alike, and so the distance reflects one scanner and hardly any differences in harm. Now let
+# the settings of B vary six times as much from scan to scan (`jitter=6`).
 #
 # **Predict:** what happens to the rank correlation of the plain distance?
 
@@ -446,12 +457,13 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *If severity varies within a scanner, it drives distance and error alike, and everything that grows with severity orders the cases. Ask of
-# any comparison of methods how much severity varies in its test set; that may decide it.*
+# *If severity varies within a scanner, it drives distance and error alike, and everything that grows with severity
+# ranks the cases. So in any comparison of methods, look how much severity varies in the test set; that may decide the
+# comparison.*
 #
-# ## How many alarms?
+# ## How many slices are flagged?
 #
-# Last, figure 4 (left): alarms set so that 95 % of new slices on A pass.
+# The last figure follows figure 4 (left) of the paper: thresholds are set so that 95 % of new slices on A pass.
 
 # %%
 at_a = measure(methods, familiar)[0]
@@ -466,18 +478,17 @@ alt = "Share of slices flagged per scanner and method: all flag D and F; on C di
 show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 
 # %% [markdown]
-# *Dotted: the 5 % that is allowed on A. In the paper, distortion rings seldom and distance always on the hearts of
-# M&Ms; on its other data set, CC-359, it reports near-perfect detection by all methods, so there distortion rings as
-# well. Here distortion rings more often than
-# distance on the harmless C (over five other runs by 0.37 [0.17, 0.56] of the slices): there it is the better
-# detector of a foreign scanner, which is not what it is for. On E the two ring about equally often (difference −0.02
-# [−0.15, 0.13]).*
+# *Dotted: the 5 % that is allowed on A. In the paper, on the hearts of M&Ms, distortion flags few slices and distance
+# flags all; on its other data set, CC-359, it reports near-perfect detection by all methods, so there distortion
+# flags nearly all slices as well. Here distortion flags more slices than distance on the harmless C (over five other
+# runs by 0.37 [0.17, 0.56] of the slices): there it is the better detector of an unseen scanner, which is not what it
+# is for. On E the two flag about equally many (difference −0.02 [−0.15, 0.13]).*
 #
 # ## What the text says and what the code does
 #
-# The published code computes other things than the text states: for one data set the root of the *sum* of squares over a volume,
-# for the other a cross-entropy that is averaged over rows, then the root of the sum of squares over columns. And the entropy
-# is called a mean in the text and is an L2 norm in the code. Does it matter?
+# The published code computes other things than the text states: for one data set the root of the *sum* of squares
+# over a volume, for the other a cross-entropy that is averaged over rows, then the root of the sum of squares over
+# columns. And the entropy is called a mean in the text and is an L2 norm in the code. Does it matter?
 
 # %%
 logs = altered.clamp(min=1e-12).log()
@@ -502,10 +513,10 @@ found.pivot(index="method", columns="domain", values="estimate").loc[list(rules)
 )
 
 # %% [markdown]
-# *Spearman with risk. For single slices the root of a sum keeps the order of the mean, so the first two rows are equal; over volumes of
-# unequal length they would not be. The cross-entropy is another quantity: it is the entropy of the reconstructed
-# answer plus the Kullback-Leibler divergence between the two answers, so it is large wherever the reconstructed
-# answer is unsure.*
+# *Spearman with risk. For single slices the root of a sum gives the same ranking as the mean, so the first two rows
+# are equal; over volumes of unequal length they would not be. The cross-entropy is another quantity: it is the
+# entropy of the reconstructed prediction plus the Kullback-Leibler divergence between the two predictions, so it is
+# large wherever the reconstructed prediction is uncertain.*
 #
 # ## What the autoencoder needs
 #
@@ -520,19 +531,21 @@ order = ablations["variant"].drop_duplicates()
 ablations.groupby("variant")[columns].mean().loc[order].round(3)
 
 # %% [markdown]
-# *The two losses on held-out subjects of A; what the detour changes in the Dice on A; Spearman with risk, of the equation ("SD") and of its Dice form ("Dice").*
-# Read it by rows. Three networks are few and the table has no intervals, so small differences between rows are not
-# results. The segmentation half
-# of the loss alone does almost as well as both, the reconstruction half alone less so. A code of 16 orders mild
-# scanners less well, one of 128 gains nothing; noise in training (denoising) makes it worse. One level up, or at the finest skip, a short
-# code cannot hold the activation: the Dice on A itself falls, and what is measured is the autoencoder's own error.
-# In every row the mean of the Dice form is higher than that of the equation.
+# *The two losses on held-out subjects of A; how much the reconstruction changes the Dice on A; Spearman with risk, of
+# the equation ("SD") and of its Dice form ("Dice").* Read it by rows. Three networks are few and the table has no
+# intervals, so small differences between rows are not results. The segmentation half of the loss alone does almost as
+# well as both, the reconstruction half alone less so. A code of 16 ranks the slices of mild scanners less well, one
+# of 128 gains nothing; noise in training (denoising) makes it worse. One level up, or at the finest skip, a short
+# code cannot hold the activation: the Dice on A itself falls, and what is measured is the autoencoder's own error. In
+# every row the mean of the Dice form is higher than that of the equation.
 #
 # ## Real scanners
 #
-# The spinal cord of chapter 1, and its network. What should set the alarm of the distance? Its own training slices always lie near.
-# A new *person* on a source scanner is what must pass. So we fit the distance without one volunteer, set the alarm so that 95 % of that
-# volunteer's slices pass, and see which foreign slices it flags; then the same without the other one.
+# The spinal cord of chapter 1, and its network. Which cases should set the threshold of the distance? Not the
+# training slices: the covariance was fitted to them, so their distances are small by construction. A useful threshold
+# must let a new *person* on a source scanner pass. So we fit the distance without one volunteer, set the threshold so
+# that 95 % of that volunteer's slices pass, and see which slices of the unseen sites are flagged. Then we do the same
+# without the other volunteer.
 
 # %%
 try:
@@ -598,18 +611,18 @@ table.T.round(2)
 # %% [markdown]
 # *Medians of the distance (first table), and what each site shows (second; "flagged" is the mean of the two folds).*
 #
-# A volunteer that the distance has not seen, on a **source** scanner, lies as far off as the foreign sites do. Had we set the alarm by the slices
-# that were used to fit, the foreign sites would ring (medians of 100 and more against 4 and 7), as published, and a
-# new person at home as well. With an alarm that lets the new person pass, few slices are flagged: over five other
-# networks between 0.03 (Milan) and 0.42 (Juntendo) of them. With two volunteers in the source and one at each site,
-# we cannot tell "foreign" from "new". Whether the distance flags other volunteers of these sites is open, so the
-# claim is undecided: too few people.
+# A volunteer that the distance has not seen, on a **source** scanner, lies as far off as the unseen sites do. Had we
+# set the threshold by the slices that were used to fit, the unseen sites would be flagged (medians of 100 and more
+# against 4 and 7), as published, and a new person on a source scanner as well. With a threshold that lets the new
+# person pass, few slices are flagged: over five other networks between 0.03 (Milan) and 0.42 (Juntendo) of them. With
+# two volunteers in the source and one at each site, we cannot separate "new scanner" from "new person". Whether the
+# distance flags other volunteers of these sites is open, so the claim is undecided: too few people.
 #
-# One volunteer a site, 14 to 40 slices: correlations within a site are rough and have no interval. At Juntendo, the
-# collapse of chapter 1, the distance ranks worst and the Dice form of distortion best in this run. Over five other
-# networks the Dice form is still the highest there (0.95), and the lowest is distortion as in the equation (0.62),
-# not the distance (0.76). At UCL nothing ranks well in this run; over the five networks the entropy over the
-# foreground has 0.44, and its values lie between 0.05 and 0.73.
+# There is one volunteer per site, with 14 to 40 slices, so correlations within a site are rough and have no interval.
+# At Juntendo, the collapse of chapter 1, the distance ranks worst and the Dice form of distortion best in this run.
+# Over five other networks the Dice form is still the highest there (0.95), and the lowest is distortion as in the
+# equation (0.62), not the distance (0.76). At UCL nothing ranks well in this run; over the five networks the entropy
+# over the foreground has 0.44, and its values lie between 0.05 and 0.73.
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -641,7 +654,8 @@ if as_in_book:
 # %% [markdown]
 # ## Which claims held up
 #
-# Judged on five other seeds; sentences, numbers and intervals are on the page *[What held up](../claims.md)*.
+# The claims were judged on five other seeds. Sentences, numbers and intervals are on the page *[What held
+# up](../claims.md)*.
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 3")
@@ -650,17 +664,19 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # %% [markdown]
 # ## What to take home
 #
-# * "Another scanner?" and "does it matter?" are different questions. Look and activations can disagree about the first.
-# * Distortion asks the second one directly; put as a Dice, it orders the cases well where the network collapses.
-# * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations does not.
-# * A distance that flags everything foreign may flag new people, too. Leave one out to see.
+# * "Another scanner?" and "does it matter?" are different questions. The appearance of an image and its activations
+#   can disagree about the first.
+# * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses.
+# * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations does
+#   not.
+# * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.
 # * How much severity varies within the test set can decide which method looks good.
 #
 # ## Check yourself
 #
 # :::{admonition} Exercise 1, by hand
-# Two pixels, two classes. The network gives the first class 0.9 and 0.6; from the reconstructed activation it is 0.9 and 0.2. What is
-# the distortion? Change `my_distortion`.
+# Two pixels, two classes. The network gives the first class 0.9 and 0.6; from the reconstructed activation it is 0.9
+# and 0.2. What is the distortion? Change `my_distortion`.
 # :::
 
 # %%
@@ -677,8 +693,8 @@ print("right!" if abs(my_distortion - right) < 5e-4 else "not yet")
 # :::
 #
 # :::{admonition} Exercise 2: what if it finds nothing?
-# A network that finds no heart at all, with either activation, has distortion near 0. How many slices of scanner F with Dice below 0.1 have a
-# distortion below the alarm's threshold? What would you do with them?
+# A network that finds no heart at all, with either activation, has distortion near 0. How many slices of scanner F
+# with Dice below 0.1 have a distortion below the threshold? What would you do with them?
 # :::
 
 # %% tags=["hide-cell"]
@@ -690,26 +706,29 @@ print(f"{quiet.sum()} of {len(lost)} lost slices raise no alarm")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The hidden cell above counts them: on this network there is none, since the ordinary activation finds something where the strange one found
-# nothing. Where *both* answers are empty they agree, and distortion is silent. Such slices need a rule of their own, as in chapter 2.
+# The hidden cell above counts them. Often the reconstructed activation finds something where the original one found
+# nothing, so the distortion is large and the slice is flagged. Where *both* segmentations are empty they agree, and
+# distortion is near 0. Such slices need a rule of their own, as in chapter 2.
 # :::
 #
-# :::{admonition} Exercise 3: another place to look
-# Fit `SegmentationDistortion(module="encoder.2", training={"steps": 100})` to `unet` and `train`, and compare its rank correlation
-# on D with that of the bottleneck. The skip connections carry the fine detail past the bottleneck; what does that mean
-# for an anomaly that is only in the detail?
+# :::{admonition} Exercise 3: another layer
+# Fit `SegmentationDistortion(module="encoder.2", training={"steps": 100})` to `unet` and `train`, and compare its
+# rank correlation on D with that of the bottleneck. The skip connections carry the fine detail past the bottleneck;
+# what does that mean for an anomaly that is only in the detail?
 # :::
 #
 # :::{admonition} Solution
 # :class: dropdown
-# Replacing the last encoder level also replaces what the bottleneck sees, so more can move; it costs the autoencoder more numbers to copy, and the
-# change of Dice on A grows. An anomaly that lives in the skips only is never seen at the bottleneck: the method is blind to it.
+# Replacing the last encoder level also replaces the input of the bottleneck, so more can change; the autoencoder has
+# more numbers to copy, and the change of Dice on A grows. An anomaly that is in the skip connections only never
+# reaches the bottleneck, so the method cannot detect it.
 # :::
 #
 # ## Limits
 #
-# * One phantom, one small network; the paper's networks and hearts are larger. A claim that fails here is a result about this phantom.
-# * The autoencoder sees the bottleneck only. What the skip connections carry past it, it cannot distort.
+# * There is one phantom and one small network; the paper's networks and data sets are larger. A claim that fails here
+#   is a result about this phantom.
+# * The autoencoder gets the bottleneck only. It cannot change what the skip connections carry past the bottleneck.
 # * Scanners were drawn so that C and E do little harm; on data where every shift harms, size would matter less.
 # * The thresholds come from 20 subjects of scanner A.
-# * Real cases: one volunteer a site.
+# * The real cases come from one volunteer per site.

@@ -15,19 +15,27 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/06_architecture_and_noise.ipynb)
 #
-# **The question.** What breaks a segmentation network, which choices in its making decide about it, and does a confidence notice while it happens?
+# **The question.** What breaks a segmentation network, which of its design choices determine that, and does a
+# confidence detect it?
 #
-# **You will be able to** read a degradation curve and take its area; re-analyse a published table and say what it can and cannot tell; plan an experiment that changes one factor at a time, and rank the factors by the variance they
-# explain; and find the dangerous case: a confidence that stays high while the outline falls apart.
+# **You will be able to** read a degradation curve and take its area; re-analyse a published table and say what it can
+# and cannot tell; plan an experiment that changes one factor at a time, and rank the factors by the variance they
+# explain; and find the dangerous case: a confidence that stays high while the segmentation fails.
 #
-# **In short.** With one factor changed at a time, the normalisation explains more than the skip connections do: most of what happens under speckle, a seventh of what happens under a blend of textures. Skips
-# matter little on average, though perhaps not for every norm.
-# Published tables cannot tell the two apart, and one training that seemed robust never looked at its images. On ladders of thirteen corruptions most confidences follow the fall of the Dice, the plain entropy as
-# well as any; the agreement of dropout answers often stays below its alarm. Training masks that are all drawn too wide, or too tight, hardly lower the mean confidence.
+# :::{admonition} In short (this gives away some of the predictions below)
+# :class: dropdown
+# With one factor changed at a time, the normalisation explains more of the variance of the Dice than the skip
+# connections do: most of it under speckle, a seventh of it under a blend of textures. Skips matter little on average,
+# though perhaps not for every kind of normalisation. Published tables cannot separate normalisation and skips, and
+# one published training that seemed robust ignored its images. Along thirteen kinds of corruption, most confidences
+# follow the fall of the Dice, the plain entropy as well as any. However, the agreement of dropout predictions often
+# stays below its threshold. Training masks that are all drawn too wide, or too tight, hardly lower the mean
+# confidence.
+# :::
 #
 # **You need** chapters 1 and 2. Some methods are those of chapters 3 to 5; you need not have read how they work.
 #
-# **Time:** about 6 min on two CPU cores from nothing, 2 min when the trained networks are stored.
+# **Time:** about 6 min on two CPU cores from scratch, 2 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
@@ -104,16 +112,24 @@ from segconf_lite.stress import corruptions, level_sets
 # %% [markdown]
 # ## A published table, read again
 #
-# A U-Net has *skip connections*: fine detail from its encoder is handed to its decoder directly. {cite:t}`kamath2023skip` asked whether they help where the object is hard to tell from its surroundings. They trained six networks on four data sets, three
-# times each, and spoiled the test images at five levels. Their code keeps the Dice of every image, so we can look for ourselves, without training anything.
+# A U-Net has *skip connections*: fine detail from its encoder is handed to its decoder directly.
+# {cite:t}`kamath2023skip` asked whether they help where the object is hard to tell from its surroundings. They trained
+# six networks on four data sets (breast ultrasound, BUSI; glands under the microscope, GLaS; heart; spleen), three
+# times each, and changed the test images at five levels. Their code
+# keeps the Dice of every image, so we can look for ourselves, without training anything.
 #
 # | level | what was done to the test images |
 # |---|---|
-# | easiest, easier | the *background* blurred, by way of the true mask |
+# | easiest, easier | the *background* blurred, with the help of the true mask |
 # | unperturbed | nothing |
 # | harder, hardest | speckle: every pixel times 1 + n, with n of variance 0.1 or 0.3 |
 #
-# **Predict:** which of the six loses least, those with skips or those without? And do the "easy" levels deserve their name?
+# The six networks are the U-Net and the V-Net (a U-Net with residual blocks), each also without its skip connections
+# ("NoSkip"); the U-Net++, whose skip connections are nested; and the attention U-Net, which weights its skip
+# connections by learned gates (AGU-Net in the figures).
+#
+# **Predict:** which of the six loses least, those with skips or those without? And do the "easy" levels deserve their
+# name?
 
 # %%
 try:
@@ -141,12 +157,15 @@ show.line_panels(
 )
 
 # %% [markdown]
-# *Each point is the mean over all test images and three trainings.*
+# *Mean Dice (higher is better) of six networks at the five levels, one panel per data set. Each point is the mean
+# over all test images and three trainings.*
 #
-# First surprise: the "easy" levels are not easy. On Spleen all networks fall at *both* ends, on Heart some. Blurring the background by way of the true mask makes an edge that no training image had, and it uses the answer. Every corruption below is applied to the whole
-# picture, without any mask.
+# The first surprise is that the "easy" levels are not easy. On Spleen all networks fall at *both* ends, on Heart
+# some. Blurring the background with the help of the true mask makes an edge that no training image had, and it leaks
+# the reference. Every corruption that we use below is therefore applied to the whole image, without any mask.
 #
-# How much does each network lose from unperturbed to hardest? Images and trainings are both drawn at random for the interval: 216 images seen by three networks are not 648 independent facts.
+# How much does each network lose from unperturbed to hardest? For the interval, both images and trainings are
+# resampled, because 216 images that three networks have segmented are not 648 independent facts.
 
 
 # %% tags=["hide-input"]
@@ -172,17 +191,24 @@ def fall_intervals(table):
 # %%
 stored = "chapter_06_published_falls.csv"
 lost = ledger.stored_table(stored) if table is None else fall_intervals(table)
+
+# %% tags=["hide-input"]
 axis = "Dice lost from unperturbed to hardest (lower is better)"
-alt = "Dice lost by each of six networks on four data sets with intervals; on GLaS the V-Net loses least, on BUSI, Heart and Spleen a network without skips or a V-Net."
+alt = "Dice lost by each of six networks on four data sets with intervals; on GLaS the V-Net loses least, on BUSI, Heart and Spleen a network without skips."
 show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 
 # %% [markdown]
-# *A mark a network, with a 95 % interval over images and trainings. Images of one patient are not marked as such in the table, so the intervals are still too narrow.*
+# *Dice lost from unperturbed to hardest (lower is better), one marker per network, with a 95 % interval over images
+# and trainings. The table does not tell which images come from the same patient, so the intervals are still too
+# narrow.*
 #
-# The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average. And with three trainings, the intervals are wide: one training of the U-Net on Heart
-# keeps 0.72 at "harder", another 0.09.
+# The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that
+# is not so: there the V-Net, which has skips, loses least on average. And with three trainings, the intervals are
+# wide: one training of the U-Net on Heart keeps a Dice of 0.72 at "harder", another of 0.09.
 #
-# **A network that loses nothing.** The V-Net's interval on GLaS begins at 0 exactly, which real measurements seldom do. So we take GLaS apart by training, and add the most that any one image changes over all five levels.
+# **A network that loses nothing.** The V-Net's interval on GLaS begins at exactly 0, which real measurements seldom
+# do. So we separate GLaS by training, and add one number: the largest change of the Dice of any one image over all
+# five levels.
 
 
 # %%
@@ -205,11 +231,16 @@ measured = ["unperturbed", "hardest", "most_changed"]
 glas.pivot(index="network", columns="seed", values=measured).round(3)
 
 # %% [markdown]
-# *Mean Dice by training (1 to 3) at two levels; most_changed: highest less lowest Dice over the five levels, of the image that changes most.*
+# *GLaS: mean Dice by training (1 to 3) at two levels; most_changed: highest minus lowest Dice over the five levels,
+# of the image that changes most.*
 #
-# One training of the V-Net scores 0.713 at every level, and not one of its 80 images changes by a digit. Whatever is done to the picture, the answer stays: it marks everything as gland, which scores 0.713 on these test images (the outlines were not published; the Dice is that of marking everything). It "loses nothing" because it never looks. Without this training the V-Net loses 0.067 in place of 0.045, still the least on GLaS.
+# One training of the V-Net has a Dice of 0.713 at every level, and the Dice of none of its 80 images changes by a
+# digit. So its segmentation does not depend on the image. That is what a network does that marks every pixel as
+# gland. (The segmentations were not published, so this last step is our inference from the Dice.) It "loses nothing"
+# because it ignores its input. Without this training the V-Net loses 0.067 instead of 0.045, still the least on GLaS.
 #
-# The dead network has a use: it is the **baseline that sees nothing**, image by image. How far above it are the others at the hardest level?
+# This dead network has a use: it is a **baseline that ignores the image**, for each image of the test set. How far
+# above it are the others at the hardest level?
 
 # %%
 if table is None:
@@ -229,17 +260,22 @@ else:
 show.method_intervals(
     above,
     by="dataset",
-    axis="Dice at the hardest level above that of marking everything",
-    alt="Dice of six networks on the hardest GLaS images minus the Dice of an answer that marks everything, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -0.12 to 0.05, the two V-Nets 0.02 and 0.04 above.",
+    axis="Dice at the hardest level minus that of the dead network",
+    alt="Dice of six networks on the hardest GLaS images minus the Dice of a network that ignores the image, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -0.12 to 0.05, the two V-Nets 0.02 and 0.04 above.",
 )
 
 # %% [markdown]
-# *Paired by image; 0 = no better than an answer that ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
+# *GLaS, hardest level: Dice minus that of the dead network, paired by image; 0 is no better than a segmentation that
+# ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
 #
-# The U-Net with and without skips, 0.715 and 0.713 at the hardest level, has become that blind answer. Where objects fill more than half of the picture, a network can collapse without losing much Dice, and what looked like robustness on GLaS is the floor. **Always show the baseline that sees nothing.**
+# At the hardest level, the U-Net with and without skips has a mean Dice of 0.715 and 0.713, no better than the dead
+# network. Where objects fill more than half of the image, a network can collapse without losing much Dice, and what
+# looked like robustness on GLaS is the Dice of a network that ignores the image. **Always show a baseline that
+# ignores the image.**
 #
-# Last question: do networks that are better on clean images hold worse? Spearman over the six networks, taken over
-# all trainings, between the Dice on unperturbed images and that on the hardest:
+# The last question is whether networks that are better on clean images lose more. We compute Spearman's correlation
+# over the six networks, taken over all trainings, between the Dice on unperturbed images and the Dice on the hardest.
+# (Nothing is printed where the published table is not installed.)
 
 # %%
 if table is not None:
@@ -250,23 +286,31 @@ if table is not None:
     print(by_set.round(2).to_string())
 
 # %% [markdown]
-# On Heart and Spleen it looks so, but six networks and three trainings are few. Taken one training at a time, with an
-# interval that counts trainings and images, the correlation is −0.45 [−1.70, 0.81] on Heart and −0.47 [−1.41, 0.47]
-# on Spleen (an interval from three trainings may reach beyond ±1). It is undecided on all four data sets.
+# The correlation over all trainings is negative on Heart and Spleen, as if better networks lost more. But six
+# networks and three trainings are few. Taken one training at a time, with an interval that counts trainings and
+# images, the correlation is −0.45 [−1.70, 0.81] on Heart and −0.47 [−1.41, 0.47] on Spleen (an interval from three
+# trainings may reach beyond ±1). It is undecided on all four data sets.
 #
-# What the table cannot tell is *why*. Its networks differ in skips, but in much else too: in size (0.6 to 9 million weights), in blocks, and in the **normalisation** in their layers. The attention U-Net, for one, carries instance norm in a few layers that the other U-Nets lack.
+# The table cannot tell *why* the networks differ. They differ in skips, but in much else too: in size (0.6 to 9
+# million weights), in blocks, and in the **normalisation** in their layers. The attention U-Net, for example, has
+# instance norm in a few layers that the other U-Nets do not have.
 #
 # ## One factor at a time
 #
-# So we change one thing at a time. (A *norm layer* brings the features inside a network to a common mean and spread.) Networks outline a blob that differs from its surroundings by **texture** alone: brick against grass, two photographs that come with scikit-image. Training and test pictures are cut from different parts of the photographs.
+# So we change one thing at a time. (A *norm layer* shifts and scales the features inside a network so that they have
+# a fixed mean and standard deviation.) Our networks segment a blob that differs from its surroundings by **texture**
+# alone: brick against grass, two photographs that come with scikit-image. Training and test images are cut from
+# different parts of the photographs.
 #
 # | factor | values |
 # |---|---|
 # | skips | with, without (and a little wider, so that both have equally many weights) |
-# | norm | batch (averages of training), instance and group (averages of the picture itself) |
-# | direction | which side is blended with the other's texture: the object's, or the background's |
+# | norm | batch (statistics of the training images), instance and group (statistics of the image itself) |
+# | direction | which side is blended with the texture of the other: the object, or the background |
 #
-# A blend of $\alpha$ in the foreground shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's inside the object; in the background, the other way round outside. **Higher $\alpha$ is harder**, everywhere on this page. Training uses $\alpha = 0.1$.
+# A blend of $\alpha$ in the foreground shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's
+# inside the object; in the background, the other way round outside. **Higher $\alpha$ is harder**, everywhere on this
+# page. Training uses $\alpha = 0.1$.
 
 # %%
 SIDE = 64
@@ -290,10 +334,13 @@ alt = "Three blobs of brick texture on grass with their borders; from left to ri
 show.picture_grid(pictures, borders, **names, tile_px=170, alt=alt)
 
 # %% [markdown]
-# *Object and background differ in texture, hardly in brightness. Blue: the true border.*
+# *Three blobs (rows) at three blends of the foreground (columns). Object and background differ in texture, hardly in
+# brightness. Blue: the true border.*
 #
-# How different are they? *Local binary patterns* {cite:p}`ojala2002multiresolution` describe the neighbourhood of a pixel by which neighbours are brighter than it; the Kullback-Leibler divergence between their histograms inside and outside says, in bits, how far the two textures lie apart. Two finite patches of one
-# texture differ a little too: the *floor*.
+# How different are the two textures? *Local binary patterns* {cite:p}`ojala2002multiresolution` describe the
+# neighbourhood of a pixel by which neighbours are brighter than it. We compare their histograms inside and outside by
+# the Kullback-Leibler divergence, in bits: the higher, the more different the two textures. Two finite patches of one
+# texture differ a little too; we call this value the *floor*.
 
 # %%
 alphas = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -306,7 +353,9 @@ print(bits.to_string())
 print(f"floor (the same texture twice): {floor:.3f}")
 
 # %% [markdown]
-# From a blend of 0.7 on, these patterns tell the two no better than two patches of one texture. They see close neighbours only; a network may still find more. Now the twelve networks: every combination of skips, norm and direction.
+# From a blend of 0.7 on, these patterns differ no more than between two patches of one texture. They describe close
+# neighbours only, so a network may still find more. Now we train twelve networks: every combination of skips, norm
+# and direction.
 
 # %%
 common = {"steps": blob_steps, "batch_size": 8, "seed": seed}
@@ -321,7 +370,8 @@ def blob_network(norm, direction, **shape):
 
 
 # %% [markdown]
-# Without skips a network has fewer weights. Its layers are therefore a little wider, so that all networks have about the same number of weights.
+# Without skips a network has fewer weights. Its layers are therefore a little wider, so that all networks have about
+# the same number of weights.
 
 # %%
 nets = {}
@@ -336,7 +386,8 @@ weights = {k[0]: sum(p.numel() for p in n.parameters()) for k, n in nets.items()
 print(f"weights with skips: {weights[True]:,}, without: {weights[False]:,}")
 
 # %% [markdown]
-# **Predict:** two kinds of trouble: a harder blend, and speckle (a pixel of brightness $x$ becomes $x + xn$; the *variance* of $n$ is stated). For each, which will matter more: skips or no skips, or the norm?
+# **Predict:** we try two kinds of corruption: a harder blend, and speckle (a pixel of brightness $x$ becomes $x +
+# xn$; the *variance* of $n$ is stated). For each, which will matter more: skips or no skips, or the norm?
 
 
 # %%
@@ -382,10 +433,14 @@ show.number_table(
 )
 
 # %% [markdown]
-# *Rows: the direction in which a network was trained and tested, its norm, with or without skips. "blend 0.1" is what it was trained on.*
+# *Mean Dice (higher is better). Rows: the direction in which a network was trained and tested, its norm, with or
+# without skips. Columns: the test images; "blend 0.1" is what the networks were trained on; the number after
+# "speckle" is the variance. One run.*
 #
-# Where they were trained, all twelve do well. Under speckle and under a blended *foreground*, batch norm collapses, and instance norm holds best or nearly so; a blended background hurts all of them much less. How much of the differences between networks does each factor explain? For that we take apart the variance of Dice over networks and test images: the share that lies between the
-# levels of a factor.
+# On the images that they were trained for, all twelve do well. Under speckle and under a blended *foreground*, batch
+# norm collapses, and instance norm keeps the highest Dice or nearly so; a blended background hurts all of them much
+# less. How much of the differences between networks does each factor explain? To answer this, we divide the variance
+# of the Dice over networks and test images, and compute the fraction that lies between the levels of a factor.
 
 # %%
 HARD = {"blend 0.5": "blend", f"speckle {variance[3]}": "speckle"}
@@ -399,9 +454,12 @@ for trouble, name in HARD.items():
 pd.concat(shares, axis=1).round(2)
 
 # %% [markdown]
-# *Share of the variance explained, with an interval (low, high) over test images; range: mean Dice of a factor's best level minus that of its worst; "x" marks what two factors do together beyond each alone.*
+# *Fraction of the variance explained ("share"), with a 95 % interval (low, high) over test images; range: mean Dice
+# of a factor's best level minus that of its worst; "x" marks what two factors do together beyond each alone. One
+# run.*
 #
-# One run has one network of each kind. The same shares over five runs, each with other crops, blobs and starts:
+# One run has one network of each kind. Here are the same fractions over five runs, each with other crops, blobs and
+# starts:
 
 
 # %% tags=["hide-input"]
@@ -419,18 +477,27 @@ over_runs = {n: share_table(many, trouble) for trouble, n in HARD.items()}
 pd.concat(over_runs, axis=1).round(2)
 
 # %% [markdown]
-# Under speckle, the norm explains most of the variance (0.64 on average over five runs), the skips 0.03. Under the blend the *direction* comes first: a blended object is harder to find than a blended background. Of the network's own choices the norm explains 0.14, the skips 0.01. The claim "the norm decides more than the skips" holds on both
-# ([What held up](../claims.md)).
+# *Fraction of the variance explained by each factor: mean, smallest and largest over five runs.*
 #
-# Two footnotes. Where they were trained, networks with skips are better by 0.02 on average, so "no difference at home" is undecided at the margin of 0.02 that we fixed before the runs. And
-# with *group* norm the skips do help against the blend (over five runs, mean Dice 0.75 against 0.58, difference 0.17
-# [0.05, 0.29]); against speckle that is undecided (0.77 against 0.61, difference 0.16 [−0.10, 0.43]). With the two
-# other norms the difference under the blend is below 0.01: what a skip is worth seems to depend on the norm beside
-# it.
+# Under speckle, the norm explains most of the variance (0.64 on average over five runs), the skips 0.03. Under the
+# blend the *direction* comes first, because a blended object is harder to find than a blended background. Of the
+# network's own choices the norm explains 0.14, the skips 0.01. The claim "the norm explains more than the skips"
+# holds under both corruptions ([What held up](../claims.md)).
 #
-# ## Ladders
+# Two details follow. First, on the images that they were trained for, networks with skips are better by 0.02 on
+# average (0.019 [0.013, 0.025], five runs), so "no difference" is undecided at the margin of 0.02 that we fixed
+# before the runs. Second, with *group* norm the skips do help against the blend (over five runs, mean Dice 0.75
+# against 0.58, difference 0.17 [0.05, 0.29]); against speckle that is undecided (0.77 against 0.61, difference 0.16
+# [−0.10, 0.43]). With the two other norms the difference under the blend is below 0.01. So what a skip contributes
+# seems to depend on the norm beside it.
 #
-# The heart again, and the network of chapter 2. Thirteen corruptions, each a **ladder** of five severities whose physical parameter is stated. (An MR scanner measures the picture's waves, in *k-space*: leaving out the short ones is *Gibbs* ringing, a single wrong one is a *spike*. *Rician* is the noise of a magnitude image.) The pictures are *z-scored* afterwards (mean 0, standard deviation 1), as a clinic's pipeline would do, so what z-scoring undoes does no harm.
+# ## Severity scales
+#
+# We return to the heart, and to the network of chapter 2. We use thirteen corruptions, each with a **severity scale**
+# of five levels whose physical parameter is stated. (An MR scanner measures the spatial frequencies of the image, in
+# *k-space*. If the high frequencies are left out, ripples appear, called *Gibbs* ringing; a single wrong frequency is
+# a *spike*. *Rician* is the noise of a magnitude image.) The images are *z-scored* afterwards (mean 0, standard
+# deviation 1), as a clinic's pipeline would do. So a corruption that z-scoring undoes does no harm.
 
 # %% tags=["hide-input"]
 shape = {"index": "corruption", "columns": "severity", "values": "value"}
@@ -492,9 +559,9 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Six of the thirteen, at severities 1, 3 and 5 (rows).*
+# *One heart under six of the thirteen corruptions (columns), at severities 1, 3 and 5 (rows).*
 #
-# **Predict:** which will hurt most, and which not at all?
+# **Predict:** which corruption will lower the Dice most, and which not at all?
 
 # %%
 down = [judged(unet, hearts, "none", 0, border=True)]
@@ -505,7 +572,7 @@ ladder = pd.concat(down, ignore_index=True)
 
 
 # %% [markdown]
-# Every curve should begin with the untouched slices. We therefore enter their mean as severity 0 of each corruption.
+# Every curve should begin with the uncorrupted slices. We therefore enter their mean as severity 0 of each corruption.
 
 
 # %%
@@ -525,14 +592,19 @@ for value, name in {"quality": "Dice", "border": "surface Dice, 3 mm"}.items():
 both = pd.concat(both)
 both["corruption"] = both["corruption"].str.replace("_", " ")
 drawing = {"x": "severity", "y": "value", "line": "measure", "panel": "corruption"}
-axes = ("severity (0: untouched)", "mean over slices (higher is better)")
+axes = ("severity (0: uncorrupted)", "mean over slices (higher is better)")
 alt = "Thirteen degradation curves of the phantom network, Dice and surface Dice: flat for speckle, contrast and bias field at low severities, steep for blur, resolution and ghosts."
 show.line_panels(both, **drawing, axes=axes, columns=5, alt=alt)
 
 # %% [markdown]
-# *Dice weighs areas; surface Dice is the share of the border drawn within 3 mm of the true one.*
+# *Mean Dice and mean surface Dice (higher is better) against the severity, one panel per corruption; one network, 24
+# slices per point. Dice compares areas; surface Dice is the fraction of the border that lies within 3 mm of the true
+# one.*
 #
-# Both say which share is right, not how far off the rest is. The 95th percentile of the distances between the borders (HD95, in mm) does, but it is infinite where one of the structures is not found at all. So it has no mean, and no area under its curve; it has a median, and a share of slices that have no distance.
+# Both measures are fractions of what is right. They do not tell how far off the rest is. The 95th percentile of the
+# distances between the borders (HD95, in mm) does, but it is infinite where one of the structures is not found at
+# all. So it has no mean, and no area under its curve. It has a median, and we can count the fraction of slices that
+# have no distance.
 
 # %%
 third = ladder.dropna(subset="HD95_mm")
@@ -542,11 +614,15 @@ off |= {"HD95_mm": ("HD95_mm", "median"), "infinite": ("infinite", "mean")}
 third.agg(**off).sort_values("HD95_mm").round(2)
 
 # %% [markdown]
-# *Severity 3; none: untouched. Means of Dice and surface Dice, median of HD95 (a pixel is 2 mm), share of slices where it is infinite.*
+# *Severity 3; "none" is uncorrupted. Means of Dice and surface Dice (higher is better), median of HD95 (in mm, lower
+# is better; a pixel is 2 mm), fraction of slices where it is infinite.*
 #
-# A distance is another question, not a finer Dice. To see it, ask all five networks, which differ in their seed only, about noise and about blur, and look where they are wrong: is heart drawn far outside, or is it missed?
+# HD95 measures something else than Dice, and not the same thing more finely. To see this, we apply noise and blur to
+# the images of all five networks, which differ in their seed only, and look where they are wrong: do they segment
+# heart far outside, or do they miss heart?
 #
-# **Predict:** two networks have nearly the same Dice. Do they have the same HD95? And will noise and blur do the same kind of harm?
+# **Predict:** two networks have nearly the same Dice. Do they have the same HD95? And will noise and blur do the same
+# kind of harm?
 
 
 # %%
@@ -555,7 +631,8 @@ step_mm = hearts.spacing_mm[0]
 away = np.stack([distance_transform_edt(~m, sampling=step_mm) for m in heart])
 
 # %% [markdown]
-# `away` holds the distance of each pixel from the true heart in millimetres. With it we can count the slices in which heart is drawn more than 10 mm outside.
+# `away` contains the distance of each pixel from the true heart in millimetres. With it we can count the slices in
+# which heart is segmented more than 10 mm outside.
 
 
 # %%
@@ -579,12 +656,18 @@ for name in ("gaussian_noise", "blur"):
 pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 
 # %% [markdown]
-# *Severity 3, 24 slices. Far outside: share of the slices where heart is drawn more than 10 mm outside the true one; missed: share of the heart's area that is not found.*
+# *Severity 3, 24 slices, five networks. Dice: mean; HD95: median in mm; far outside: fraction of the slices in which
+# heart is segmented more than 10 mm outside the true one; missed: fraction of the heart's area that is not found.*
 #
-# No, twice. Under noise hardly any heart is missed; instead some networks draw heart elsewhere. In the run of this page, networks 2 and 4 are within 0.02 of each other in Dice, but network 2 draws far outside on most slices and network 4 on a third, so the medians of their HD95 lie 31 mm apart. (On another processor it may be another pair.) Under blur an eighth to a quarter of the heart is missed, and networks 0 and 1
-# put some of it elsewhere, too. Which measure is right depends on what the outline is for.
+# Neither is the case. Under noise hardly any heart is missed; instead some networks segment heart elsewhere. In the
+# run of this page, networks 2 and 4 are within 0.02 of each other in Dice, but network 2 is far outside on most
+# slices and network 4 on a third, so the medians of their HD95 lie 31 mm apart. (On another processor it may be
+# another pair.) Under blur an eighth to a quarter of the heart is missed, and networks 0 and 1 put some of it
+# elsewhere, too. Which measure is right depends on what the segmentation is for.
 #
-# The **area under a degradation curve** sums up a curve of the Dice: the mean over severities 0 to 5. Does the phantom tell which corruption will harm a real network? Beside it, the spinal cord of chapter 1: a network that learned from one volunteer, tried on the others' scans at the same sites.
+# The **area under a degradation curve** sums up a curve of the Dice: it is the mean over severities 0 to 5. Does the
+# phantom predict which corruption will harm a network on real images? For comparison we take the spinal cord of
+# chapter 1 and a network that learned from one volunteer, tested on the scans of the other at the same sites.
 
 # %%
 real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
@@ -621,17 +704,26 @@ print(f"Spearman over the thirteen corruptions: {rank:.2f}")
 areas.sort_values("phantom heart").round(2)
 
 # %% [markdown]
-# *Mean Dice over severities 0 to 5; low = harmful.*
+# *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
+# is harmful.*
 #
-# Not reliably: Spearman lies between 0.13 and 0.87 in seven runs on two processors. Shading does little to either, and motion ghosts much to both; but in most runs noise and the spike are among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. Nor is it a matter of the organ alone: with cord networks that
-# trained 1.5 times as long, and without dropout, the same six runs gave 0.66 to 0.84. A ranking of corruptions belongs to a network, not to a modality. Mind the units: speckle of variance 0.1 does little to most hearts here, while the texture networks with batch norm
-# above fell at 0.01. What is "severe" depends on the task.
+# The phantom does not predict it reliably: Spearman's correlation lies between 0.13 and 0.87 in seven runs on two
+# processors. Shading does little to either, and motion ghosts much to both. But in most runs noise and the spike are
+# among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. The organ
+# alone does not explain this, because cord networks that trained 1.5 times as long, and without dropout, gave 0.66 to
+# 0.84 in six of the same runs. So a ranking of corruptions belongs to a network, not to a modality. Mind the units:
+# speckle of variance 0.1 does little to most hearts here, while the texture networks with batch norm above already
+# failed at 0.01. What is "severe" depends on the task.
 #
 # ## Does a confidence follow the fall?
 #
-# A network that falls is a nuisance. A network that falls while its confidence stays up is a danger. We ask the methods of chapters 2 (entropy; disagreement of dropout answers and of five networks), 3 (distance, distortion), 4 (Beta predictor) and 5 (last layer) on severities 3 and 5 of every ladder: does the uncertainty of a slice rise as its Dice falls? An alarm is set so that 95 % of untouched slices of other hearts pass.
+# A network that fails is a nuisance. A network that fails while its confidence stays high is a danger. We apply the
+# methods of chapters 2 (entropy; disagreement of dropout predictions and of five networks), 3 (distance, distortion),
+# 4 (Beta predictor) and 5 (last layer) to severities 3 and 5 of every corruption. Does the uncertainty of a slice
+# rise as its Dice falls? For each method, a threshold is set below which 95 % of the uncorrupted slices of other
+# hearts lie.
 #
-# **Predict:** which corruption fools the most methods?
+# **Predict:** for which corruption do most methods fail?
 
 # %%
 schedule = Training(steps=steps, learning_rate=2e-3, weight_decay=1e-3, seed=10 * seed)
@@ -678,26 +770,29 @@ told = pd.concat(told, ignore_index=True)
 
 # %%
 def follows(name):
-    """Spearman of each method with the risk, over the untouched slices and two rungs."""
+    """Spearman of each method with the risk, over uncorrupted slices and two severities."""
     rows = told[told["corruption"].isin(["none", name]) & told["risk"].notna()]
     return {m: rows["risk"].corr(rows[m], "spearman") for m in methods}
 
 
 # %% [markdown]
-# The table shows these correlations for all corruptions, the most harmful one first.
+# The next figure shows these correlations for all corruptions, the most harmful one first.
 
 # %%
 order = areas.sort_values("phantom heart").index
 followed = pd.DataFrame({n: follows(n) for n in order}).T
 named = followed.rename(lambda n: n.replace("_", " "))
 named = named.rename_axis(index=None, columns="uncertainty")
-alt = "Rank correlation of seven uncertainties with the risk along each of thirteen ladders, the most harmful at the top; most fields are above 0.5, a few are below 0."
+alt = "Rank correlation of seven uncertainties with the risk for each of thirteen corruptions, the most harmful at the top; most cells are above 0.5, a few are below 0."
 show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 
 # %% [markdown]
-# *How well each uncertainty orders the slices of a ladder (untouched and severities 3, 5) by their risk; 1 = perfectly, 0 = not at all, below 0 = the wrong way. The most harmful ladders are at the top.*
+# *Spearman's correlation between uncertainty and risk over the slices of one corruption (uncorrupted and severities 3
+# and 5); 1 is a perfect ranking, 0 none, below 0 the wrong way. The most harmful corruptions are at the top. One
+# run.*
 #
-# An order is not an alarm. On severity 5, what share of the slices with Dice below 0.7 sets off each alarm?
+# A good ranking does not yet flag anything. At severity 5, which fraction of the slices with a Dice below 0.7 exceeds
+# the threshold of each method?
 
 # %% tags=["hide-input"]
 bad = told[(told["severity"] == 5) & (told["quality"] < 0.7)]
@@ -710,18 +805,25 @@ caught = {
 caught = pd.DataFrame(caught).T.rename(lambda n: f"{n.replace('_', ' ')} ({counts[n]})")
 show.number_table(
     caught.rename_axis(index=None, columns="uncertainty"),
-    title="share caught",
+    title="fraction flagged",
     limits=(0, 1),
-    alt="Share of the failed slices at severity 5 that set off the alarm of each of seven uncertainties, for each corruption with at least five failures.",
+    alt="Fraction of the failed slices at severity 5 that each of seven uncertainties flags, for each corruption with at least five failures.",
 )
 
 # %% [markdown]
-# *In brackets: failed slices, of those asked.*
+# *Fraction of the failed slices (Dice below 0.7) at severity 5 that each uncertainty flags (higher is better); in
+# brackets: the number of failed slices. One run.*
 #
-# Along most ladders every method follows the fall: heavy corruption makes networks hesitate. The order is worst where little harm is done (shading, specular spots), since there is little to order. But an order is not an alarm. **The agreement of dropout answers orders these slices well and yet often stays below its alarm**: for ghosts in every run, for noise in
-# most. The five networks miss many ghosts, too. The plain entropy over the foreground, which costs nothing, rings for nearly every one of these failures in this run. That is easier here than elsewhere: such pictures look wrong at first sight. Scanners D and F of chapter 2 look right, and there the order of the methods was another.
+# Along most severity scales every method follows the fall of the Dice: heavy corruption makes the networks less
+# confident. The ranking is worst where the corruption does little harm (shading, specular spots), because there the
+# slices hardly differ in risk. However, **the agreement of dropout predictions ranks these slices well and yet often
+# stays below its threshold**: for ghosts in every run that we made, for noise in most. The five networks miss many
+# ghosts, too. The plain entropy over the foreground, which costs nothing, flags nearly every one of these failures in
+# this run. That is easier here than elsewhere, because such images look wrong at first sight. Scanners D and F of
+# chapter 2 do not look wrong, and there the ranking of the methods was another.
 #
-# An alarm can also look at the picture alone, before any network: is a property of it outside the range that the training slices held? `check_input_assumptions` lists what a network silently assumes.
+# One can also check the image alone, before any network: is a property of it outside the range of the training
+# slices? `check_input_assumptions` lists what a network silently assumes.
 
 # %% tags=["hide-input"]
 checks = {
@@ -732,13 +834,19 @@ outside = {n: c.set_index("property")["share_outside"] for n, c in checks.items(
 pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 
 # %% [markdown]
-# *Share of the slices, at severity 3, whose property lies outside the range of the training slices; properties that never do are left out. Lowest and highest: grey values; sharpness: mean step between neighbouring pixels; noise: what a filter for edges and lines leaves over.*
+# *Fraction of the slices, at severity 3, whose property lies outside the range of the training slices; properties
+# that never do are left out. Lowest and highest: intensities; sharpness: mean difference between neighbouring pixels;
+# noise: what remains after a filter has removed edges and lines.*
 #
-# Noise, blur and gamma show on every slice, in one property or another. Shading passes nearly unseen, and it did no harm either.
+# Noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected, and it did no
+# harm either.
 #
 # ## Does training on noise help against other noise?
 #
-# Spoiling the training pictures is the usual remedy. It surely helps against what was trained on. Does it help against a noise that was *held out*? Four small networks learn small hearts: untouched, or half of each batch with one kind of noise (severities 1 to 5).
+# To corrupt the training images is the usual remedy, and one expects it to help against the corruption that was
+# trained on. Does it also help against a noise that was *left out*? Four small networks learn small hearts. One sees
+# uncorrupted images only; for each of the others, half of each batch is corrupted with one kind of noise (severities
+# 1 to 5).
 #
 # **Predict:** fill in the table before you see it: rows trained on, columns tested on.
 
@@ -790,13 +898,20 @@ show.number_table(
 )
 
 # %% [markdown]
-# *Rows: what half of each training batch suffered; columns: what all test slices suffer.*
+# *Mean Dice (higher is better). Rows: the corruption of half of each training batch; columns: the corruption of all
+# test slices, severity 5. One run.*
 #
-# In each column, the network that was trained on that noise is best or within 0.01 of the best, and training on *another* noise recovers most of what is lost (over five runs: 0.56 to 0.80 for Gaussian noise, 0.59 to 0.78 for salt and pepper, 0.74 to 0.84 for speckle). Blur, which is not noise, stays bad. Read the last column before you trust an augmentation.
+# In each column, the network that was trained on that noise is best or within 0.01 of the best. Training on *another*
+# noise recovers most of what is lost: over five runs, the Dice rises from 0.56 to 0.80 for Gaussian noise, from 0.59
+# to 0.78 for salt and pepper, and from 0.74 to 0.84 for speckle. Under blur, which is not a noise, the Dice stays
+# low. So before you trust an augmentation, test it on a corruption of another kind.
 #
-# ## Shading, and a method that learns nothing
+# ## Shading, and a method without training
 #
-# Before networks, contours were moved by an energy. *Chan-Vese* {cite:p}`chan2001active` seeks two regions that each have one brightness; *local fitting* {cite:p}`li2008minimization` lets both vary slowly across the picture. Neither is trained. A coil that hears one side louder breaks the first. And the network?
+# Before networks, a contour was moved until an energy was smallest. *Chan-Vese* {cite:p}`chan2001active` seeks two
+# regions that each have one brightness; *local fitting* {cite:p}`li2008minimization` lets both vary slowly across the
+# image. Neither is trained. The sensitivity of a coil makes one side of the image brighter, which breaks the first.
+# And the network?
 
 
 # %%
@@ -842,15 +957,19 @@ show.line_panels(
 )
 
 # %% [markdown]
-# *Twelve blobs. The shading multiplies the brightness by exp(b f), with f rising from −1 at the left to 1 at the right.*
+# *Mean Dice (higher is better) of twelve blobs against the amplitude b of the shading, which multiplies the
+# brightness by exp(b f), with f rising from −1 at the left to 1 at the right. One run.*
 #
-# The U-Net learned that bright is object. Where the light varies, that is false, and it falls nearly as Chan-Vese does. Local fitting, with no training at all, holds far longer. The heart network above bore shading well, probably since its training scanner has a coil with shading of its own.
+# The U-Net has learned that bright pixels are object. Where the light varies, that is false, and its Dice falls
+# nearly as that of Chan-Vese does. Local fitting, with no training at all, is robust to much more shading. The heart
+# network above was robust to shading, probably because its training scanner has a coil with shading of its own.
 #
 # ## When the labels are wrong
 #
-# So far the pictures were spoiled. What if the people who drew the training masks always draw a pixel too tight, or too wide, or each now this, now that?
+# So far the images were corrupted. What if the people who drew the training masks always draw a pixel too tight, or a
+# pixel too wide, or at random one of the two?
 #
-# **Predict:** the Dice of each, and which network will be *surer* than it is right.
+# **Predict:** the Dice of each, and which network will be overconfident.
 
 
 # %%
@@ -909,14 +1028,20 @@ for name, network in pupils.items():
 pd.DataFrame(wrongly).set_index("trained on").round(3)
 
 # %% [markdown]
-# *Pixels of 60 slices against the true masks. ECE, the expected calibration error of chapter 2, compares the confidence of a pixel with how often such pixels are right: 0 is honest.*
+# *Pixels of 60 slices against the true masks, one run. Size: predicted divided by true area; pixels right: fraction;
+# mean confidence: mean maximum softmax probability. ECE, the expected calibration error of chapter 2, compares the
+# confidence of a pixel with how often such pixels are right; lower is better.*
 #
-# The networks learn the habit of whoever drew: the size of what they find goes with it, and the Dice falls, by up to a tenth in this run. **Their mean confidence hardly falls.** ECE against the *true* masks, which a user does not have, rises by half (in some runs twofold) and stays small, since a shifted border is a small share of all pixels. Where each mask errs now this way, now that, the errors
-# nearly cancel. (These are small networks after 120 steps; on one of five other seeds the network with true masks found too little itself.)
+# The networks learn the habit of whoever drew: the area that they predict follows it, and the Dice falls, by up to a
+# tenth in this run. **Their mean confidence hardly falls.** ECE against the *true* masks, which a user does not have,
+# rises by half (in some runs twofold) and stays small, because a shifted border is a small fraction of all pixels.
+# Where masks err at random in both directions, the errors nearly cancel. (These are small networks after 120 steps;
+# on one of five other seeds the network with true masks itself found too little.)
 #
 # ## How it fails
 #
-# A mean hides the cases that matter. `failure_report` lists the tail: the 5th percentile, the share of slices below a Dice of 0.5 with an interval over subjects, and the worst of them.
+# A mean hides the cases that matter. `failure_report` lists the tail: the 5th percentile, the fraction of slices
+# below a Dice of 0.5 with an interval over subjects, and the worst of them.
 
 # %%
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
@@ -927,9 +1052,11 @@ report.summary[
 ].round(2)
 
 # %% [markdown]
-# *All ladders at severity 3. p05: Dice that 5 % of the slices fall below; share_below: share of slices below 0.5, with a 95 % interval (low, high) over subjects. Where no slice of four subjects is below, the upper limit is still 0.6: four subjects cannot prove that failures are rare.*
+# *All corruptions at severity 3. n_cases: slices; mean: mean Dice; p05: Dice that 5 % of the slices fall below;
+# share_below: fraction of slices below 0.5, with a 95 % interval (low, high) over subjects. Where no slice of four
+# subjects is below, the upper limit is still 0.6: four subjects cannot prove that failures are rare.*
 #
-# Numbers do not show *how* it fails. The worst slice of each of the five most harmful ladders:
+# Numbers do not show *how* it fails. So we look at the worst slice of each of the five most harmful corruptions:
 
 # %%
 worst = report.worst.drop_duplicates("corruption").head(5)
@@ -950,17 +1077,22 @@ show.picture_grid(
         for r in worst.itertuples()
     ],
     class_names=hearts.class_names,
-    alt="The worst slice of each of the five most harmful corruptions at severity 3, above with the true borders, below with those of the network. Under blur and lost resolution it draws nothing, under salt and pepper and Rician noise specks of ventricle in the liver, under a ghost a second small heart.",
+    alt="The worst slice of each of the five most harmful corruptions at severity 3, above with the true borders, below with those of the network. Under blur and lost resolution it finds nothing, under salt and pepper and Rician noise specks of ventricle in the liver, under a ghost a second small heart.",
 )
 
 # %% [markdown]
-# *Top: true borders; below: what the network draws. The worst of 24 slices a ladder; a gallery of the worst shows kinds of failure, not how often they come.*
+# *The worst of 24 slices for each of the five most harmful corruptions, severity 3. Top: true borders; below:
+# predicted borders. One run.*
 #
-# There are two kinds: the heart that is not found at all (blur, lost resolution), and ventricles found where there are none (specks in the liver under noise, a ghost of the heart). An empty answer is at least easy to see.
+# There are two kinds of failure: the heart that is not found at all (blur, lost resolution), and ventricles found
+# where there are none (specks in the liver under noise, a ghost of the heart). An empty segmentation is at least easy
+# to see. A gallery of the worst cases shows kinds of failure, and not how often they come.
 #
 # :::{admonition} Exercise: one factor at a time?
-# Somebody compares two networks: one with skips and batch norm, Dice 0.20 under speckle, one without skips and with instance norm, Dice 0.90, and concludes that skips do harm. You also train the two missing combinations and find 0.25 (no skips, batch) and 0.85 (skips, instance). What share of
-# the variance over these four numbers do the *skips* explain? Change `my_share`.
+# Somebody compares two networks: one with skips and batch norm, Dice 0.20 under speckle, one without skips and with
+# instance norm, Dice 0.90, and concludes that skips do harm. You also train the two missing combinations and find
+# 0.25 (no skips, batch) and 0.85 (skips, instance). Which fraction of the variance over these four numbers do the
+# *skips* explain? Change `my_share`.
 # :::
 
 # %%
@@ -972,18 +1104,26 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The mean with skips is 0.525, without 0.575, over all 0.55. Between skips and none: 0.025² = 0.0006. The whole variance is 0.1062. The share is 0.006: half a percent. Between the norms lie 0.225 and 0.875: 99.4 %.
+# The mean with skips is 0.525, without 0.575, over all 0.55. Between skips and none: 0.025² = 0.0006. The whole
+# variance is 0.1062. The fraction is 0.006: half a percent. The means of the norms are 0.225 and 0.875, and they
+# explain 99.4 %.
 # :::
 #
 # ## What to take home
 #
-# * Compare architectures only where one thing differs at a time. Here the norm mattered more than skips; a comparison of two named networks could have called it skips.
-# * Batch norm carries the statistics of its training pictures; under speckle it collapsed. Instance norm measures each picture anew and held. Chapter 7 shows the price.
-# * Look at a curve along severities, not at one number; look at the tail, not at the mean; and show the baseline that sees nothing.
+# * Compare architectures only where one thing differs at a time. Here the norm mattered more than the skips; a
+#   comparison of two named networks could have attributed this to the skips.
+# * Batch norm uses the statistics of its training images; under speckle it collapsed. Instance norm measures each
+#   image anew and was robust. Chapter 7 shows the price.
+# * Look at a curve along severities, not at one number; look at the tail, not at the mean; and show a baseline that
+#   ignores the image.
 # * A confidence can follow corruption and still miss what matters: wrong training masks hardly lower it.
 #
-# **Limits.** Two photographs are two textures. Twelve networks differ in three choices; depth, width, loss and data do not vary. The ladders' parameters are physical, but no two ladders are equally hard at equal severity: compare areas along one ladder. Few subjects stand behind each rung. On the spinal cord, one volunteer teaches and the
-# other is tested. The methods of chapters 3 to 5 have the settings of their chapters; none was tuned to any corruption.
+# **Limits.** Two photographs are two textures. Twelve networks differ in three choices; depth, width, loss and data
+# do not vary. The parameters of the severity scales are physical, but two corruptions of equal severity are not
+# equally hard, so compare areas for one corruption only. Few subjects stand behind each severity. On the spinal cord,
+# one volunteer is for training and the other for testing. The methods of chapters 3 to 5 have the settings of their
+# chapters; none was tuned to any corruption.
 
 # %% tags=["remove-cell"]
 if cases_out:

@@ -15,18 +15,28 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/07_context_and_foreground.ipynb)
 #
-# **The question.** A network learns from windows of which a certain share is object. What happens when the object is smaller or larger than in training? And is it the architecture that decides?
+# **The question.** A network learns from windows of which a certain fraction is object. What happens when the object
+# is smaller or larger than in training? And does the architecture decide it?
 #
-# **You will be able to** sort test cases by the share of foreground seen in training; find what else differs between networks that a table compares; show by an intervention, not only by a comparison, what makes a network fail; and say what
-# overlapping windows repair and what they do not.
+# **You will be able to** sort test cases by the fraction of foreground seen in training; find what else differs
+# between networks that a table compares; show by an intervention, not only by a comparison, what makes a network
+# fail; and say what overlapping windows repair and what they do not.
 #
-# **In short.** A published study finds that a U-Net bears objects smaller than in training while an attention U-Net and a UNETR do not. Apart from its shape, only its U-Net has batch norm throughout, and shortcuts around it. In our small 2-D rerun the failure goes with the norm: with batch norm all
-# networks outline small objects, with instance norm all fail on them, the U-Net too, and shortcuts make no clear difference. In 3-D all hold with batch norm; with instance norm the plain U-Net and the UNETR fail, and two others do not. In 2-D, lending the norm layers the averages of windows with an object, with no weight changed, repairs nearly all of it. Overlap of windows repairs none. What instance norm costs here it
-# returns when the contrast of the images changes, but not under noise.
+# :::{admonition} In short (this gives away the predictions below)
+# :class: dropdown
+# A published study finds that a U-Net segments objects that are smaller than in training, while an attention U-Net
+# and a UNETR fail on them. Apart from its shape, only its U-Net has batch norm throughout, and shortcuts around the
+# norm layers. In our small 2-D rerun the failure goes with the norm. With batch norm all networks segment small
+# objects; with instance norm all fail on them, the U-Net too, and shortcuts make no clear difference. In 3-D all
+# networks succeed with batch norm; with instance norm the plain U-Net and the UNETR fail, and two others do not. In
+# 2-D, replacing the normalisation statistics by those of windows with an object, with no weight changed, repairs
+# nearly all of the failure. Overlapping windows raise the Dice of some networks and repair none of them fully.
+# Instance norm also has an advantage: it is robust when the contrast of the images changes, but not under noise.
+# :::
 #
 # **You need** chapter 1. Chapter 6 compares norm layers on textures; it helps, but is not needed.
 #
-# **Time:** about 4 min on two CPU cores from nothing, 1 min when the trained networks are stored.
+# **Time:** about 4 min on two CPU cores from scratch, 1 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
@@ -93,17 +103,21 @@ from segconf_lite.stress.windows import crop_around
 # %% [markdown]
 # ## A published table
 #
-# A 3-D scan seldom fits into a graphics card. So networks are trained on **patches** (here also called windows), cubes cut out at random, and a test scan is read window by window. A small window brings little **context**: the network sees less of the surroundings. It also changes the
-# **foreground ratio**, the share of the window that is object: a window of 32 voxels can lie wholly inside the object or wholly outside.
+# The features of a whole 3-D scan seldom fit into the memory of a GPU. So networks are trained on **patches** (here
+# also called windows), cubes cut out at random, and a test scan is segmented window by window. A small window brings
+# little **context**: the network sees less of the surroundings. It also changes the **foreground ratio**, the
+# fraction of the window that is object: a window of 32 voxels can lie wholly inside the object or wholly outside.
 #
-# {cite:t}`kamath2022context` studied both at once. Their images hold a ball in noise; training balls have radii of 25 to 34 voxels, test balls of 5 to 47, in volumes of 96 voxels a side. Three networks learned on patches of 32 to 96. We sort each test volume by its foreground ratio: **below** the range
-# of ratios in the training patches, **in** it, or **above**.
+# {cite:t}`kamath2022context` studied both at once. Their images hold a ball in noise; training balls have radii of 25
+# to 34 voxels, test balls of 5 to 47, in volumes with an edge of 96 voxels. Three networks learned on patches of 32
+# to 96 voxels. We sort each test volume by its foreground ratio: **below** the range of ratios in the training
+# patches, **in** it, or **above**.
 #
 # | network | what it is |
 # |---|---|
 # | U-Net | encoder, decoder, and skip connections that hand over fine detail |
 # | attention U-Net | a U-Net whose skip connections are weighted by learned gates |
-# | UNETR | the encoder is a transformer: the window is cut into tokens, and every token looks at every other |
+# | UNETR | the encoder is a transformer: the window is cut into pieces (tokens), and each token can use information from every other one |
 #
 # **Predict:** which of the three suffers most when the object is smaller than in training? And when it is larger?
 
@@ -145,26 +159,41 @@ show.line_panels(
 )
 
 # %% [markdown]
-# *Each point is the mean over test balls and three trainings. Patches of 32 and 48 voxels lie inside or outside a ball as it comes: their ratios reach from 0 to nearly 1, so every test ball counts as "in". Patch and volume ratios are the same thing only where the patch is the whole volume, at 96.*
+# *Mean Dice (higher is better) against the edge of the patch, for test balls below, in and above the range of the
+# training ratios. Each point is the mean over test balls and three trainings.*
 #
-# The paper reads: the attention U-Net and UNETR are sensitive to the foreground ratio, the U-Net is robust. The table adds that the failure is one of *small* objects. With small patches the table cannot tell: there every ball counts as "in", and the two do badly.
+# With patches of 32 and 48 voxels, it depends on chance whether a patch lies inside or outside a ball. So the ratios
+# of these patches reach from 0 to nearly 1, and every test ball counts as "in". Only where the patch is the whole
+# volume, at 96, are the ratios of patches and volumes the same thing.
 #
-# But what differs between these networks? Look into the code:
+# The paper concludes that the attention U-Net and UNETR are sensitive to the foreground ratio, and that the U-Net is
+# robust. The table adds that the failure is one of *small* objects. For small patches the table cannot tell: there
+# every ball counts as "in", and the two networks do badly.
+#
+# But what differs between these networks? Their code shows the following.
 #
 # | network | norm layers | shortcuts around them |
 # |---|---|---|
-# | U-Net | batch | yes: two *residual units* a level |
+# | U-Net | batch | yes: two *residual units* per level |
 # | attention U-Net | batch, and instance where the gated paths are merged | no |
 # | UNETR | instance | some, with a norm of their own |
 #
-# A **norm layer** subtracts from each channel of features a mean and divides by a standard deviation (its **spread**); then it applies a scale and a shift that are learned. *Batch norm* takes mean and spread over many training windows, and at test time they are fixed. *Instance norm* takes them from the window it is
-# looking at, each time anew. So the architectures are compared together with their norm layers. Effects that cannot be told apart like this are called **confounded**.
+# A **norm layer** subtracts a mean from each channel of features and divides by a standard deviation; then it applies
+# a scale and a shift that are learned. *Batch norm* computes mean and standard deviation over many training windows,
+# and at test time they are fixed. *Instance norm* computes them from the current window, each time anew. So the
+# published table compares architectures together with their norm layers. Effects that cannot be separated in this way
+# are called **confounded**.
 #
-# A **residual unit** adds its input to its output by a shortcut. In this U-Net the shortcut passes the norm layers by, so what a norm takes away may survive beside it. That is a second difference. (Skip connections are something else: they lead from the encoder to the decoder.)
+# A **residual unit** adds its input to its output by a shortcut. In this U-Net the shortcut bypasses the norm layers,
+# so information that a norm removes may survive beside it. That is a second difference. (Skip connections are
+# something else: they lead from the encoder to the decoder.)
 #
 # ## One factor at a time
 #
-# We rerun the study in 2-D, where it takes seconds a network: discs instead of balls, in pictures of 96 × 96 pixels with the same radii. The U-Net comes twice, without residual units and with them ("residual"). Each of these four architectures is trained with each norm layer, on windows of 32 and of 96 pixels (the whole picture): sixteen networks.
+# We rerun the study in 2-D, where it takes seconds per network: discs instead of balls, in images of 96 × 96 pixels
+# with the same radii. The U-Net comes twice, without residual units and with them ("residual"). Each of these four
+# architectures is trained with each norm layer, on windows of 32 and of 96 pixels (the whole image). That makes
+# sixteen networks.
 
 # %%
 lite = {"steps": {32: 200, 96: 160}, "channels": (8, 16, 32), "cases": (70, 16, 60)}
@@ -177,7 +206,8 @@ held = ball_cohort(PLAN["cases"][1], **radii, seed=seed + 2000)
 test = ball_cohort(n_test or PLAN["cases"][2], radius_px=(5, 47), seed=seed + 3000)
 
 # %% [markdown]
-# The test pictures have discs of all sizes. We note of each whether its foreground ratio lies below, in or above the range of the training ratios.
+# The test images have discs of all sizes. For each we record whether its foreground ratio lies below, in or above the
+# range of the training ratios.
 
 # %%
 seen_ratio = windows.foreground_ratio(train.labels)
@@ -208,16 +238,18 @@ NETWORKS, NORMS = ("unet", "residual", "attention", "unetr"), ("batch", "instanc
 nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))}
 
 # %% [markdown]
-# Where windows are 32 pixels wide, some hold no object at all. That is so in training, too; but a small disc leaves far more test windows empty than the networks are used to:
+# Where windows are 32 pixels wide, some hold no object at all. That happens in training, too. However, a small disc
+# leaves far more of the test windows empty than were empty in training:
 
 # %%
 shares = windows.foreground_ratio(test.labels, window=32)
 pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES].round(2)
 
 # %% [markdown]
-# *Share of test windows of 32 pixels without any object, for discs below, in and above the training range.*
+# *Fraction of test windows of 32 pixels without any object, for discs below, in and above the training range.*
 #
-# **Predict:** sixteen networks, discs below, in and above the training range. Which factor will order the Dice: the architecture, the norm or the window?
+# **Predict:** there are sixteen networks, and discs below, in and above the training range. On which factor will the
+# Dice depend most: the architecture, the norm or the window?
 
 
 # %%
@@ -246,19 +278,26 @@ theirs = balls[balls["patch"] == 96].pivot_table(
 theirs.index = [f"published {n}, 96" for n in theirs.index]
 heading = "size of the test object, against the training range"
 both = pd.concat([theirs, ours]).rename_axis(columns=heading, index=None)
-alt = "Mean Dice of three published and sixteen own networks. All eight with batch norm have about 0.98 or more for every size. The eight with instance norm lie between 0.4 and 0.9 below the training range, as do the published attention U-Net and UNETR."
+alt = "Mean Dice of three published and sixteen networks of ours. All eight with batch norm have about 0.98 or more for every size. The eight with instance norm lie between 0.4 and 0.9 below the training range, as do the published attention U-Net and UNETR."
 show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
-# *Top: the published 3-D networks with patches of 96 voxels. Below: ours, sorted by norm, then by window; windows overlap by a quarter.*
+# *Mean Dice (higher is better) for discs below, in and above the training range. Top: the published 3-D networks with
+# patches of 96 voxels. Below: ours, sorted by norm, then by window; windows overlap by a quarter. Ours are of one
+# run.*
 #
-# Our own rows go by the norm, whatever the architecture. With batch norm all networks outline discs of every size. With instance norm all fail on small ones, the "robust" U-Net too. The published pattern returns when the U-Net has batch norm and the other two have instance norm (the published attention U-Net mixes both; see 3-D below). Over five other runs, mean Dice below the range is 0.99 with batch norm, and 0.64, 0.63 and 0.52 with instance norm (U-Net, attention U-Net, UNETR).
+# In our networks, the Dice depends on the norm, whatever the architecture. With batch norm all networks segment discs
+# of every size. With instance norm all fail on small ones, the "robust" U-Net too. The published pattern returns when
+# the U-Net has batch norm and the other two have instance norm (the published attention U-Net mixes both; see 3-D
+# below). Over five other runs, mean Dice below the range is 0.99 with batch norm, and 0.64, 0.63 and 0.52 with
+# instance norm (U-Net, attention U-Net, UNETR).
 #
-# And the shortcuts? The residual U-Net with instance norm may do better on windows of 32 pixels than the one without: 0.75 against 0.50 where we first looked. We expected a rule and registered it as a claim. It
-# is undecided: over five other runs the difference is −0.03 [−0.25, 0.19] on windows of 32 and +0.03 [−0.00, 0.07] on
-# those of 96 ([What held up](../claims.md)). One run of one network is an anecdote.
+# Do shortcuts help? In the first run that we looked at, the residual U-Net with instance norm did better on windows
+# of 32 pixels than the one without residual units: 0.75 against 0.50. We expected a rule and registered it as a
+# claim. It is undecided: over five other runs the difference is −0.03 [−0.25, 0.19] on windows of 32 and +0.03
+# [−0.00, 0.07] on those of 96 ([What held up](../claims.md)). One run of one network can mislead.
 #
-# How does it look?
+# What do the failures look like?
 
 
 # %%
@@ -296,11 +335,14 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Discs of middling size below, in and above the training range, and what networks trained on windows of 32 pixels draw. All read the same windows, with a quarter of overlap.*
+# *Three discs, of median size below, in and above the training range (rows), with the true border and the borders
+# predicted by five networks trained on windows of 32 pixels (columns). All networks get the same windows, which
+# overlap by a quarter.*
 #
 # ## Look into an empty window
 #
-# The false objects lie where no object is in sight. So take the small disc's picture apart into its nine windows, and ask the U-Net about each by itself.
+# The false objects lie where no object is in sight. So we cut the image of the small disc into its nine windows, and
+# let the U-Net segment each of them alone.
 
 # %%
 starts = windows.window_starts(96, 32, overlap=0.0)
@@ -322,13 +364,15 @@ show.picture_grid(
     row_titles=["truth", "batch norm", "instance norm"],
     class_names=test.class_names,
     tile_px=86,
-    alt="Nine windows of one picture in three rows: with the true border, with the answer of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
+    alt="Nine windows of one picture in three rows: with the true border, with the segmentation of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
 )
 
 # %% [markdown]
-# *Nine windows of 32 × 32 pixels that do not overlap, each stretched to its own grey values. Where the disc is not, nothing is to be found.*
+# *Nine windows of 32 × 32 pixels that do not overlap (columns), each with its intensities stretched to the full
+# range: true border, and borders predicted with batch norm and with instance norm (rows). A window without any part
+# of the disc should stay empty.*
 #
-# **Predict:** what share of an empty window does each of the four networks call object, with each norm?
+# **Predict:** which fraction of an empty window does each of the four networks label as object, with each norm?
 
 # %%
 all_tiles, tile_ratio = cut(test.images), cut(test.labels).mean(axis=(1, 2))
@@ -345,12 +389,15 @@ with torch.no_grad():
 pd.Series(false).unstack().loc[list(NETWORKS)].round(3)
 
 # %% [markdown]
-# *Share of the pixels of empty windows that is called object; 0 is right.*
+# *Fraction of the pixels of empty windows that is labelled as object; 0 is right. One run.*
 #
-# Why? In an empty window the features vary little: there is noise, and nothing else. Instance norm divides by *that* small spread, and the noise comes out as strong as an object would. Batch norm divides by the spread of the training windows, and weak stays weak. We can watch: the spread after each norm
-# layer in empty windows, divided by that in windows with 20 to 60 % object.
+# Why does instance norm fail here? In an empty window the features vary little, because there is noise and nothing
+# else. Instance norm divides by *that* small standard deviation, and the noise comes out as strong as an object
+# would. Batch norm divides by the standard deviation of the training windows, and weak features stay weak. We can
+# measure this: we take the standard deviation after each norm layer in empty windows, and divide it by that in
+# windows with 20 to 60 % object.
 #
-# **Predict:** the ratio for instance norm. (No measurement needed.)
+# **Predict:** the ratio for instance norm. (You need no measurement.)
 
 
 # %%
@@ -386,20 +433,26 @@ for key, network in nets.items():
         rows = {"layer": np.arange(1, len(share) + 1), "share": share}
         parts.append(pd.DataFrame(rows).assign(network=key[0], norm=key[1]))
 drawing = {"x": "layer", "y": "share", "line": "norm", "panel": "network"}
-layers = "norm layer, in the order of the pass"
-axes = (layers, "spread in empty windows / with object")
-alt = "The spread of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between 0.3 and 0.9."
+layers = "norm layer, in the order of the forward pass"
+axes = (layers, "standard deviation, empty / with object")
+alt = "The standard deviation of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly between 0.3 and 0.9."
 show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
-# *At 1, an empty window looks as lively to the next layer as one with an object. Measured before the learned scale and shift, mean over channels.*
+# *Standard deviation of the normalised features in empty windows divided by that in windows with an object, by layer,
+# one panel per network. At 1, the features of an empty window are as strong as those of a window with an object.
+# Measured before the learned scale and shift, mean over channels. One run.*
 #
-# Instance norm gives 1 by its very definition. With it, no later layer can read off the strength of the features that there is nothing in the window. It would have to tell from their pattern, and the networks did not learn that well from the empty windows they met.
+# Instance norm gives 1 by its very definition. So no later layer can see from the strength of the features that there
+# is nothing in the window. It would have to infer it from their pattern, and the networks did not learn that well
+# from the empty windows in their training.
 #
-# ## Intervene: lend the averages
+# ## Intervene: replace the normalisation statistics
 #
-# A comparison of networks leaves a doubt: trained with another norm, all weights differ. So we change one thing in a *trained* network and leave every weight as it is. The norm layers of an instance-norm network get the mean and spread of windows **with** an object, and use them on the windows in question. If the explanation holds, the
-# false objects go away.
+# A comparison of networks leaves open whether the norm is the cause, because with another norm all trained weights
+# differ. So we change one thing in a *trained* network and leave every weight as it is. The norm layers of an
+# instance-norm network get the mean and standard deviation of windows **with** an object, and use them on the empty
+# windows. If our explanation is right, the false objects disappear.
 #
 # **Predict:** do they? And does it also help the networks of 96 pixels, whose windows are never empty?
 
@@ -432,30 +485,36 @@ def dice_of(logits):
 
 
 # %% [markdown]
-# We give each network with instance norm its own averages first, and then the lent ones.
+# We run each network with instance norm twice: first with its own statistics, then with the replaced ones.
 
 # %%
 parts = {}
 for name in NETWORKS:
     near, whole = nets[name, "instance", 32], nets[name, "instance", 96]
     out = near(empty), lend(near, filled, empty)
-    parts[name, "empty windows, 32 px: share called object"] = [*map(object_share, out)]
+    parts[name, "empty windows, 32 px: labelled object"] = [*map(object_share, out)]
     out = watched(whole, less.images, plain), lend(whole, train.images, less.images)
     parts[name, "discs below the range, 96 px: mean Dice"] = [*map(dice_of, out)]
-lending = pd.DataFrame(parts, index=["own averages", "lent averages"])
+lending = pd.DataFrame(parts, index=["own statistics", "replaced statistics"])
 lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2)
 
 # %% [markdown]
-# *In each pair, the left column is with the averages of windows (or training pictures) that hold an object, the right as trained. No weight differs.*
+# *For each network with instance norm: mean Dice of discs below the range (higher is better) and fraction of empty
+# windows labelled as object (lower is better). In each pair, the left column is as trained, the right with the
+# statistics of windows (or training images) that hold an object. No weight differs. One run.*
 #
-# Nearly all of the failure goes, also with windows of 96 pixels. There, no window is empty, but mean and spread still depend on how much of the window is object. The network has learned what its features mean at the averages of a training picture; a smaller disc shifts the averages, and with them the meaning. An empty window is only the
-# extreme of that.
+# In this run, nearly all of the failure disappears, also with windows of 96 pixels. There, no window is empty, but mean and
+# standard deviation still depend on how much of the window is object. The network has learned what its features mean
+# at the statistics of a training image. A smaller disc shifts these statistics, and with them the meaning of the
+# features. An empty window is only the extreme case.
 #
 # ## In three dimensions
 #
-# The published study was of volumes. So we train the same four architectures in 3-D (MONAI's, made small) on balls in cubes of 96 voxels, window by window of 32. That takes fifty minutes on one core, so the table is stored; `python benchmarks/chapter_07.py` makes it anew.
+# The published study was of volumes. So we train the same four architectures in 3-D (MONAI's, made small) on balls in
+# cubes with an edge of 96 voxels, with windows of 32 voxels. That takes fifty minutes on one core, so the table is
+# stored; `python benchmarks/chapter_07.py` computes it again.
 #
-# **Predict:** is it the norm again? And what will the shortcuts of the residual U-Net do to an instance norm?
+# **Predict:** is it the norm again? And what will the shortcuts of the residual U-Net do for an instance norm?
 
 # %%
 volumes = ledger.stored_table("chapter_07_volumes.csv")
@@ -476,15 +535,24 @@ show.number_table(
 )
 
 # %% [markdown]
-# *Mean over 30 test volumes and two seeds; "mixed" is the attention U-Net as published, with instance norm only where its gated paths merge; windows of 32 voxels, a quarter of overlap; 8, 16 and 32 features, 200 steps.*
+# *Mean Dice (higher is better) over 30 test volumes and two seeds; "mixed" is the attention U-Net as published, with
+# instance norm only where its gated paths merge; windows of 32 voxels that overlap by a quarter; 8, 16 and 32
+# features, 200 steps.*
 #
-# With batch norm all hold, as in 2-D. With instance norm the UNETR fails on small balls in both seeds (0.45), as published, and the plain U-Net does, too (0.73 and 0.71). But the residual U-Net (0.97, 0.95) and the attention U-Net (0.95, 0.93) hardly lose: in volumes the norm is not all, and some architectures learn to live with it. With both norms mixed, as published, the attention U-Net holds in one seed (0.96) and fails in the other (0.69).
+# With batch norm all networks segment balls of every size, as in 2-D. With instance norm the UNETR fails on small
+# balls in both seeds (Dice of 0.44 and 0.45), as published, and so does the plain U-Net (0.73 and 0.71). But the
+# residual U-Net (0.97, 0.95) and the attention U-Net (0.95, 0.93) lose hardly anything. So in volumes the norm is not
+# everything, and some architectures learn to compensate for it. With both norms mixed, as published, the attention
+# U-Net succeeds in one seed (0.96) and fails in the other (0.69).
 #
-# Two seeds of small networks, of unequal size, cannot say why. But the published U-Net had two things on its side besides its shape, batch norm and shortcuts, and in these volumes and two seeds either of them was enough.
+# Two seeds of small networks, of unequal size, cannot tell why. But the published U-Net had two advantages besides
+# its shape, batch norm and shortcuts, and in these volumes and two seeds each of them alone was enough.
 #
 # ## Do overlapping windows help?
 #
-# Windows may overlap, so that each pixel is judged several times and the mean of the probabilities counts. With **Gaussian blending**, the window in whose centre a pixel lies counts most.
+# Windows may overlap, so that each pixel is segmented several times and the mean of the probabilities counts. With
+# **Gaussian blending**, the window in whose centre a pixel lies has the largest weight; with **constant blending**,
+# all have the same.
 #
 # **Predict:** does overlap repair the small discs? Which blending is better?
 
@@ -502,22 +570,29 @@ overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
 
 # %% tags=["hide-input"]
 drawing = {"x": "overlap", "y": "quality", "line": "line", "panel": "network"}
-overlap = "overlap of neighbouring windows, share of a side"
+overlap = "overlap of neighbouring windows, fraction of a side"
 axes = (overlap, "mean Dice below the range (higher is better)")
-alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel a network. With batch norm all lines lie near 1. With instance norm they lie between 0.4 and 0.8; that of the U-Net with constant blending rises with the overlap, the others hardly."
+alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel per network. With batch norm all lines lie near 1. With instance norm they lie between 0.4 and 0.8; that of the U-Net with constant blending rises most with the overlap, but not up to the lines of batch norm."
 show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
-# *Networks trained on windows of 32 pixels; discs below the training range only. At 0.75, about nine times as many windows are read as at 0.*
+# *Mean Dice (higher is better) of discs below the training range against the overlap, one panel per network; networks
+# trained on windows of 32 pixels. At 0.75, about nine times as many windows are segmented as at 0. One run.*
 #
-# With batch norm there is nothing to repair. With instance norm, overlap raises the Dice of small discs for some networks and runs and leaves that of others as it is, at many times the cost; Gaussian blending gains no more than constant. It repairs none.
+# With batch norm there is nothing to repair. With instance norm, overlap raises the Dice of small discs for some
+# networks and runs and leaves that of others as it is, at many times the cost. Gaussian blending gains no more than
+# constant blending. In this run, no network with instance norm reaches the Dice of batch norm in this way.
 #
-# ## The same knob on other axes
+# ## The same norms under other corruptions
 #
-# Is instance norm a mistake, then? It forgets how strong the features of a window are. That is a loss where strength tells object from nothing. It should be a gain where strength means nothing, as when the contrast changes between scanners. In chapter 6 it holds longer against speckle on textures. We spoil pictures with discs *in* the training range
-# in three ways: Gaussian noise, speckle (noise in proportion to the grey value), and a loss of contrast (differences from the mean shrink). Unlike in chapter 6, the pictures are not z-scored: z-scoring would undo a loss of contrast before any network saw it.
+# Is instance norm a mistake, then? It discards how strong the features of a window are. That is a loss where strength
+# separates object from background. It should be a gain where strength means nothing, for example when the contrast
+# changes between scanners. In chapter 6, instance norm was more robust against speckle on textures. We corrupt images
+# with discs *in* the training range in three ways: Gaussian noise, speckle (noise in proportion to the intensity),
+# and a loss of contrast (differences from the mean shrink). Unlike in chapter 6, the images are not z-scored, because
+# z-scoring would undo a loss of contrast before any network saw it.
 #
-# **Predict:** for each of the three, which norm holds longer?
+# **Predict:** for each of the three, which norm is more robust?
 
 # %%
 fair = ball_cohort(len(test) // 3, **radii, seed=seed + 4000)
@@ -537,24 +612,29 @@ keys = ["norm", "window", "network"]
 falls = spoilt.pivot_table(index=keys, columns="domain", values="quality", sort=False)
 falls.index = [f"{n}, {norm}, {w} px" for norm, w, n in falls.index]
 show.number_table(
-    falls.rename_axis(columns="what the test images suffer", index=None),
+    falls.rename_axis(columns="corruption of the test images", index=None),
     title="mean Dice",
     limits=(0, 1),
-    alt="Mean Dice of sixteen networks on clean pictures and under noise, speckle and loss of contrast of three strengths each.",
+    alt="Mean Dice of sixteen networks on clean images and under noise, speckle and loss of contrast of three strengths each.",
 )
 
 # %% [markdown]
-# *Rows: our sixteen networks. Columns: discs in the training range, clean and spoiled. Numbers after a name are the ladder's parameter: share of the grey range for noise, variance for speckle, factor for contrast.*
+# *Mean Dice (higher is better). Rows: our sixteen networks. Columns: discs in the training range, clean and
+# corrupted. The numbers are the parameters of the severity scales: for noise its standard deviation as a fraction of
+# the intensity range, for speckle its variance, for contrast the factor by which differences shrink. One run.*
 #
-# Against a loss of contrast the knob turns round: batch norm compares the weak features with the training averages and, where the contrast is low enough, finds nothing; instance norm measures anew and hardly notices. Against noise and speckle there
-# is no gain: with windows of 32 pixels instance norm loses, since noise makes its false objects more; with 96 pixels both are about equal. Over all and five other runs, at the strongest severity, it
-# loses 0.09 [0.06, 0.11] under noise and 0.12 [0.04, 0.20] under speckle (0.03 of each on clean pictures already),
-# and gains 0.87 [0.83, 0.92] under a loss of contrast
-# ([What held up](../claims.md)). On the textures of chapter 6 it held far longer against speckle. Which norm is "robust" has no answer without the axis and the task.
+# Against a loss of contrast the two norms change roles. Batch norm compares the weak features with the training
+# statistics and, where the contrast is low enough, finds nothing. Instance norm measures anew and loses hardly
+# anything. Against noise and speckle there is no gain. With windows of 32 pixels instance norm loses, because noise
+# adds to its false objects; with 96 pixels both are about equal. Over the U-Net, the attention U-Net and the UNETR
+# and five other runs, at the strongest severity, instance norm loses 0.09 [0.06, 0.11] against batch norm under noise
+# and 0.12 [0.04, 0.20] under speckle (0.03 of each on clean images already), and gains 0.87 [0.83, 0.92] under a loss
+# of contrast ([What held up](../claims.md)). On the textures of chapter 6 it was far more robust against speckle. So
+# which norm is "robust" depends on the corruption and on the task.
 #
 # ## What matters most
 #
-# `sensitivity_report` ranks the factors by the share of the variance of Dice that they explain, over all test discs.
+# `sensitivity_report` ranks the factors by the fraction of the variance of Dice that they explain, over all test discs.
 
 # %%
 factors = ["norm", "network", "window", "domain"]
@@ -563,11 +643,15 @@ ranked = sensitivity_report(cases, **given, interactions=True, n_resamples=100)
 ranked[["factor", "share", "low", "high", "range"]].head(8).round(2)
 
 # %% [markdown]
-# *Share of the variance between the levels of a factor, with an interval over test pictures; range: mean Dice of its best level minus that of its worst; "domain" is the size of the disc against the training range, "x" what two factors do together beyond each alone.*
+# *Fraction of the variance of the Dice between the levels of a factor ("share"), with a 95 % interval over test
+# images; range: mean Dice of its best level minus that of its worst; "domain" is the size of the disc against the
+# training range, "x" what two factors do together beyond each alone. One run.*
 #
-# The size of the disc, the norm and what the two do together explain more than half. The architecture alone explains next to nothing.
+# In this run, the size of the disc, the norm and what the two do together explain more than half of the variance. The
+# architecture alone explains next to nothing. Over five other runs, on small discs, the norm explains more than the
+# architecture does, by 0.43 [0.33, 0.53] of the variance.
 #
-# And who suffers? The instance-norm networks, by the size of the disc:
+# And which cases fail? Here are the instance-norm networks, by the size of the disc:
 
 # %%
 with_instance = cases[cases["norm"] == "instance"]
@@ -576,10 +660,15 @@ columns = ["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]
 report.summary[columns].round(2)
 
 # %% [markdown]
-# *Rows: all cases, the four networks, then thirds of the discs by area. p05: Dice that 5 % fall below; share_below: share with a Dice below 0.5, with its 95 % interval (low, high).*
+# *Rows: all cases, the four networks, then thirds of the discs by area. n_cases: discs times networks; mean: mean
+# Dice; p05: Dice that 5 % fall below; share_below: fraction with a Dice below 0.5, with its 95 % interval (low,
+# high).*
 #
-# :::{admonition} Exercise: what does a norm see?
-# A window holds noise of mean 0.4 and spread 0.2. Another holds an object: mean 0.7, spread 0.3. The training averages, which batch norm uses, are mean 0.6 and spread 0.25. A bright noise pixel in the first window has the value 0.7. Which value does it get after *batch* norm, and which after *instance* norm (before scale and shift)? Change `my_values`.
+# :::{admonition} Exercise: what does a norm compute?
+# A window holds noise of mean 0.4 and standard deviation 0.2. Another holds an object: mean 0.7, standard deviation
+# 0.3. The training statistics, which batch norm uses, are mean 0.6 and standard deviation 0.25. A bright noise pixel
+# in the first window has the value 0.7. Which value does it get after *batch* norm, and which after *instance* norm
+# (before scale and shift)? Change `my_values`.
 # :::
 
 # %%
@@ -590,17 +679,24 @@ print("right!" if np.allclose(my_values, right, atol=0.01) else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# Batch norm: (0.7 − 0.6) / 0.25 = 0.4, a little above the average of training. Instance norm: (0.7 − 0.4) / 0.2 = 1.5, as strong as a pixel of 1.15 would be in the window with the object. The noise has been promoted.
+# Batch norm: (0.7 − 0.6) / 0.25 = 0.4, a little above the mean of the training. Instance norm: (0.7 − 0.4) / 0.2 =
+# 1.5, as strong as a pixel of 1.15 would be in the window with the object. The noise has been amplified.
 # :::
 #
 # ## What to take home
 #
-# * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, the norm layers suffice to produce what was read as the architecture; in 3-D, norm and shortcuts both matter.
-# * Cut a window without any object, and look at what the network says about it: the cheapest test there is.
-# * Test sizes below, in and above the training range apart. A mean over all hides that only small objects fail.
+# * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, the norm layers
+#   suffice to produce what was attributed to the architecture; in 3-D, norm and shortcuts both matter.
+# * Cut out a window without any object, and look at its segmentation: this is the cheapest test there is.
+# * Test sizes below, in and above the training range separately. A mean over all of them hides that only small
+#   objects fail.
 #
-# **Limits.** Discs in noise are nearly solved by a threshold; what fails on them fails for a plain reason, but what holds on them need not hold on patients. Networks are small and trained for a short time; in 3-D there are two seeds, windows of 32 voxels only, and networks of unequal size (29,000 to 317,000 weights). The residual U-Net halves by strided convolutions, the plain 2-D one by pooling, so shortcuts are not all in which they differ. UNETR's layer norms inside the transformer stay in both of its versions. The published table has three trainings of each network, ours
-# has one in this run and five in the ledger.
+# **Limits.** A threshold nearly solves the task of a disc in noise. A network that fails on discs fails for a simple
+# reason, but a network that succeeds on discs need not succeed on patients. Networks are small and trained for a
+# short time; in 3-D there are two seeds, windows of 32 voxels only, and networks of unequal size (29,000 to 317,000
+# weights). The residual U-Net halves its features by strided convolutions, the plain 2-D one by pooling, so they
+# differ in more than the shortcuts. UNETR's layer norms inside the transformer stay in both of its versions. The
+# published table has three trainings of each network, ours has one in this run and five in the stored runs.
 
 # %% tags=["remove-cell"]
 if cases_out:  # claims on architectures are about the three without the residual U-Net
