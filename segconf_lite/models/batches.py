@@ -192,18 +192,39 @@ def in_batches(
     batch_size = check.integer("batch_size", batch_size, low=1)
     _check_weights(network)
     for start in range(0, len(images), batch_size):
-        try:
-            with cases_from(start):
-                result = compute(network_input(images[start : start + batch_size], network))
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            here = f"batch_size={batch_size} does not fit into the memory of {device_of(network)}"
-            fix = "one case is too large: use smaller images, a smaller network, or the CPU"
-            fix = f"lower it, e.g. to {batch_size // 2}" if batch_size > 1 else fix
-            done = f"{start} of {len(images)} cases were done before"
-            raise BatchTooLargeError(f"{here} ({done}); {fix}") from error
+        done = f"{start} of {len(images)} cases were done before"
+        with enough_memory(batch_size, network, done), cases_from(start):
+            result = compute(network_input(images[start : start + batch_size], network))
         yield result
+
+
+@contextlib.contextmanager
+def enough_memory(batch_size: int, network: nn.Module, done: str) -> Iterator[None]:
+    """Says which batch size to lower where the memory of the network's device is too small.
+
+    Args:
+        batch_size: Cases per batch, >= 1.
+        network: The network.
+        done: What was done before, for the message.
+
+    Raises:
+        BatchTooLargeError: In place of the error of torch. The message names a smaller batch size.
+
+    Example:
+        >>> with enough_memory(8, nn.Conv2d(1, 2, 1), "3 of 9 steps were done before"):
+        ...     raise MemoryError
+        Traceback (most recent call last):
+        segconf_lite.models.batches.BatchTooLargeError: batch_size=8 does not fit ... lower it, e.g. to 4
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, BatchTooLargeError) or not _is_out_of_memory(error):
+            raise
+        here = f"batch_size={batch_size} does not fit into the memory of {device_of(network)}"
+        fix = "one case is too large: use smaller images, a smaller network, or the CPU"
+        fix = f"lower it, e.g. to {batch_size // 2}" if batch_size > 1 else fix
+        raise BatchTooLargeError(f"{here} ({done}); {fix}") from error
 
 
 def joined(parts: Iterable[Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
+from segconf_lite.models.batches import enough_memory
 from segconf_lite.models.device import bf16_pays
 
 Batch = TypeVar("Batch")
@@ -141,6 +142,7 @@ def optimise(
         ``validation_loss``, ``seconds`` since the start.
 
     Raises:
+        BatchTooLargeError: If the memory is too small. The message names a smaller batch size.
         FloatingPointError: If a loss, a weight or a running statistic is NaN or infinite. It is found at the
             next check.
 
@@ -167,10 +169,11 @@ def optimise(
         for step in range(1, steps + 1):
             if not module.training:
                 module.train()
-            loss = loss_on_batch(next(batches))
+            with enough_memory(training.batch_size, module, f"{step - 1} of {steps} steps were done before"):
+                loss = loss_on_batch(next(batches))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
             recent.append(loss.detach().clone())  # a CUDA graph writes its next loss to the same place
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()

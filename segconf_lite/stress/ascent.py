@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.models.batches import checked_logits, network_input
+from segconf_lite.models.batches import checked_logits, enough_memory, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
 from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type
 
@@ -185,6 +185,7 @@ def climb(
     Raises:
         ValueError: If an argument is invalid, if the logits, the loss or its gradient are not finite, or if
             the loss does not depend on the images.
+        BatchTooLargeError: If the memory is too small. The message names a smaller batch size.
 
     Example:
         >>> images, labels = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long)
@@ -325,7 +326,8 @@ def _visit(
     inputs = images.detach().requires_grad_(with_gradient)
     gradient = torch.zeros_like(images)
     try:
-        with torch.set_grad_enabled(with_gradient):
+        done = f"{cases.start} cases were done before"
+        with enough_memory(task.batch_size, task.network, done), torch.set_grad_enabled(with_gradient):
             value, climbed = _losses(task, cases, inputs, measure, wrong_weight)
             if with_gradient:
                 gradient = _gradient(climbed, inputs)

@@ -15,7 +15,7 @@ from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.models.batches import checked_logits, network_input
+from segconf_lite.models.batches import checked_logits, enough_memory, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
 from segconf_lite.stress.inputs import MOST, Images, checked_generator, of_type
 
@@ -58,6 +58,7 @@ def window_probabilities(
     Raises:
         ValueError: If an argument is invalid, or the network does not return finite logits of the window's
             size.
+        BatchTooLargeError: If the memory is too small. The message names a smaller batch size.
 
     Example:
         >>> network = nn.Conv2d(1, 2, 1, bias=False)
@@ -84,7 +85,8 @@ def window_probabilities(
 
     def probabilities(windows: Tensor) -> Tensor:
         # Windows overlap: the network gets a copy, so that none is changed in place.
-        logits = checked_logits(network(network_input(windows, network)), windows)
+        with enough_memory(batch_size, network, "the images before it are lost"):
+            logits = checked_logits(network(network_input(windows, network)), windows)
         return logits.float().softmax(dim=1)
 
     with frozen(network), torch.no_grad(), kept_random_state(device_of(network)):

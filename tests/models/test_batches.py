@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from segconf_lite.arrays import to_numpy
-from segconf_lite.models import predict_probabilities
+from segconf_lite.cohorts import phantom
+from segconf_lite.models import Training, fit_network, predict_probabilities
 from segconf_lite.models.batches import (
     BatchTooLargeError,
     as_tensor,
@@ -15,6 +16,7 @@ from segconf_lite.models.batches import (
     joined,
     network_input,
 )
+from segconf_lite.stress import attacks, windows
 
 
 class TwoClasses(nn.Module):
@@ -109,6 +111,22 @@ def test_out_of_memory_names_a_smaller_batch_and_keeps_what_was_done(images, err
     with pytest.raises(BatchTooLargeError, match="0 of 7") as caught:
         predict_probabilities(TwoClasses(limit=0, error=error), images, batch_size=3)
     assert caught.value.computed is None
+
+
+def test_attacks_windows_and_trainings_name_the_batch_size_too(images):
+    network, labels = TwoClasses(limit=2, error=MemoryError()), np.zeros((7, 4, 6), int)
+    labels[:, 1] = 1
+    cohort = phantom.cohort(8, size=16)
+    training = Training(steps=2, batch_size=3, precision="fp32")
+    calls = [
+        lambda: attacks.fgsm(network, images, labels, eps=0.1, unit="absolute", bounds=None, batch_size=3),
+        lambda: windows.window_probabilities(network, images, window=2, batch_size=3),
+        lambda: fit_network(lambda: network, cohort, training=training, validation=cohort),
+    ]
+    for call in calls:
+        message = r"batch_size=3 does not fit into the memory of .*; lower it, e\.g\. to 1"
+        with pytest.raises(BatchTooLargeError, match=message):
+            call()
 
 
 def test_another_error_stays_what_it_is(images):
