@@ -18,6 +18,8 @@ from segconf_lite import check
 from segconf_lite.models.device import device_of, kept_random_state
 
 Result = TypeVar("Result")
+# PyTorch has a class of error for it on a GPU, and only a text on a CPU.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
 
 
 class BatchTooLargeError(RuntimeError):
@@ -192,8 +194,7 @@ def in_batches(
     batch_size = check.integer("batch_size", batch_size, low=1)
     _check_weights(network)
     for start in range(0, len(images), batch_size):
-        done = f"{start} of {len(images)} cases were done before"
-        with enough_memory(batch_size, network, done), cases_from(start):
+        with enough_memory(batch_size, network, f"{start} of {len(images)} cases"), cases_from(start):
             result = compute(network_input(images[start : start + batch_size], network))
         yield result
 
@@ -205,13 +206,13 @@ def enough_memory(batch_size: int, network: nn.Module, done: str) -> Iterator[No
     Args:
         batch_size: Cases per batch, >= 1.
         network: The network.
-        done: What was done before, for the message.
+        done: What was done before, for the message, e.g. ``"3 of 9 steps"``.
 
     Raises:
         BatchTooLargeError: In place of the error of torch. The message names a smaller batch size.
 
     Example:
-        >>> with enough_memory(8, nn.Conv2d(1, 2, 1), "3 of 9 steps were done before"):
+        >>> with enough_memory(8, nn.Conv2d(1, 2, 1), "3 of 9 steps"):
         ...     raise MemoryError
         Traceback (most recent call last):
         segconf_lite.models.batches.BatchTooLargeError: batch_size=8 does not fit ... lower it, e.g. to 4
@@ -219,12 +220,12 @@ def enough_memory(batch_size: int, network: nn.Module, done: str) -> Iterator[No
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, BatchTooLargeError) or not _is_out_of_memory(error):
+        if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in _NO_MEMORY):
             raise
         here = f"batch_size={batch_size} does not fit into the memory of {device_of(network)}"
         fix = "one case is too large: use smaller images, a smaller network, or the CPU"
         fix = f"lower it, e.g. to {batch_size // 2}" if batch_size > 1 else fix
-        raise BatchTooLargeError(f"{here} ({done}); {fix}") from error
+        raise BatchTooLargeError(f"{here} ({done} were done before); {fix}") from error
 
 
 def joined(parts: Iterable[Tensor]) -> Tensor:
@@ -294,9 +295,3 @@ def _check_weights(network: nn.Module) -> None:
         if bad is not None:  # otherwise a sum of large weights overflowed
             fix = "its training diverged: scale the images and train it again"
             raise check.refuse("the network's weights", "finite", f"NaN or infinity in {bad!r}", fix)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch has a class of error for it on a GPU, and only a text on a CPU."""
-    texts, said = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed"), str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(t in said.lower() for t in texts)

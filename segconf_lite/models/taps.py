@@ -106,15 +106,13 @@ class Taps:
         finally:
             self._replacements = before
 
-    def _look(self, tap: str, module: nn.Module, inputs: object, output: object) -> Tensor | None:
+    def _look(self, tap: str, module: nn.Module, inputs: object, output: object) -> Tensor:
         """The forward hook of a module: keep its output, and hand on what replaces it."""
         if not isinstance(output, Tensor):
             name, got = f"the output of module {self.places[tap]!r}", type(output).__name__
             raise check.refuse(name, "one tensor", got, "tap a module inside it")
         self._seen[tap] = output
-        if tap not in self._replacements:
-            return None
-        replacement = self._replacements[tap]
+        replacement = self._replacements.get(tap, output)
         new = replacement if isinstance(replacement, Tensor) else replacement(output)
         if not isinstance(new, Tensor) or new.shape != output.shape:
             got = f"{tuple(new.shape)}" if isinstance(new, Tensor) else type(new).__name__

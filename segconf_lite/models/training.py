@@ -169,7 +169,7 @@ def optimise(
         for step in range(1, steps + 1):
             if not module.training:
                 module.train()
-            with enough_memory(training.batch_size, module, f"{step - 1} of {steps} steps were done before"):
+            with enough_memory(training.batch_size, module, f"{step - 1} of {steps} steps"):
                 loss = loss_on_batch(next(batches))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

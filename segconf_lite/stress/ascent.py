@@ -326,8 +326,8 @@ def _visit(
     inputs = images.detach().requires_grad_(with_gradient)
     gradient = torch.zeros_like(images)
     try:
-        done = f"{cases.start} cases were done before"
-        with enough_memory(task.batch_size, task.network, done), torch.set_grad_enabled(with_gradient):
+        memory = enough_memory(task.batch_size, task.network, f"{cases.start} cases")
+        with memory, torch.set_grad_enabled(with_gradient):
             value, climbed = _losses(task, cases, inputs, measure, wrong_weight)
             if with_gradient:
                 gradient = _gradient(climbed, inputs)

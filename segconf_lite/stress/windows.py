@@ -85,7 +85,7 @@ def window_probabilities(
 
     def probabilities(windows: Tensor) -> Tensor:
         # Windows overlap: the network gets a copy, so that none is changed in place.
-        with enough_memory(batch_size, network, "the images before it are lost"):
+        with enough_memory(batch_size, network, "no images"):
             logits = checked_logits(network(network_input(windows, network)), windows)
         return logits.float().softmax(dim=1)
 
