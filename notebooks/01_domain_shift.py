@@ -95,17 +95,17 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # %% [markdown]
 # ## A heart that we made
 #
-# To **segment** an image means to give every pixel a class, for example "left ventricle" or "background". How good is a
-# segmentation? To say so, we must know the right one, and on real hearts nobody does: the border is blurred, and two
-# experts draw it differently. So we begin with a *phantom*, that is, with computed hearts whose borders are known exactly.
-# Each subject is six slices across the heart, from its base to its tip (the *apex*). A slice shows three structures that
-# the network shall segment: the **right ventricle** and the **left ventricle** (two pumps full of blood) and the
-# **myocardium** (the muscle around the left one).
+# To **segment** an image means to give every pixel a class, for example "left ventricle" or "background". How good is
+# a segmentation? To say so, we must know the right one, and on real hearts nobody does: the border is blurred, and
+# two experts draw it differently. So we begin with a *phantom*, that is, with computed hearts whose borders are known
+# exactly. Each subject is six slices across the heart, from its base to its tip (the *apex*). A slice shows three
+# structures that the network has to segment: the **right ventricle** and the **left ventricle** (two pumps full of
+# blood) and the **myocardium** (the muscle around the left one).
 #
-# The image itself is made the way a scanner for magnetic resonance imaging (**MRI**) makes it. A radio pulse excites the
-# tissues in a strong magnetic field, and they send back a signal that depends on their physics. A receive coil picks up
-# this signal, more of it from tissue that is near. The scanner measures a limited set of spatial frequencies, with noise,
-# and computes the image from them.
+# The image itself is made the way a scanner for magnetic resonance imaging (**MRI**) makes it. A radio pulse excites
+# the tissues in a strong magnetic field, and they send back a signal that depends on their physics. A receive coil
+# picks up this signal, more of it from tissue that is near. The scanner measures a limited set of spatial
+# frequencies, with noise, and computes the image from them.
 #
 # :::{admonition} The physics, for those who want it
 # :class: dropdown
@@ -149,11 +149,11 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *One subject on scanner A, from the base (left) to the apex (right). Top: the image. Below: the same image with the true
-# borders.*
+# *One subject on scanner A, from the base (left) to the apex (right). Top: the image. Below: the same image with the
+# true borders.*
 #
-# Blood is bright, and muscle is dark. The dark dots in the left ventricle are papillary muscles; by convention they count
-# as part of the ventricle. Towards the apex everything shrinks, and the right ventricle disappears.
+# Blood is bright, and muscle is dark. The dark dots in the left ventricle are papillary muscles; by convention they
+# count as part of the ventricle. Towards the apex everything shrinks, and the right ventricle disappears.
 #
 # ## The same hearts elsewhere
 #
@@ -179,15 +179,16 @@ show.picture_grid(
 #
 # ## Train on A
 #
-# The network is a small U-Net {cite:p}`ronneberger2015unet` of 0.39 million parameters. Its *encoder* shrinks the image step
-# by step and collects features, its *decoder* enlarges them again, and *skip connections* hand fine detail from the
-# encoder to the decoder. For each pixel the last layer computes one score per class, and the **softmax** turns these scores
-# into probabilities: positive numbers that add up to 1. The predicted class is the one with the highest probability.
+# The network is a small U-Net {cite:p}`ronneberger2015unet` of 0.39 million parameters. Its *encoder* shrinks the
+# image step by step and collects features, its *decoder* enlarges them again, and *skip connections* hand fine detail
+# from the encoder to the decoder. For each pixel the last layer computes one score per class, and the **softmax**
+# turns these scores into probabilities: positive numbers that add up to 1. The predicted class is the one with the
+# highest probability.
 #
 # The network sees only scanner A. Some *subjects* (never single slices, because two slices of one heart are nearly
-# copies of each other) are held out as a *validation set*, on which we see when to stop the training. In every training
-# step, *dropout* sets a
-# random tenth of some features to zero. Chapter 2 makes use of dropout, and all chapters that follow use this same network.
+# copies of each other) are held out as a *validation set*, on which we see when to stop the training. In every
+# training step, *dropout* sets a random tenth of some features to zero. Chapter 2 makes use of dropout, and all
+# chapters that follow use this same network.
 
 # %%
 training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
@@ -216,18 +217,16 @@ show.line_panels(curves, x="step", y="loss", line="slices", log="y", axes=axes, 
 #
 # ## How good is it, and where?
 #
-# We measure each slice by **Dice**, twice the area that prediction $P$ and reference $R$ have in common, divided by the sum of
-# both areas, $2\,|P\cap R|\,/\,(|P|+|R|)$: 1 is perfect, 0 is no overlap. (The *reference* is the right segmentation.)
-# Dice is computed for each structure
-# and averaged. A class that neither the reference nor the prediction contains (the right ventricle
-# at the apex) is left out of the slice's mean; that choice is the `empty="skip"` below, and papers
-# differ in it.
+# We measure each slice by **Dice**, twice the area that prediction $P$ and reference $R$ have in common, divided by
+# the sum of both areas, $2\,|P\cap R|\,/\,(|P|+|R|)$: 1 is perfect, 0 is no overlap. (The *reference* is the right
+# segmentation.) Dice is computed for each structure and averaged. A class that neither the reference nor the
+# prediction contains (the right ventricle at the apex) is left out of the slice's mean; that choice is the
+# `empty="skip"` below, and papers differ in it.
 #
 # Other hearts would give another mean. How far could it move? The interval around each mean shows this. It is a
-# **bootstrap** interval: we draw as many *subjects* as
-# there are, with replacement, so that some come twice and others not at all; we compute the mean anew; and we repeat that
-# many times. The middle 95 % of these means are the interval. We draw subjects, not slices, because the slices of one
-# heart resemble each other.
+# **bootstrap** interval: we draw as many *subjects* as there are, with replacement, so that some come twice and
+# others not at all; we compute the mean anew; and we repeat that many times. The middle 95 % of these means are the
+# interval. We draw subjects, not slices, because the slices of one heart resemble each other.
 
 
 # %%
@@ -247,8 +246,8 @@ show.quality_by_domain(
 # *Dice per slice (higher is better) on each scanner. Small dots are slices, diamonds their mean with a 95 % interval
 # over subjects; one network.*
 #
-# How did your ranking do? On F, blood and muscle stand out well, while E is blurred, with ripples beside the edges (called
-# *ringing*). Yet F does the harm, and E does hardly any.
+# How did your ranking do? On F, blood and muscle stand out well, while E is blurred, with ripples beside the edges
+# (called *ringing*). Yet F does the harm, and E does hardly any.
 
 
 # %%
@@ -288,14 +287,14 @@ if as_in_book:
 # [0.932, 0.947] on E and 0.502 [0.358, 0.646] on F (95 % intervals over runs).
 #
 # Because one letter tells little, here is a name for each scanner. The chapters use the letters, so come back to this
-# line when you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E** (blurred,
-# harmless) and **F** (fat suppressed).
+# line when you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E**
+# (blurred, harmless) and **F** (fat suppressed).
 #
 # ## Far but harmless, near but harmful
 #
-# How unusual does a scanner *look*? For this question we need the images alone, and no network. We describe each image by its
-# intensities (17 quantiles) and by its fine detail (how much signal it has at coarse and at fine scales), and measure how
-# far a scanner is from A in these numbers. The unit is the standard deviation within A.
+# How unusual does a scanner *look*? For this question we need the images alone, and no network. We describe each
+# image by its intensities (17 quantiles) and by its fine detail (how much signal it has at coarse and at fine
+# scales), and measure how far a scanner is from A in these numbers. The unit is the standard deviation within A.
 #
 # **Predict:** if an unusual appearance were what breaks the network, what would the next figure show?
 
@@ -313,20 +312,20 @@ show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 # %% [markdown]
 # *Each point is a scanner: its mean Dice (higher is better) against the distance of its images from those of A.*
 #
-# If an unusual appearance did the damage, the points would fall along a line from the upper left to the lower
-# right. They do not. **E** is far but harmless (and so is C): it is blurred, with ringing and bright fat, but blood,
-# muscle and the bright rim of fat keep their order of brightness. **F** is near but harmful. By intensities and detail
-# it is about as close to A as B is. But it suppresses the signal of fat, so the bright rim outside the
-# muscle, on which the network had relied, is gone.
+# If an unusual appearance did the damage, the points would fall along a line from the upper left to the lower right.
+# They do not. **E** is far but harmless (and so is C): it is blurred, with ringing and bright fat, but blood, muscle
+# and the bright rim of fat keep their order of brightness. **F** is near but harmful. By intensities and detail it is
+# about as close to A as B is. But it suppresses the signal of fat, so the bright rim outside the muscle is gone. A
+# slider further down shows that the network relies on this rim.
 #
 # Telling these two apart is what this book is about. A test that looks only for a *new scanner* would reject C and E,
 # on which most segmentations are good, and it would flag F no more than the harmless B.
 #
 # ## Does the network report its failures?
 #
-# A network also gives a probability for each pixel. Is it at least lower where the segmentation is wrong? For each slice,
-# we take the pixels that are predicted as heart (the predicted *foreground*) and average the probability of their predicted
-# class. This is the *mean maximum softmax probability*, or mean probability for short.
+# A network also gives a probability for each pixel. Is it at least lower where the segmentation is wrong? For each
+# slice, we take the pixels that are predicted as heart (the predicted *foreground*) and average the probability of
+# their predicted class. This is the *mean maximum softmax probability*, or mean probability for short.
 #
 # **Predict:** among the slices with Dice below 0.7, what mean probability does the network report?
 
@@ -350,11 +349,11 @@ print(f"{(fine < needed).mean():.0%} of the slices that are fine are flagged, to
 # %% [markdown]
 # *Each point is a slice, coloured by its scanner; one network.*
 #
-# The probability is not useless: where the Dice is lower, the probability is lower, too. But it falls by little, and a
-# reader who sees 0.8 will hardly expect that the segmentation has failed. Over five other runs, the mean probability of the
-# failures on D and F is 0.816, with a 95 % interval of [0.796, 0.835]. Whether it lies above the 0.8 that we had registered
-# as a claim is undecided. A threshold at the right height would help, at the price of false
-# alarms, but we could only choose it because we know which slices failed. Chapter 2 will measure such
+# The probability is not useless: where the Dice is lower, the probability is lower, too. But it falls by little, and
+# a reader who sees 0.8 will hardly expect that the segmentation has failed. Over five other runs, the mean
+# probability of the failures on D and F is 0.816, with a 95 % interval of [0.796, 0.835]. Whether it lies above the
+# 0.8 that we had registered as a claim is undecided. A threshold at the right height would help, at the price of
+# false alarms, but we could only choose it because we know which slices failed. Chapter 2 will measure such
 # trade-offs properly. Here are the failures with the highest mean probability:
 
 
@@ -425,12 +424,12 @@ for name in causes:
     )
 
 # %% [markdown]
-# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark cells
-# have a low Dice. One network, 60 slices per cell.*
+# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark
+# cells have a low Dice. One network, 60 slices per cell.*
 #
 # What can we read off? There are three cases. Where one cause explains the whole loss, the scanner can be understood,
-# and perhaps repaired. Where all causes together do more harm than each of them alone (D), they *interact*. And where all
-# together do *less* harm than the worst one alone (F, and C), they *compensate* each other.
+# and perhaps repaired. Where all causes together do more harm than each of them alone (D), they *interact*. And where
+# all together do *less* harm than the worst one alone (F, and C), they *compensate* each other.
 #
 # ## Turn the knob yourself
 #
@@ -482,9 +481,9 @@ show.picture_slider(
 # %% [markdown]
 # ## Real scanners
 #
-# A phantom proves that something *can* happen. Does it happen on real scanners? For the spinal-cord grey-matter challenge
-# {cite:p}`gmchallenge2018`, volunteers were scanned at several sites. In a slice of the neck the cord is
-# a disc about 10 mm wide; its **grey matter** is a butterfly a few pixels wide inside the **white matter**.
+# A phantom proves that something *can* happen. Does it happen on real scanners? For the spinal-cord grey-matter
+# challenge {cite:p}`gmchallenge2018`, volunteers were scanned at several sites. In a slice of the neck the cord is a
+# disc about 10 mm wide; its **grey matter** is a butterfly a few pixels wide inside the **white matter**.
 #
 # The slices are cropped around the cord by a fixed rule that never uses the reference. A crop
 # centred with the help of the true border would give the network half of the solution.
@@ -521,11 +520,11 @@ if cord is not None:
 # We train on three sessions of two volunteers, all on Siemens 3 T scanners (T stands for tesla, the unit of the field
 # strength): two sessions at CEITEC, one at North-West University.
 #
-# How do we test on these two source sites without cheating? A slice of a volunteer that the network has seen is not a fair
-# test. So we train two more networks, each on one volunteer only, and test each on the volunteer that it has not seen.
-# Because a network trained on one person is weaker than one trained on two, we also test these two networks at the other
-# sites; otherwise we would compare a weak network on known scanners with a strong one on new scanners. One of the unseen
-# sites, Juntendo, has a Siemens 3 T scanner as well.
+# How do we test on these two source sites without cheating? A slice of a volunteer that the network has seen is not a
+# fair test. So we train two more networks, each on one volunteer only, and test each on the volunteer that it has not
+# seen. Because a network trained on one person is weaker than one trained on two, we also test these two networks at
+# the other sites; otherwise we would compare a weak network on known scanners with a strong one on new scanners. One
+# of the unseen sites, Juntendo, has a Siemens 3 T scanner as well.
 #
 # **Predict:** which is worse for the network, another vendor, another field strength, or another
 # site with the same vendor and the same field?
@@ -566,8 +565,8 @@ else:
 shown.round(2)
 
 # %% [markdown]
-# *Mean Dice of the grey matter per site, for networks trained on both volunteers or on one; higher is better. The source
-# sites have no number under "both volunteers", because that network was trained there.*
+# *Mean Dice of the grey matter per site, for networks trained on both volunteers or on one; higher is better. The
+# source sites have no number under "both volunteers", because that network was trained there.*
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -592,21 +591,21 @@ if cord is not None:
     ).show()
 
 # %% [markdown]
-# *Dice of the grey matter (higher is better): one dot per slice, diamonds are means. Source sites: networks trained on one
-# volunteer; other sites: the network trained on both. Each site scanned one volunteer, so there is no interval to draw:
-# slices of one person cannot tell how the next person will fare.*
+# *Dice of the grey matter (higher is better): one dot per slice, diamonds are means. Source sites: networks trained
+# on one volunteer; other sites: the network trained on both. Each site scanned one volunteer, so there is no interval
+# to draw: slices of one person cannot tell how the next person will fare.*
 #
-# Two things stand out. First, the networks that were trained on one volunteer are hardly better at the *source* sites than at
-# three of the four unseen ones (means over five other runs: 0.755 at CEITEC and 0.735 at North-West University, but also
-# 0.717 at CHUM, 0.715 in London and 0.779 in Milan). With so few people, it matters as much who lies in the scanner as
-# which scanner it is. Second, at
-# one site, with its one volunteer, the segmentation collapses, although the scanner has the vendor and the field strength
-# of the source. Nobody who read "Siemens 3 T" on the label could have foreseen it. Over five other networks, the grey-matter
-# Dice of this volunteer is 0.14 (interval over networks: 0.07 to 0.22). We do not know what another volunteer at that site
-# would give, so the claim about the site is undecided.
+# Two things stand out. First, the networks that were trained on one volunteer are hardly better at the *source* sites
+# than at three of the four unseen ones (means over five other runs: 0.755 at CEITEC and 0.735 at North-West
+# University, but also 0.717 at CHUM, 0.715 in London and 0.779 in Milan). With so few people, it matters as much who
+# lies in the scanner as which scanner it is. Second, at one site, with its one volunteer, the segmentation collapses,
+# although the scanner has the vendor and the field strength of the source. Nobody who read "Siemens 3 T" on the label
+# could have foreseen it. Over five other networks, the grey-matter Dice of this volunteer is 0.14 (interval over
+# networks: 0.07 to 0.22). We do not know what another volunteer at that site would give, so the claim about the site
+# is undecided.
 #
-# Why Juntendo? Look at its image again, at the cord and the fluid around it. We measure how much brighter the cord is than
-# its surroundings (a band from 1 to 3 mm outside the cord), in standard deviations of the slice.
+# Why Juntendo? Look at its image again, at the cord and the fluid around it. We measure how much brighter the cord is
+# than its surroundings (a band from 1 to 3 mm outside the cord), in standard deviations of the slice.
 
 
 # %% tags=["hide-input"]
@@ -627,24 +626,23 @@ if cord is not None:
     display(by_site.assign(**{"cord minus surround": contrast}).round(2))
 
 # %% [markdown]
-# *Means per site. "Cord minus surround" is in standard deviations of the slice; a negative value is a cord that is darker
-# than its surround.*
+# *Means per site. "Cord minus surround" is in standard deviations of the slice; a negative value is a cord that is
+# darker than its surround.*
 #
-# The cord is darker at every site except Juntendo, where it is brighter. What differs is again **contrast**, as on scanner F
-# of the phantom: neither the vendor nor the field strength differs, but how the sequence was set. This shows what differs.
-# That it alone breaks the network can only be tested on the phantom, where nothing else changes.
+# The cord is darker at every site except Juntendo, where it is brighter. What differs is again **contrast**, as on
+# scanner F of the phantom: neither the vendor nor the field strength differs, but how the sequence was set. This
+# shows what differs. That it alone breaks the network can only be tested on the phantom, where nothing else changes.
 #
-# Does the mean probability report the collapse? It is lower at Juntendo than at every other site, so here a threshold would have
-# flagged it. At CEITEC it is otherwise: some slices fail completely, and yet
-# the mean probability of the site is hardly lower than elsewhere.
+# Does the mean probability report the collapse? It is lower at Juntendo than at every other site, so here a threshold
+# would have flagged it. At CEITEC it is otherwise: some slices fail completely, and yet the mean probability of the
+# site is hardly lower than elsewhere.
 
 # %% [markdown]
 # ## One network is one sample
 #
-# Everything above came from one random start of the training. What do other starts give? The table below was measured with
-# `benchmarks/chapter_01.py` and is stored with this book: three seeds at the size of this page
-# (`lite`), and ten seeds on images of 192 by 192 pixels with a larger network, trained longer and without dropout, on
-# a GPU (`full`).
+# Everything above came from one random start of the training. What do other starts give? The table below was measured
+# with `benchmarks/chapter_01.py` and is stored with this book: three seeds at the size of this page (`lite`), and ten
+# seeds on images of 192 by 192 pixels with a larger network, trained longer and without dropout, on a GPU (`full`).
 
 # %% tags=["hide-input"]
 runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])
@@ -655,12 +653,12 @@ spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 # %% [markdown]
 # *Mean Dice per scanner: mean, smallest and largest over seeds.*
 #
-# In every run A, B, C and E lie above D
-# and F. How low the Dice on D and F is depends on the start, so the number of a single network there should not be quoted.
+# In every run A, B, C and E lie above D and F. How low the Dice on D and F is depends on the start, so the number of
+# a single network there should not be quoted.
 #
-# The `full` networks are larger, are trained longer and without dropout, and see finer images. One might hope that they
-# are less confident where they fail. The next table shows the opposite. Because four things were changed at once, it cannot
-# tell which of them is responsible.
+# The `full` networks are larger, are trained longer and without dropout, and see finer images. One might hope that
+# they are less confident where they fail. The next table shows the opposite. Because four things were changed at
+# once, it cannot tell which of them is responsible.
 
 # %% tags=["hide-input"]
 columns = ["confidence_of_failures", "share_of_failures_above_0.9"]
@@ -669,16 +667,16 @@ said = said.groupby(["domain", "profile"])[columns].mean()
 said.unstack()[columns].round(2)
 
 # %% [markdown]
-# *Slices of D and F with a Dice below 0.7: their mean probability, and the fraction of them whose mean probability is above
-# 0.9; means over seeds.*
+# *Slices of D and F with a Dice below 0.7: their mean probability, and the fraction of them whose mean probability is
+# above 0.9; means over seeds.*
 
 # %% [markdown]
 # ## What to take home
 #
 # * A scanner is a bundle of physical causes. Each can be set alone, and often one of them explains most of the loss.
 # * How unusual an image looks does not tell how well it is segmented.
-# * The network's own probability falls where the quality falls, but by little: the failures on D and F still have a mean
-#   probability of 0.816 [0.796, 0.835] over five runs, and those of the `full` networks a higher one.
+# * The network's own probability falls where the quality falls, but by little: the failures on D and F still have a
+#   mean probability of 0.816 [0.796, 0.835] over five runs, and those of the `full` networks a higher one.
 # * Slices of one subject are nearly copies. Split, and compute intervals, by subject.
 #
 # ## Check yourself

@@ -172,7 +172,7 @@ show.map_grid(
 # * *entropy, image*: the mean over all pixels;
 # * *entropy, foreground*: the mean over the pixels that are predicted as heart;
 # * *entropy, boundary*: the mean over a band of two pixels along the predicted borders;
-# * *probability, foreground*: the mean over the same pixels of 1 minus the maximum softmax probability;
+# * *probability, foreground*: the mean over the predicted foreground of 1 minus the maximum softmax probability;
 # * *soft Dice*: 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, the Dice between the probabilities and
 #   the labels that they give. Computed for each foreground class and averaged; a class that is not predicted anywhere
 #   counts 0. It is high where the network is sure which pixels belong to the class and which do not.

@@ -15,22 +15,26 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/05_fragility_maps.ipynb)
 #
-# **The question.** How little would it take to make the network label this pixel otherwise? And do the pixels for which it takes little need a second look?
+# **The question.** How little must the weights of the network change to flip the label of this pixel? And do the
+# pixels for which little is enough need a second look?
 #
-# **You will be able to** say what a flip cost is; find the cheapest network that flips one pixel; derive the cost for the last layer in closed form; tell what a map
-# of adversarial models owes to the models and what to the shape of the question; and judge whether a map separates *nobody can know* from *this network does not know*.
+# **You will be able to** say what a flip cost is; find the cheapest network that flips one pixel; derive the cost for
+# the last layer in closed form; separate what the models contribute to a map of adversarial models from what the
+# choice of the target masks alone produces; and judge whether a map separates *the border cannot be known* from *this
+# network has seen too little*.
 #
-# **In short.** Written down in closed form for the last layer, a fragility map costs little more than one pass of the network. On
-# our phantom we found no sign that it finds more errors than the plain entropy (on scanner F it finds fewer), and it
-# ranks whole slices worse on A and E; on the other scanners that is undecided. Searches for other models correlate
-# with annotator disagreement about as well as the entropy, which is free: five runs show no difference. And we saw no
-# sign that the entropy follows annotators better than the distance to the predicted border, which needs no model. What a
-# mixture of models adds is the division into two kinds of doubt, and we saw that work only where the network is at
-# home.
+# **In short.** (This gives away some of the predictions below.) A fragility map shows how little the weights must
+# change to flip the label of each pixel. For the last layer it has a closed form, and a map then costs little more
+# than one forward pass. On our phantom we found no sign that it finds more errors than the plain entropy (on scanner
+# F it finds fewer), and it ranks whole slices worse on A and E; on the other scanners that is undecided. Searches for
+# other models correlate with annotator disagreement about as well as the entropy, which is free: five runs show no
+# difference. And we saw no sign that the entropy correlates with annotator disagreement better than the distance to
+# the predicted border, which needs no model. What a mixture of models adds is the division into two kinds of
+# uncertainty, and we saw that work only in-distribution.
 #
 # **You need** chapters 1 and 2: the scanners A to F, entropy, raters, eAURC.
 #
-# **Time:** about 8 min on two CPU cores from nothing, 3 min when the trained networks are stored.
+# **Time:** about 8 min on two CPU cores from scratch, 3 min when the trained networks are stored.
 
 # %% tags=["hide-input"]
 import sys
@@ -109,19 +113,24 @@ from segconf_lite import show
 # %% [markdown]
 # ## What would change your mind?
 #
-# A network was trained, and many others would have explained the training cases nearly as well: other starts, other orders of the cases, a few more steps. If one of them, hardly
-# worse on the training cases, gives a pixel another label, then the training cases do not settle that pixel. Its label is **fragile**.
+# A network was trained, and many others would have explained the training cases nearly as well: other starts, other
+# orders of the cases, a few more steps. If one of them, hardly worse on the training cases, gives a pixel another
+# label, then the training cases do not settle that pixel. Its label is **fragile**.
 #
-# The **flip cost** of a pixel is the smallest rise of the mean training loss at which its label flips, in *nats* (the unit of cross-entropy) a training pixel. Low cost, fragile pixel.
-# The idea is that of QUAM {cite:p}`schweighofer2023quam`; QUAM-SM (2025, known to us from its abstract, figures and code) carries it to segmentation.
+# The **flip cost** of a pixel is the smallest rise of the mean training loss at which its label flips, in *nats* (the
+# unit of cross-entropy) per training pixel. A pixel with a low cost is fragile. The idea is that of QUAM
+# {cite:p}`schweighofer2023quam`; QUAM-SM (2025, known to us from its abstract, figures and code) carries it to
+# segmentation.
 #
 # ## One pixel, one search
 #
-# First by force. A network of 25,000 weights learns 36 crops of hearts. We take a pixel of a new heart and search the weights for the network that labels it otherwise at the least
-# cost. The search may move only the last layer, or the decoder too, or everything.
+# We begin with a brute-force search. A network of 25,000 weights learns 36 crops of hearts. We take a pixel of a new
+# heart and search the weights for the network that labels it otherwise at the least cost. The search may move only
+# the last layer, or the decoder too, or everything.
 #
-# One preparation: our networks are trained with the Dice as well and stopped early, so they do not sit at the optimum of the cross-entropy, and many flips would cost *less than nothing*. We train on, without
-# augmentation, until they do (`polish`).
+# One preparation is needed. Our networks are trained with the Dice as well and stopped early, so they do not sit at
+# the optimum of the cross-entropy, and many flips would cost *less than nothing*. So we continue the training,
+# without augmentation, until they do (`polish`).
 
 # %%
 sizes = profile_named(profile, n_train=n_train)
@@ -197,9 +206,11 @@ show.line_panels(
 )
 
 # %% [markdown]
-# *The lowest cost so far, in nats. Every step is a network that does label the pixel otherwise, so each value is an upper bound of the true cost. Each search starts where the one before ended, so it cannot end higher; here, freeing the encoder too gains nothing within 30 steps.*
+# *The lowest cost so far, in nats. Every step is a network that does label the pixel otherwise, so each value is an
+# upper bound of the true cost. Each search starts where the one before ended, so it cannot end higher; here, freeing
+# the encoder too gains nothing within 30 steps.*
 #
-# Look at what the networks found do to the rest of the picture.
+# What do these networks do to the rest of the image?
 
 # %% tags=["hide-input"]
 others = crop(make(source_scanner, 36, 5000))  # hearts not seen so far
@@ -243,36 +254,50 @@ show.picture_slider(
 )
 
 # %% [markdown]
-# *The framed pixel and the borders drawn by each network found; its loss on the 36 training crops and on 36 crops of hearts that nobody optimised.*
+# *The framed pixel and the borders predicted by each of the networks; their losses on the 36 training crops and on 36
+# crops of other hearts, which were not used in the optimisation.*
 #
-# The last layer can only draw a new line between the same features: whole regions flip with the pixel, at many times the cost. With more weights, a spot around the pixel is enough. That is the trouble with freedom: a network with more
-# weights than it needs can change one pixel nearly for free. Over 80 pixels and five other networks, the search over all weights needed 5 % of what the last layer needs. Nor
-# does it quite keep the order of the pixels: between the two searches, Spearman's correlation is 0.42 [−0.02, 0.87]
-# on A and 0.81 [0.69, 0.93] on D (five networks, eight pixels each).
+# The last layer can only draw a new line between the same features: whole regions flip with the pixel, at many times
+# the cost. With more weights, a spot around the pixel is enough. That is the price of freedom: a network with more
+# weights than it needs can change one pixel nearly for free. Over 80 pixels and five other networks, the search over
+# all weights needed 5 % of the mean cost that the last layer needs. Nor does it quite keep the ranking of the pixels:
+# between the two searches, Spearman's correlation is 0.42 [−0.02, 0.87] on A and 0.81 [0.69, 0.93] on D (five
+# networks, eight pixels each).
 #
-# Mind the loss on *other* hearts, too. At its optimum the network knows 36 crops by heart, and polishing has made it worse on others: compare the first two steps of the slider. A rise of the training loss is a weak witness
-# where the training cases are few.
+# Mind the loss on *other* hearts, too. At its optimum the network has memorised 36 crops, and the further training
+# has made it worse on others: compare the first two steps of the slider. Where the training cases are few, a rise of
+# the training loss is weak evidence.
 #
 # ## The last layer in closed form
 #
-# Most of the cost of a search is the network before the last layer. Leave that alone, and the rest is a textbook problem. The last layer is a softmax regression: with the 16 features of a pixel and a 1, in one vector
-# $f$, the score of class $k$ is $w_k \cdot f$. The label flips from $k$ to a rival $r$ once the **margin** $m = (w_k - w_r) \cdot f$ is 0.
+# Most of the cost of a search is the network before the last layer. Leave that alone, and the rest is a textbook
+# problem. The last layer is a softmax regression: with the 16 features of a pixel and a 1, in one vector $f$, the
+# score of class $k$ is $w_k \cdot f$. The label flips from $k$ to a rival $r$ once the **margin** $m = (w_k - w_r)
+# \cdot f$ is 0.
 #
-# A decision first. This network is not at the optimum of the cross-entropy, so the loss has a slope $g$, and some flips would even lower it. We subtract the slope and call
-# $L(w + \delta) - L(w) - g \cdot \delta$ the cost. For a softmax layer that is exactly the mean **Kullback-Leibler divergence** over the training pixels: how much the network would have to change what it says about them.
+# First we have to choose what we call the cost. This network is not at the optimum of the cross-entropy, so the loss
+# has a slope $g$, and some flips would even lower it. We subtract the slope and call $L(w + \delta) - L(w) - g \cdot
+# \delta$ the cost. For a softmax layer that is exactly the mean **Kullback-Leibler divergence** over the training
+# pixels: how much the network would have to change its probabilities for them.
 #
-# Near the trained weights this is a quadratic function with the **Fisher matrix** $H$, the mean over training pixels of $(\mathrm{diag}(p) - p p^\top) \otimes f f^\top$ with their probabilities $p$ ($\otimes$ writes a block for each pair of classes). Which change
-# $\delta$ of the weights costs least among those that take the margin to 0?
+# Near the trained weights this is a quadratic function with the **Fisher matrix** $H$, the mean over training pixels
+# of $(\mathrm{diag}(p) - p p^\top) \otimes f f^\top$ with their probabilities $p$ ($\otimes$ writes a block for each
+# pair of classes). Which change $\delta$ of the weights costs least among those that take the margin to 0?
 #
 # $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m, \qquad v = (e_k - e_r) \otimes f$$
 #
-# The answer is $\delta = -m\, H^{-1} v \,/\, v^\top H^{-1} v$, and it costs
+# The solution is $\delta = -m\, H^{-1} v \,/\, v^\top H^{-1} v$, and it costs
 #
 # $$\Delta L = \frac{m^2}{2\, v^\top H^{-1} v}.$$
 #
-# (For each rival; the cheapest counts. $e_k$ picks the block of class $k$; a little damping makes $H$ invertible.) The margin squared, divided by the **leverage** of the pixel: large where few *unsure* training pixels have such features. $H$ is summed up in one pass over the training
-# cases; after that, a map costs little more than one pass of the network. Times the number of training pixels the cost is $z^2 / 2$, with $z$ the margin divided by its standard deviation in a last-layer Laplace approximation {cite:p}`kristiadi2020being`. `FragilityMap` does it, and
-# its map in $[0, 1]$ is the highest chance of a rival against the pixel's own class that the budget buys.
+# (For each rival; the cheapest counts. $e_k$ picks the block of class $k$; a little damping makes $H$ invertible.) So
+# the cost is half the margin squared, divided by the **leverage** of the pixel, $v^\top H^{-1} v$. The leverage is
+# large, and the cost small, where few *unsure* training pixels have such features. $H$ is summed up in one pass over
+# the training cases; after that, a map costs little more than one pass of the network. Multiplied by the number of
+# training pixels, the cost is $z^2 / 2$, with $z$ the margin divided by its standard deviation in a last-layer
+# Laplace approximation {cite:p}`kristiadi2020being`. `FragilityMap` computes it. Its map in $[0, 1]$ is the highest
+# probability of a rival class, relative to that of the rival and the predicted class together, that can be reached
+# within the budget.
 
 # %%
 train = make(source_scanner, sizes.n_train, 0)
@@ -308,18 +333,22 @@ show.scatter(
 )
 
 # %% [markdown]
-# *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic axes. Below the dotted line the formula is too low.*
+# *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic
+# axes. Below the dotted line the formula is too low.*
 #
-# Below the budget used here, 0.0001 nats, the formula is right: over 80 such pixels of five other networks it is 2 % too low on average (worst: 0.84 and 1.25 times the true cost). Above, it promises flips far too cheaply: a pixel that is *sure* can only be
-# flipped by making many sure training pixels unsure, and their curvature grows on the way. Spearman is 0.89 over
-# these 96 pixels, and 0.82 [0.72, 0.93] on five other networks. On polished little networks like the one above, where
-# everything is sure, we saw no agreement between the costs of the formula and those of the free search: Spearman's
-# correlation is 0.13 [−0.41, 0.67] on A and −0.11 [−0.66, 0.43] on D, with eight pixels on each of five networks.
-# That is too few to say more. Our claim that it lies above 0.5 is undecided.
+# Below the budget used here, 0.0001 nats, the formula is right: over 80 such pixels of five other networks it is 2 %
+# too low on average (worst: 0.84 and 1.25 times the true cost). Above this value it underestimates the cost by far: a
+# pixel that is *sure* can only be flipped by making many sure training pixels unsure, and their curvature grows on
+# the way. Spearman is 0.89 over these 96 pixels, and 0.82 [0.72, 0.93] on five other networks. On small networks that
+# were trained to convergence, like the one above, where everything is sure, we saw no agreement between the costs of
+# the formula and those of the free search: Spearman's correlation is 0.13 [−0.41, 0.67] on A and −0.11 [−0.66, 0.43]
+# on D, with eight pixels on each of five networks. That is too few to say more. Our claim that it lies above 0.5 is
+# undecided.
 #
 # ## A map, and a budget
 #
-# A map takes 1.4 passes of the network. To search every pixel over all weights would take some 16 hours a slice, 15 million times as long (`python benchmarks/chapter_05.py --speed`, extrapolated from eight pixels).
+# A map takes the time of 1.4 forward passes. To search every pixel over all weights would take some 16 hours per
+# slice, 15 million times as long (`python benchmarks/chapter_05.py --speed`, extrapolated from eight pixels).
 #
 # At a **budget** γ, a pixel is in the fragile zone if its cost is at most γ. Move the slider.
 #
@@ -356,16 +385,23 @@ show.picture_slider(
 )
 
 # %% [markdown]
-# *Left scanner A, right scanner D, the same heart. Red: pixels whose closed-form cost is at most γ. Trust it up to 0.0001; beyond, the formula is too low and the zone too large.*
+# *Left scanner A, right scanner D, the same heart. Red: pixels whose closed-form cost is at most γ. Trust it up to
+# 0.0001; beyond, the formula is too low and the zone too large.*
 #
-# At 0.0001 the zone is a seam along the border, 2.1 % of D against 0.5 % of A. By the formula, 0.001 covers a tenth of both pictures and 0.01 half; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code never uses it).
+# At 0.0001 the zone is a seam along the border, 2.1 % of D against 0.5 % of A. By the formula, 0.001 covers a tenth
+# of both images and 0.01 half; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code
+# never uses it).
 #
 # ## The mask-level shortcut
 #
-# QUAM-SM speaks of a search for every pixel. Its code searches for whole masks: take the predicted mask *dilated* by 3 pixels, and *eroded* by 3 pixels, and push the weights towards each of the two while a penalty holds the training loss down. All
-# networks on the way are mixed, and the entropy of the mixture is the map. We do that with a *hinge*, a penalty that is zero until the loss has risen by the budget, and in eval mode, where batch norm uses averages from training (`MaskSearch()`); and as published, in train mode and without hinge.
+# QUAM-SM speaks of a search for every pixel. Its code searches for whole masks: take the predicted mask *dilated* by
+# 3 pixels, and *eroded* by 3 pixels, and push the weights towards each of the two while a penalty holds the training
+# loss down. All networks on the way are mixed, and the entropy of the mixture is the map. We do that with a *hinge*,
+# a penalty that is zero until the loss has risen by the budget, and in eval mode, where batch norm uses averages from
+# training (`MaskSearch()`); and as published, in train mode and without hinge.
 #
-# **Predict:** a target that is the prediction, 3 pixels wider or narrower: what will the map look like, whatever the network knows?
+# **Predict:** a target that is the prediction, 3 pixels wider or narrower: what will the map look like, whatever the
+# network has learned?
 
 # %%
 held = penalty_set(unet, train, n_images=n_penalty, seed=0)
@@ -410,13 +446,20 @@ show.map_grid(
 # %% [markdown]
 # *Entropies, divided by that of four equally likely classes: 0 (dark) = sure, 1 (yellow) = no idea.*
 #
-# The search that does not move *is* the entropy of the network, and the search differs from it little: on six slices each of five networks the two maps correlate by 0.90. The published search differs more (0.62), but so does the published search *that does not move* (0.56). What
-# changes its map is the train mode: batch norm takes its statistics from the one test image. In the published mixture all samples count alike: the effective sample size, 1 over the sum of the squared weights, is 12.0 of 12. The ring alone finds the border and nothing else.
+# The search that does not move *is* the entropy of the network, and the search differs from it little: on six slices
+# each of five networks the two maps correlate by 0.90. The published search differs more (0.62), but so does the
+# published search *that does not move* (0.56). What changes its map is the train mode: batch norm takes its
+# statistics from the one test image. In the published mixture all samples count alike: the effective sample size, 1
+# over the sum of the squared weights, is 12.0 of 12. The boundary band alone (*ring*) finds the border and nothing
+# else.
 #
 # ## Side by side
 #
-# Now all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. The controls: the **ring**, the mere **distance** to the predicted boundary (nearer = more suspicious), and **weight noise**, six copies of the network shaken at random until
-# the training loss has risen by the mean of 0.002 nats; nobody searched for anything.
+# Now all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
+# replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. The controls are the
+# boundary band (**ring**), the mere **distance** to the predicted boundary (nearer = more suspicious), and **weight
+# noise**, six copies of the network with Gaussian noise on their weights, scaled so that the training loss rises by
+# 0.002 nats on average, without any search.
 
 # %%
 methods = {
@@ -459,12 +502,14 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Top row: the slice with its TRUE borders. Below: entropies as above; last layer and decoder: highest chance of a rival within the budget; ring: where the dilated or eroded mask differs. 0 dark, 1 yellow.*
+# *Top row: the slice with its TRUE borders. Below: entropies as above; last layer and decoder: highest probability of
+# a rival within the budget; ring: where the dilated or eroded mask differs. 0 is dark, 1 yellow.*
 #
 # ## Does it find errors?
 #
-# A proofreader looks at the most suspicious 5 % of all pixels. Which share of the wrong pixels will they have seen? Most errors hug the predicted boundary, where any ring finds them; so count those *more than 2 pixels from it* apart (of the pixels out there, again
-# the most suspicious 5 %).
+# A proofreader looks at the most suspicious 5 % of all pixels. Which fraction of the wrong pixels will they have
+# seen? Most errors lie along the predicted boundary, where any boundary band finds them. So we also count those *more
+# than 2 pixels from it* separately (of the pixels out there, again the most suspicious 5 %).
 #
 # **Predict:** will the fragility map beat the entropy?
 
@@ -492,15 +537,16 @@ for scanner in tests:
 pd.Series(table).unstack().round(2)
 
 # %% [markdown]
-# *Share of the wrong pixels among the most suspicious 5 % of the pixels of a scanner; NaN where fewer than 20 pixels are wrong.*
-# Over all errors, the last layer finds about what the entropy finds: over five other seeds the ratio of the two is
-# 0.99 to 1.02 on B to E, each of them undecided, and 0.95 [0.91, 0.99] on F, where the last layer finds fewer. We saw
-# no scanner on which dividing the margin by the leverage makes a better list.
-# The far errors are another matter. In this run the five networks find most of them on F (0.68) and fewest on D (0.26); over
-# five other seeds they have the highest mean on both (on D 0.55 against 0.35 of the entropy, difference 0.20 [−0.06,
-# 0.46]; on F 0.70 against 0.49, difference 0.21 [0.07, 0.35]), so one run is a poor judge. In this run the tangent of
-# the decoder is ahead of the entropy on D, not on F; over the five seeds both are undecided (ratios 1.16 [0.99, 1.33]
-# and 0.90 [0.68, 1.12]). And mind the mere distance to the boundary: on E, whose few far errors lie just beyond 2 pixels, it finds them all.
+# *Fraction of the wrong pixels among the most suspicious 5 % of the pixels of a scanner; NaN where fewer than 20
+# pixels are wrong.* Over all errors, the last layer finds about what the entropy finds: over five other seeds the
+# ratio of the two is 0.99 to 1.02 on B to E, each of them undecided, and 0.95 [0.91, 0.99] on F, where the last layer
+# finds fewer. We saw no scanner on which dividing the margin by the leverage makes a better list. The far errors are
+# another matter. In this run the five networks find most of them on F (0.68) and fewest on D (0.26); over five other
+# seeds they have the highest mean on both (on D 0.55 against 0.35 of the entropy, difference 0.20 [−0.06, 0.46]; on F
+# 0.70 against 0.49, difference 0.21 [0.07, 0.35]), so a single run can mislead. In this run the tangent of the
+# decoder is ahead of the entropy on D, not on F; over the five seeds both are undecided (ratios 1.16 [0.99, 1.33] and
+# 0.90 [0.68, 1.12]). And mind the mere distance to the boundary: on E, whose few far errors lie just beyond 2 pixels,
+# it finds them all.
 #
 # ## One number for a slice
 #
@@ -537,24 +583,32 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *One panel a scanner, one mark a method: eAURC of its slices with a 95 % interval over subjects; 0 is the perfect order.*
+# *One panel per scanner, one marker per method: eAURC of its slices (lower is better) with a 95 % interval over
+# subjects; 0 is the perfect order.*
 #
-# In this run the maps along the boundary look better on D, but so does the plain entropy along the boundary, and intervals are wide. Over
-# five other seeds the last layer ranks slices worse than the entropy over the foreground on A (eAURC higher by 0.0039
-# [0.0004, 0.0074]) and on E (0.0076 [0.0007, 0.0146]). On B, C, D and F that is undecided, and so is the claim about all
-# six scanners together, because a claim about six scanners fails only if one of them fails a test that is six times as strict, and none does.
+# In this run the maps along the boundary look better on D, but so does the plain entropy along the boundary, and
+# intervals are wide. Over five other seeds the last layer ranks slices worse than the entropy over the foreground on
+# A (eAURC higher by 0.0039 [0.0004, 0.0074]) and on E (0.0076 [0.0007, 0.0146]). On B, C, D and F that is undecided,
+# and so is the claim about all six scanners together, because a claim about six scanners fails only if one of them
+# fails a test that is six times as strict, and none does.
 #
-# ## Two kinds of doubt, and the truth about both
+# ## Two kinds of uncertainty, and the truth about both
 #
-# *Aleatoric* doubt lies in the task: the border is blurred, and people would draw it differently. *Epistemic* doubt lies in the network: it has seen too little of this. A mixture of models divides its entropy in two: the mean entropy *inside* the
-# models is called aleatoric, the rest, what they disagree on, epistemic. Whether the parts deserve the names can be tested where both truths are known.
+# *Aleatoric* uncertainty lies in the task: the border is blurred, and people would draw it differently. *Epistemic*
+# uncertainty lies in the network: it has seen too little of this. A mixture of models divides its entropy in two: the
+# mean entropy *inside* the models is called aleatoric, the rest, what they disagree on, epistemic. Whether the parts
+# deserve the names can be tested where both truths are known.
 #
-# **The first truth.** `phantom.Annotators` is a panel of seven people with habits (each draws tight or wide), an unsteady hand, more so where the contrast is low, who sometimes leave out a right ventricle they hardly see. The probability that a random
-# one of them gives a pixel a class is known in closed form. A network learns from slices each drawn by a random one of them.
+# **The first truth.** `phantom.Annotators` is a panel of seven people with habits (each draws tight or wide), an
+# unsteady hand, more so where the contrast is low, who sometimes leave out a right ventricle they hardly see. The
+# probability that a random one of them gives a pixel a class is known in closed form. A network learns from slices
+# each drawn by a random one of them.
 #
-# **The second truth.** No heart with thick walls (*hypertrophic*) is among its training cases, and no scanner but A.
+# **The second truth.** The training cases of this network contain no heart with thick walls (*hypertrophic*), and
+# only scanner A. So we know what it has never seen.
 #
-# **Predict:** which part will follow the annotators? Which will notice the thick walls, and which the scanner?
+# **Predict:** which part will correlate with the disagreement of the annotators? Which will detect the thick walls,
+# and which the scanner?
 
 # %%
 panel = phantom.Annotators()
@@ -684,19 +738,24 @@ summary = pd.DataFrame(
 summary.round(2)
 
 # %% [markdown]
-# *Left two columns: mean Pearson correlation with the true annotation entropy, over pixels within 6 mm of a true border (1 = follows it). Right two: probability that a case of the new kind has a higher mean in that band than a usual one (0.5 = does not
-# notice).*
+# *Left two columns: mean Pearson correlation with the true annotation entropy, over pixels within 6 mm of a true
+# border (1 is perfect). Right two: probability that a case of the new kind has a higher mean in that band than a
+# usual one (0.5: does not detect it).*
 #
-# On scanner A the *aleatoric* parts follow the annotators, the *epistemic* parts less: so far the names keep their promise. Thick walls, which no training case had, are noticed best by epistemic parts. How
-# well depends on the run: over five other networks, each with three or four hearts of the new kind, the aleatoric
-# part of a mask search detects them, too (probability as in the right columns: 0.71 [0.52, 0.90]; for the plain entropy, 0.68 [0.46, 0.90], it is undecided), its epistemic
-# part a little more (0.80 [0.63, 0.97]), and that of three networks most (0.94 [0.83, 1.04]; such an interval may
-# reach beyond 1). Within the same network, the epistemic part of the search separates new hearts from usual ones better than its aleatoric part: its Spearman's correlation with "is a new heart" is higher by
-# 0.14 [0.09, 0.20], on each of the five.
-# On D the names fail in this run. Every part rises,
-# the aleatoric ones too, and none follows the annotators any more: a network that is lost gives no reading of how blurred a border is. So do not rely on the division on a scanner that the network has not seen. Even on scanner A it is not clean, because the aleatoric part of the mask search reacts to thick walls, too.
+# On scanner A the *aleatoric* parts correlate with the disagreement of the annotators, the *epistemic* parts less: so
+# far the names fit. Thick walls, which no training case had, are detected best by epistemic parts. How well depends
+# on the run: over five other networks, each with three or four hearts of the new kind, the aleatoric part of a mask
+# search detects them, too (probability as in the right columns: 0.71 [0.52, 0.90]; for the plain entropy, 0.68 [0.46,
+# 0.90], it is undecided), its epistemic part a little more (0.80 [0.63, 0.97]), and that of three networks most (0.94
+# [0.83, 1.04]; such an interval may reach beyond 1). Within the same network, the epistemic part of the search
+# separates new hearts from usual ones better than its aleatoric part: its Spearman's correlation with "is a new
+# heart" is higher by 0.14 [0.09, 0.20], on each of the five. On D the names fail in this run. Every part rises, the
+# aleatoric ones too, and none correlates with the annotators any more: where a network fails, its uncertainty does
+# not measure how blurred a border is. So do not rely on the division on a scanner that the network has not seen. Even
+# on scanner A it is not clean, because the aleatoric part of the mask search reacts to thick walls, too.
 #
-# One run is one run. The same numbers for five other seeds, with the mask search and an ensemble of three networks trained on the annotators' drawings, which take longer than this chapter has:
+# Single runs vary. Here are the same numbers for five other seeds, with the mask search and an ensemble of three
+# networks trained on the annotators' drawings, which take longer than this chapter has:
 
 # %% tags=["hide-input"]
 stored = ledger.stored_table("chapter_05_lite_cases.csv")
@@ -716,11 +775,15 @@ over_seeds = pd.DataFrame(
 over_seeds.round(2)
 
 # %% [markdown]
-# *Columns as above, means over seeds 11 to 15, measured by `make claims`; the last column is from the photographs below (NaN: not measured there).*
+# *Columns as above, means over seeds 11 to 15, measured by `make claims`; the last column is from the photographs
+# below (NaN: not measured there).*
 #
-# And the mask search itself? On five other seeds its total has a correlation of 0.72 with the annotators. The plain entropy has 0.71, dropout 0.72, weight noise (which searches for nothing) 0.73, and three networks 0.75; five seeds do not settle these differences. A ring without any model has 0.06. But that is an easy rival: inside this band the ring
-# is nearly constant, so it could not correlate with anything. Fairer ones need no model either: 1 over the *distance*
-# to the predicted boundary, or the entropy of the predicted *mask, blurred* (`benchmarks/annotators.py`, other seeds):
+# And the mask search itself? On five other seeds its total has a correlation of 0.72 with the annotators. The plain
+# entropy has 0.71, dropout 0.72, weight noise (which searches for nothing) 0.73, and three networks 0.75; five seeds
+# do not settle these differences. A boundary band without any model (*ring*) has 0.06. But that is an easy rival:
+# inside the region where we measure, this band is nearly constant, so it could not correlate with anything. Fairer
+# ones need no model either: 1 over the *distance* to the predicted boundary, or the entropy of the predicted *mask,
+# blurred* (`benchmarks/annotators.py`, other seeds):
 
 # %% tags=["hide-input"]
 shapes = ledger.stored_table("chapter_05_geometry.csv")
@@ -729,16 +792,18 @@ by_map = shapes.pivot_table(index="map", columns="scanner", values="correlation"
 by_map.sort_values("A", ascending=False).round(2)
 
 # %% [markdown]
-# *Mean Pearson correlation with the true annotation entropy within 6 mm of a true border, means over five networks.* On A,
-# 1 over the distance has 0.78, which the entropy does not pass (the difference is −0.01 [−0.04, 0.01]), nor do dropout
-# (−0.01 [−0.04, 0.02]) and test-time augmentation (0.00 [−0.02, 0.02]); the last layer stays behind (−0.08 [−0.10, −0.05]).
-# So following annotators is, here, mostly lying along the predicted border and fading away from it. By this measure none of
-# these maps has shown that it knows more than the shape of the prediction. The mask search was not measured beside it.
+# *Mean Pearson correlation with the true annotation entropy within 6 mm of a true border, means over five networks.*
+# On A, 1 over the distance has 0.78, which the entropy does not pass (the difference is −0.01 [−0.04, 0.01]), nor do
+# dropout (−0.01 [−0.04, 0.02]) and test-time augmentation (0.00 [−0.02, 0.02]); the last layer stays behind (−0.08
+# [−0.10, −0.05]). So a high correlation with the annotators means, here, mostly to lie along the predicted border and
+# to fade away from it. By this measure none of these maps has shown that it contains more than the shape of the
+# prediction. The mask search was not measured beside it.
 #
 # ## Real annotators
 #
-# Two observers drew the vessels of the same 28 retinas (CHASE, {cite:t}`fraz2012chase`). A network learns nine of the children from observer 1; the other five are the test. Does a map know where observer 2 disagrees with observer 1? HRF
-# {cite:p}`budai2013robust` is another camera, drawn once.
+# Two observers drew the vessels of the same 28 retinas (CHASE, {cite:t}`fraz2012chase`). A network learns nine of the
+# children from observer 1; the other five are the test. Does a map show where observer 2 disagrees with observer 1?
+# HRF {cite:p}`budai2013robust` is from another camera, and one observer drew it.
 
 # %%
 try:
@@ -776,11 +841,14 @@ names = [n for n in names if n in real]
 real[names].mean().to_frame("follows observer 2").round(3)
 
 # %% [markdown]
-# *Mean over tiles of the Pearson correlation with the observers' disagreement, over pixels within two pixels of a vessel's border. The ring here is one pixel wide, since vessels are three.*
+# *Mean over tiles of the Pearson correlation with the observers' disagreement, over pixels within two pixels of a
+# vessel's border. The boundary band (*ring*) is one pixel wide here, because vessels are three.*
 #
-# The entropy, the totals and the aleatoric parts lie between 0.155 and 0.162, the last layer and the ring below, the epistemic parts lowest. All numbers are small: two observers are two throws of a coin at each doubtful pixel. On
-# five other seeds the mask search has 0.17, as the entropy and dropout; the ring 0.09. The difference to the ring,
-# 0.076, is undecided once the five children count as well as the networks ([−0.019, 0.171]).
+# The entropy, the totals and the aleatoric parts lie between 0.155 and 0.162, the last layer and the ring below, the
+# epistemic parts lowest. All numbers are small: two observers are like two tosses of a coin at each uncertain pixel.
+# On five other seeds the mask search has 0.17, as the entropy and dropout; the boundary band has 0.09. The difference
+# between the search and the band, 0.076, is undecided once the five children count as well as the networks ([−0.019,
+# 0.171]).
 #
 # And errors, against observer 1, on the camera it learned from and on the other?
 
@@ -797,7 +865,7 @@ def errors_seen(maps, wrong):
 
 
 # %% [markdown]
-# The ring round the predicted vessels, which needs no model, is the third map in the comparison.
+# The boundary band around the predicted vessels, which needs no model, is the third map in the comparison.
 
 # %%
 if eyes is not None:
@@ -811,8 +879,9 @@ if eyes is not None:
     print(pd.DataFrame(rows).T.round(3).to_string())
 
 # %% [markdown]
-# *Share of all pixels that are wrong, and share of the wrong ones among the most suspicious tenth of the pixels.*
-# In this run, the last layer finds as many as the entropy on both cameras, the ring fewer, above all on the foreign one.
+# *Fraction of all pixels that are wrong, and fraction of the wrong ones among the most suspicious tenth of the
+# pixels.* In this run, the last layer finds as many as the entropy on both cameras, the boundary band fewer, above
+# all on the other camera.
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -939,7 +1008,8 @@ if as_in_book:
 # %% [markdown]
 # ## Which claims held up
 #
-# Judged on five other seeds; sentences, numbers and intervals are on the page *[What held up](../claims.md)*.
+# The claims were judged on five other seeds. Sentences, numbers and intervals are on the page *[What held
+# up](../claims.md)*.
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 5")
@@ -948,18 +1018,20 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # %% [markdown]
 # ## What to take home
 #
-# * A flip cost needs a statement of what may move and what holds it. With all weights free, single pixels are nearly free to flip.
-# * For the last layer there is a formula, right where costs are small, at the price of one pass.
+# * A flip cost needs a statement of which weights may change and what restrains them. With all weights free, single
+#   pixels are nearly free to flip.
+# * For the last layer there is a formula. It is right where costs are small, and takes little more than one pass.
 # * Compare every map with the network's own entropy, with noise of the same budget, and with a map made from the
 #   predicted mask alone, e.g. the distance to its boundary.
-# * Entropy of the mean, mean of the entropies: on a scanner the network knows, the first minus the second tends to
-#   detect what it has not seen, most clearly for networks trained apart. On the foreign scanner D neither kept its
-#   meaning.
+# * The entropy of the mean minus the mean of the entropies tends to detect, on the training scanner, what the network
+#   has not seen, most clearly for networks trained separately. On the unseen scanner D neither kept its meaning.
 #
 # ## Check yourself
 #
 # :::{admonition} Exercise 1, by hand
-# Two classes. The training pixels have curvature $H = \begin{pmatrix}4 & 0\\ 0 & 1\end{pmatrix} \cdot 10^{-2}$ in the two weights of their difference. A pixel has features $f = (1, 1)$ and margin $m = 0.5$. What is its flip cost? Change `my_cost`.
+# Two classes. The training pixels have curvature $H = \begin{pmatrix}4 & 0\\ 0 & 1\end{pmatrix} \cdot 10^{-2}$ in the
+# two weights of their difference. A pixel has features $f = (1, 1)$ and margin $m = 0.5$. What is its flip cost?
+# Change `my_cost`.
 # :::
 
 # %%
@@ -971,33 +1043,41 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The leverage is $1/0.04 + 1/0.01 = 125$, so the cost is $0.25 / 250 = 0.001$ nats. The second direction, in which the training pixels say little (curvature 0.01), gives four fifths of the leverage: the cheapest change turns that
+# The leverage is $1/0.04 + 1/0.01 = 125$, so the cost is $0.25 / 250 = 0.001$ nats. The second direction, in which
+# the training pixels say little (curvature 0.01), gives four fifths of the leverage: the cheapest change turns that
 # weight most. A pixel with $f = (1, 0)$ and the same margin would cost $0.25 / 50 = 0.005$.
 # :::
 #
 # :::{admonition} Exercise 2: no training loss at all
-# A network has learned its training cases so well that every probability is 1 to the last digit. What are $H$ and the flip costs? Does that make sense?
+# A network has learned its training cases so well that every probability is 1 to the last digit. What are $H$ and the
+# flip costs? Does that make sense?
 # :::
 #
 # :::{admonition} Solution
 # :class: dropdown
-# As $H \to 0$ the leverage grows without bound and every flip cost goes to 0. The quadratic model is wrong there: it takes the curvature at the trained weights to hold everywhere, although it grows as sure pixels become unsure. This is why costs above 0.0001 nats come out too low, and why a search cannot be replaced
-# everywhere by a formula.
+# As $H \to 0$ the leverage grows without bound and every flip cost goes to 0. The quadratic model is wrong there: it
+# takes the curvature at the trained weights to hold everywhere, although it grows as sure pixels become unsure. This
+# is why costs above 0.0001 nats come out too low, and why a search cannot be replaced everywhere by a formula.
 # :::
 #
 # :::{admonition} Exercise 3: a null of your own
-# Blur the predicted mask with a Gaussian, take the entropy of the result, and call it your uncertainty map. How many of the errors does it find on B and D? What does that say about a method that finds as many?
+# Blur the predicted mask with a Gaussian, take the entropy of the result, and call it your uncertainty map. How many
+# of the errors does it find on B and D? What does that say about a method that finds as many?
 # :::
 #
 # :::{admonition} Solution
 # :class: dropdown
-# A blurred mask is a ring with soft edges, so it finds errors where errors hug the border (B) and few where whole structures are wrong (D). A method that finds no more has not shown that it knows anything but the shape of the mask.
+# The entropy of a blurred mask is a band with soft edges, so it finds errors where errors lie along the border (B)
+# and few where whole structures are wrong (D). A method that finds no more has not shown that it contains anything
+# but the shape of the mask.
 # :::
 #
 # ## Limits
 #
-# * One phantom, one small U-Net, 200 steps; the closed form needs a last layer that is a 1×1 convolution.
-# * Searches proper run on crops of 48 × 48 pixels and a network of 25,000 weights; what they cost on a network of millions is extrapolated, not measured.
+# * There is one phantom and one small U-Net, trained for 200 steps; the closed form needs a last layer that is a 1×1
+#   convolution.
+# * Searches proper run on crops of 48 × 48 pixels and a network of 25,000 weights; what they cost on a network of
+#   millions is extrapolated, not measured.
 # * The annotators' borders wander independently of each other, also where two structures touch.
 # * Two observers say little about one pixel: their disagreement is 0 or 1.
 # * The penalty sets hold 16 slices: a rise of the loss is known only as well as they represent the training cases.

@@ -364,7 +364,7 @@ show.picture_grid(
     row_titles=["truth", "batch norm", "instance norm"],
     class_names=test.class_names,
     tile_px=86,
-    alt="Nine windows of one picture in three rows: with the true border, with the segmentation of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
+    alt="Nine windows of one image in three rows: with the true border, with the segmentation of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
 )
 
 # %% [markdown]
