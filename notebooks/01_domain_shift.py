@@ -134,6 +134,7 @@ def make(scanner, n_cases=sizes.n_test, first_subject=1000):
     )
 
 
+# %%
 train = make(source_scanner, sizes.n_train, first_subject=0)
 test = {name: make(name) for name in tested}  # the same new hearts on every scanner
 train
@@ -364,6 +365,8 @@ wrong = there if wrong.empty else wrong
 surest = wrong.sort_values("confidence").groupby("domain").tail(3)
 cases = [test[row.domain].take([k % sizes.n_test]) for k, row in surest.iterrows()]
 answers = [to_numpy(predict_probabilities(unet, c.images).argmax(1)[0]) for c in cases]
+
+# %% tags=["hide-input"]
 show.picture_grid(
     [[c.images[0, 0] for c in cases]] * 2,
     [answers, [c.labels[0] for c in cases]],
@@ -547,6 +550,9 @@ if cord is not None:
     foreign = cord.where(domain=sites)
     people = sorted(set(source.subjects))
     judged = [judge(foreign, fit_cord(source)).assign(training="both volunteers")]
+
+# %%
+if cord is not None:
     for person in people:
         rest = source.where(subject=[p for p in people if p != person])
         unseen = Cohort.concatenate([source.where(subject=person), foreign])

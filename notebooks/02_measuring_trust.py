@@ -112,6 +112,7 @@ def make(scanner, n_cases, first_subject, **options):
     return phantom.cohort(n_cases, scanner=scanner, **given)
 
 
+# %%
 train = make(source_scanner, sizes.n_train, 0)
 familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts there, to set alarms
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
@@ -150,6 +151,8 @@ on_f = cases[(cases["domain"] == on_show["F"]) & (answers > 0).any(axis=(1, 2))]
 by_quality = on_f.sort_values("quality", ascending=False).index
 chosen = by_quality[[0, len(by_quality) // 2, -1]]
 entropy_map = to_numpy(pixels.entropy(probabilities))
+
+# %% tags=["hide-input"]
 titles = [
     f"Dice {cases.quality[k]:.2f}, mean entropy {entropy_map[k].mean():.3f}"
     for k in chosen
@@ -335,6 +338,8 @@ over_foreground = {"region": "foreground"}
 many = MCDropout(n_samples=n_samples, **over_foreground)
 two = MCDropout(n_samples=2)
 members = DeepEnsemble(n_members=n_members, training=training, **over_foreground)
+
+# %%
 priced = {
     "soft Dice": SoftDiceConfidence(),
     "entropy, foreground": PredictiveEntropy(**over_foreground),
@@ -458,6 +463,8 @@ bins = {
     f"scanner {s}": ev.reliability_table(probabilities[on], test.labels[on])
     for s, on in ((source_scanner, on_a), (on_show["D"], on_d))
 }
+
+# %% tags=["hide-input"]
 bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
     cooled, test.labels[on_d]
 )
@@ -481,6 +488,8 @@ show.reliability_diagram(
 # %%
 shares = np.stack([(train.labels == c).mean(axis=0) for c in range(4)])
 atlas = np.broadcast_to(shares[None].astype(np.float32), probabilities.shape)
+
+# %%
 rows = {}
 for d, index in where.items():
     part = test.take(index)
@@ -512,6 +521,8 @@ maps = {
     "entropy": entropy_map[silent],
     "ensemble": to_numpy(disagreement),
 }
+
+# %% tags=["hide-input"]
 show.map_grid(
     [test.images[k, 0] for k in silent],
     [answers[k] for k in silent],
@@ -547,6 +558,9 @@ if cord is not None:
     real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
     real["augmentation"] = "mild"
     cord_unet = fitted(fit_unet, source, validation=source, **real)
+
+# %%
+if cord is not None:
     ensemble = DeepEnsemble(n_members=n_members, training=real, validation=source)
     real_samplers = {"dropout": MCDropout(), "ensemble": ensemble}
     for sampler in real_samplers.values():
@@ -607,6 +621,8 @@ drawn = make(source_scanner, min(60, sizes.n_test), 1000, n_raters=n_raters)
 people = ev.rater_dice(drawn.raters, n_classes=4, empty="skip").mean()
 votes = ev.rater_disagreement(drawn.raters, n_classes=4)
 maps = pixels.entropy(predict_probabilities(unet, drawn.images))
+
+# %%
 band = {"band_mm": 3.0, "reference": drawn.labels, "spacing_mm": drawn.spacing_mm}
 everywhere = ev.map_agreement(maps, votes, measure="pearson").mean()
 near = np.nanmean(ev.map_agreement(maps, votes, measure="pearson", **band))
@@ -661,6 +677,8 @@ by_order = milli.query("domain != @source_scanner").groupby("method")["estimate"
 by_alarm = (
     detected.query("scanner != @source_scanner").groupby("method")["AUROC"].mean()
 )
+
+# %%
 winners = {
     "ordering, eAURC": by_order.idxmin(),
     "absolute error": error.abs()[foreign].mean().idxmin() + ": agreement",

@@ -171,6 +171,8 @@ distance = PooledMahalanobis().fit(unet, train)
 apart = to_numpy(distance.uncertainty(test.images))
 home = to_numpy(distance.uncertainty(familiar.images))
 threshold = ev.detection_threshold(home, pass_rate=pass_rate)
+
+# %%
 flagged = pd.Series(apart > threshold).groupby(test.domains).mean()
 seen = np.median(to_numpy(distance.uncertainty(train.images)))
 print(
@@ -250,7 +252,7 @@ print({name: round(learned[name], 4) for name in ("L_seg", "L_mse")})
 #   *distortion, Dice*, 1 minus the Dice between the two segmentations.
 
 
-# %%
+# %% tags=["hide-input"]
 def measure(methods, cohort):
     plain, altered = methods["distortion"].both_probabilities(cohort.images)
     cases = case_table(plain, cohort, empty="skip")
@@ -264,6 +266,7 @@ def measure(methods, cohort):
     return cases.assign(**columns, **{"reconstructed quality": dice}), plain, altered
 
 
+# %%
 at_home = measure(methods, train)[0][["quality", "reconstructed quality"]].mean()
 print(at_home.round(4).to_dict())
 
@@ -281,6 +284,8 @@ middle = cases["distortion"].groupby(cases["domain"]).rank(method="first")
 shown = cases[middle == sizes.n_test // 2 + 1].index
 marks = cases.loc[shown].itertuples()
 titles = [f"{c.domain}: Dice {c.quality:.2f}, then {c[-1]:.2f}" for c in marks]
+
+# %% tags=["hide-input"]
 show.picture_grid(
     [[test.images[k, 0] for k in shown]] * 3,
     [[each[k] for k in shown] for each in (before, after, test.labels)],
@@ -504,6 +509,8 @@ rules = {
     "entropy as in the text, mean": doubt.mean(dim=(1, 2)),
     "entropy as in the code, L2 norm": doubt.square().sum(dim=(1, 2)).sqrt(),
 }
+
+# %% tags=["hide-input"]
 found = cases[["domain", "subject", "risk"]].assign(
     **{k: to_numpy(v) for k, v in rules.items()}
 )
@@ -570,7 +577,7 @@ if cord is not None:
     real_methods = fit_methods(cord_unet, source, validation=source)
     real_cases = measure(real_methods, foreign)[0].assign(cohort="cord")
 
-# %%
+# %% tags=["hide-input"]
 if cord is not None:
     medians, over = [], []
     for left_out in np.unique(source.subjects):

@@ -165,6 +165,7 @@ def with_predictions(cases, methods, cohort):
     return cases.assign(**columns, **errors)
 
 
+# %%
 def predictions(names, cases):
     kept = cases[["domain", "quality"]]
     told = {name: (1 - cases[name]).clip(0, 1) for name in names}
@@ -476,6 +477,8 @@ samplers = {
 cases = cases.assign(
     **one_pass_columns(answer), **sampled_columns(samplers, test.images)
 )
+
+# %%
 coding = {"steps": steps, "seed": 10 * seed}
 distortion = SegmentationDistortion(training=coding).fit(unet, train)
 pair = distortion.both_probabilities(test.images)
@@ -551,6 +554,7 @@ with torch.no_grad():
     levels = read(torch.from_numpy(few.images))[0]
 
 
+# %% tags=["hide-input"]
 def seconds(act, repeats=3):
     spent = []
     for _ in range(repeats):
@@ -655,7 +659,7 @@ of_beta.groupby("variant")[held].mean().round(2)
 #
 # **Predict:** will the absolute error on D fall?
 
-# %%
+# %% tags=["hide-input"]
 at_home = judged(unet, familiar)[0]["quality"]
 known = at_home.notna()
 mended = {}
@@ -765,6 +769,9 @@ if cord is not None:
             adversary=adversary, training=own, validation=source
         ),
     }
+
+# %%
+if cord is not None:
     for method in on_cord.values():
         method.fit(cord_unet, source)
     real_cases, told = judged(cord_unet, foreign)
@@ -910,6 +917,8 @@ doubts = {"Beta": to_numpy(best.probability_below(on_b.images, 0.8))}
 doubts["entropy"] = cases.loc[
     cases["domain"] == mildest, "entropy, foreground"
 ].to_numpy()
+
+# %%
 for name, doubt in doubts.items():
     kept = failed[np.argsort(doubt)]  # most trusted first
     share = np.cumsum(kept) / np.arange(1, len(kept) + 1)

@@ -142,6 +142,7 @@ def make(scanner, n_cases, first_subject, **options):
     return phantom.cohort(n_cases, scanner=scanner, **given)
 
 
+# %%
 def crop(cohort):
     inner = slice(sizes.size // 4, 3 * sizes.size // 4)
     cut = {
@@ -471,6 +472,8 @@ methods = {
     "last layer": last_layer,
     "decoder": FragilityMap(search=TangentSearch(n_draws=6, n_slices=48)),
 }
+
+# %%
 for name, method in methods.items():
     if name != "last layer":
         method.fit(unet, train)
@@ -552,7 +555,7 @@ pd.Series(table).unstack().round(2)
 #
 # The mean of the map along the predicted boundary says how fragile a *case* is, like the entropies of chapter 2.
 
-# %%
+# %% tags=["hide-input"]
 parts, how = [], {"aggregation": "mean", "region": "boundary", "band_px": 2}
 for scanner, cohort in tests.items():
     answer = probabilities[scanner]
@@ -652,7 +655,7 @@ def rivals(network, cohort, members=()):
     return {n: m.fit(network, cohort) for n, m in asked.items()}
 
 
-# %%
+# %% tags=["hide-input"]
 def all_parts(methods, network, cohort, source):
     answer = predict_probabilities(network, cohort.images)
     found = {"entropy": to_numpy(pixels.entropy(answer))}
@@ -666,6 +669,7 @@ def all_parts(methods, network, cohort, source):
     return found | ev.geometric_maps(shape[0], n_classes=shape[1])
 
 
+# %%
 asked = rivals(pupil, one_each)
 doubts = {s: all_parts(asked, pupil, c, one_each) for s, (c, _, _) in known.items()}
 

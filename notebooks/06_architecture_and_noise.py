@@ -141,6 +141,8 @@ except FileNotFoundError as reason:
     table = None
     means = ledger.stored_table("chapter_06_published_means.csv")
     print(f"{reason}\nBelow, the stored means are shown.")
+
+# %%
 means["level"] = pd.Categorical(means["level"], published.LEVELS)
 means = means.sort_values(["dataset", "level"])
 
@@ -242,7 +244,7 @@ glas.pivot(index="network", columns="seed", values=measured).round(3)
 # This dead network has a use: it is a **baseline that ignores the image**, for each image of the test set. How far
 # above it are the others at the hardest level?
 
-# %%
+# %% tags=["hide-input"]
 if table is None:
     above = ledger.stored_table("chapter_06_published_blind.csv")
 else:
@@ -669,7 +671,7 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # phantom predict which corruption will harm a network on real images? For comparison we take the spinal cord of
 # chapter 1 and a network that learned from one volunteer, tested on the scans of the other at the same sites.
 
-# %%
+# %% tags=["hide-input"]
 real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
 real |= {"augmentation": "mild", "seed": 10 * seed}
 try:
@@ -875,6 +877,8 @@ build = functools.partial(Segmenter, **small)
 trained = {"nothing": fitted(fit_network, build, little, **quick)}
 for name in NOISES:
     trained[name] = fitted(fit_network, build, little, prepare=noisy(name), **quick)
+
+# %%
 scored = []
 for name, network in trained.items():
     scored.append(judged(network, fresh, "none", 0).assign(trained=name))

@@ -594,7 +594,7 @@ show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
 #
 # **Predict:** for each of the three, which norm is more robust?
 
-# %%
+# %% tags=["hide-input"]
 fair = ball_cohort(len(test) // 3, **radii, seed=seed + 4000)
 known = corruptions.ladder_table().set_index(["corruption", "severity"])["value"]
 parts = [judge(key, fair).assign(domain="clean") for key in nets]

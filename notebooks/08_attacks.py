@@ -271,7 +271,7 @@ show.picture_slider(
 # **Predict:** the ranking of the five. Does it matter which loss an attacker raises?
 
 
-# %%
+# %% tags=["hide-input"]
 def attempts(eps, network=unet):
     """Images of each attack of one size."""
     draws = torch.Generator().manual_seed(seed)
@@ -306,6 +306,8 @@ for eps in EPS:
     tables.append(
         rows.assign(domain=source_scanner, subject=victims.subjects, clean=clean)
     )
+
+# %%
 fallen = pd.concat(tables, ignore_index=True)
 ORDER = [*attacked[EPS[0]], "worst"]
 means = fallen.groupby("eps")[ORDER].mean()
@@ -384,6 +386,8 @@ ensemble = DeepEnsemble(members=networks[1:]).fit(unet, train)
 distance = PooledMahalanobis().fit(unet, train)
 coding = {"steps": steps, "seed": 10 * seed}
 distortion = SegmentationDistortion(training=coding).fit(unet, train)
+
+# %%
 schedule = Training(
     learning_rate=2e-3, weight_decay=1e-3, augmentation="strong", **coding
 )
@@ -392,7 +396,7 @@ last_layer = FragilityMap().fit(unet, train)
 samplers = {"dropout": dropout, "ensemble": ensemble}
 
 
-# %%
+# %% tags=["hide-input"]
 def doubts(images):
     """Each confidence of each image, up is worse."""
     seen = torch.as_tensor(images)
@@ -501,7 +505,7 @@ pd.Series(ranks).unstack(sort=False).round(2)
 # not been tested. Here is our entropy-regularised attack, a PGD written out.
 
 
-# %%
+# %% tags=["hide-input"]
 def quiet_attack(images, labels, eps, weight):
     """PGD on cross-entropy minus `weight` times the mean entropy."""
     start, truth = torch.as_tensor(images), torch.as_tensor(labels)
