@@ -709,13 +709,14 @@ areas.sort_values("phantom heart").round(2)
 # *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
 # is harmful.*
 #
-# The phantom does not predict it reliably: Spearman's correlation lies between 0.13 and 0.87 in seven runs on two
-# processors. Shading does little to either, and motion ghosts much to both. But in most runs noise and the spike are
-# among the worst for the cord and mild for the heart, and blur and lost resolution are the other way round. The organ
-# alone does not explain this, because cord networks that trained 1.5 times as long, and without dropout, gave 0.66 to
-# 0.84 in six of the same runs. So a ranking of corruptions belongs to a network, not to a modality. Mind the units:
-# speckle of variance 0.1 does little to most hearts here, while the texture networks with batch norm above already
-# failed at 0.01. What is "severe" depends on the task.
+# The phantom does not predict it reliably: Spearman's correlation lies between 0.13 and 0.68 in the five stored runs,
+# and it reached 0.87 in a run that is not stored. Shading does little to either, and motion ghosts much to both. But
+# in most runs noise and the spike are among the worst for the cord and mild for the heart, and blur and lost
+# resolution are the other way round. The organ alone does not explain this, because cord networks that trained 1.5
+# times as long, and without dropout, gave 0.66 to 0.84 in six of the same runs (not stored). So a ranking of
+# corruptions belongs to a network, not to a modality. Mind the units: speckle of variance 0.1 does little to most
+# hearts here, while the texture networks with batch norm above already failed at 0.01. What is "severe" depends on
+# the task.
 #
 # ## Does a confidence follow the fall?
 #
@@ -819,10 +820,10 @@ show.number_table(
 # Along most severity scales every method follows the fall of the Dice: heavy corruption makes the networks less
 # confident. The ranking is worst where the corruption does little harm (shading, specular spots), because there the
 # slices hardly differ in risk. However, **the agreement of dropout predictions ranks these slices well and yet often
-# stays below its threshold**: for ghosts in every run that we made, for noise in most. The five networks miss many
-# ghosts, too. The plain entropy over the foreground, which costs nothing, flags nearly every one of these failures in
-# this run. That is easier here than elsewhere, because such images look wrong at first sight. Scanners D and F of
-# chapter 2 do not look wrong, and there the ranking of the methods was another.
+# stays below its threshold**: for ghosts in every run that we looked at, for noise in most (these fractions are not
+# stored). The five networks miss many ghosts, too. The plain entropy over the foreground, which costs nothing, flags
+# nearly every one of these failures in this run. That is easier here than elsewhere, because such images look wrong
+# at first sight. Scanners D and F of chapter 2 do not look wrong, and there the ranking of the methods was another.
 #
 # One can also check the image alone, before any network: is a property of it outside the range of the training
 # slices? `check_input_assumptions` lists what a network silently assumes.
