@@ -24,6 +24,7 @@ from segconf_lite import check
 LEAST_EFFECTIVE = 50.0  # effective calibration cases below which weights promise nothing
 VISIBLE = 1e-3  # p-value below which cases are visibly not exchangeable
 _ROUNDING = 1e-9  # 0.9 * 10 may be a hair above 9
+_ROUNDED = 1e-5  # distance from [0, 1] of a number that was computed in single precision
 _LARGEST_LOG = 30.0  # of a density ratio, so that no weight is infinite
 
 
@@ -505,9 +506,9 @@ def _finite(name: str, values: Any, shape: str, fix: str = "") -> np.ndarray:
 def _unit(name: str, values: Any, shape: str = "n_cases") -> np.ndarray:
     fix = "leave out cases whose quality is not defined"
     found = check.finite(name, check.array(name, values, shape, dtype=np.float64), fix=fix)
-    if found.min() < 0 or found.max() > 1:
+    if found.min() < -_ROUNDED or found.max() > 1 + _ROUNDED:
         raise check.refuse(name, "in [0, 1]", f"{found.min():g} to {found.max():g}")
-    return found
+    return np.clip(found, 0, 1)
 
 
 def _weights(name: str, values: Any) -> np.ndarray:
