@@ -152,7 +152,7 @@ def weighted_quantile(scores: Any, weights: Any, new_weights: Any, *, level: flo
 
     .. math:: \sum_{i : s_i \le s} w_i \ge \text{level} \cdot \Big(w + \sum_i w_i\Big),
 
-    which is equation 8 of Tibshirani et al. (NeurIPS 2019). With equal weights it is `conformal_quantile`.
+    as Tibshirani et al. (NeurIPS 2019) weigh the cases. With equal weights it is `conformal_quantile`.
     The promise holds if the weights are the ratio of the densities, new over calibration, and only the
     features have changed: cases with equal features must have scores of one distribution.
 
@@ -376,7 +376,7 @@ def false_negative_rates(probability: Any, reference: Any, thresholds: Any) -> n
 def risk_controlling_threshold(losses: Any, thresholds: Any, *, risk: float) -> float:
     r"""The largest threshold at which the expected loss of one more exchangeable case is at most `risk`.
 
-    Conformal risk control (Angelopoulos et al., ICLR 2024, equation 4): the largest t with
+    Conformal risk control (Angelopoulos et al., ICLR 2024): the largest t with
 
     .. math:: \frac{1}{n + 1} \Big(1 + \sum_i L_i(t)\Big) \le \text{risk}
 
@@ -483,7 +483,7 @@ def _warn_if_visible(name: str, old: np.ndarray, new: np.ndarray) -> None:
     if len(new) > 1 and (p := float(stats.ks_2samp(old, new).pvalue)) < VISIBLE:
         warnings.warn(
             f"new_predicted differs visibly from {name} (two-sample Kolmogorov-Smirnov test, p = {p:.1g}): "
-            "the cases are not exchangeable, so the bound promises nothing; calibrate on cases of the new kind",
+            "the cases are not exchangeable, so the bound promises nothing; calibrate on cases of this kind",
             stacklevel=3,
         )
 
