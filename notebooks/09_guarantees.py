@@ -539,8 +539,8 @@ pd.DataFrame(masks).T.rename_axis(columns="scanner").round(3)
 # arrive, **without a single label**. Give each new case a p-value: the rank of its uncertainty among all cases before it.
 # If nothing has changed, these p-values are uniform and independent. A gambler starts with 1 € and bets against that, in
 # a game that is fair if nothing has changed. His wealth is a **test martingale** {cite:p}`vovk2003testing,vovk2021retrain`.
-# If the cases are exchangeable, the probability that it *ever* reaches 20 € is at most 1/20, however long we watch. So we
-# may look after every case, and raise the alarm at 20 €.
+# If the cases are exchangeable, the probability that it *ever* reaches 20 € is at most 1/20, however long we watch (Ville's
+# inequality). So we may look after every case, and raise the alarm at 20 €.
 #
 # Which uncertainty should be ranked? We try two: 1 − soft Dice confidence, and the entropy over the foreground.
 #
@@ -597,10 +597,10 @@ heard.unstack(0).round(2)
 # *Fraction of the streams in which the alarm goes off, and the number of cases after which it does (median over streams;
 # inf: in fewer than half of them).*
 #
-# The choice of the score decides what is seen. In this run, the soft Dice confidence raises the alarm quickly for D and
-# F, where the segmentation fails, and seldom for the harmless scanners. The entropy raises it for all of them. Which of
-# the two is right? If you ask for *failures*, the first. If you ask whether the *promise* still counts, the second: the
-# bound was broken on B, C and E, too. A quiet test is no proof that the cases are exchangeable.
+# The choice of the score decides what is detected. In this run, the soft Dice confidence raises the alarm quickly for D and
+# F, where the segmentation fails, and less often for the others. The entropy raises it for all of them. Which of the two is
+# right? If you ask for *failures*, the first. If you ask whether the *promise* still counts, the second, because the bound
+# was broken on B, C and E, too. If a test stays silent, this is no proof that the cases are exchangeable.
 #
 # ## A trust card
 #
@@ -642,8 +642,9 @@ cards.rename_axis(columns="scanner").round(2)
 # ## A clinic decides
 #
 # A clinic receives slices, half of them from the scanner it knows, the others from the unseen ones. It can **review 20 %**
-# of them. A failure (Dice below 0.7) that nobody reviews costs as much as ten reviews. Four policies: review at random; review the lowest estimates; review the lowest bounds of each scanner (20 labelled slices of each are at hand);
-# and, without a budget, review every slice whose bound is below 0.7.
+# of them. A failure (Dice below 0.7) that nobody reviews costs as much as ten reviews. Four policies are compared: review
+# at random; review the lowest estimates; review the lowest bounds, with the margin of each scanner (20 labelled slices of
+# each are at hand); and, without a budget, review every slice whose bound is below 0.7.
 #
 # **Predict:** the *plain* bound is the estimate minus one number. How would a policy "lowest plain bounds first" do?
 
@@ -767,12 +768,12 @@ print("right!" if my_number == enough else "not yet")
 #     for _ in range(500):
 #         people = rng.permutation(n_people)
 #         old = home[people[:n]].ravel() if all_slices else one_slice_each(home, people[:n])
-#         kept.append((home[people[n:]] <= ev.conformal_quantile(old, level=level)).mean())
+#         kept.append((home[people[-60:]] <= ev.conformal_quantile(old, level=level)).mean())
 #     return np.mean(kept).round(3), np.std(kept).round(3)
 # print(spread(10, True), spread(60, False))
 # ```
-# The six slices of a heart err together, so the 60 numbers are worth fewer than 60 people. The mean is no longer promised
-# either: the theorem speaks of exchangeable cases.
+# The six slices of a heart err together, so the 60 numbers are worth fewer than 60 people, and the coverage varies more. Its
+# mean is no longer promised either, because the theorem speaks of exchangeable cases.
 # :::
 #
 # ## Limits
