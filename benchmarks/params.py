@@ -67,6 +67,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         SMALL | {"n_victims": 15, "n_members": 2, "attack_steps": 3, "train_eps": 0.1, "quiet_weight": 0.5,
                  "grey_levels": 64},
     ],
+    "09": [
+        {"n_train": 24, "n_steps": 15, "source_scanner": "C", "unseen_scanners": "AE", "n_home": 450,
+         "level": 0.8, "n_labelled": 10, "n_draws": 50, "alarm_at": 5.0, "missed_limit": 0.2},
+        {"n_train": 30, "n_steps": 12, "unseen_scanners": "F", "n_home": 480, "n_draws": 60,
+         "review_budget": 0.4, "missed_cost": 5.0},
+    ],
     "90": [
         {"n_cases": 20, "n_shuffles": 50, "noise": 0.5},
         {"n_cases": 400, "n_shuffles": 20, "beta_shape": 1.0, "wrong_above": 0.5},

@@ -12,6 +12,18 @@ from .calibration import expected_calibration_error as expected_calibration_erro
 from .calibration import fit_temperature as fit_temperature
 from .calibration import negative_log_likelihood as negative_log_likelihood
 from .calibration import reliability_table as reliability_table
+from .conformal import DensityRatio as DensityRatio
+from .conformal import LowerBound as LowerBound
+from .conformal import Martingale as Martingale
+from .conformal import conformal_quantile as conformal_quantile
+from .conformal import density_ratio as density_ratio
+from .conformal import effective_sample_size as effective_sample_size
+from .conformal import exchangeability_martingale as exchangeability_martingale
+from .conformal import false_negative_rates as false_negative_rates
+from .conformal import quality_lower_bound as quality_lower_bound
+from .conformal import risk_controlling_threshold as risk_controlling_threshold
+from .conformal import smallest_calibration_size as smallest_calibration_size
+from .conformal import weighted_quantile as weighted_quantile
 from .quality import case_table as case_table
 from .quality import dice_per_case as dice_per_case
 from .quality import dice_per_class as dice_per_class
@@ -51,8 +63,11 @@ from .repeats import repeated_estimate as repeated_estimate
 
 __all__ = [
     "CalibrationCounter",
+    "DensityRatio",
     "Estimate",
     "Interval",
+    "LowerBound",
+    "Martingale",
     "apply_temperature",
     "augrc",
     "aurc",
@@ -64,15 +79,20 @@ __all__ = [
     "case_table",
     "cluster_interval",
     "compare_methods",
+    "conformal_quantile",
     "crossed_interval",
+    "density_ratio",
     "detection_rate",
     "detection_threshold",
     "dice_per_case",
     "dice_per_class",
+    "effective_sample_size",
     "errors_found",
     "excess_aurc",
     "excess_aurc_interval",
+    "exchangeability_martingale",
     "expected_calibration_error",
+    "false_negative_rates",
     "fit_temperature",
     "generalized_energy_distance",
     "geometric_maps",
@@ -87,6 +107,7 @@ __all__ = [
     "mean_surface_distance_per_class",
     "negative_log_likelihood",
     "pairwise_dice",
+    "quality_lower_bound",
     "rank_correlation",
     "rank_correlation_difference",
     "rater_dice",
@@ -94,8 +115,11 @@ __all__ = [
     "reliability_table",
     "repeated_estimate",
     "risk_at_coverage",
+    "risk_controlling_threshold",
     "risk_coverage",
+    "smallest_calibration_size",
     "surface_dice_per_case",
     "surface_dice_per_class",
     "variance_explained",
+    "weighted_quantile",
 ]
