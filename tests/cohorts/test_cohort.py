@@ -33,7 +33,7 @@ def test_repr_says_how_many_of_what():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": np.zeros((6, 8, 8), np.float32)}, r"\(N, 1, H, W\), got \(6, 8, 8\).*images\[:, None\]"),
+        ({"images": np.zeros((6, 8, 8), np.float32)}, r"\(N, C, H, W\), got \(6, 8, 8\).*images\[:, None\]"),
         (
             {"images": np.zeros((6, 1, 8, 8), "U1")},
             "dense tensor of real numbers, got numpy.ndarray",
