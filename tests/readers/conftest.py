@@ -81,8 +81,8 @@ def table(root, rows, columns="image,label,subject,domain", name="files.csv"):
 
 def pictures(root, names=("a", "b"), *, value=255, size=(20, 24), colours=False, rows=True):
     """Two PNG files per name: noise, and a square of one label value."""
-    for seed, name in enumerate(names):
-        rng = np.random.default_rng(seed)
+    for name in names:
+        rng = np.random.default_rng(list(name.encode()))
         shape = (*size, 3) if colours else size
         png(root / f"{name}.png", rng.integers(0, 255, shape, np.uint8))
         mask = np.zeros(size, np.uint8)
