@@ -173,7 +173,7 @@ def _cohort(options: argparse.Namespace) -> int:
     )
     print(report)
     if report.problems:
-        raise ValueError(f"{len(report.problems)} things look wrong, see the end of the report")
+        raise ValueError(f"problems found: {len(report.problems)}, see the end of the report")
     return 0
 
 

@@ -36,7 +36,7 @@ class FolderReport:
     Example:
         >>> table = pd.DataFrame({"case": ["a"], "subject": ["1"], "domain": ["A"]})
         >>> print(FolderReport("mine (table)", table, pd.DataFrame(), (), ("a is damaged",)))
-        mine (table): 1 cases of 1 subjects in 1 domains
+        mine (table); cases: 1, subjects: 1, domains: 1
         ...
         What looks wrong
           a is damaged
@@ -50,7 +50,7 @@ class FolderReport:
 
     def __str__(self) -> str:
         n_subjects, n_domains = self.cases["subject"].nunique(), self.cases["domain"].nunique()
-        lines = [f"{self.title}: {len(self.cases)} cases of {n_subjects} subjects in {n_domains} domains"]
+        lines = [f"{self.title}; cases: {len(self.cases)}, subjects: {n_subjects}, domains: {n_domains}"]
         shown = self.cases.loc[:, (self.cases.astype(str) != "").any()]
         lines += ["", shown.head(20).to_string(index=False)]
         lines += [f"... and {len(shown) - 20} more cases"] * (len(shown) > 20)

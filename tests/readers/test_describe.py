@@ -31,7 +31,7 @@ def test_a_good_folder_is_described_and_nothing_is_wrong(tmp_path, write):
         "cases": [3, 3],
     }
     said = str(report)
-    assert "3 cases of 2 subjects in 1 domains" in said
+    assert "cases: 3, subjects: 2, domains: 1" in said
     assert "3 cases of 2 subjects, whose names end before _ED" in said
     assert said.endswith("Nothing looks wrong.")
 
@@ -114,7 +114,7 @@ def test_the_command_prints_the_report_and_exits_with_zero(tmp_path, write, caps
     words = ["cohort", str(tmp_path), "--labels", "0=background,255=square", "--domain", r"(\w)\.png"]
     assert cli.main(words) == 0
     said = capsys.readouterr().out
-    assert "2 cases of 2 subjects in 2 domains" in said
+    assert "cases: 2, subjects: 2, domains: 2" in said
     assert "square" in said
     assert "Nothing looks wrong." in said
 
@@ -125,7 +125,7 @@ def test_the_command_exits_with_two_if_something_looks_wrong(tmp_path, write, ca
     assert cli.main(["cohort", str(tmp_path)]) == 2
     caught = capsys.readouterr()
     assert "What looks wrong" in caught.out
-    assert caught.err == "segconf cohort: 1 things look wrong, see the end of the report\n"
+    assert caught.err == "segconf cohort: problems found: 1, see the end of the report\n"
 
 
 @pytest.mark.parametrize(
