@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segconf_lite import check
 from segconf_lite.readers import files, geometry
 from segconf_lite.readers.label_values import counted
-from segconf_lite.readers.stored import damaged
+from segconf_lite.readers.stored import Stored, damaged
 
 #: How a name is found in the path of an image: a pattern (its first group), or a function of the path.
 FromPath = re.Pattern[str] | Callable[[str], str]
@@ -30,6 +31,7 @@ class Case:
         domain: The scanner or site.
         split: "train", "test" or another word of the folder; "" where it has none.
         spacing_mm: Row and column spacing where a table states it.
+        frame: Which of the channels of image and labels is the case, where they are frames of a film.
 
     Example:
         >>> Case("p1_ED", (Path("p1_ED.nii"),), {"": Path("p1_ED_gt.nii")}, subject="p1", domain="A").split
@@ -43,6 +45,7 @@ class Case:
     domain: str
     split: str = ""
     spacing_mm: tuple[float, float] | None = None
+    frame: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +147,8 @@ def open_case(case: Case, *, plane: str, channels: Sequence[int] | None, most_by
         Traceback (most recent call last):
         segconf_lite.readers.stored.DamagedCaseError: a.png must be a file, got none; ...
     """
-    stored = [files.read(path, role="image", most_bytes=most_bytes) for path in case.images]
+    limits: Any = {"most_bytes": most_bytes, "turned": plane != "stored"}
+    stored = [_frame(case, path, files.read(path, role="image", **limits)) for path in case.images]
     image = stored[0]
     for path, other in zip(case.images[1:], stored[1:], strict=True):
         geometry.check_same_grid(str(path), other, image)
@@ -160,7 +164,7 @@ def open_case(case: Case, *, plane: str, channels: Sequence[int] | None, most_by
         raise damaged(case.images[0], "an image", f"one constant value in channel {flat[0]}", "leave it out")
     labels, counts, notes = {}, dict[int, int](), [note for each in stored for note in each.notes]
     for rater, path in case.labels.items():
-        drawn = files.read(path, role="labels", most_bytes=most_bytes)
+        drawn = _frame(case, path, files.read(path, role="labels", **limits))
         geometry.check_same_grid(str(path), drawn, image)
         if len(drawn.values) != 1:
             fix = "one file per case and rater, of one number per pixel"
@@ -171,6 +175,16 @@ def open_case(case: Case, *, plane: str, channels: Sequence[int] | None, most_by
         notes += drawn.notes
     spacing = case.spacing_mm or geometry.spacing_in_plane(image, plane)
     return Opened(cut, labels, counts, spacing, plane, tuple(dict.fromkeys(notes)))
+
+
+def _frame(case: Case, path: Path, stored: Stored) -> Stored:
+    """One frame of a film."""
+    if case.frame is None:
+        return stored
+    if not 0 <= case.frame < len(stored.values):
+        got = f"{len(stored.values)} frames"
+        raise damaged(path, f"a film with frame {case.frame} (the first is 0)", got, "look at the table")
+    return dataclasses.replace(stored, values=stored.values[case.frame : case.frame + 1])
 
 
 def name_from_path(kind: str, path: str, how: FromPath) -> str:

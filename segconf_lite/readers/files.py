@@ -43,13 +43,14 @@ def stem(path: Path) -> str:
     return name[: -len(ending)] if ending and not name.startswith(".") else ""
 
 
-def read(path: Path, *, role: str, most_bytes: int) -> Stored:
+def read(path: Path, *, role: str, most_bytes: int, turned: bool = True) -> Stored:
     """The values of one file, and where they lie.
 
     Args:
         path: The file.
         role: ``"image"`` or ``"labels"``, which differ in how colours are read.
         most_bytes: Largest size of the values as float32; a header that claims more is not believed.
+        turned: Whether volumes are turned to LPS axes, or left as they are stored.
 
     Returns:
         Finite values.
@@ -72,6 +73,8 @@ def read(path: Path, *, role: str, most_bytes: int) -> Stored:
         if picture is None:
             raise damaged(path, f"one of {', '.join(ENDINGS)}", path.suffix or "no ending", "convert it")
         reader = partial(picture, role=role)
+    else:
+        reader = partial(reader, turned=turned)
     try:
         stored: Stored = reader(path, most_bytes=most_bytes)
     except DamagedCaseError:

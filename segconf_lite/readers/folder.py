@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.readers.cases import Case, FromPath, Naming, open_case, overlaps
+from segconf_lite.readers.cases import Case, Found, FromPath, Naming, open_case, overlaps
 from segconf_lite.readers.label_values import Labels, grouped
 from segconf_lite.readers.layouts import find_cases
 from segconf_lite.readers.settings import Reading
@@ -87,8 +87,8 @@ def from_folder(
             ``subject``, the BIDS subject, or for nnU-Net the name of the case without its phase (``_ED``,
             ``_frame01``). LOOK AT IT: if slices of one person have two names, a split leaks.
         split: Only cases of this split ("train" and "test" in nnU-Net, the column ``split`` of a table).
-        channels: Numbers of the channels to keep, or for BIDS the suffixes to read, e.g. ``("T1w",
-            "FLAIR")``. None keeps all channels.
+        channels: Numbers of the channels to keep, or for BIDS the suffixes to read, such as "T1w" and
+            "FLAIR". None keeps all channels.
         label_suffix: Suffix of segmentations in BIDS.
         reference: The rater whose segmentation becomes the labels; None takes the first by name.
         limit: Read at most so many cases of each domain, the first ones.
@@ -127,23 +127,66 @@ def from_folder(
     """
     naming = Naming(subject, domain, channels, label_suffix)
     reading = Reading(
-        plane, size, spacing_mm, unstated_spacing_mm, slices, normalise, source, reference, limit, most_bytes
+        plane=plane,
+        size=size,
+        spacing_mm=spacing_mm,
+        unstated_spacing_mm=unstated_spacing_mm,
+        slices=slices,
+        normalise=normalise,
+        source=source,
+        reference=reference,
+        split=split,
+        limit=limit,
+        skip_damaged=skip_damaged,
+        most_bytes=most_bytes,
     )
     found = find_cases(root, layout=layout, naming=naming)
+    return cohort_of(found, labels, reading, numbers=numbers_of(naming, found.layout), progress=progress)
+
+
+def cohort_of(
+    found: Found,
+    labels: Mapping[int, str] | None,
+    reading: Reading,
+    *,
+    numbers: list[int] | None = None,
+    progress: bool | None = None,
+) -> Cohort:
+    """The cohort of cases that were found; readers of a single data set begin here.
+
+    Args:
+        found: The cases.
+        labels: Label value -> name; None takes the names that were found.
+        reading: How they become slices.
+        numbers: Numbers of the channels to keep; None keeps all.
+        progress: Whether to show a bar.
+
+    Raises:
+        ValueError: As of `from_folder`.
+
+    Example:
+        >>> case = Case("a", (), {"": Path("a.png")}, subject="1", domain="A", split="train")
+        >>> again = dataclasses.replace(case, name="b", split="test")
+        >>> cohort_of(Found("table", (case, again), None, ()), None, Reading())
+        Traceback (most recent call last):
+        ValueError: subjects must be in one split and of one spelling, got subject 1 is in the splits test ...
+    """
     if doubled := overlaps(found.cases):  # of all splits, also where one alone is read
         fix = "mend the table or the names, or give subject="
         raise check.refuse("subjects", "in one split and of one spelling", "; ".join(doubled[:5]), fix)
-    cases = limited(of_split(found.cases, split), reading.limit)
+    cases = limited(of_split(found.cases, reading.split), reading.limit)
     raters = sorted({rater for case in found.cases for rater in case.labels})
-    check.one_of("reference", reference, (*raters, None))
-    if normalise == "source":
-        check.one_of("source", source, sorted({case.domain for case in cases}))
-    named = Labels.of(labels) if labels is not None else Labels.of(found.labels) if found.labels else None
-    numbers = numbers_of(naming, found.layout)
-    reading = dataclasses.replace(reading, reference=raters[0] if reference is None else reference)
-    parts, names, told = _read_all(cases, named, reading, numbers, skip_damaged, progress)
+    check.one_of("reference", reading.reference, (*raters, None))
+    if reading.normalise == "source":
+        check.one_of("source", reading.source, sorted({case.domain for case in cases}))
+    if reading.reference is None:
+        reading = dataclasses.replace(reading, reference=raters[0])
+    known = found.labels if labels is None else labels
+    parts, names, told = _read_all(
+        cases, None if known is None else Labels.of(known), reading, numbers, progress
+    )
     if told:
-        warnings.warn("; ".join(told), stacklevel=2)
+        warnings.warn("; ".join(told), stacklevel=3)
     return joined(parts, names, raters, reading)
 
 
@@ -152,7 +195,6 @@ def _read_all(
     named: Labels | None,
     reading: Reading,
     numbers: list[int] | None,
-    skip_damaged: bool,
     progress: bool | None,
 ) -> tuple[list[Part], Labels, list[str]]:
     """The slices of every case, and what a warning has to tell; label values are compared over all cases."""
@@ -168,7 +210,7 @@ def _read_all(
                 parts.append(slices_of(case, opened, named, reading))
                 odd.update((*opened.notes, *parts[-1].notes))
         except DamagedCaseError as error:
-            if not skip_damaged:
+            if not reading.skip_damaged:
                 raise
             skipped.append(" ".join(str(error).split()))
     if named is None or any(map(named.unknown, values.values())):

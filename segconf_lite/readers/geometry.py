@@ -16,7 +16,7 @@ from segconf_lite.readers.stored import Stored, damaged
 from segconf_lite.readers.volumes import corner_distance
 
 #: Planes into which volumes can be cut; "coarsest" is the one in which most scans are acquired.
-PLANES = ("coarsest", "axial", "coronal", "sagittal")
+PLANES = ("coarsest", "axial", "coronal", "sagittal", "stored")
 _NORMALS = ("sagittal", "coronal", "axial")  # of the axes left, back and head
 
 
@@ -59,8 +59,8 @@ def plane_of(image: Stored, asked: str) -> str:
         asked: One of `PLANES`.
 
     Returns:
-        ``"axial"``, ``"coronal"``, ``"sagittal"``, or the empty text for a picture, whose slices are as
-        stored.
+        ``"axial"``, ``"coronal"``, ``"sagittal"``, ``"stored"``, or the empty text for a picture, whose
+        slices are as stored.
 
     Example:
         >>> plane_of(Stored(np.zeros((1, 8, 8, 3)), np.diag([-4.0, -1.0, 1.0, 1.0])), "coarsest")
@@ -92,7 +92,7 @@ def in_plane(stored: Stored, plane: str) -> np.ndarray:
         >>> in_plane(Stored(np.zeros((1, 5, 4, 3)), np.eye(4)), "sagittal").shape
         (1, 3, 5, 4)
     """
-    if plane in ("", "axial"):
+    if plane in ("", "axial", "stored"):
         return stored.values
     from_head = stored.values[:, ::-1]  # (C, Z, Y, X)
     return from_head.transpose((0, 2, 1, 3) if plane == "coronal" else (0, 3, 1, 2))
@@ -109,7 +109,7 @@ def spacing_in_plane(stored: Stored, plane: str) -> tuple[float, float] | None:
         return stored.spacing_mm
     # float32, as headers are: 1.2 is not 1.2000000476837158
     x, y, z = (float(f"{size:.7g}") for size in nibabel.affines.voxel_sizes(stored.affine))
-    return {"axial": (y, x), "coronal": (z, x), "sagittal": (z, y)}[plane]
+    return {"axial": (y, x), "stored": (y, x), "coronal": (z, x), "sagittal": (z, y)}[plane]
 
 
 def on_grid(

@@ -29,7 +29,9 @@ class Reading:
     normalise: str | None = "per_image"
     source: str | None = None
     reference: str | None = None
+    split: str | None = None
     limit: int | None = None
+    skip_damaged: bool = False
     most_bytes: int = 2**30
 
     def __post_init__(self) -> None:

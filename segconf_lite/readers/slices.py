@@ -137,7 +137,11 @@ def joined(parts: Sequence[Part], named: Labels, raters: Sequence[str], reading:
         fix = "look at it with describe_folder; slices='labelled' keeps only those with a label"
         raise check.refuse("the folder", "of at least one slice", "none", fix)
     for what, fix, values in (
-        ("plane", "choose one, e.g. plane='axial'", [part.plane for part in parts]),
+        (
+            "plane",
+            "choose one: plane='axial', or 'stored' for oblique stacks",
+            [part.plane for part in parts],
+        ),
         ("number of channels", "choose with channels=", [part.images.shape[1] for part in parts]),
         ("size", "give size=, and spacing_mm= if the pixels differ", [_told(part) for part in parts]),
     ):

@@ -22,8 +22,8 @@ class Stored:
     """The values of one file, and where they lie.
 
     Attributes:
-        values: (C, S, H, W) as stored. Of a volume, slices run from foot to head, rows from front to back and
-            columns from the patient's right to left.
+        values: (C, S, H, W). Of a volume on LPS axes, slices run from foot to head, rows from front to back
+            and columns from the patient's right to left.
         affine: (4, 4) from (column, row, slice) to millimetres in the world of NIfTI (right, front, head), or
             None, where a file states no place (PNG, TIFF, NPZ).
         spacing_mm: Row and column spacing of a file without affine, where it states one.

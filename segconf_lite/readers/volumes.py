@@ -1,8 +1,9 @@
 """Volumes: NIfTI, and MHA, MHD or NRRD where SimpleITK is installed.
 
-Every volume is turned to the axes that lie closest to the patient's left, back and head, which changes the
-order of voxels and no value. A header that contradicts itself about the size or the order of voxels is
-refused, because the Dice in millimetres and the direction of slices would depend on who is believed.
+A volume is turned to the axes that lie closest to the patient's left, back and head (unless the stored order
+is asked for), which changes the order of voxels and no value. A header that contradicts itself about the size
+or the order of voxels is refused, because the Dice in millimetres and the direction of slices would depend on
+who is believed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _AGREE = "write it anew with one affine, in nibabel: image.set_sform(affine); image.set_qform(affine)"
 
 
-def read_nifti(path: Path, *, most_bytes: int) -> Stored:
+def read_nifti(path: Path, *, most_bytes: int, turned: bool = True) -> Stored:
     """A NIfTI-1 or NIfTI-2 file, zipped or not; a fourth axis becomes the channels.
 
     The header is read first and compared with `most_bytes`. Then the whole file is read, because only at its
@@ -30,9 +31,10 @@ def read_nifti(path: Path, *, most_bytes: int) -> Stored:
     Args:
         path: A file ``.nii`` or ``.nii.gz``.
         most_bytes: Largest size of the values as float32.
+        turned: Whether to turn the volume to LPS axes, or to leave it as it is stored.
 
     Returns:
-        The volume on LPS axes.
+        The volume.
 
     Raises:
         DamagedCaseError: If the file is too large, of complex numbers or colours, or its header contradicts
@@ -60,7 +62,7 @@ def read_nifti(path: Path, *, most_bytes: int) -> Stored:
         content = head + file.read(room)
     values = np.asarray(kind.from_bytes(content).dataobj)
     affine, notes = _affine(path, header, len(shape))
-    return _turned(values.reshape(shape + (1,) * (3 - len(shape))), affine, notes)
+    return _stored(values.reshape(shape + (1,) * (3 - len(shape))), affine, notes, turned)
 
 
 def _affine(path: Path, header: Any, n_axes: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -108,15 +110,16 @@ def corner_distance(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...
     return float(np.linalg.norm(((affine - other) @ corners)[:3], axis=0).max())
 
 
-def read_itk(path: Path, *, most_bytes: int) -> Stored:
+def read_itk(path: Path, *, most_bytes: int, turned: bool = True) -> Stored:
     """A file that SimpleITK reads: MHA, MHD or NRRD; several components become the channels.
 
     Args:
         path: The file.
         most_bytes: Largest size of the values as float32.
+        turned: As of `read_nifti`.
 
     Returns:
-        The volume on LPS axes.
+        The volume.
 
     Raises:
         DamagedCaseError: If SimpleITK is not installed (the message says how to get it), or the file is too
@@ -148,16 +151,17 @@ def read_itk(path: Path, *, most_bytes: int) -> Stored:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     values = itk.GetArrayFromImage(image)  # (S, H, W) or (S, H, W, C)
-    return _turned(np.swapaxes(values, 0, 2), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, ())
+    return _stored(np.swapaxes(values, 0, 2), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, (), turned)
 
 
-def _turned(values: np.ndarray, affine: np.ndarray, notes: tuple[str, ...]) -> Stored:
-    """(X, Y, Z) or (X, Y, Z, C) values on LPS axes."""
+def _stored(values: np.ndarray, affine: np.ndarray, notes: tuple[str, ...], turned: bool) -> Stored:
+    """(X, Y, Z) or (X, Y, Z, C) values, on LPS axes if asked."""
     axes = nibabel.orientations
-    turn = axes.ornt_transform(axes.io_orientation(affine), axes.axcodes2ornt("LPS"))
-    turned = axes.apply_orientation(values, turn)
-    affine = affine @ axes.inv_ornt_aff(turn, values.shape[:3])
-    channels = turned[None] if turned.ndim == 3 else np.moveaxis(turned, 3, 0)
+    if turned:
+        turn = axes.ornt_transform(axes.io_orientation(affine), axes.axcodes2ornt("LPS"))
+        affine = affine @ axes.inv_ornt_aff(turn, values.shape[:3])
+        values = axes.apply_orientation(values, turn)
+    channels = values[None] if values.ndim == 3 else np.moveaxis(values, 3, 0)
     return Stored(channels.transpose(0, 3, 2, 1), affine, notes=notes)
 
 

@@ -154,6 +154,22 @@ def test_labels_may_be_stored_along_other_axes_than_their_image(tmp_path, write)
     assert from_folder(tmp_path, **QUIET).fingerprint() == expected.fingerprint()
 
 
+def test_oblique_stacks_that_lie_closest_to_different_planes_can_be_read_as_stored(tmp_path, write):
+    image, drawn = write.ball()
+    for name, angle in (("p1", 0.6), ("p2", 1.0)):
+        turned = nibabel.eulerangles.euler2mat(x=angle) @ np.diag([-1.0, -1.0, 4.0])
+        for folder, values in ((f"imagesTr/{name}_0000", image), (f"labelsTr/{name}", drawn)):
+            (tmp_path / folder).parent.mkdir(exist_ok=True)
+            affine = nibabel.affines.from_matvec(turned, [1, 2, 3])
+            nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / f"{folder}.nii.gz")
+    names = {"labels": {0: "background", 1: "ball"}, "size": 36}
+    with pytest.raises(ValueError, match=r"one plane, got .*or 'stored' for oblique stacks"):
+        from_folder(tmp_path, **names, **QUIET)
+    got = from_folder(tmp_path, plane="stored", **names, **QUIET)
+    assert np.array_equal(got.labels[:5], got.labels[5:])
+    assert np.allclose(got.spacing_mm, 1.0)
+
+
 def test_an_oblique_volume_is_cut_along_its_own_axes(tmp_path, write):
     image, drawn = write.ball()
     turned = nibabel.eulerangles.euler2mat(z=0.3, y=0.2, x=0.1) @ np.diag([-1.0, -1.0, 4.0])
