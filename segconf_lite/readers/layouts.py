@@ -44,9 +44,10 @@ def find_cases(root: Path | str, *, layout: str, naming: Naming) -> Found:
     fitting = [name for name, room in asked.items() if room.is_here(folder)]
     if not fitting:
         looked = "; ".join(f"{room.LOOKS} ({name})" for name, room in asked.items())
-        entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else ["a file"]
+        entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
         more = f" and {len(entries) - 8} more" if len(entries) > 8 else ""
         got = f"{folder} with {', '.join(entries[:8]) or 'nothing'}{more} in it"
+        got = got if folder.is_dir() else f"the file {folder}"
         near = [str(each) for each in (folder.parent, *_below(folder)) if _fits(each, asked)]
         fix = f"{near[0]} looks like one" if near else "a table (CSV) of the files reads any other layout"
         raise check.refuse("root", f"a folder with {looked}", got, fix)

@@ -92,8 +92,10 @@ def find(root: Path, naming: Naming) -> Found:
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """Small name -> path of what lies in a folder."""
-    return {entry.name.lower(): entry for entry in sorted(root.iterdir())} if root.is_dir() else {}
+    """Small name -> path of the folders in a folder, and of its dataset.json."""
+    entries = sorted(root.iterdir()) if root.is_dir() else []
+    kept = [entry for entry in entries if entry.is_dir() or entry.name.lower() == "dataset.json"]
+    return {entry.name.lower(): entry for entry in kept}
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

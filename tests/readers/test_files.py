@@ -1,5 +1,6 @@
 """One file: every format gives the same values, and what contradicts itself or is too large is refused."""
 
+import contextlib
 import gzip
 import sys
 import time
@@ -188,6 +189,26 @@ def test_damaged_files_are_refused_by_name(tmp_path, name, how):
         path.unlink()
     with pytest.raises(DamagedCaseError, match=name):
         load(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.png", "a.tif", "a.npz"])
+def test_changed_bytes_are_read_or_refused_and_nothing_else(tmp_path, name):
+    rng = np.random.default_rng(0)
+    values, path = rng.integers(0, 255, (12, 10), np.uint8), tmp_path / name
+    if name.startswith("a.nii"):
+        header(path)
+    elif name == "a.npz":
+        np.savez(path, values)
+    else:
+        Image.fromarray(values).save(path) if name == "a.png" else tifffile.imwrite(path, values)
+    content = path.read_bytes()
+    for number in range(40):
+        changed = bytearray(content)
+        for place in rng.integers(0, min(len(content), 400), 3):
+            changed[place] = rng.integers(0, 256)
+        path.write_bytes(changed)
+        with contextlib.suppress(DamagedCaseError):
+            assert np.isfinite(load(path, ("image", "labels")[number % 2]).values).all()
 
 
 def test_a_changed_byte_is_found_by_the_check_sum(tmp_path):

@@ -158,6 +158,8 @@ def test_a_wrong_root_says_what_was_looked_for_and_what_was_found(tmp_path, writ
     )
     with pytest.raises(ValueError, match=message):
         from_folder(tmp_path, **QUIET)
+    with pytest.raises(ValueError, match=r"got the file .*notes.txt"):
+        from_folder(tmp_path / "notes.txt", **QUIET)
     with pytest.raises(ValueError, match="it does not exist"):
         from_folder(tmp_path / "nothing", **QUIET)
     with pytest.raises(ValueError, match=r"sub-.*\(bids\), got"):
@@ -249,6 +251,13 @@ def test_labels_of_any_type_are_read_if_they_are_whole(tmp_path, write, dtype):
 def test_bad_names_of_labels_are_refused(tmp_path, write, labels, message):
     with pytest.raises(ValueError, match=message):
         from_folder(write.pictures(tmp_path), **{**PICTURES, "labels": labels})
+
+
+def test_masks_of_one_bit_are_zeros_and_ones(tmp_path, write):
+    expected = from_folder(write.pictures(tmp_path, ["a"]), **PICTURES)
+    write.png(tmp_path / "a_mask.png", expected.labels[0] > 0)
+    got = from_folder(tmp_path, **{**PICTURES, "labels": {0: "background", 1: "square"}})
+    assert np.array_equal(got.labels, expected.labels)
 
 
 def test_palettes_are_labels_and_colours_are_not(tmp_path, write):
