@@ -101,9 +101,10 @@ def from_folder(
         images (N, C, H, W) float32. Labels are classes in the order of `labels`. Sessions are cases (volumes
         or pictures). ``raters`` holds all raters by name if there are several, -1 where one has not segmented
         a slice; with one rater it is None. Slices without contrast (above the head, say) are left out and
-        counted in a warning. Order: cases by name, or as in the table; slices from foot to head, front to
-        back or right to left. Axial slices have the front at the top, others the head, and the patient's
-        right (in sagittal slices the front) is at the left. `Cohort.split` divides subjects.
+        counted in a warning, as are cases of which the crop cuts off more than a tenth of the labels. Order:
+        cases by name, or as in the table; slices from foot to head, front to back or right to left. Axial
+        slices have the front at the top, others the head, and the patient's right (in sagittal slices the
+        front) is at the left. `Cohort.split` divides subjects.
 
     Raises:
         ValueError: If an argument is out of range, no layout is found, a subject is in two splits, or the

@@ -104,6 +104,13 @@ def slices_of(case: Case, opened: Opened, named: Labels, reading: Reading) -> Pa
     if not images and reading.slices == "all":
         raise damaged(f"case {case.name}", "an image", f"{n_flat} slices without contrast", "leave it out")
     notes = [f"slices without contrast are left out, {n_flat} of {opened.image.shape[1]}"] * bool(n_flat)
+    before_mm2 = np.count_nonzero(classes[reference]) * spacing[0] * spacing[1]
+    new_mm2 = spacing[0] * spacing[1] if reading.spacing_mm is None else reading.spacing_mm**2
+    after_mm2 = sum(map(np.count_nonzero, (drawn[raters.index(reference)] for drawn in labels))) * new_mm2
+    if after_mm2 < 0.9 * before_mm2:
+        notes.append(
+            "more than a tenth of what is segmented is lost to the crop or to coarse pixels; change size= or spacing_mm="
+        )
     return Part(
         case,
         images=np.array(images),

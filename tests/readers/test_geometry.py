@@ -1,9 +1,13 @@
 """Laws of the way from a volume to slices: where things are, whatever the order in the file."""
 
+import re
+import warnings
+
 import nibabel
 import numpy as np
 import pytest
 
+from segconf_lite.cohorts import download, gm_challenge
 from segconf_lite.readers import DamagedCaseError, from_folder
 from segconf_lite.readers.geometry import in_plane, on_grid, plane_of, spacing_in_plane
 from segconf_lite.readers.stored import Stored
@@ -64,11 +68,39 @@ def test_image_and_labels_are_never_apart(old, new, size):
 def test_the_crop_never_looks_at_the_labels(tmp_path, write):
     grid = {"size": 24, "spacing_mm": 0.9}
     expected = from_folder(write.nnunet(tmp_path, ["p1"]), **grid, **QUIET)
-    _, elsewhere = write.ball(centre=(30.0, 6.0, 3.0), radius=4)
+    _, elsewhere = write.ball(centre=(22.0, 14.0, 3.0), radius=4)
     write.nifti(tmp_path / "labelsTr/p1.nii.gz", elsewhere)
     got = from_folder(tmp_path, **grid, **QUIET)
     assert np.array_equal(got.images, expected.images)
     assert not np.array_equal(got.labels, expected.labels)
+
+
+def test_a_crop_that_cuts_the_object_is_told(tmp_path, write):
+    write.nnunet(tmp_path, ["p1", "p2"], centre=(29.0, 20.0, 2.0))
+    with pytest.warns(
+        UserWarning, match=r"more than a tenth of what is segmented is lost to the crop.*\(in 2 cases\)"
+    ):
+        from_folder(tmp_path, size=24, **QUIET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_folder(tmp_path, size=44, spacing_mm=0.9, **QUIET)
+
+
+def test_cords_have_the_area_that_their_own_reader_finds():
+    try:
+        root = download.find("gm_challenge")
+    except FileNotFoundError:
+        pytest.skip("the data set is not on this computer")
+    names = {"label_suffix": "seg-manual", "labels": {0: "background", 1: "cord"}}
+    got = from_folder(
+        root, subject=re.compile(r"sub-\d+"), limit=3, size=128, spacing_mm=0.5, **names, **QUIET
+    )
+    own = gm_challenge.cohort(root, center="label").where(
+        session=["sub-10062Ses1", "sub-10062Ses2", "sub-9418"]
+    )
+    assert set(got.subjects) == {"sub-10062", "sub-9418"} == set(own.subjects)
+    # Its own reader leaves out slices without grey matter, a hundredth of the cord.
+    assert np.count_nonzero(got.labels) == pytest.approx(np.count_nonzero(own.labels), rel=0.02)
 
 
 def test_what_is_outside_is_the_smallest_intensity_so_that_units_do_not_matter():
