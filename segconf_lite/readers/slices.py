@@ -109,7 +109,8 @@ def slices_of(case: Case, opened: Opened, named: Labels, reading: Reading) -> Pa
     after_mm2 = sum(map(np.count_nonzero, (drawn[raters.index(reference)] for drawn in labels))) * new_mm2
     if after_mm2 < 0.9 * before_mm2:
         notes.append(
-            "more than a tenth of what is segmented is lost to the crop or to coarse pixels; change size= or spacing_mm="
+            "more than a tenth of what is segmented is lost to the crop or to coarse pixels; "
+            "change size= or spacing_mm="
         )
     return Part(
         case,
