@@ -2,7 +2,7 @@
 
 The rooms of the package, in the order in which data passes through them:
 `cohorts` -> `models` -> `confidence` -> `fragility` -> `evaluation` -> `claims` -> `reports` -> `show`,
-with `stress` beside `models`.
+with `readers` beside `cohorts`, and `stress` beside `models`.
 Rooms are imported on first use, so that ``import segconf_lite`` stays free of torch and MONAI.
 """
 
@@ -11,7 +11,18 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("claims", "cohorts", "confidence", "evaluation", "fragility", "models", "reports", "show", "stress")
+_ROOMS = (
+    "claims",
+    "cohorts",
+    "confidence",
+    "evaluation",
+    "fragility",
+    "models",
+    "readers",
+    "reports",
+    "show",
+    "stress",
+)
 
 __all__ = ["__version__", *_ROOMS]
 

@@ -81,6 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(act=_data)
 
+    command = commands.add_parser(
+        "cohort", help="what a folder of images and labels holds, and what is wrong"
+    )
+    command.add_argument("folder", help="nnU-Net, BIDS, or a table (CSV) of files")
+    command.add_argument("--layout", default="auto", help="auto (default), nnunet, bids or table")
+    text = "names of label values, e.g. --labels 0=background,255=vessel"
+    command.add_argument("--labels", metavar="VALUE=NAME,...", help=text)
+    text = "pattern in the path of an image, whose group is its scanner, e.g. 'site-(\\w+)'"
+    command.add_argument("--domain", metavar="PATTERN", help=text)
+    command.add_argument("--limit", type=int, help="open at most so many cases of each domain")
+    command.set_defaults(act=_cohort)
+
     command = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
     command.add_argument("folder", help="where they go; it is made if it does not exist")
     command.add_argument("--force", action="store_true", help="replace files that were changed")
@@ -145,6 +157,32 @@ def _data(options: argparse.Namespace) -> int:
 
     print(f"{options.name} is at {download.fetch(options.name)}")
     return 0
+
+
+def _cohort(options: argparse.Namespace) -> int:
+    from segconf_lite.readers import describe_folder
+
+    try:
+        domain = re.compile(options.domain) if options.domain else None
+    except re.error as error:
+        raise ValueError(f"--domain must be a regular expression, got {options.domain}: {error}") from error
+    labels = _label_names(options.labels)
+    report = describe_folder(
+        options.folder, layout=options.layout, labels=labels, domain=domain, limit=options.limit
+    )
+    print(report)
+    if report.problems:
+        raise ValueError(f"problems found: {len(report.problems)}, see the end of the report")
+    return 0
+
+
+def _label_names(text: str | None) -> dict[int, str] | None:
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
+        raise ValueError(f"--labels must be VALUE=NAME,..., got {text}; e.g. 0=background,1=organ")
+    return {int(value): name.strip() for value, _, name in pairs}
 
 
 def _notebooks(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "segconf_lite").rglob("*.py"))
 ROOMS = {  # a room imports from those to its left only
     "cohorts": set(),
+    "readers": {"cohorts"},
     "models": {"cohorts"},
     "stress": {"cohorts", "models"},
     "confidence": {"cohorts", "models", "stress", "evaluation"},
@@ -53,12 +54,12 @@ def test_module_is_short(path):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_can_be_read_in_an_afternoon(room):
-    limit = {"cohorts": 1600}.get(room, 1500)  # until the readers of real cohorts are a room of their own
+    limit = {"cohorts": 1600}.get(room, 1500)  # until its readers of real cohorts move to `readers`
     assert sum(code_lines_of(path) for path in MODULES if room in path.parts) <= limit
 
 
 def test_package_is_thin():
-    assert sum(map(code_lines_of, MODULES)) <= 10_300
+    assert sum(map(code_lines_of, MODULES)) <= 12_100
 
 
 @every_module

@@ -1,6 +1,6 @@
 """The one type in which every source returns its cases.
 
-Shape letters: N cases (2-D slices), R raters, H rows, W columns.
+Shape letters: N cases (2-D slices), C channels, R raters, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ class Cohort:
     values are integers, and become int64.
 
     Attributes:
-        images: (N, 1, H, W) float32, finite intensities, normally z-scored per slice.
+        images: (N, C, H, W) float32, finite intensities, normally z-scored per slice. C is 1 but for colours
+            or several MR sequences; methods that take one channel say so.
         labels: (N, H, W) int64 reference in ``0 .. len(class_names) - 1``; 0 is background.
         domains: (N,) text, the scanner or scanner group of each case.
         subjects: (N,) text, the person of each case. Splits never divide a subject.
         spacing_mm: (N, 2) float64, row and column spacing in millimetres, > 0; (2,) counts for all cases.
         class_names: One name per label value, background first.
-        raters: (N, R, H, W) int64 labels of R independent raters, or None.
+        raters: (N, R, H, W) int64 labels of R independent raters, or None. -1 at every pixel of a slice
+            stands for a rater who did not segment it.
         sessions: (N,) text, the scan session of each case; defaults to the subject.
 
     Raises:
@@ -61,7 +63,7 @@ class Cohort:
 
     def __post_init__(self) -> None:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-            images = to_numpy(check.image_batch(self.images)).astype(np.float32, copy=False)
+            images = to_numpy(check.image_batch(self.images, channels=None)).astype(np.float32, copy=False)
         n, _, height, width = check.finite("images", images, fix="scale them to the range of float32").shape
         class_names = tuple(check.names("class_names", self.class_names, unique=True).tolist())
         fields: dict[str, Any] = {"images": images, "class_names": class_names}
@@ -70,7 +72,12 @@ class Cohort:
         if self.raters is not None:
             raters = check.array("raters", self.raters, "N R H W")
             labels_as["shape"] = (n, raters.shape[1], height, width)
-            fields["raters"] = check.label_map("raters", raters, **labels_as)
+            fields["raters"] = check.label_map("raters", raters, **labels_as, ignore=-1)
+            missing = (fields["raters"] == -1).mean(axis=(2, 3))
+            if not np.isin(missing, (0, 1)).all():
+                raise check.refuse(
+                    "raters", "-1 on a whole slice or nowhere on it", "-1 on a part of a slice"
+                )
         fields["spacing_mm"] = np.array(check.spacing(self.spacing_mm, length=n))
         for name in _NAMES:
             values = self.subjects if name == "sessions" and self.sessions is None else getattr(self, name)

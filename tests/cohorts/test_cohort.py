@@ -33,7 +33,7 @@ def test_repr_says_how_many_of_what():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": np.zeros((6, 8, 8), np.float32)}, r"\(N, 1, H, W\), got \(6, 8, 8\).*images\[:, None\]"),
+        ({"images": np.zeros((6, 8, 8), np.float32)}, r"\(N, C, H, W\), got \(6, 8, 8\).*images\[:, None\]"),
         (
             {"images": np.zeros((6, 1, 8, 8), "U1")},
             "dense tensor of real numbers, got numpy.ndarray",
@@ -225,3 +225,15 @@ def test_concatenate_takes_a_list_of_cohorts(cohorts):
 def test_where_takes_names(criteria):
     with pytest.raises(ValueError, match=f"{next(iter(criteria))} must be "):
         build().where(**criteria)
+
+
+def test_several_channels_and_missing_raters_are_kept():
+    images = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
+    raters = np.zeros((6, 2, 8, 8), int)
+    raters[4:, 1] = -1
+    got = build(images=images, raters=raters).take([5, 0])
+    assert got.images.shape == (2, 3, 8, 8)
+    assert (got.raters[0, 1] == -1).all()
+    raters[0, 0, 0, 0] = -1
+    with pytest.raises(ValueError, match="raters must be -1 on a whole slice or nowhere on it"):
+        build(raters=raters)

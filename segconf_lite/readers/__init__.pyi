@@ -1,0 +1,11 @@
+"""Public names of the room and their modules; read when the room is imported, and by type checkers."""
+
+from . import acdc as acdc
+from . import heart as heart
+from . import mnms as mnms
+from .describe import FolderReport as FolderReport
+from .describe import describe_folder as describe_folder
+from .folder import from_folder as from_folder
+from .stored import DamagedCaseError as DamagedCaseError
+
+__all__ = ["DamagedCaseError", "FolderReport", "acdc", "describe_folder", "from_folder", "heart", "mnms"]
