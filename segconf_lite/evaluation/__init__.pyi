@@ -12,6 +12,12 @@ from .calibration import expected_calibration_error as expected_calibration_erro
 from .calibration import fit_temperature as fit_temperature
 from .calibration import negative_log_likelihood as negative_log_likelihood
 from .calibration import reliability_table as reliability_table
+from .comparison import RankComparison as RankComparison
+from .comparison import block_ranks as block_ranks
+from .comparison import compare_ranks as compare_ranks
+from .comparison import critical_difference as critical_difference
+from .comparison import mean_ranks_within as mean_ranks_within
+from .comparison import pareto_front as pareto_front
 from .quality import case_table as case_table
 from .quality import dice_per_case as dice_per_case
 from .quality import dice_per_class as dice_per_class
@@ -53,10 +59,12 @@ __all__ = [
     "CalibrationCounter",
     "Estimate",
     "Interval",
+    "RankComparison",
     "apply_temperature",
     "augrc",
     "aurc",
     "auroc",
+    "block_ranks",
     "bootstrap_interval",
     "boundary_band",
     "boundary_distance_px",
@@ -64,6 +72,8 @@ __all__ = [
     "case_table",
     "cluster_interval",
     "compare_methods",
+    "compare_ranks",
+    "critical_difference",
     "crossed_interval",
     "detection_rate",
     "detection_threshold",
@@ -83,10 +93,12 @@ __all__ = [
     "linear_correlation",
     "map_agreement",
     "mean_interval",
+    "mean_ranks_within",
     "mean_surface_distance_per_case",
     "mean_surface_distance_per_class",
     "negative_log_likelihood",
     "pairwise_dice",
+    "pareto_front",
     "rank_correlation",
     "rank_correlation_difference",
     "rater_dice",
