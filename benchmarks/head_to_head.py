@@ -1,12 +1,12 @@
 """Every method, every question: the tables of chapter 10, computed from the stored tables of other chapters.
 
     python benchmarks/head_to_head.py            # under a minute; nothing is trained
-    python benchmarks/head_to_head.py --costs    # also the table of costs, which asks the methods for their passes
+    python benchmarks/head_to_head.py --costs    # also the table of costs, which asks for passes
 
-``chapter_10_head_to_head.csv`` has one row per question, cohort, scanner (or site), method and seed:
-``value`` with its ``direction`` (which is better), ``n`` (cases, or slices with such pixels), and ``source``, the
-chapters or the table that it is from. ``chapter_10_costs.csv`` has one row per method: passes, networks, what it
-needs, milliseconds per slice where they were measured, the code that runs it, and the claims about it.
+``chapter_10_head_to_head.csv`` has one row per question, cohort, scanner (or site), method and seed: ``value``
+with its ``direction`` (which is better), ``n`` (slices), and ``source``, the chapters or the table that it is
+from. ``chapter_10_costs.csv`` has one row per method: passes, networks, what it needs, milliseconds per slice
+where they were measured, the code that runs it, and the claims about it.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ ASKED = "from segconf_lite.models import predict_probabilities\n"
 BASELINES = "from segconf_lite.confidence.baselines import one_pass_columns\n"
 DISTORTED = "from segconf_lite.confidence.distortion import distortion_columns\n"
 SHAPES = ASKED + "from segconf_lite.evaluation import geometric_maps\n"
+DETECTS = "image-entropy-tells-scanners-apart-better-than-soft-dice"
+SHAPE = "predict_probabilities(network, images).argmax(dim=1), n_classes=4"
 CHAPTER_10 = "soft-dice-ranks-better-than-size soft-dice-is-near-the-best-one-pass"
 
 
@@ -191,7 +193,7 @@ def methods() -> dict[str, dict[str, Any]]:
     def of(
         code: str, imports: str, needs: str = "nothing", *, claims: str = "", **more: Any
     ) -> dict[str, Any]:
-        build: Callable[[], Any] = lambda: eval(code, {**names, "training": training})  # noqa: E731, S307
+        build: Callable[[], Any] = lambda: eval(code, {**names, "training": training})  # noqa: E731
         row = {
             "networks": 1,
             "labels": False,
@@ -211,26 +213,39 @@ def methods() -> dict[str, dict[str, Any]]:
 
     found = {
         NOTHING: null("np.zeros(len(images))", "import numpy as np\n", passes=0),
-        HOME_MEAN: null("np.full(len(images), dice_on_a)", "import numpy as np\n", passes=0, labels=True,
-                        needs="labels of new cases of the training scanner"),
+        HOME_MEAN: null(
+            "np.full(len(images), dice_on_a)",
+            "import numpy as np\n",
+            passes=0,
+            labels=True,
+            needs="labels of new cases of the training scanner",
+        ),
         "small prediction": null(
             'one_pass_columns(predict_probabilities(network, images))["small prediction"]',
-            ASKED + BASELINES, claims="doubt-knows-more-than-size soft-dice-ranks-better-than-size size-adds-to-soft-dice",
+            ASKED + BASELINES,
+            claims=f"doubt-knows-more-than-size {CHAPTER_10.split()[0]} size-adds-to-soft-dice",
         ),
-        "entropy, image": one("PredictiveEntropy()", "image-entropy-hardly-orders image-entropy-tells-scanners-apart-better-than-soft-dice"),
-        "entropy, foreground": one('PredictiveEntropy(region="foreground")',
-                                   "foreground-mean-beats-image-mean doubt-knows-more-than-size"),
+        "entropy, image": one("PredictiveEntropy()", f"image-entropy-hardly-orders {DETECTS}"),
+        "entropy, foreground": one(
+            'PredictiveEntropy(region="foreground")',
+            "foreground-mean-beats-image-mean doubt-knows-more-than-size",
+        ),
         "entropy, boundary": one('PredictiveEntropy(region="boundary", band_px=2)'),
         "probability, foreground": one('MaximumProbability(region="foreground")'),
-        "soft Dice": one("SoftDiceConfidence()",
-                         f"soft-dice-orders-better-than-entropy soft-dice-orders-as-four-networks {CHAPTER_10}"),
-    }  # fmt: skip
+        "soft Dice": one(
+            "SoftDiceConfidence()",
+            "soft-dice-orders-better-than-entropy soft-dice-orders-as-four-networks " + CHAPTER_10,
+        ),
+    }
     samplers = {
         "dropout": ("MCDropout(n_samples=15{})", "a network trained with dropout", "fifteen-passes-beat-two"),
         "test-time": ("TestTimeAugmentation({})", "nothing", ""),
-        "ensemble": ("DeepEnsemble(n_members=4, training=training{})", "training cases with labels",
-                     "ensemble-agreement-beats-one-pass ensemble-agreement-beats-dropout-agreement"),
-    }  # fmt: skip
+        "ensemble": (
+            "DeepEnsemble(n_members=4, training=training{})",
+            "training cases with labels",
+            "ensemble-agreement-beats-one-pass ensemble-agreement-beats-dropout-agreement",
+        ),
+    }
     for name, (code, needs, claims) in samplers.items():
         line = f"from segconf_lite.confidence import {code.split('(')[0]}\n"
         paired = f"from segconf_lite.confidence import {code.split('(')[0]}, ScoreAgreement\n"
@@ -240,54 +255,88 @@ def methods() -> dict[str, dict[str, Any]]:
         found |= {
             f"{name}: entropy": of(region, line, needs, claims=claims, **many),
             f"{name}: agreement": of(f"ScoreAgreement({plain})", paired, needs, claims=claims, **many),
-            f"{name}: agreement, strict": of(f'ScoreAgreement({plain}, empty="zero")', paired, needs,
-                                             claims=claims, **many),
+            f"{name}: agreement, strict": of(
+                f'ScoreAgreement({plain}, empty="zero")', paired, needs, claims=claims, **many
+            ),
             f"map: {name}": of(plain.replace("15", "6"), line, needs, **many),
-        }  # fmt: skip
+        }
     for n, claims in ((2, "fifteen-passes-beat-two"), (4, "no-confidence-notices-attacks")):
         found[f"dropout, {n} answers: agreement"] = of(
             f"ScoreAgreement(MCDropout(n_samples={n}))",
             "from segconf_lite.confidence import MCDropout, ScoreAgreement\n",
-            "a network trained with dropout", claims=claims,
-        )  # fmt: skip
+            "a network trained with dropout",
+            claims=claims,
+        )
     images = "images of the training scanner"
     coded = "from segconf_lite.confidence import SegmentationDistortion\n"
     about = "distortion-beats-distance distortion-beats-foreground-entropy"
     found |= {
         "distortion": of("SegmentationDistortion()", coded, images, claims=about),
-        "distortion, foreground": of('SegmentationDistortion(region="foreground")', coded, images, claims=about),
+        "distortion, foreground": of(
+            'SegmentationDistortion(region="foreground")', coded, images, claims=about
+        ),
         "distortion, Dice": of(
             "distortion_columns(*SegmentationDistortion().fit(network, train)"
             '.both_probabilities(images))["distortion, Dice"]',
-            coded + DISTORTED, images, claims="distortion-as-dice-orders-better",
+            coded + DISTORTED,
+            images,
+            claims="distortion-as-dice-orders-better",
             build=lambda: c.SegmentationDistortion(),
         ),
-        "distance": of("PooledMahalanobis()", "from segconf_lite.confidence import PooledMahalanobis\n", images,
-                       claims="distance-flags-every-foreign-scanner distortion-beats-distance"),
-        "code distance": of("LatentMahalanobis()", "from segconf_lite.confidence import LatentMahalanobis\n",
-                            images, claims="distortion-beats-code-distance"),
-    }  # fmt: skip
+        "distance": of(
+            "PooledMahalanobis()",
+            "from segconf_lite.confidence import PooledMahalanobis\n",
+            images,
+            claims="distance-flags-every-foreign-scanner distortion-beats-distance",
+        ),
+        "code distance": of(
+            "LatentMahalanobis()",
+            "from segconf_lite.confidence import LatentMahalanobis\n",
+            images,
+            claims="distortion-beats-code-distance",
+        ),
+    }
     labels = {"needs": "training cases with labels", "labels": True}
     settings = ', training=Training(steps=200, learning_rate=2e-3, weight_decay=1e-3, augmentation="{}")'
     kinds = {
-        "plain": ("QualityPredictor.published(adversary=None{})", "mild", "adversary-orders-better-than-plain"),
-        "noise": ('QualityPredictor.published(adversary=Adversary(direction="random"){})', "mild",
-                  "adversary-beats-noise"),
-        "adversary": ("QualityPredictor.published(adversary=Adversary(effect_size=0.1){})", "mild",
-                      "adversary-orders-better-than-plain adversary-predicts-nearer"),
-        "Beta": ("BetaQualityPredictor(adversary=Adversary(effect_size=0.1){})", "strong",
-                 "beta-orders-better-than-point beta-needs-its-adversary five-networks-beat-the-predictor"),
+        "plain": (
+            "QualityPredictor.published(adversary=None{})",
+            "mild",
+            "adversary-orders-better-than-plain",
+        ),
+        "noise": (
+            'QualityPredictor.published(adversary=Adversary(direction="random"){})',
+            "mild",
+            "adversary-beats-noise",
+        ),
+        "adversary": (
+            "QualityPredictor.published(adversary=Adversary(effect_size=0.1){})",
+            "mild",
+            "adversary-orders-better-than-plain adversary-predicts-nearer",
+        ),
+        "Beta": (
+            "BetaQualityPredictor(adversary=Adversary(effect_size=0.1){})",
+            "strong",
+            "beta-orders-better-than-point beta-needs-its-adversary five-networks-beat-the-predictor",
+        ),
         "Beta, plain": ("BetaQualityPredictor(adversary=None{})", "strong", "beta-needs-its-adversary"),
-        "point": ("QualityPredictor(adversary=Adversary(effect_size=0.1){})", "strong",
-                  "beta-orders-better-than-point"),
-    }  # fmt: skip
+        "point": (
+            "QualityPredictor(adversary=Adversary(effect_size=0.1){})",
+            "strong",
+            "beta-orders-better-than-point",
+        ),
+    }
     for name, (code, images_seen, claims) in kinds.items():
         kind = code.split("(")[0].split(".")[0]
         lines = f"from segconf_lite.confidence import Adversary, {kind}\n".replace(
             "Adversary, " if "Adversary(" not in code else "\0", ""
         )
-        found[name] = of(code.format(settings.format(images_seen)),
-                         lines + "from segconf_lite.models import Training\n", claims=claims, **labels)  # fmt: skip
+        found[name] = of(
+            code.format(settings.format(images_seen)),
+            lines + "from segconf_lite.models import Training\n",
+            claims=claims,
+            **labels,
+        )
     fragile = "from segconf_lite.fragility import FragilityMap{}\n"
     far = "decoder-finds-more-far-errors-than-entropy decoder-finds-more-far-errors-than-distance"
     masks = "mask-search-follows-annotators-better-than-distance"
@@ -301,26 +350,44 @@ def methods() -> dict[str, dict[str, Any]]:
         found[kind] = of(f"FragilityMap({region})", fragile.format(""), claims=claims, **labels)
     found |= {
         "map: entropy": one("PredictiveEntropy()", "entropy-follows-annotators-better-than-distance"),
-        "map: decoder": of("FragilityMap(search=TangentSearch(n_draws=6, n_slices=48))",
-                           fragile.format(", TangentSearch"), claims=far, **labels),
-        "map: mask search": of("FragilityMap(search=MaskSearch())", fragile.format(", MaskSearch"),
-                               claims=masks, **labels),
-        "map: weight noise": of("WeightNoise(budget=2e-3, n_samples=6)", "from segconf_lite.fragility import WeightNoise\n",
-                                claims="mask-search-follows-annotators-better-than-noise", **labels),
+        "map: decoder": of(
+            "FragilityMap(search=TangentSearch(n_draws=6, n_slices=48))",
+            fragile.format(", TangentSearch"),
+            claims=far,
+            **labels,
+        ),
+        "map: mask search": of(
+            "FragilityMap(search=MaskSearch())", fragile.format(", MaskSearch"), claims=masks, **labels
+        ),
+        "map: weight noise": of(
+            "WeightNoise(budget=2e-3, n_samples=6)",
+            "from segconf_lite.fragility import WeightNoise\n",
+            claims="mask-search-follows-annotators-better-than-noise",
+            **labels,
+        ),
         "map: ensemble, three networks": of(
-            "DeepEnsemble(n_members=3, training=training)", "from segconf_lite.confidence import DeepEnsemble\n",
-            claims="ensemble-follows-annotators-better-than-distance", networks=3, **labels),
-        "map: ring": null("geometry_ring(predict_probabilities(network, images).argmax(dim=1), n_classes=4)",
-                          ASKED + "from segconf_lite.fragility import geometry_ring\n",
-                          claims="mask-search-follows-annotators-better-than-the-ring"),
+            "DeepEnsemble(n_members=3, training=training)",
+            "from segconf_lite.confidence import DeepEnsemble\n",
+            claims="ensemble-follows-annotators-better-than-distance",
+            networks=3,
+            **labels,
+        ),
+        "map: ring": null(
+            f"geometry_ring({SHAPE})",
+            ASKED + "from segconf_lite.fragility import geometry_ring\n",
+            claims="mask-search-follows-annotators-better-than-the-ring",
+        ),
         "map: 1 / distance": null(
-            'geometric_maps(predict_probabilities(network, images).argmax(dim=1), n_classes=4)["1 / distance"]',
-            SHAPES, claims=f"{far.split()[1]} entropy-follows-annotators-better-than-distance"),
+            f'geometric_maps({SHAPE})["1 / distance"]',
+            SHAPES,
+            claims=f"{far.split()[1]} entropy-follows-annotators-better-than-distance",
+        ),
         "map: blurred mask": null(
-            "geometric_maps(predict_probabilities(network, images).argmax(dim=1), n_classes=4)"
-            '["blurred mask, 1 px"]',
-            SHAPES, claims="mask-search-follows-annotators-better-than-a-blurred-mask"),
-    }  # fmt: skip
+            f'geometric_maps({SHAPE})["blurred mask, 1 px"]',
+            SHAPES,
+            claims="mask-search-follows-annotators-better-than-a-blurred-mask",
+        ),
+    }
     return found
 
 

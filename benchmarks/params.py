@@ -67,6 +67,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         SMALL | {"n_victims": 15, "n_members": 2, "attack_steps": 3, "train_eps": 0.1, "quiet_weight": 0.5,
                  "grey_levels": 64},
     ],
+    "10": [
+        SMALL | {"question": "failures", "scanners": "BDF", "failed_below": 0.6, "n_shown": 6,
+                 "harmful": 0.02},
+        SMALL | {"question": "scanner", "scanners": "CDEF", "most_passes": 5, "n_shown": 4, "harmful": 0.005},
+    ],
     "90": [
         {"n_cases": 20, "n_shuffles": 50, "noise": 0.5},
         {"n_cases": 400, "n_shuffles": 20, "beta_shape": 1.0, "wrong_above": 0.5},

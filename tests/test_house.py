@@ -58,7 +58,7 @@ def test_a_room_can_be_read_in_an_afternoon(room):
 
 
 def test_package_is_thin():
-    assert sum(map(code_lines_of, MODULES)) <= 10_100
+    assert sum(map(code_lines_of, MODULES)) <= 10_400
 
 
 @every_module

@@ -18,8 +18,8 @@ def joined_cases(chapters: Sequence[int] = (2, 3, 4), *, cohort: str = "phantom"
     """The columns of several chapters beside each other, one row per case.
 
     Chapters 2 to 5 train the same network on the same cohorts, so the k-th case of a scanner is the same
-    slice in each of their tables. This is not taken on trust: subjects must be equal, and the risk must agree to
-    five digits.
+    slice in each of their tables. This is not taken on trust: subjects must be equal, and the risk must
+    agree to five digits.
 
     Args:
         chapters: Numbers of the chapters; the first one names a column that several have.

@@ -1,10 +1,10 @@
 """Which method to use within a budget, computed from the stored comparison of all methods.
 
-The rule, for a question and a budget: take the methods that fit the budget; average each over the scanners of
-the phantom that the network has not seen, per seed; the best is the one with the best mean over seeds. A method
-whose paired difference from the best has a 95 % t interval over seeds that holds 0 counts as level with it. Of
-those that are level, the cheapest wins, and among equally cheap ones that with the best mean. Null models, such
-as the size of the prediction, take part and can win.
+The rule, for a question and a budget: take the methods that fit the budget; average each over the scanners
+of the phantom that the network has not seen, per seed; the best is the one with the best mean over seeds. A
+method whose paired difference from the best has a 95 % t interval over seeds that holds 0 counts as level
+with it. Of those that are level, the cheapest wins, and among equally cheap ones that with the best mean.
+Null models, such as the size of the prediction, take part and can win.
 """
 
 from __future__ import annotations
@@ -137,9 +137,9 @@ def leave_one_scanner_out(
 ) -> pd.DataFrame:
     """What following the advice of `choose` would have cost on a scanner that it had not seen.
 
-    For each seed and scanner, the advice is chosen from all *other* seeds and scanners. It is compared with the
-    method that has the best mean over seeds on the scanner that was left out. Nobody could have known that
-    method, so the regret is an upper limit of what better advice could gain.
+    For each seed and scanner, the advice is chosen from all *other* seeds and scanners. It is compared with
+    the method that has the best mean over seeds on the scanner that was left out. Nobody could have known
+    that method, so the regret is an upper limit of what better advice could gain.
 
     Args:
         values: Index (seed, scanner), one column per method that fits the budget.
@@ -147,9 +147,9 @@ def leave_one_scanner_out(
         higher_is_better: Whether a high value is good.
 
     Returns:
-        One row per seed and scanner: seed, scanner, advised, best, wrong (whether they differ), and regret, by how
-        much the advised method is worse than the best one in the unit of the values; a single seed's may be
-        negative.
+        One row per seed and scanner: seed, scanner, advised, best, wrong (whether they differ), and regret,
+        by how much the advised method is worse than the best one in the unit of the values; a single seed's
+        may be negative.
 
     Raises:
         ValueError: As `choose`, or if there are fewer than three seeds or two scanners.
@@ -185,7 +185,8 @@ def recommend_method(
     """The method to use within a budget.
 
     Args:
-        want: ``"order"``: which cases are worse. ``"number"``: the Dice of each case. ``"where"``: wrong pixels.
+        want: ``"order"``: which cases are worse. ``"number"``: the Dice of each case. ``"where"``: wrong
+            pixels.
         passes: Passes of a network per case that one can afford, >= 1.
         networks: Segmentation networks that one can train, >= 1.
         labels: Whether training cases with labels are at hand for more than the network itself.

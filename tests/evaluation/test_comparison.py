@@ -13,8 +13,8 @@ from segconf_lite.evaluation import (
     pareto_front,
 )
 
-# Demšar 2006, table 6: AUC of C4.5 with four settings on 14 data sets. The paper ranked unrounded values: in the
-# row of 0.9751, two are printed as 0.975 and have the ranks 2 and 3.
+# Demšar 2006, table 6: AUC of C4.5 with four settings on 14 data sets. The paper ranked unrounded values:
+# in the row of 0.9751, two are printed as 0.975 and have the ranks 2 and 3.
 DEMSAR = np.array(
     [
         [0.763, 0.768, 0.771, 0.798], [0.599, 0.591, 0.590, 0.569], [0.954, 0.971, 0.968, 0.967],
