@@ -1,12 +1,12 @@
 """Every method, every question: the tables of chapter 10, computed from the stored tables of other chapters.
 
     python benchmarks/head_to_head.py            # under a minute; nothing is trained
-    python benchmarks/head_to_head.py --costs    # also the table of costs, which asks for passes
+    python benchmarks/head_to_head.py --costs    # also the table of costs
 
-``chapter_10_head_to_head.csv`` has one row per question, cohort, scanner (or site), method and seed: ``value``
-with its ``direction`` (which is better), ``n`` (slices), and ``source``, the chapters or the table that it is
-from. ``chapter_10_costs.csv`` has one row per method: passes, networks, what it needs, milliseconds per slice
-where they were measured, the code that runs it, and the claims about it.
+``chapter_10_head_to_head.csv`` has one row per question, cohort, scanner (or site), method and seed:
+``value`` with its ``direction`` (which is better), ``n`` (slices), and ``source``, the chapters or the table
+that it is from. ``chapter_10_costs.csv`` has one row per method: passes, networks, what it needs, milliseconds
+per slice where they were measured, the code that runs it, and the claims about it.
 """
 
 from __future__ import annotations
