@@ -5,8 +5,8 @@
 
 ``chapter_10_head_to_head.csv`` has one row per question, cohort, scanner (or site), method and seed:
 ``value`` with its ``direction`` (which is better), ``n`` (slices), and ``source``, the chapters or the table
-that it is from. ``chapter_10_costs.csv`` has one row per method: passes, networks, what it needs, milliseconds
-per slice where they were measured, the code that runs it, and the claims about it.
+that it is from. ``chapter_10_costs.csv`` has one row per method: passes, networks, what it needs,
+milliseconds per slice where they were measured, the code that runs it, and the claims about it.
 """
 
 from __future__ import annotations
