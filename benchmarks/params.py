@@ -73,6 +73,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"n_train": 30, "n_steps": 12, "unseen_scanners": "F", "n_home": 480, "n_draws": 60,
          "review_budget": 0.4, "missed_cost": 5.0},
     ],
+    "10": [
+        SMALL | {"question": "failures", "scanners": "BDF", "failed_below": 0.6, "n_shown": 6,
+                 "harmful": 0.02},
+        SMALL | {"question": "scanner", "scanners": "CDEF", "most_passes": 5, "n_shown": 4, "harmful": 0.005},
+    ],
     "90": [
         {"n_cases": 20, "n_shuffles": 50, "noise": 0.5},
         {"n_cases": 400, "n_shuffles": 20, "beta_shape": 1.0, "wrong_above": 0.5},

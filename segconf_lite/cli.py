@@ -130,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, help="recheck: only chapters that state no more from scratch"
     )
     command.set_defaults(act=_claims)
+
+    command = commands.add_parser("recommend", help="which method to use within a budget, and the evidence")
+    text = "which cases are worse (order, default), the Dice of each case (number), wrong pixels (where)"
+    command.add_argument("--want", choices=("order", "number", "where"), default="order", help=text)
+    command.add_argument("--passes", type=int, default=1, help="passes of a network per case (default: 1)")
+    command.add_argument("--networks", type=int, default=1, help="networks that you can train (default: 1)")
+    text = "whether training cases with labels are at hand for more than the network itself (default: no)"
+    command.add_argument("--labels", action=argparse.BooleanOptionalAction, default=False, help=text)
+    command.set_defaults(act=_recommend)
     return parser
 
 
@@ -257,6 +266,14 @@ def _claims(options: argparse.Namespace) -> int:
         print(f"\nOther outcomes than those stored{'' if options.accept else ' (--accept stores them)'}:")
         print("\n".join(changed))
     return 1 if changed and not options.accept else 0
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from segconf_lite.reports import recommend_method
+
+    budget = {"passes": options.passes, "networks": options.networks, "labels": options.labels}
+    print(recommend_method(want=options.want, **budget).text())
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from . import recheck as recheck
 from . import registry as registry
 from . import report as report
 from . import runs as runs
+from .joined import joined_cases as joined_cases
 from .judge import Verdict as Verdict
 from .registry import Claim as Claim
 from .registry import read_claims as read_claims
@@ -15,6 +16,7 @@ __all__ = [
     "STATISTICS",
     "Claim",
     "Verdict",
+    "joined_cases",
     "judge",
     "ledger",
     "read_claims",

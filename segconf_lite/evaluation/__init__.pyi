@@ -24,6 +24,12 @@ from .conformal import quality_lower_bound as quality_lower_bound
 from .conformal import risk_controlling_threshold as risk_controlling_threshold
 from .conformal import smallest_calibration_size as smallest_calibration_size
 from .conformal import weighted_quantile as weighted_quantile
+from .comparison import RankComparison as RankComparison
+from .comparison import block_ranks as block_ranks
+from .comparison import compare_ranks as compare_ranks
+from .comparison import critical_difference as critical_difference
+from .comparison import mean_ranks_within as mean_ranks_within
+from .comparison import pareto_front as pareto_front
 from .quality import case_table as case_table
 from .quality import dice_per_case as dice_per_case
 from .quality import dice_per_class as dice_per_class
@@ -68,10 +74,12 @@ __all__ = [
     "Interval",
     "LowerBound",
     "Martingale",
+    "RankComparison",
     "apply_temperature",
     "augrc",
     "aurc",
     "auroc",
+    "block_ranks",
     "bootstrap_interval",
     "boundary_band",
     "boundary_distance_px",
@@ -79,7 +87,9 @@ __all__ = [
     "case_table",
     "cluster_interval",
     "compare_methods",
+    "compare_ranks",
     "conformal_quantile",
+    "critical_difference",
     "crossed_interval",
     "density_ratio",
     "detection_rate",
@@ -103,10 +113,12 @@ __all__ = [
     "linear_correlation",
     "map_agreement",
     "mean_interval",
+    "mean_ranks_within",
     "mean_surface_distance_per_case",
     "mean_surface_distance_per_class",
     "negative_log_likelihood",
     "pairwise_dice",
+    "pareto_front",
     "quality_lower_bound",
     "rank_correlation",
     "rank_correlation_difference",
