@@ -12,6 +12,12 @@ from .calibration import expected_calibration_error as expected_calibration_erro
 from .calibration import fit_temperature as fit_temperature
 from .calibration import negative_log_likelihood as negative_log_likelihood
 from .calibration import reliability_table as reliability_table
+from .comparison import RankComparison as RankComparison
+from .comparison import block_ranks as block_ranks
+from .comparison import compare_ranks as compare_ranks
+from .comparison import critical_difference as critical_difference
+from .comparison import mean_ranks_within as mean_ranks_within
+from .comparison import pareto_front as pareto_front
 from .conformal import DensityRatio as DensityRatio
 from .conformal import LowerBound as LowerBound
 from .conformal import Martingale as Martingale
@@ -24,12 +30,6 @@ from .conformal import quality_lower_bound as quality_lower_bound
 from .conformal import risk_controlling_threshold as risk_controlling_threshold
 from .conformal import smallest_calibration_size as smallest_calibration_size
 from .conformal import weighted_quantile as weighted_quantile
-from .comparison import RankComparison as RankComparison
-from .comparison import block_ranks as block_ranks
-from .comparison import compare_ranks as compare_ranks
-from .comparison import critical_difference as critical_difference
-from .comparison import mean_ranks_within as mean_ranks_within
-from .comparison import pareto_front as pareto_front
 from .quality import case_table as case_table
 from .quality import dice_per_case as dice_per_case
 from .quality import dice_per_class as dice_per_class
