@@ -181,4 +181,4 @@ def pareto_front(*losses: Any) -> np.ndarray:
     table = np.stack(columns, axis=1)  # (n_methods, n_losses)
     as_good = (table[:, None] <= table[None]).all(axis=2)  # [a, b]: a is as good as b in everything
     better = (table[:, None] < table[None]).any(axis=2)
-    return ~(as_good & better).any(axis=0)
+    return np.logical_not((as_good & better).any(axis=0))
