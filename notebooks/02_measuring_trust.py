@@ -53,7 +53,7 @@ n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
 # Optimiser steps of each network (0: 200 in "lite", 666 in "full"; on the spinal cord 133 and 400).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
-# Fraction of the features that dropout sets to zero while the network learns, and where its answers are sampled.
+# Fraction of the features that dropout sets to zero, in training and while predictions are sampled.
 dropout = 0.1  # @param {type:"number", min:0.01, max:0.9}
 # Predictions per image in Monte Carlo dropout.
 n_samples = 15  # @param {type:"integer", min:3, max:100}
@@ -114,7 +114,7 @@ def make(scanner, n_cases, first_subject, **options):
 
 # %%
 train = make(source_scanner, sizes.n_train, 0)
-familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts there, to set alarms
+familiar = make(source_scanner, sizes.n_test, 2000)  # other hearts: for the thresholds
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 
 # %%
@@ -134,6 +134,9 @@ answers = to_numpy(probabilities.argmax(dim=1))
 cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].round(3)
 
 # %% [markdown]
+# *Risk of the slices of each scanner (lower is better): number of slices, mean, median (50%) and maximum. One
+# network.*
+#
 # ## A probability is not a confidence in a case
 #
 # The network gives each pixel a probability per class. Where one class has nearly all of the probability, the network
@@ -142,8 +145,8 @@ cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].roun
 #
 # But a clinic wants one number per *case*. The obvious way is the mean entropy over the image.
 #
-# **Predict:** below are three slices of scanner F, one segmented well, one half right, one all wrong. Which has the
-# highest mean entropy?
+# **Predict:** below are three slices of scanner F: the one with the best segmentation, one in the middle, and the one
+# with the worst. Which has the highest mean entropy?
 
 
 # %%
@@ -162,15 +165,20 @@ show.map_grid(
     [answers[k] for k in chosen],
     {"entropy": entropy_map[chosen]},
     column_titles=titles,
-    alt="Three slices of scanner F with the network's outlines, and the entropy of their pixels, high along outlines; the best slice has the most of it.",
+    alt="Three slices of scanner F with the predicted borders, and the entropy of their pixels, high along these borders; the slice with the best segmentation has the most of it.",
 )
 
 # %% [markdown]
-# *Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
-# its mean over the image is high; a heart that was missed has short ones, and its mean is low. The mean over the
-# image largely measures how much was found.*
+# *Three slices of scanner F, from the best (left) to the worst segmentation (right) among those in which the network
+# finds a heart. Top: image with the predicted borders. Below: entropy of each pixel, from 0 (dark, sure) to 1 (yellow,
+# all classes equally likely). One network.*
 #
-# So the step from map to number needs care. Papers and codes differ in it, often without saying so. We try six:
+# Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
+# its mean over the image is high. A heart that was missed has short ones, and its mean is low. In other words, the mean
+# over the image largely measures how much of the heart was found.
+#
+# So the step from the map to one number, the *aggregation*, needs care. Papers and codes differ in it, often without
+# saying so. We try six:
 #
 # * *entropy, image*: the mean over all pixels;
 # * *entropy, foreground*: the mean over the pixels that are predicted as heart;
@@ -208,51 +216,58 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *Bars are 95 % intervals over subjects, for one network.* In this run, the mean over the foreground ranks the cases
-# better than the mean over the image on every scanner. Over five other runs it does so on B to F. On A the difference
-# of Spearman's correlations is 0.62 [−0.11, 1.36], so the claim about every scanner is undecided. On F the mean over
-# the image points the wrong way in four of these five runs. The size of the prediction, which contains no information
-# on uncertainty, is a serious rival, because small structures have a low Dice: in this run it even ranks the slices
-# of D better than the foreground entropy. Over the five other runs the foreground entropy is ahead of size on B and C
-# (by 0.11 [0.07, 0.16] and 0.17 [0.09, 0.25]); on D, E and F that is undecided.
+# *Spearman's correlation of each uncertainty with the risk (higher is better), within each scanner. Bars are 95 %
+# intervals over subjects. One network.*
 #
-# A method that is presented without this comparison with size has not shown that it measures anything but size.
+# Which mean is better? In this run, the mean over the foreground ranks the cases better than the mean over the image on
+# every scanner. Over five other runs it does so on B to F, with differences of Spearman's correlations between 0.46
+# [0.10, 0.82] on B and 1.36 [0.89, 1.82] on F. On A the difference is 0.62 [−0.11, 1.36], so the claim about every
+# scanner is undecided. On F the mean over the image points the wrong way in four of these five runs.
+#
+# The size of the prediction contains no information on uncertainty, and yet it is a serious rival, because small
+# structures have a low Dice. In this run it even ranks the slices of D better than the foreground entropy. Over the five
+# other runs the foreground entropy is ahead of size on B (by 0.11 [0.07, 0.16]) and on C (by 0.17 [0.09, 0.25]); on D,
+# E and F that is undecided. A method that is presented without this comparison has not shown that it measures anything
+# but size.
 #
 # ## Risk and coverage
 #
 # Spearman counts every pair of cases alike. A clinic has another question: *if a person checks the least trusted cases,
 # how good are those left to the machine?* Sort the cases from most to least trusted. Keep the first $k$ of
 # $n$: the **coverage** is $k/n$, and their mean risk is the **selective risk**. The curve of one
-# against the other starts at the single most trusted case and ends at the mean risk of all.
+# against the other is the **risk-coverage curve**. It starts at the single most trusted case and ends at the mean risk
+# of all.
 #
 # **Predict:** on scanner D, which fraction of the cases can be left to the machine if their mean risk must stay
 # below 0.3? With which uncertainty? Look at panel D and move the mouse along the curves.
 
-# %%
+# %% tags=["hide-input"]
 show.risk_coverage_curves(
     cases,
     ["entropy, image", "entropy, foreground", "small prediction"],
-    alt="Selective risk against coverage; a good order keeps risk low until coverage is high, and the entropy over the image lies near the line of no order.",
+    alt="Selective risk against coverage, one panel per scanner; a good ranking keeps the risk low until the coverage is high, and the entropy over the image lies near the line without ranking.",
 )
 
 # %% [markdown]
-# *Grey: the best possible ranking (lower line), and no ranking. A good uncertainty stays close to the lower grey
-# line. On D, in this run, a much smaller fraction of the cases can be left to the machine at a mean risk below 0.3
-# with the foreground entropy than with the size of the prediction: the cases that the entropy trusts most are not the
-# best ones.*
+# *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
+# possible ranking (lower line), and no ranking (upper line). One network.*
+#
+# A good uncertainty stays close to the lower grey line. On D, in this run, a much smaller fraction of the cases can be
+# left to the machine at a mean risk below 0.3 with the foreground entropy than with the size of the prediction, because
+# the cases that the entropy trusts most are not the best ones.
 #
 # The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
-# is; the excess over the best order, **eAURC**, is what the *uncertainty* adds:
+# is. Its excess over the AURC of the best possible ranking, **eAURC**, contains only how good the *uncertainty* is:
 #
 # $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big),$$
 #
 # where $\pi$ sorts by uncertainty and $r_{(i)}$ is the $i$-th smallest risk. Cases with equal uncertainty share
-# their mean risk. It is 0 for a perfect order and never negative; the page *[Which eAURC?](90_which_eaurc.ipynb)*
+# their mean risk. The eAURC is 0 for a perfect ranking and never negative; the page *[Which eAURC?](90_which_eaurc.ipynb)*
 # shows what goes wrong with other rules.
 #
 # :::{admonition} Exercise 1, by hand
 # Four cases have risk 0.1, 0.2, 0.4, 0.8 and uncertainty 0.3, 0.1, 0.2, 0.9. Write down the four selective
-# risks, those of the best order, and eAURC. Then change `my_eaurc`.
+# risks, those of the best ranking, and the eAURC. Then change `my_eaurc`.
 # :::
 
 # %%
@@ -263,8 +278,8 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best order
-# has 0.1, 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
+# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best
+# ranking has 0.1, 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
 # :::
 #
 # ## Ask more than once
@@ -278,7 +293,9 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # From these predictions we make a number in two ways: the entropy of the mean probability (over the predicted
 # foreground, as we learned), and the **score agreement** {cite:p}`roy2018agreement`, the mean Dice of each pair of
 # predictions. High agreement means trust, so as an uncertainty we use 1 − agreement. A comparison over five data sets
-# {cite:p}`zenk2025failure` found the agreement of ensemble members the best simple baseline. It is the rival to beat.
+# {cite:p}`zenk2025failure` found that the agreement of ensemble members is the best simple baseline. Therefore it is the
+# rival that any method in this book has to beat. As the cheapest rival of this kind we add the agreement of only two
+# passes with dropout; the tables call it "2 answers".
 #
 # **Predict:** 15 passes cost 15 times as much as one. Rank: one pass, 15 passes with dropout, four networks.
 
@@ -298,13 +315,13 @@ rivals += ["dropout, 2 answers: agreement", "dropout: agreement"]
 rivals += ["dropout: entropy", "test-time: entropy"]
 rivals += ["ensemble: entropy", "ensemble: agreement"]
 
-# %%
+# %% tags=["hide-input"]
 areas = compare_methods(cases, rivals, statistic="excess_aurc")
 milli = areas.assign(**{c: 1000 * areas[c] for c in ("estimate", "low", "high")})
 show.method_intervals(
     milli,
     axis="eAURC × 1000 (lower is better)",
-    alt="Excess AURC per scanner and method: on most scanners the methods lie close together, two dropout passes are clearly worse, and on D soft Dice is lowest in this run.",
+    alt="eAURC per scanner and method: on most scanners the methods lie close together, two dropout passes are clearly worse, and on D soft Dice is lowest in this run.",
 )
 
 # %% tags=["hide-input"]
@@ -315,22 +332,27 @@ table = milli.assign(written=written)
 table.pivot(index="method", columns="domain", values="written").loc[rivals]
 
 # %% [markdown]
-# *eAURC × 1000 with 95 % intervals over subjects, for one run.* Read it by columns. On A, B, C and E, where the
-# network does well, one pass is about as good as anything. On D and F the winners are those of this run, and other
-# runs have other winners. Over five other runs, the entropy of the ensemble has 39 [22, 56] on D, one pass (entropy
-# over the foreground) 47 [25, 70], and the agreement of the ensemble 83 [64, 102]. On F the agreement of the dropout
-# passes, which looks good in this run, has 85 [−15, 184], and one pass 13 [6, 20]. The agreement of the ensemble, the
-# rival that we set out to beat, has a higher eAURC than one pass on B, D and E; on C and F that is undecided.
+# *eAURC × 1000 (lower is better) of each method (rows) on each scanner (columns), with 95 % intervals over subjects; the
+# figure above shows the same numbers. One run.*
+#
+# Read the table by columns. In this run, on A, B, C and E, where the network does well, one pass is about as good as
+# many. On D and F the winners are those of this run, and other runs have other winners. Over five other runs, the
+# entropy of the ensemble has an eAURC × 1000 of 39 [22, 56] on D, one pass (entropy over the foreground) 47 [25, 70],
+# and the agreement of the ensemble 83 [64, 102]. On F the agreement of the dropout passes, which looks good in this run,
+# has 85 [−15, 184], and one pass 13 [6, 20]. The agreement of the ensemble, the rival that we set out to beat, has a
+# higher eAURC than one pass on B, D and E over these runs; on C and F that is undecided.
 #
 # The soft Dice confidence costs no more than the entropy. On five networks that were trained again (so the values of
 # the entropy differ a little from those above), it has 23 [18, 29] on D against 50 [21, 79] for the entropy over the
-# foreground, and 5.6 [3.7, 7.4] against 17 [1, 33] on F; the differences, −27 [−58, 5] and −12 [−27, 4], are
-# undecided, and so are those on the other scanners. Read as a predicted Dice, it is off by 0.07 to 0.12 on average
-# (`benchmarks/chapter_02.py`), so it must be calibrated before it is reported.
+# foreground, and 5.6 [3.7, 7.4] against 17 [1, 33] on F (eAURC × 1000). The differences, −27 [−58, 5] and −12 [−27, 4],
+# are undecided, and so are those on the other scanners. Read as a predicted Dice, the soft Dice confidence is off by
+# 0.07 to 0.12 on average, depending on the scanner (`benchmarks/chapter_02.py`), so it must be calibrated before it is
+# reported.
 #
 # ## What it costs
 #
-# Ensembles also cost their trainings. The table is measured here, on this computer, in one go.
+# Each further prediction costs a pass of a network, and an ensemble costs its trainings as well. The next cells count
+# the trainings and measure the time per case on this computer, with 48 slices.
 
 # %%
 few = test.take(np.linspace(0, len(test) - 1, 48).astype(int))
@@ -370,16 +392,25 @@ for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc
     cost[f"{name}, {mean_of}"] = compared.groupby("method")["estimate"].mean()
 cost.round({"ms per case": 1, f"Spearman, {mean_of}": 2, f"eAURC, {mean_of}": 4})
 
+# %% [markdown]
+# *Cost of each method: passes of a network per case (`n_passes`), milliseconds per case on this computer, and networks
+# to train; beside it, the mean over the unseen scanners of Spearman's correlation (higher is better) and of the eAURC
+# (lower is better). One run.*
+
 # %%
 axes = ("passes of a network per case", f"Spearman, {mean_of} (higher is better)")
-alt = "Rank correlation against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest."
+alt = "Spearman's correlation with risk against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest."
 columns = {"x": "n_passes", "y": f"Spearman, {mean_of}", "by": "method"}
 show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 
 # %% [markdown]
-# *For one and the same method more passes help on most scanners: over five other runs, the agreement of 15 passes
-# ranks the cases better than that of 2 on B, C, E and F; on D that is undecided (0.06 [−0.01, 0.12]). Across methods
-# the number of passes does not determine the winner.*
+# *Each point is a method: Spearman's correlation with the risk, mean over the unseen scanners (higher is better), against
+# the number of passes (logarithmic axis). One run.*
+#
+# For one and the same method, more passes help on most scanners. Over five other runs, the agreement of 15 passes has a
+# higher Spearman's correlation than that of 2 on B, C, E and F, by 0.13 [0.06, 0.21] on B up to 0.19 [0.08, 0.30] on F;
+# on D that is undecided (0.06 [−0.01, 0.12]). Across methods, however, the number of passes does not determine the
+# winner in this run.
 #
 # ## Four questions, not one
 #
@@ -394,7 +425,7 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 #
 # ### Absolute error
 #
-# Score agreement is itself a Dice, so it can be read as a *prediction* of the true one.
+# The score agreement is itself a Dice, so it can be read as a *prediction* of the true Dice.
 #
 # **Predict:** on D and F, where many segmentations are wrong, will the predictions agree too much or too little?
 
@@ -407,16 +438,21 @@ names = {"mean absolute error": absolute, "mean error (+ promises too much)": si
 pd.concat(names, axis=1).round(3)
 
 # %% [markdown]
-# *Passes with dropout agree with each other far too well: where the network is wrong, they are wrong together. Other
-# networks, and changed images, make more varied mistakes, and their agreement comes closer to the true Dice, though
-# on F all are too high. The number can be far off where the ranking is good (dropout on F, in this run): a good
-# ranking does not make the number right.*
+# *Agreement minus true Dice, per scanner: mean of its absolute value (lower is better), and mean with its sign; above 0,
+# the agreement promises more than is true. One run.*
+#
+# Passes with dropout agree with each other far too well: where the network is wrong, they are wrong together. Over five
+# other runs, their agreement exceeds the true Dice by 0.35 [0.29, 0.41] on D and by 0.41 [0.29, 0.53] on F. Other
+# networks make more varied mistakes, and so their agreement comes closer to the true Dice: it exceeds it by 0.06 [−0.02,
+# 0.14] on D and by 0.11 [0.07, 0.15] on F. For test-time augmentation it is 0.04 [0.01, 0.07] and 0.15 [0.04, 0.25]. In
+# this run, dropout ranks the slices of F well, and yet its number is far off: a good ranking does not make the number
+# right.
 #
 # ### Detection
 #
 # For each uncertainty, set a threshold on in-distribution cases (more hearts on scanner A) so that 95 % of them pass.
-# Which cases of the scanners exceed it, that is, are *flagged*? A *failure* is a slice with Dice below 0.7; on A, B,
-# C and E there are only a few.
+# Which cases exceed this threshold on each scanner, that is, which are *flagged*? A *failure* is a slice with a Dice
+# below 0.7; on A, B, C and E there are only a few.
 
 # %%
 in_domain = predict_probabilities(unet, familiar.images)
@@ -441,18 +477,26 @@ long = detected.melt(id_vars=["method", "scanner"], var_name="what")
 long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 
 # %% [markdown]
-# *The uncertainties of the network flag nearly every failure on D and F, and nearly every slice there, good or bad;
-# on C and even on B they flag many slices that are fine. They detect a new scanner, not a bad segmentation. The size
-# of the prediction is the reverse: nearly useless for detection, yet it ranks cases within a scanner. On A itself the
-# flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold.*
+# *AUROC: probability that a slice of the scanner has a higher uncertainty than one of the further hearts on A (0.5: no
+# detection). "Failures that ring", "good slices that ring": fraction of the failures, and of the other slices, that are
+# flagged (NaN: there is no such slice). One run.*
+#
+# The uncertainties of the network flag nearly every failure on D and F, but also every other slice there. On C and even
+# on B they flag many slices that are fine: over five other runs, the entropy over the foreground flags 0.50 [0.46, 0.53]
+# of the good slices on C and 0.31 [0.22, 0.41] on B, and the entropy over the image 0.91 [0.79, 1.03] and 0.53 [0.27,
+# 0.78]. (Such intervals may reach beyond 1.) So these uncertainties detect a new scanner rather than a bad segmentation.
+# With the size of the prediction it is the reverse: it is nearly useless for detecting a scanner, yet it ranks the cases
+# within one. On A itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the
+# threshold.
 #
 # ### Calibration
 #
 # A **reliability diagram** sorts all pixels by the probability of their predicted class into bins, and shows which
 # fraction of each bin was right. The **expected calibration error** (ECE) is the mean distance from the diagonal,
-# weighted by pixels. If the network is too sure or not sure enough, one number $T$, fitted on in-distribution cases,
-# can correct this: the *temperature*, $p_c^{1/T}$, renormalised {cite:p}`guo2017calibration`. $T > 1$ makes all
-# probabilities milder, $T < 1$ makes them sharper; the predicted class stays the same.
+# weighted by pixels. If the network is too sure or not sure enough, one number $T$, the **temperature**, can correct
+# this {cite:p}`guo2017calibration`. It is fitted on in-distribution cases, and each probability $p_c$ is replaced by
+# $p_c^{1/T}$, divided by their sum over the classes. $T > 1$ takes all probabilities nearer to each other, $T < 1$ drives
+# them further apart; the predicted class stays the same.
 
 # %%
 temperature = ev.fit_temperature(in_domain.log(), familiar.labels)
@@ -470,14 +514,18 @@ bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
 )
 show.reliability_diagram(
     bins,
-    alt="Share of right pixels against confidence: scanner A lies above or near the diagonal, scanner D far below it, with the temperature further still.",
+    alt="Fraction of right pixels against the probability of the predicted class: scanner A lies above or near the diagonal, scanner D far below it, with the temperature further still.",
 )
 
 # %% [markdown]
-# *Point at a marker to see which fraction of all pixels it stands for: nearly all of them are background in the last
-# bin. On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is
-# far too sure, and the temperature fitted on A, which sharpens, makes that worse. The same holds on F, as the
-# verdicts below show.*
+# *Fraction of right pixels against the probability of the predicted class, for A, for D, and for D with the temperature
+# that was fitted on A; on the diagonal both are equal. Point at a marker to see which fraction of all pixels it stands
+# for: most of them are background pixels in the last bin. One network.*
+#
+# On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far too
+# sure, and the temperature makes that worse, because it drives the probabilities further apart. Over five other runs,
+# this temperature raises the Brier score (the table above defines it; lower is better) on D by 0.006 [0.005, 0.007] and
+# on F by 0.007 [0.006, 0.008].
 #
 # Now a trap. Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
 # was there in the training set.
@@ -501,16 +549,19 @@ for d, index in where.items():
 pd.DataFrame(rows).T.unstack().round(3)
 
 # %% [markdown]
-# *The atlas uses nothing of the patient. In this run it is the worse segmentation on every scanner, and has the lower
-# ECE. Over five other runs, both hold on A to E. On F both are undecided: its Dice is lower by 0.11 [−0.05, 0.26],
-# its ECE lower by 0.024 [−0.001, 0.050]. ECE only measures whether stated and true frequencies agree, and not whether
-# the segmentation is of any use. The Brier score also rewards sharp probabilities: by it, the network is far ahead
-# wherever it works.*
+# *Dice (higher is better), ECE in percent and Brier score (both: lower is better) of the network and of the atlas, per
+# scanner. One run.*
 #
-# ## Where every method is silent
+# The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the lower
+# ECE. Over five other runs, both are true on A to E. On F both are undecided: the Dice of the atlas is lower by 0.11
+# [−0.05, 0.26], and its ECE, as a fraction, by 0.024 [−0.001, 0.050]. The ECE only measures whether stated and true
+# frequencies agree, and not whether the segmentation is of any use. The Brier score also rewards probabilities near 0
+# and 1 that are right: by it, in this run, the network is far ahead wherever it works.
+#
+# ## Failures that no method detects
 #
 # The failures with the lowest uncertainty are the dangerous ones. Here are those that the foreground entropy ranks
-# as most trustworthy among the failures, with the predictions of the ensemble.
+# as most trustworthy, one per scanner, with the disagreement of the networks of the ensemble.
 
 # %%
 failures = cases[(cases["risk"] > 0.3) & (answers > 0).any(axis=(1, 2))]
@@ -528,18 +579,23 @@ show.map_grid(
     [answers[k] for k in silent],
     maps,
     column_titles=[f"{cases.domain[k]}, Dice {cases.quality[k]:.2f}" for k in silent],
-    alt="The surest failure of each scanner: outlines, wrong pixels, entropy and ensemble disagreement; large wrong areas have no entropy.",
+    alt="The failure with the lowest foreground entropy of each scanner: predicted borders, wrong pixels, entropy and ensemble disagreement; large wrong areas have no entropy.",
 )
 
 # %% [markdown]
-# *Second row: pixels that are wrong. Compare with the rows below: where a whole area is wrong, its inside is sure, and
-# often all networks of the ensemble are sure together.*
+# *Each column is the failure with the lowest foreground entropy on one scanner. From top to bottom: image with the
+# predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
+# dark, to 1, yellow). One run.*
+#
+# Compare the second row with the two below it. Where a whole area is wrong, the entropy inside it is low, and often all
+# networks of the ensemble are sure together.
 #
 # ## Real scanners
 #
-# The same baselines on the spinal cord of chapter 1: trained on three sessions of two volunteers, tested on four
-# unseen sites. Agreement is taken in two ways: two predictions that both find nothing agree perfectly (the published
-# custom, `empty="one"`), or not at all (`empty="zero"`, called *strict* in the figure).
+# Do these results also appear on real scanners? We test the same baselines on the spinal cord of chapter 1: the networks
+# are trained on three sessions of two volunteers and tested on four unseen sites. We compute the agreement in two ways,
+# because two predictions may both find nothing: then they agree perfectly (as published, `empty="one"`), or not at all
+# (`empty="zero"`, called *strict* in the figure).
 
 # %%
 try:
@@ -601,12 +657,14 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *Each site is one volunteer, so there is nothing to draw an interval from: read differences with care. In this run
-# nothing ranks the slices of UCL well. Where the network finds nothing at all (Juntendo, the collapse of chapter 1),
-# predictions that agree on an empty mask look trustworthy: one convention for empty masks reverses the ranking. There
-# the size of the prediction alone ranks best.* Over five other networks, the strict convention raises Spearman's
-# correlation at Juntendo by 0.82 (interval over networks: 0.46 to 1.19). All of it is one volunteer, so the claim
-# about the site is undecided.
+# *Spearman's correlation of each uncertainty with the risk (higher is better), per site. Each site scanned one volunteer,
+# so there are no intervals. One network and one ensemble.*
+#
+# In this run nothing ranks the slices of UCL (University College London) well. Where the network finds nothing at all
+# (Juntendo, the collapse of chapter 1), predictions that agree on an empty mask look trustworthy. There one convention for
+# empty masks reverses the ranking, and the size of the prediction alone ranks best. Over five other
+# networks, the strict convention raises Spearman's correlation at Juntendo by 0.82 (interval over networks: 0.46 to
+# 1.19). All slices are of one volunteer, so the claim about the site is undecided.
 #
 # ## What people see
 #
@@ -628,13 +686,15 @@ everywhere = ev.map_agreement(maps, votes, measure="pearson").mean()
 near = np.nanmean(ev.map_agreement(maps, votes, measure="pearson", **band))
 network = cases.loc[on_a, "quality"].mean()
 print(f"mean Dice between raters {people:.3f}; network and true border {network:.3f}")
-print(f"doubt and disagreement correlate: {everywhere:.2f} over the image,")
+print(f"entropy and disagreement correlate: {everywhere:.2f} over the image,")
 print(f"{near:.2f} within 3 mm of the borders")
 
 # %% [markdown]
-# *Restricting to the borders lowers the correlation only a little: some of it is due to geometry (both maps are zero
-# far from the heart), most is not. The network, measured against the true border, beats raters measured against each
-# other, because both raters err. With one rater as the reference, we could not have seen that.*
+# In this run, the correlation near the borders is only a little lower than that over the image. So the fact that both
+# maps are zero far from the heart explains only a small part of it. However, both maps are high along the border itself
+# and fade away from it; chapter 5 asks whether the entropy contains more than that. The network, measured against the
+# true border, reaches a higher Dice than the raters measured against each other, because both raters err. With one rater
+# as the reference, we could not have seen that.
 
 # %% tags=["remove-cell"]
 # FACTS
@@ -660,8 +720,8 @@ except FileNotFoundError:
 # %% [markdown]
 # ## Four questions, and their winners
 #
-# Which method would you take? Here are the winners, computed from the tables above, on the unseen scanners B to F;
-# for calibration, the atlas and the network with temperature compete as well.
+# Which method would you take? Here are the winners on the unseen scanners B to F, computed from the tables above. For
+# calibration, the atlas and the network with the temperature ("tempered network") compete as well.
 
 # %%
 foreign = cases["domain"] != source_scanner
@@ -680,7 +740,7 @@ by_alarm = (
 
 # %%
 winners = {
-    "ordering, eAURC": by_order.idxmin(),
+    "ranking, eAURC": by_order.idxmin(),
     "absolute error": error.abs()[foreign].mean().idxmin() + ": agreement",
     "detection, AUROC": by_alarm.idxmax(),
     "calibration, ECE": min(ece, key=ece.get),
@@ -713,9 +773,10 @@ if cases_out:
     ledger.save_cases(both, cases_out, profile=profile, seed=seed)
 
 # %% [markdown]
-# *This is one seed, and three of the five rows have no interval, so another seed may have other winners. What matters
-# is that the rows need not have the same winner. A paper that reports one of these rows has answered one of these
-# questions.*
+# *The method with the best mean over B to F for each of the four questions, calibration in two measures. One run.*
+#
+# The winners are given without intervals, so another seed may have other winners. What matters is that the rows need not have the same
+# winner. A paper that reports one of these rows has answered one of these questions.
 #
 # ## Which claims held up
 #
@@ -728,18 +789,18 @@ verdicts = ledger.overview().query("chapter == 2")
 verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
-# *A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
+# A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
 # are too few to tell. Eight verdicts of this book were changed from "holds" to "undecided" in November 2026, four of
-# them in this chapter; [What we used to say](../errata.md) lists them.*
+# them in this chapter; [What we used to say](../errata.md) lists them.
 #
 # ## What to take home
 #
-# * The step from map to number matters much: the mean over what was found ranks better than the mean over the
-#   image on B to F (on A, five runs do not decide).
+# * The step from the map to one number matters much: the mean entropy over the predicted foreground ranks the cases
+#   better than the mean over the image on B to F (on A, five runs do not decide).
 # * Compare with the size of the prediction, and with an ensemble, its entropy and its agreement. Show all of them.
 # * Ranking, absolute error, detection and calibration are different questions, and need not have the same winner.
-# * A convention for empty masks can reverse the ranking of a method.
-# * Low ECE does not make a segmentation good, and a temperature fitted on A made the Brier score of D and F worse.
+# * A convention for empty masks can reverse a ranking.
+# * Low ECE does not make a segmentation good, and a temperature fitted on A made the Brier score on D and F worse.
 #
 # ## Check yourself
 #
@@ -797,7 +858,7 @@ print("right, none is better" if chose_best else "there is a better one")
 # ## Limits
 #
 # * Twenty phantom subjects per scanner: intervals are honest but wide, and seeds of the network add to them.
-# * The cases are slices, not volumes. In a volume, an uncertain slice could borrow from its neighbours.
+# * The cases are slices, not volumes. In a volume, neighbouring slices could tell more about an uncertain one.
 # * The lite network is small and trained briefly; it is *under*-confident on its own scanner, where larger networks,
 #   trained longer, are usually the reverse. Chapter 1's `full` table shows more confident failures.
 # * Dropout sits next to the bottleneck only, with probability 0.1; other layers and rates give other results.

@@ -111,7 +111,7 @@ def make(scanner, n_cases, first_subject, **options):
 
 
 train = make(source_scanner, sizes.n_train, 0)
-familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts there, to set alarms
+familiar = make(source_scanner, sizes.n_test, 2000)  # other hearts: for the thresholds
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
 
 # %%
@@ -143,7 +143,7 @@ print(f"bottleneck {tuple(inside.shape[1:])}, pooled to {pooled.shape[1]} number
 # %% [markdown]
 # Two numbers per slice remain after the principal component analysis, and these we can draw.
 
-# %%
+# %% tags=["hide-input"]
 plane = PCA(2).fit_transform(pooled)
 where = pd.DataFrame({"domain": test.domains, "x": plane[:, 0], "y": plane[:, 1]})
 axes = ("first principal component", "second principal component")
@@ -151,9 +151,12 @@ alt = "Test slices in the plane of the two main directions of their activations:
 show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
-# *One point per slice. What looked far (E) lies among the slices of A, and what looked near (F) lies with D at the
-# edge: a distance between activations is another thing than a distance between images. Within a scanner, slices vary
-# widely, because hearts differ.*
+# *Each point is a slice, coloured by its scanner: its activation along the first (across) and the second (up) principal
+# component. One network.*
+#
+# What looked far (E) lies among the slices of A, and what looked near (F) lies with D at the edge. So a distance between
+# activations is another thing than a distance between images. Within a scanner, slices vary widely, because hearts
+# differ.
 #
 # ## Is this another scanner?
 #
@@ -182,8 +185,11 @@ print(
 flagged.rename("share flagged").to_frame().T.round(2)
 
 # %% [markdown]
-# *The published finding is that this distance flags every slice of every unseen scanner. Here it flags D and F, and
-# lets most of B, C and E pass.* Why? New slices on A lie more than twice as far as the training slices: the
+# *Fraction of the slices of each scanner that the distance flags ("share flagged"). One network.*
+#
+# The published finding is that this distance flags every slice of every unseen scanner. Over five other runs, it flags
+# every slice of D and F here, but only 0.41 [0.23, 0.59] of those of B, 0.34 [0.13, 0.55] of C and 0.27 [0.16, 0.38] of
+# E. Why? In this run, new slices on A lie more than twice as far as the training slices: the
 # covariance follows the hearts that it was fitted to. If that were the reason, more training slices should help
 # (`benchmarks/chapter_03.py`, means over three networks):
 
@@ -192,7 +198,9 @@ more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|fla
 more.groupby("n_slices").mean().round(2)
 
 # %% [markdown]
-# *Ten times as many slices help a little, not enough.* So the number of slices is not the whole reason. Another is
+# *Fraction of slices that is flagged, for each number of training slices; means over three networks.*
+#
+# Ten times as many slices help a little, but not enough. So the number of slices is not the whole reason. Another is
 # how we average: the published code averages neighbours once more than we do, which leaves 216 numbers per slice
 # instead of our 1,728, and with fewer numbers the covariance is easier to estimate (`benchmarks/chapter_02.py`, means
 # over other runs):
@@ -203,7 +211,10 @@ poolings = poolings[poolings["statistic"] == "flagged"]
 poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 
 # %% [markdown]
-# *Fraction of slices that is flagged, mean over five networks.* With the published pooling it is larger by 0.22
+# *Fraction of slices that is flagged on each scanner, mean over five networks. Upper row: our pooling; lower row: the
+# published one.*
+#
+# With the published pooling the fraction is larger by 0.22
 # [0.14, 0.30] on B, 0.20 [0.08, 0.32] on C and 0.24 [0.12, 0.36] on E. So the pooling is part of the reason. Still, a
 # third to a half of these slices passes. What this means on real scanners is discussed below.
 #
@@ -271,8 +282,8 @@ at_home = measure(methods, train)[0][["quality", "reconstructed quality"]].mean(
 print(at_home.round(4).to_dict())
 
 # %% [markdown]
-# *On the training slices the reconstruction changes the Dice by a thousandth: activations like those in training are
-# left as they are. The method rests on this.*
+# On the training slices the reconstruction hardly changes the mean Dice: over five other runs by −0.0016 [−0.0030,
+# −0.0003]. So activations like those in training keep their segmentation, and the method relies on this.
 #
 # **Predict:** on scanner D the network's segmentation is poor. Will the segmentation from the reconstructed
 # activation be as poor, worse, or better?
@@ -289,11 +300,16 @@ titles = [f"{c.domain}: Dice {c.quality:.2f}, then {c[-1]:.2f}" for c in marks]
 show.picture_grid(
     [[test.images[k, 0] for k in shown]] * 3,
     [[each[k] for k in shown] for each in (before, after, test.labels)],
-    row_titles=["answer", "reconstructed", "reference"],
+    row_titles=["prediction", "reconstructed", "reference"],
     column_titles=titles,
     class_names=train.class_names,
-    alt="One slice per scanner with median distortion: the answer, the answer from the reconstructed activation, and the reference. On D the second answer is nearer to the reference.",
+    alt="One slice per scanner with median distortion: the prediction, the prediction from the reconstructed activation, and the reference. On D the second prediction is nearer to the reference.",
 )
+
+# %% [markdown]
+# *The slice with the median distortion of each scanner. From top to bottom: the network's segmentation, the segmentation
+# from the reconstructed activation, and the reference. The titles give the Dice of the first and of the second. One
+# network.*
 
 # %%
 names = {"network": "quality", "reconstructed": "reconstructed quality"}
@@ -303,11 +319,12 @@ alt = "Dice per slice and scanner, for the network and after reconstruction: equ
 show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 
 # %% [markdown]
-# *Figure 4 (right) of the paper, with a second box for the segmentations from reconstructed activations. The paper
-# says that the reconstruction is no repair. Here it is one, where repair is needed: moved back towards the training
-# activations, the activations of D and F give a better segmentation. It is not a good one, and nobody should use it
-# as one; but the statement does not hold on this phantom: over five other runs, the Dice rises by 0.12 [0.08, 0.16]
-# on D and by 0.09 [0.02, 0.16] on F.*
+# *Dice per slice (higher is better) on each scanner: of the network's segmentations, and of those from reconstructed
+# activations. After figure 4 (right) of the paper. One network.*
+#
+# The paper says that the reconstruction is no repair. On this phantom it repairs a part, where repair is needed. Over
+# five other runs, the mean Dice rises by 0.12 [0.08, 0.16] on D and by 0.09 [0.02, 0.16] on F, because the activations
+# are moved back towards those in training. The result is still not a good segmentation, so nobody should use it as one.
 #
 # ## Five uncertainties, case by case
 #
@@ -356,7 +373,7 @@ show.picture_slider(
     control="case",
     class_names=train.class_names,
     height=420,
-    alt="For a chosen slice, from left to right: reference, answer, answer from the reconstructed activation, and the map of distortion.",
+    alt="For a chosen slice, from left to right: reference, prediction, prediction from the reconstructed activation, and the map of distortion.",
 )
 
 # %% [markdown]
@@ -373,7 +390,7 @@ show.picture_slider(
 #
 # **Predict:** on which scanner will distortion lead by most?
 
-# %%
+# %% tags=["hide-input"]
 runs = [cases]
 if as_in_book and not cases_out:  # a sweep makes the stored runs
     stored = ledger.stored_table("chapter_03_lite_cases.csv").query(
@@ -385,7 +402,7 @@ repeated = pd.concat(
     [compare_methods(run, compared, statistic="rank_correlation") for run in runs]
 )
 
-# %%
+# %% tags=["hide-input"]
 show.boxes(
     repeated[repeated["method"].isin(five)],
     y="estimate",
@@ -395,8 +412,10 @@ show.boxes(
 )
 
 # %% [markdown]
-# *Figure 3 of the paper on the phantom; a box spans the runs, dots are single runs. In the paper, distortion leads
-# nearly everywhere. Here it does not.* Over the five stored runs, distortion has a mean Spearman's correlation of
+# *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner. A box spans six runs,
+# dots are single runs. After figure 3 of the paper.*
+#
+# In the paper, distortion leads nearly everywhere. Here it does not. Over the five stored runs, distortion has a mean Spearman's correlation of
 # 0.72 [0.61, 0.83] on D, where the network collapses. Whether that is better than the distance of codes is undecided
 # (difference 0.09 [−0.22, 0.40]). On the other scanners its mean is near zero (−0.14 on A, 0.03 on B, 0.08 on C, 0.00
 # on E and 0.06 on F, each with an interval that includes zero). The distance ranks better than distortion on E and F;
@@ -405,7 +424,7 @@ show.boxes(
 # ## Why not here?
 #
 # There are three suspects. Is the *code* wrong? The tests compute the equation again in plain NumPy, and the numbers
-# agree. Is the *autoencoder* poor? It keeps the segmentation on A to a thousandth of Dice. So look at the *cohort*.
+# agree. Is the *autoencoder* poor? It keeps the mean Dice on A to about two thousandths. So look at the *cohort*.
 # Chapter 2 found that the entropy over the image largely measures how much heart there is. The equation is a mean
 # over the image, too.
 
@@ -421,11 +440,14 @@ table = pd.DataFrame(rows, index=list(tested)).T
 table.rename_axis("Spearman with the size of the heart").round(2)
 
 # %% [markdown]
-# *Small hearts, towards the apex, are the hard ones: risk falls with size on every scanner. In this run, distortion
-# **rises** with size on most: a small heart has few pixels that could move. Where the scanner does little harm, these
-# two effects oppose each other, and little of the ranking is left.*
+# *Spearman's correlation with the size of the true heart (in pixels), on each scanner: of the risk, and of three forms of
+# distortion. One run.*
 #
-# The cure is that of chapter 2: relate the change to what is there. The Dice between the two segmentations does.
+# In this run, the risk falls with size on every scanner: small hearts, towards the apex, are the hard ones. Distortion,
+# however, **rises** with size on most scanners, because a small heart has few pixels that could change. Where the
+# scanner does little harm, these two effects oppose each other, and little of the ranking is left.
+#
+# The remedy is that of chapter 2: relate the change to what is there. The Dice between the two segmentations does so.
 
 # %%
 shown = ["distortion", "distortion, Dice"]
@@ -438,9 +460,12 @@ alt = "Rank correlation per scanner: distortion as Dice is above the equation on
 show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 
 # %% [markdown]
-# *The same idea, put as a Dice, ranks the cases better on every scanner (five stored runs, each interval above zero),
-# and on D better than the entropy over the foreground, too (difference 0.13 [0.04, 0.22]). Still, that entropy, which
-# costs one pass, leads on the other scanners (differences from 0.14 [0.02, 0.25] on F to 0.40 [0.11, 0.70] on A).*
+# *Spearman's correlation with the risk (higher is better) on each scanner, over the same six runs.*
+#
+# The same idea, put as a Dice, ranks the cases better than the equation on every scanner (five stored runs, each interval
+# above zero), and on D better than the entropy over the foreground, too (difference 0.13 [0.04, 0.22]). Still, the
+# entropy over the foreground, which costs one pass, leads on the other scanners (differences from 0.14 [0.02, 0.25] on F
+# to 0.40 [0.11, 0.70] on A).
 #
 # ## Does distance look good sometimes?
 #
@@ -449,7 +474,7 @@ show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 #
 # **Predict:** what happens to the rank correlation of the plain distance?
 
-# %%
+# %% tags=["hide-input"]
 varied = measure(methods, make(mildest, sizes.n_test, 1000, jitter=variation))[0]
 asked = ["distance", "distortion", "distortion, Dice", "entropy, foreground"]
 usual = cases[cases["domain"] == mildest].assign(domain=f"{mildest}, as usual")
@@ -462,9 +487,13 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *If severity varies within a scanner, it drives distance and error alike, and everything that grows with severity
-# ranks the cases. So in any comparison of methods, look how much severity varies in the test set; that may decide the
-# comparison.*
+# *Spearman's correlation with the risk (higher is better) on scanner B, with usual and with sixfold variation, with 95 %
+# intervals over subjects. One network.*
+#
+# Over five other runs, the distance has a Spearman's correlation of 0.77 [0.71, 0.83] on the varied scanner. If severity
+# varies within a scanner, distance and risk both rise with it, and then everything that grows with severity ranks the
+# cases. So in any comparison of methods, look how much severity varies in the test set, because that may decide the
+# comparison.
 #
 # ## How many slices are flagged?
 #
@@ -479,15 +508,16 @@ for name in five:
     rings[name] = cases[name] > alarm
 share = rings.groupby("domain").mean().reset_index()
 share = share.melt("domain", var_name="method", value_name="flagged")
-alt = "Share of slices flagged per scanner and method: all flag D and F; on C distortion flags most slices, distance few; E is flagged by few."
+alt = "Fraction of slices flagged per scanner and method: all flag D and F; on C distortion flags most slices, distance few; E is flagged by few."
 show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 
 # %% [markdown]
-# *Dotted: the 5 % that is allowed on A. In the paper, on the hearts of M&Ms, distortion flags few slices and distance
-# flags all; on its other data set, CC-359, it reports near-perfect detection by all methods, so there distortion
+# *Fraction of the slices of each scanner that each method flags. Dotted: the 5 % that is allowed on A. One run.*
+#
+# In the paper, on the hearts of M&Ms, distortion flags few slices and distance flags all; on its other data set, CC-359, it reports near-perfect detection by all methods, so there distortion
 # flags nearly all slices as well. Here distortion flags more slices than distance on the harmless C (over five other
 # runs by 0.37 [0.17, 0.56] of the slices): there it is the better detector of an unseen scanner, which is not what it
-# is for. On E the two flag about equally many (difference −0.02 [−0.15, 0.13]).*
+# is for. On E we saw no difference (distortion minus distance: −0.02 [−0.15, 0.11]).
 #
 # ## What the text says and what the code does
 #
@@ -520,10 +550,12 @@ found.pivot(index="method", columns="domain", values="estimate").loc[list(rules)
 )
 
 # %% [markdown]
-# *Spearman with risk. For single slices the root of a sum gives the same ranking as the mean, so the first two rows
+# *Spearman's correlation with the risk (higher is better) on each scanner, for each rule. One run.*
+#
+# For single slices the root of a sum gives the same ranking as the mean, so the first two rows
 # are equal; over volumes of unequal length they would not be. The cross-entropy is another quantity: it is the
 # entropy of the reconstructed prediction plus the Kullback-Leibler divergence between the two predictions, so it is
-# large wherever the reconstructed prediction is uncertain.*
+# large wherever the reconstructed prediction is uncertain.
 #
 # ## What the autoencoder needs
 #
@@ -538,8 +570,10 @@ order = ablations["variant"].drop_duplicates()
 ablations.groupby("variant")[columns].mean().loc[order].round(3)
 
 # %% [markdown]
-# *The two losses on held-out subjects of A; how much the reconstruction changes the Dice on A; Spearman with risk, of
-# the equation ("SD") and of its Dice form ("Dice").* Read it by rows. Three networks are few and the table has no
+# *The two losses on held-out subjects of A; how much the reconstruction changes the Dice on A; Spearman's correlation
+# with the risk, of the equation ("SD") and of its Dice form ("Dice"). Means over three networks.*
+#
+# Read the table by rows. Three networks are few and the table has no
 # intervals, so small differences between rows are not results. The segmentation half of the loss alone does almost as
 # well as both, the reconstruction half alone less so. A code of 16 ranks the slices of mild scanners less well, one
 # of 128 gains nothing; noise in training (denoising) makes it worse. One level up, or at the finest skip, a short
@@ -708,7 +742,7 @@ print("right!" if abs(my_distortion - right) < 5e-4 else "not yet")
 lost = cases[(cases["domain"] == harmful) & (cases["quality"] < 0.1)]
 alarm = ev.detection_threshold(at_a["distortion"], pass_rate=pass_rate)
 quiet = lost["distortion"] <= alarm
-print(f"{quiet.sum()} of {len(lost)} lost slices raise no alarm")
+print(f"{quiet.sum()} of {len(lost)} lost slices are not flagged")
 
 # %% [markdown]
 # :::{admonition} Solution

@@ -436,8 +436,8 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 #
 # ## Predict a distribution
 #
-# A predictor with one output number cannot tell how sure it is. A later work of the same authors (Lennartz and
-# Schultz, 2026) predicts a **Beta distribution** of the Dice: a mean and a *concentration*, which is high where the
+# A predictor with one output number cannot tell how sure it is. A follow-up of 2026, known to us from its
+# public code {cite:p}`medvisbonn2026heteroscedastic`, predicts a **Beta distribution** of the Dice: a mean and a *concentration*, which is high where the
 # predictor is sure. It is trained by maximum likelihood, which has a useful side effect. Near a Dice of 1, where the
 # distributions are narrow, an error of 0.02 counts for much, while it hardly changes a squared error. A second
 # adversary lowers the concentration: it searches for images on which the predictor should be less sure. Our Beta

@@ -207,9 +207,12 @@ show.line_panels(
 )
 
 # %% [markdown]
-# *The lowest cost so far, in nats. Every step is a network that does label the pixel otherwise, so each value is an
-# upper bound of the true cost. Each search starts where the one before ended, so it cannot end higher; here, freeing
-# the encoder too gains nothing within 30 steps.*
+# *Lowest flip cost found so far (nats per training pixel, logarithmic axis) against the steps of each search. One pixel of
+# one network.*
+#
+# Every step is a network that does label the pixel otherwise, so each value is an upper bound of the true cost. Each
+# search starts where the one before ended, so it cannot end higher. Here, freeing the encoder too gains nothing within
+# 30 steps.
 #
 # What do these networks do to the rest of the image?
 
@@ -251,7 +254,7 @@ show.picture_slider(
     control="what may change",
     class_names=few.class_names,
     height=480,
-    alt="One slice with its drawn borders and a framed pixel; with the last layer alone, the whole border moves, with all weights only a spot around the pixel changes.",
+    alt="One slice with its predicted borders and a framed pixel; with the last layer alone, the whole border moves, with all weights only a spot around the pixel changes.",
 )
 
 # %% [markdown]
@@ -259,8 +262,8 @@ show.picture_slider(
 # crops of other hearts, which were not used in the optimisation.*
 #
 # The last layer can only draw a new line between the same features: whole regions flip with the pixel, at many times
-# the cost. With more weights, a spot around the pixel is enough. That is the price of freedom: a network with more
-# weights than it needs can change one pixel nearly for free. Over 80 pixels and five other networks, the search over
+# the cost. With more weights, a spot around the pixel is enough, because a network with more weights than it needs can
+# change one pixel at nearly no cost. Over 80 pixels and five other networks, the search over
 # all weights needed 5 % of the mean cost that the last layer needs. Nor does it quite keep the ranking of the pixels:
 # between the two searches, Spearman's correlation is 0.42 [−0.02, 0.87] on A and 0.81 [0.69, 0.93] on D (five
 # networks, eight pixels each).
@@ -382,14 +385,15 @@ show.picture_slider(
     control="γ in nats",
     class_names=train.class_names,
     height=470,
-    alt="The same heart on scanners A and D with the predicted borders; as the budget grows, a red zone spreads from the borders over the pictures; at small budgets it is larger on D.",
+    alt="The same heart on scanners A and D with the predicted borders; as the budget grows, a red zone spreads from the borders over the images; at small budgets it is larger on D.",
 )
 
 # %% [markdown]
-# *Left scanner A, right scanner D, the same heart. Red: pixels whose closed-form cost is at most γ. Trust it up to
-# 0.0001; beyond, the formula is too low and the zone too large.*
+# *The same heart on scanner A (left) and on scanner D (right), with the predicted borders. Red: pixels whose closed-form
+# cost is at most γ.*
 #
-# At 0.0001 the zone is a seam along the border, 2.1 % of D against 0.5 % of A. By the formula, 0.001 covers a tenth
+# The zone can be trusted up to γ = 0.0001; beyond, the formula is too low and so the zone is too large. At 0.0001, in this
+# run, the zone is a narrow band along the border, 2.1 % of the pixels on D against 0.5 % on A. By the formula, 0.001 covers a tenth
 # of both images and 0.01 half; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code
 # never uses it).
 #
@@ -424,7 +428,7 @@ def mixed(image, options):
     return {k: to_numpy(v[0]) / np.log(4) for k, v in parts._asdict().items()}
 
 
-# %%
+# %% tags=["hide-input"]
 pair = [tests[s].images[4] for s in examples]
 start = time.perf_counter()
 rows = {n: [mixed(image, m)["total"] for image in pair] for n, m in MASKS.items()}
@@ -441,11 +445,12 @@ show.map_grid(
     answers,
     rows,
     column_titles=[f"scanner {s}" for s in examples],
-    alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a bare ring around the prediction, and the plain entropy. On A all but the ring look alike; on D the published ones, moving or not, light up where the others do not.",
+    alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a boundary band (ring) around the prediction, and the plain entropy. On A all but the ring look alike; on D the published ones, moving or not, light up where the others do not.",
 ).update_layout(height=1300)
 
 # %% [markdown]
-# *Entropies, divided by that of four equally likely classes: 0 (dark) = sure, 1 (yellow) = no idea.*
+# *Top: image with the predicted borders. Below: entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
+# likely); the ring is a map without any model. One slice per scanner, one network.*
 #
 # The search that does not move *is* the entropy of the network, and the search differs from it little: on six slices
 # each of five networks the two maps correlate by 0.90. The published search differs more (0.62), but so does the
@@ -540,8 +545,10 @@ for scanner in tests:
 pd.Series(table).unstack().round(2)
 
 # %% [markdown]
-# *Fraction of the wrong pixels among the most suspicious 5 % of the pixels of a scanner; NaN where fewer than 20
-# pixels are wrong.* Over all errors, the last layer finds about what the entropy finds: over five other seeds the
+# *Fraction of the wrong pixels that lie among the most suspicious 5 % of the pixels of a scanner (higher is better); far
+# errors: more than 2 pixels from the predicted boundary; NaN where fewer than 20 pixels are wrong. One run.*
+#
+# Over all errors, the last layer finds about what the entropy finds: over five other seeds the
 # ratio of the two is 0.99 to 1.02 on B to E, each of them undecided, and 0.95 [0.91, 0.99] on F, where the last layer
 # finds fewer. We saw no scanner on which dividing the margin by the leverage makes a better list. The far errors are
 # another matter. In this run the five networks find most of them on F (0.68) and fewest on D (0.26); over five other
@@ -587,7 +594,7 @@ show.method_intervals(
 
 # %% [markdown]
 # *One panel per scanner, one marker per method: eAURC of its slices (lower is better) with a 95 % interval over
-# subjects; 0 is the perfect order.*
+# subjects; 0 is a perfect ranking. One run.*
 #
 # In this run the maps along the boundary look better on D, but so does the plain entropy along the boundary, and
 # intervals are wide. Over five other seeds the last layer ranks slices worse than the entropy over the foreground on
@@ -744,7 +751,7 @@ summary.round(2)
 # %% [markdown]
 # *Left two columns: mean Pearson correlation with the true annotation entropy, over pixels within 6 mm of a true
 # border (1 is perfect). Right two: probability that a case of the new kind has a higher mean in that band than a
-# usual one (0.5: does not detect it).*
+# usual one (0.5: does not detect it); "follows" stands for correlation, "notices" for detection. One run.*
 #
 # On scanner A the *aleatoric* parts correlate with the disagreement of the annotators, the *epistemic* parts less: so
 # far the names fit. Thick walls, which no training case had, are detected best by epistemic parts. How well depends
@@ -796,7 +803,9 @@ by_map = shapes.pivot_table(index="map", columns="scanner", values="correlation"
 by_map.sort_values("A", ascending=False).round(2)
 
 # %% [markdown]
-# *Mean Pearson correlation with the true annotation entropy within 6 mm of a true border, means over five networks.*
+# *Mean Pearson correlation with the true annotation entropy (higher is better) within 6 mm of a true border, means over
+# five networks.*
+#
 # On A, 1 over the distance has 0.78, which the entropy does not pass (the difference is −0.01 [−0.04, 0.01]), nor do
 # dropout (−0.01 [−0.04, 0.02]) and test-time augmentation (0.00 [−0.02, 0.02]); the last layer stays behind (−0.08
 # [−0.10, −0.05]). So a high correlation with the annotators means, here, mostly to lie along the predicted border and
@@ -849,7 +858,8 @@ real[names].mean().to_frame("follows observer 2").round(3)
 # vessel's border. The boundary band (*ring*) is one pixel wide here, because vessels are three.*
 #
 # The entropy, the totals and the aleatoric parts lie between 0.155 and 0.162, the last layer and the ring below, the
-# epistemic parts lowest. All numbers are small: two observers are like two tosses of a coin at each uncertain pixel.
+# epistemic parts lowest (one run). All numbers are small, because two observers either agree or disagree at a pixel, which
+# says little about how likely a disagreement was.
 # On five other seeds the mask search has 0.17, as the entropy and dropout; the boundary band has 0.09. The difference
 # between the search and the band, 0.076, is undecided once the five children count as well as the networks ([−0.019,
 # 0.171]).
@@ -884,7 +894,9 @@ if eyes is not None:
 
 # %% [markdown]
 # *Fraction of all pixels that are wrong, and fraction of the wrong ones among the most suspicious tenth of the
-# pixels.* In this run, the last layer finds as many as the entropy on both cameras, the boundary band fewer, above
+# pixels. One run.*
+#
+# In this run, the last layer finds as many as the entropy on both cameras, the boundary band fewer, above
 # all on the other camera.
 
 # %% tags=["remove-cell"]
