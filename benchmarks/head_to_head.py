@@ -348,6 +348,19 @@ def methods() -> dict[str, dict[str, Any]]:
             else "fragility-finds-more-errors-than-entropy"
         )
         found[kind] = of(f"FragilityMap({region})", fragile.format(""), claims=claims, **labels)
+    edge = 'region="boundary", band_px=2'
+    found |= {
+        "decoder, boundary": of(
+            f"FragilityMap(search=TangentSearch(n_draws=6, n_slices=48), {edge})",
+            fragile.format(", TangentSearch"),
+            **labels,
+        ),
+        "weight noise, boundary": of(
+            f"WeightNoise(budget=2e-3, n_samples=6, {edge})",
+            "from segconf_lite.fragility import WeightNoise\n",
+            **labels,
+        ),
+    }
     found |= {
         "map: entropy": one("PredictiveEntropy()", "entropy-follows-annotators-better-than-distance"),
         "map: decoder": of(
