@@ -302,8 +302,8 @@ def quality_lower_bound(
 
     Example:
         >>> predicted, quality = np.linspace(0.8, 0.9, 19), np.linspace(0.7, 0.88, 19)
-        >>> quality_lower_bound(predicted, quality, [0.85], level=0.9).bound.round(2)
-        array([0.76])
+        >>> quality_lower_bound(predicted, quality, [0.85], level=0.9).bound.round(3)
+        array([0.754])
     """
     old, true, new = (
         _unit(name, values)
