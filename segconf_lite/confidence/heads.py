@@ -22,7 +22,7 @@ from segconf_lite.arrays import to_numpy
 
 # Bounds of the concentration: flatter than uniform, and a standard deviation of a few hundredths.
 LOWEST, HIGHEST = 0.5, 500.0
-CLASS_WEIGHT = 0.1  # of one class beside the mean, in the likelihood (Lennartz & Schultz 2026)
+CLASS_WEIGHT = 0.1  # of one class beside the mean, in the likelihood (the follow-up of 2026, by its code)
 DAMPED_FRACTION = 0.7  # of the training; afterwards the plain likelihood
 
 
