@@ -506,11 +506,12 @@ show.map_grid(
     [tests[s].labels[k] for s, k in columns],
     {n: [maps[s][n][k] for s, k in columns] for n in keep},
     column_titles=[f"scanner {s}" for s, _ in columns],
+    borders="true borders",
     alt="Five slices with their true borders and six maps each. On A all maps are thin lines along the borders; on D and F they widen and differ, the decoder's most.",
 )
 
 # %% [markdown]
-# *Top row: the slice with its TRUE borders. Below: entropies as above; last layer and decoder: highest probability of
+# *Top row: the slice with its true borders. Below: entropies as above; last layer and decoder: highest probability of
 # a rival within the budget; ring: where the dilated or eroded mask differs. 0 is dark, 1 yellow.*
 #
 # ## Does it find errors?
@@ -696,11 +697,12 @@ show.map_grid(
     [known[s][0].labels[k] for s, k in columns.values()],
     rows,
     column_titles=list(columns),
+    borders="true borders",
     alt="Three slices with their true borders and three maps each: the true annotation entropy is a band along the borders, the aleatoric part resembles it on A and spreads on D, the epistemic part is faint on A and spreads on D.",
 )
 
 # %% [markdown]
-# *Top row: the slice with its TRUE borders. Maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
+# *Top row: the slice with its true borders. Maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
 #
 # Two ways of dividing are in use. Here a model's own entropy counts as aleatoric and the disagreement of the models as epistemic; QUAM's other setting takes the network itself for the truth, its entropy for the aleatoric part, and the divergence of the others from it for the epistemic one (`decompose(..., setting="b")`).
 # The tables here use the first only.

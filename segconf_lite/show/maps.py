@@ -143,6 +143,7 @@ def map_grid(
     *,
     column_titles: Sequence[str],
     alt: str,
+    borders: str = "prediction",
 ) -> go.Figure:
     """Slices with their borders in the top row, and below them a row of maps for each name.
 
@@ -152,6 +153,7 @@ def map_grid(
         maps: For each row its name and one (H, W) map per column, all on one colour scale from 0 to 1.
         column_titles: One title per column.
         alt: What the figure shows, for readers who cannot see it.
+        borders: What the labels are; the title of the top row.
 
     Raises:
         ValueError: If the parts differ in number, or a slice or map is not finite.
@@ -159,8 +161,8 @@ def map_grid(
     Example:
         >>> tile = np.zeros((4, 4))
         >>> figure = map_grid([tile], [tile], {"entropy": [tile]}, column_titles=["A"], alt="Nothing.")
-        >>> len(figure.data), figure.layout.annotations[0].text
-        (3, 'A')
+        >>> len(figure.data), [note.text for note in figure.layout.annotations]
+        (3, ['A', 'prediction', 'entropy'])
     """
     images = listed("images", images)
     if not isinstance(maps, Mapping):
@@ -169,7 +171,7 @@ def map_grid(
     tiles = [[draw_borders(image, drawn) for image, drawn in pairs]]
     for name, row in maps.items():
         tiles.append([draw_map(values) for values in listed(f"maps[{name!r}]", row, length=len(images))])
-    titles = ["prediction", *check.names("maps", list(maps))]
+    titles = [borders, *check.names("maps", list(maps))]
     figure = picture_grid(
         tiles, column_titles=column_titles, row_titles=titles, alt=alt, tile_px=round(620 / len(images))
     )
