@@ -163,7 +163,7 @@ for n in (9, 59, 499):
         f"{n} cases: mean {kept.mean():.3f}, below 0.85 in {(kept < 0.85).mean():.0%}"
     )
 
-# %%
+# %% tags=["hide-input"]
 show.line_panels(
     pd.concat(lived),
     x="kept",
@@ -239,7 +239,7 @@ cases.groupby("domain", sort=False)[columns].mean().round(3)
 # *Mean true Dice, mean estimated quality and mean entropy per scanner.* At home the estimate is too *pessimistic*; on
 # some scanners it is too optimistic. That is why it must be calibrated before it is promised to anybody.
 
-# %%
+# %% tags=["hide-input"]
 show.scatter(
     cases[cases["domain"].isin([source_scanner, *on_show.values()])],
     x="predicted",
@@ -568,7 +568,7 @@ streams = {
     for name in tested
 }
 
-# %%
+# %% tags=["hide-input"]
 curves = [
     pd.DataFrame({"wealth": found[0].wealth, "scanner": name, "score": score})
     for (score, name), found in streams.items()
