@@ -17,14 +17,14 @@ from segconf_lite import check, resources
 from segconf_lite.claims.judge import Verdict, holm, judge, seed_estimates
 from segconf_lite.claims.registry import Claim, read_claims
 from segconf_lite.claims.runs import PROFILES as PROFILES
-from segconf_lite.claims.runs import SEEDS, as_json, judged_cases, naming, read_json
+from segconf_lite.claims.runs import as_json, judged_cases, naming, read_json, seeds_of
 from segconf_lite.claims.runs import provenance as provenance
 from segconf_lite.claims.runs import save_cases as save_cases
 from segconf_lite.claims.runs import stored_cases as stored_cases
 from segconf_lite.claims.runs import stored_table as stored_table
 from segconf_lite.claims.statistics import STATISTICS
 
-# Claims that were registered later are judged on SEEDS only: earlier runs had been looked at by then.
+# Claims that were registered later are judged on `seeds_of` only: earlier runs had been looked at by then.
 _LAST_EARLY = "2026-11-26"
 _DIGITS = 5  # of every number in a record
 _NUMBERS = ("estimate", "low", "high", "p_holds", "p_fails")
@@ -97,13 +97,13 @@ def settle(
     """
     check.one_of("profile", profile, PROFILES)
     known, changed = read_claims() if claims is None else claims, []
-    for chapter in sorted({claim.chapter for claim in known.values()}):
+    for chapter in dict.fromkeys(claim.judged_on for claim in known.values()):
         judged = judged_cases(results, chapter, profile)
         if judged is None:
             continue
         samples, origin = judged
-        is_early = sorted(samples["seed"].unique()) != list(SEEDS)
-        for claim in (claim for claim in known.values() if claim.chapter == chapter):
+        is_early = sorted(samples["seed"].unique()) != list(seeds_of(chapter))
+        for claim in (claim for claim in known.values() if claim.judged_on == chapter):
             if is_early and claim.registered > _LAST_EARLY:
                 continue
             record = as_record(judge(claim.id, samples, claims=known), samples, origin)

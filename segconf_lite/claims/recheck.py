@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,17 +22,18 @@ from segconf_lite.claims.statistics import STATISTICS
 from segconf_lite.cohorts import download
 
 # Value of the column "cohort" in a table of cases -> data set.
-_DATA_OF = {"cord": "gm_challenge", "retina": "retina_chase_hrf"}
+_DATA_OF = {"cord": "gm_challenge", "retina": "retina_chase_hrf", "lidc": "lidc_nodules"}
 
 
-def seeds_of_chapters() -> dict[int, list[int]]:
-    """The seeds that the claims of each chapter need.
+def seeds_of_chapters() -> dict[int | str, list[int]]:
+    """The seeds that the claims of each chapter, and of runs beside the chapters, need.
 
     Example:
         >>> seeds_of_chapters()[2] == list(runs.SEEDS)
         True
     """
-    return {chapter: list(runs.SEEDS) for chapter in sorted({c.chapter for c in read_claims().values()})}
+    needed = sorted({claim.judged_on for claim in read_claims().values()}, key=str)
+    return {name: list(runs.seeds_of(name)) for name in needed}
 
 
 def settle_runs(*, profile: str, accept: bool = False) -> list[str]:
@@ -65,7 +68,8 @@ def recompute(
     """Train and measure one claim again from scratch, for one of its seeds, and compare with what is stored.
 
     Claims whose stored seeds scatter over more than half of the statistic's range are not picked, because
-    on another machine no number would contradict them.
+    on another machine no number would contradict them. Nor are claims with runs of their own, which no
+    notebook measures and whose minutes no header states; they can be named.
 
     Args:
         choice: A hexadecimal number that picks claim and seed; by default the hash of the commit.
@@ -97,7 +101,7 @@ def recompute(
     records = {name: ledger.read_record(results, name, profile) for name in claims}
     judged = {name: r for name, r in records.items() if r is not None and _is_measurable(claims[name])}
     if claim_id is None:
-        judged = {name: r for name, r in judged.items() if _can_fail(claims[name], r)}
+        judged = {n: r for n, r in judged.items() if claims[n].runs is None and _can_fail(claims[n], r)}
     else:
         judged = {name: r for name, r in judged.items() if name == check.one_of("claim", claim_id, claims)}
     if not judged:
@@ -105,7 +109,7 @@ def recompute(
         raise RuntimeError(
             f"{claim_id or 'no claim'} {'lacks' if claim_id else 'has'} {missing}; run `make claims` first"
         )
-    paths = {name: notebook.find_notebook(f"{claims[name].chapter:02d}", notebooks) for name in judged}
+    paths = {name: _program(claims[name], notebooks) for name in judged}
     stated = {path: notebook.stated_minutes(path) or math.inf for path in set(paths.values())}
     if min(stated.values()) > limit:
         expected = f"at least {min(stated.values()):g}, which the quickest chapter states"
@@ -198,9 +202,20 @@ def _run_again(
             variables["OMP_NUM_THREADS"] = str(stored["threads"])  # the sums in training depend on it
         cases = Path(folder) / "cases.csv"
         with notebook.environment(variables):
-            parameters = {"profile": profile, "seed": seed, "cases_out": str(cases)}
-            notebook.execute(path, Path(folder) / "run.ipynb", parameters)
+            if path.parent.name == "benchmarks":
+                command = [sys.executable, str(path), "--seed", str(seed), "--out", str(cases)]
+                subprocess.run(command, check=True)
+            else:
+                parameters = {"profile": profile, "seed": seed, "cases_out": str(cases)}
+                notebook.execute(path, Path(folder) / "run.ipynb", parameters)
         return pd.read_csv(cases), json.loads(cases.with_suffix(".json").read_text("utf-8"))
+
+
+def _program(claim: Claim, notebooks: Path) -> Path:
+    """The notebook, or the program in ``benchmarks``, that measures a claim."""
+    if claim.runs:
+        return notebooks.parent / "benchmarks" / f"{claim.runs}.py"
+    return notebook.find_notebook(f"{claim.chapter:02d}", notebooks)
 
 
 def _is_measurable(claim: Claim) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from segconf_lite import check, resources
+from segconf_lite.claims.runs import SEEDS_OF
 from segconf_lite.claims.statistics import STATISTICS
 
 DIRECTIONS = ("greater", "less", "equivalent")
@@ -42,6 +43,8 @@ class Claim:
         margin: Largest distance from the threshold that counts as equivalent, in units of the statistic.
         subjects: ``"drawn"`` if each seed draws subjects of its own, ``"shared"`` if equal names in two seeds
             are the same person, as in a real cohort.
+        runs: Name of the runs that judge it, a key of `segconf_lite.claims.runs.SEEDS_OF`; None for those of
+            its chapter.
         between: Lowest and highest value that a case can have in `columns`, where they are known. They bound
             what a repeated measurement may give, and do not decide the verdict.
 
@@ -71,6 +74,7 @@ class Claim:
     margin: float | None = None
     subjects: str = "drawn"
     between: list[float] | None = None
+    runs: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
@@ -86,6 +90,7 @@ class Claim:
         check.one_of(where + "statistic", self.statistic, STATISTICS)
         check.one_of(where + "direction", self.direction, DIRECTIONS)
         check.one_of(where + "subjects", self.subjects, ("drawn", "shared"))
+        check.one_of(where + "runs", self.runs, (*SEEDS_OF, None))
         check.number(where + "threshold", self.threshold)
         if self.margin is not None:
             check.number(where + "margin", self.margin, low=0, open_low=True)
@@ -102,10 +107,15 @@ class Claim:
             expected = "for each column a list of allowed values, which are text or numbers"
             raise check.refuse(where + "cases", expected, reprlib.repr(self.cases))
 
+    @property
+    def judged_on(self) -> int | str:
+        """The chapter, or the name of the runs, whose cases judge it."""
+        return self.runs or self.chapter
+
     def digest(self) -> str:
         """12 hexadecimal digits of all that decides the verdict; a claim changed later has others."""
         # Fields that came later are silent at their default, so that older claims keep their digests.
-        later = {"within": None, "subjects": "drawn"}
+        later = {"within": None, "subjects": "drawn", "runs": None}
         silent = [
             "sentence",
             "source",

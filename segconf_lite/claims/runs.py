@@ -28,6 +28,8 @@ PROFILES = ("lite", "full")
 #: The seeds on which claims are judged. Claims were worded with the results of seed 0 in sight, and some with
 #: those of 1, 2 and 11 to 16; nobody had looked at these when the claims were registered.
 SEEDS = tuple(range(21, 31))
+#: Runs beside those of the chapters, made by the program of that name in ``benchmarks`` -> their seeds.
+SEEDS_OF: dict[str, tuple[int, ...]] = {"lidc": SEEDS[:5]}
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 _LARGEST = 200_000_000  # bytes of a table; a small compressed file may hold far more
@@ -98,12 +100,25 @@ def save_cases(table: pd.DataFrame, path: str | Path, *, profile: str, seed: int
     return _store(Path(path), _as_csv(columns), provenance(profile=profile, seed=seed))
 
 
-def run_path(results: str | Path, chapter: int, seed: int, profile: str = "lite") -> Path:
+def seeds_of(chapter: int | str) -> tuple[int, ...]:
+    """The seeds on which the claims of a chapter, or of runs beside the chapters, are judged.
+
+    Args:
+        chapter: Number of the chapter, or a key of `SEEDS_OF`.
+
+    Example:
+        >>> seeds_of(2) == SEEDS, seeds_of("lidc")
+        (True, (21, 22, 23, 24, 25))
+    """
+    return SEEDS_OF[check.one_of("chapter", chapter, SEEDS_OF)] if isinstance(chapter, str) else SEEDS
+
+
+def run_path(results: str | Path, chapter: int | str, seed: int, profile: str = "lite") -> Path:
     """Where the cases of one seed of a chapter lie.
 
     Args:
         results: Folder of the stored results.
-        chapter: Number of the chapter.
+        chapter: Number of the chapter, or a key of `SEEDS_OF`.
         seed: The seed.
         profile: Profile of the run, ``"lite"`` or ``"full"``.
 
@@ -112,7 +127,8 @@ def run_path(results: str | Path, chapter: int, seed: int, profile: str = "lite"
         'results/runs/chapter_02/seed_21.csv.gz'
     """
     folder = "runs" if check.one_of("profile", profile, PROFILES) == "lite" else f"runs_{profile}"
-    return Path(results) / folder / f"chapter_{chapter:02d}" / f"seed_{seed:02d}.csv.gz"
+    name = chapter if isinstance(chapter, str) else f"chapter_{chapter:02d}"
+    return Path(results) / folder / name / f"seed_{seed:02d}.csv.gz"
 
 
 def table_path(results: str | Path, chapter: int, profile: str) -> Path:
@@ -131,18 +147,18 @@ def table_path(results: str | Path, chapter: int, profile: str) -> Path:
 
 
 def judged_cases(
-    results: str | Path, chapter: int, profile: str
+    results: str | Path, chapter: int | str, profile: str
 ) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """The cases on which the claims of a chapter are judged, and their provenance.
 
     Args:
         results: Folder of the stored results.
-        chapter: Number of the chapter.
+        chapter: Number of the chapter, or a key of `SEEDS_OF`.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
 
     Returns:
-        The cases of all `SEEDS`, if every one of them is there. Otherwise the joined table of earlier seeds,
-        so that nobody can stop when the result pleases. None if there is neither.
+        The cases of all `seeds_of` the chapter, if every one of them is there. Otherwise the joined table of
+        earlier seeds, so that nobody can stop when the result pleases. None if there is neither.
 
     Raises:
         ValueError: If a table or its provenance is damaged.
@@ -152,10 +168,12 @@ def judged_cases(
         >>> sorted(cases["seed"].unique()) == [run["seed"] for run in origin["runs"]]
         True
     """
-    runs = [run_path(results, chapter, seed, profile) for seed in SEEDS]
+    runs = [run_path(results, chapter, seed, profile) for seed in seeds_of(chapter)]
     if all(path.is_file() for path in runs):
         text, origin = _joined(runs)
         return _table(text, origin, runs[0].parent), origin
+    if isinstance(chapter, str):
+        return None
     plain = table_path(results, chapter, profile)
     for path in (plain, plain.with_name(f"{plain.name}.gz")):  # the second in a wheel
         if path.is_file():
@@ -164,11 +182,11 @@ def judged_cases(
     return None
 
 
-def stored_cases(chapter: int, *, profile: str = "lite") -> pd.DataFrame:
+def stored_cases(chapter: int | str, *, profile: str = "lite") -> pd.DataFrame:
     """The cases on which the claims of a chapter are judged, as stored with the book.
 
     Args:
-        chapter: Number of the chapter.
+        chapter: Number of the chapter, or a key of `SEEDS_OF`.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
 
     Raises:
@@ -180,7 +198,7 @@ def stored_cases(chapter: int, *, profile: str = "lite") -> pd.DataFrame:
     """
     judged = judged_cases(resources.results_folder(), chapter, profile)
     if judged is None:
-        raise FileNotFoundError(f"expected stored cases of chapter {chapter} in profile {profile}, got none")
+        raise FileNotFoundError(f"expected stored cases of {chapter!r} in profile {profile}, got none")
     return judged[0]
 
 

@@ -429,6 +429,20 @@ def test_claims_are_judged_on_all_ten_seeds_or_on_the_earlier_ones(results):
     assert ledger.settle(results, profile="lite", claims=known) == []
 
 
+def test_claims_with_runs_of_their_own_are_judged_on_these_alone(results):
+    known = {"a-claim": claim(runs="lidc", registered="2026-11-27")}
+    assert known["a-claim"].digest() != claim().digest()
+    for seed, (_, part) in zip(runs.seeds_of("lidc"), table(-2.0, seeds=5).groupby("seed"), strict=True):
+        assert ledger.settle(results, profile="lite", claims=known) == []
+        assert ledger.read_record(results, "a-claim", "lite") is None  # a seed is missing
+        path = runs.run_path(results, "lidc", seed)
+        ledger.save_cases(part.drop(columns="seed"), path, profile="lite", seed=seed)
+    ledger.settle(results, profile="lite", claims=known)
+    record = ledger.read_record(results, "a-claim", "lite")
+    assert record["verdict"] == "fails"
+    assert record["seeds"] == list(runs.seeds_of("lidc"))
+
+
 def test_a_compressed_table_is_the_same_file_each_time_and_a_bomb_is_refused(results, monkeypatch):
     save_runs(results, 1.0, runs.SEEDS)
     path = runs.run_path(results, 2, runs.SEEDS[0])

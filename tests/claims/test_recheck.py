@@ -57,7 +57,6 @@ def project(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns(".snakemake"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "SEEDS", (11, 12))
-    monkeypatch.setattr(ledger, "SEEDS", (11, 12))
     return tmp_path
 
 

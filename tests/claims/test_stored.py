@@ -17,11 +17,11 @@ KNOWN = read_claims(RESULTS.parent / "claims.yml")
 def test_stored_verdict_is_what_the_stored_cases_say(name):
     claim = KNOWN[name]
     stored = ledger.read_record(RESULTS, name, "lite")
-    judged = runs.judged_cases(RESULTS, claim.chapter, "lite")
+    judged = runs.judged_cases(RESULTS, claim.judged_on, "lite")
     if stored is None:
         assert claim.registered > ledger._LAST_EARLY, "registered, but never run: `make claims`"
         seeds = [] if judged is None else sorted(judged[0]["seed"].unique())
-        assert seeds != list(runs.SEEDS), "not judged: `segconf claims judge`"
+        assert seeds != list(runs.seeds_of(claim.judged_on)), "not judged: `segconf claims judge`"
         return
     samples, origin = judged
     assert stored["registered_as"] == claim.digest(), "the claim was changed after its run: run it again"
@@ -44,7 +44,7 @@ def test_every_run_says_where_it_comes_from():
             assert "dirty" not in run["commit"]
 
 
-def test_claims_were_registered_before_the_ten_seeds_were_run():
+def test_claims_were_registered_before_their_seeds_were_run():
     """The commit of a run holds, in its register, the very claim that is judged on it."""
     shallow = git("rev-parse", "--is-shallow-repository").strip()
     if shallow != "false":
@@ -52,7 +52,7 @@ def test_claims_were_registered_before_the_ten_seeds_were_run():
     registers = {}
     for name, claim in KNOWN.items():
         record = ledger.read_record(RESULTS, name, "lite")
-        if record is None or record["seeds"] != list(runs.SEEDS):
+        if record is None or record["seeds"] != list(runs.seeds_of(claim.judged_on)):
             continue
         for commit in {run["commit"] for run in record["runs"]}:
             if commit not in registers:
