@@ -30,7 +30,7 @@ DISTORTION = {
 
 # QUAM-SM, table 1: Pearson correlation of a map with the raters' reference map. The paper does not say over
 # what the standard deviation is taken; images are assumed. REFUGE has 400 test images. For QUBIQ, 55 is the
-# number of all images of the task, more than can be in its test part, so its probabilities are rather too small.
+# number of all images of the task, more than can be in its test part, so its probabilities are too small.
 KINDS = ("epistemic", "aleatoric", "total")
 FRAGILITY = {
     ("REFUGE", 400): {
