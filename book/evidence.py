@@ -12,7 +12,7 @@ Group and field may be left out. Fields: estimate, low, high, min and max (over 
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
 those of the claims, and excess_aurc; the column risk need not be named. each=domain takes the statistic
 within each scanner and averages. A space is written +, a % is %25, a + is %2B. A key may come twice:
-domain=D&domain=F.
+domain=D&domain=F. A value that no row has stands for those that begin with it: domain=CEITEC.
 
 Words: holds, fails, undecided (the verdict on which the sentence relies); above, below, across (where the
 interval lies to 0); minus (the text gives the negative, as in "lower by 0.05"); x1000; shared (the people are
@@ -170,7 +170,9 @@ def _table(name: str, parts: list[str], keys: dict[str, list[str]], *, shared: b
         raise ValueError(f"{name} has no column {sorted(missing)}; it has {list(table)}")
     for key, values in keys.items():
         if key != "each":
-            table = table[table[key].map(lambda value, values=values: _text(value) in values)]
+            texts = table[key].map(_text)
+            exact = texts.isin(values)
+            table = table[exact if exact.any() else texts.str.startswith(tuple(values))]
     table = table.dropna(subset=taken)
     if table.empty or ("seed" not in table and len(table) > 1):
         raise ValueError(f"{len(table)} rows of {name} have {keys}")
@@ -279,9 +281,7 @@ def prose(path: Path) -> list[tuple[int, str]]:
     for cell in cells:
         if cell.startswith("# %% [markdown]"):
             text = re.sub(r"^# ?", "", cell, flags=re.MULTILINE)
-            text = re.sub(
-                r"```.*?```", lambda m: re.sub(r"[^\n]", "", m[0]).replace("\n", " \n"), text, flags=re.DOTALL
-            )
+            text = re.sub(r"```.*?```", _blank, text, flags=re.DOTALL)
             start = line
             for part in re.split(r"(\n\n+|\n(?=\* |\d\. |\|))", text):
                 if part.strip():
@@ -291,21 +291,27 @@ def prose(path: Path) -> list[tuple[int, str]]:
     return found
 
 
+def _blank(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
+
+
 def bare(path: Path, allowed: dict[str, str]) -> list[str]:
     """Results of a notebook's prose that are no links, and comparisons without a claim in their paragraph."""
     found, used = [], set()
     for line, paragraph in prose(path):
-        rest = NO_PROSE.sub(" ", LINK.sub(" ", paragraph))
+        rest = NO_PROSE.sub(_blank, LINK.sub(_blank, paragraph))
         for match in RESULT.finditer(rest):
             literal = match[0]
             used.add(literal)
             if literal not in allowed:
                 around = " ".join(rest[max(0, match.start() - 40) : match.end() + 30].split())
-                found.append(f"{path.name}:{line}: {literal} is no link: ... {around} ...")
+                here = line + rest.count("\n", 0, match.start())
+                found.append(f"{path.name}:{here}: {literal} is no link: ... {around} ...")
         for match in COMPARES.finditer(rest):
             if "](evidence:" not in paragraph and not RUN_ONLY.search(rest) and match[0] not in allowed:
                 around = " ".join(rest[max(0, match.start() - 60) : match.end() + 40].split())
-                found.append(f"{path.name}:{line}: a comparison without evidence: ... {around} ...")
+                here = line + rest.count("\n", 0, match.start())
+                found.append(f"{path.name}:{here}: a comparison without evidence: ... {around} ...")
     return found + [
         f"{path.name}: {literal!r} is allowed and not used" for literal in set(allowed) - used - _words(path)
     ]
