@@ -63,7 +63,7 @@ MIRRORED = {
 # What the gate takes for a result: a decimal or a percentage outside of what follows here.
 NO_PROSE = re.compile(
     r"```.*?```|``.*?``|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|\]\([^)]*\)|https?://\S+"
-    r"|95 % (?:t )?(?:bootstrap )?intervals?|90 % intervals?",
+    r"|9[05]\s% (?:bootstrap )?intervals?",
     re.DOTALL,
 )
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
