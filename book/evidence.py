@@ -4,15 +4,16 @@ In a notebook or a page, a result is written as ``[0.97 [0.94, 1.01]](evidence:A
 number (the estimate), three (the estimate and its 95 % interval), two (smallest and largest over seeds), or
 none. An address is one of
 
-  CLAIM/GROUP/FIELD?WORDS              the stored verdict of a claim; the name of a group may be cut: Juntendo
-  TABLE/COLUMN/FIELD?KEY=VALUE&WORDS   a column of book/results/TABLE.csv, in the rows that the keys choose
+  CLAIM/GROUP/FIELD?WORDS              the stored verdict of a claim; a group may be cut, or be several: B,C
+  TABLE/COLUMN/FIELD?KEY=VALUE&WORDS   a column of book/results/TABLE.csv, in the rows of the keys
   chapter_02_cases/STATISTIC/A~B?...   a statistic of columns of the cases on which the claims are judged
 
 Group and field may be left out. Fields: estimate, low, high, min and max (over seeds), lowest and highest
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
 those of the claims, and excess_aurc; the column risk need not be named. each=domain takes the statistic
-within each scanner and averages. A space is written +, a % is %25, a + is %2B. A key may come twice:
-domain=D&domain=F. A value that no row has stands for those that begin with it: domain=CEITEC.
+within each scanner and averages; wide=method makes a column of value for each method. A space is written +, a % is
+%25, a + is %2B. A key may come twice: domain=D&domain=F. A value that no row has stands for those that begin
+with it: domain=CEITEC.
 
 Words: holds, fails, undecided (the verdict on which the sentence relies); above, below, across (where the
 interval lies to 0); minus (the text gives the negative, as in "lower by 0.05"); x1000; shared (the people are
@@ -30,6 +31,7 @@ import functools
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
@@ -50,6 +52,9 @@ INTEGERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 SCALED = ("estimate", "low", "high", "min", "max", "lowest", "highest")
 FIELDS = (*SCALED, "seeds", "people", "cases")
 OF_TEXT = {0: (), 1: ("estimate",), 2: ("min", "max"), 3: ("estimate", "low", "high")}
+OTHERS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
+    "excess_aurc": (excess_aurc, ("risk", "uncertainty"))
+}
 VERDICTS, SIDES = {"holds", "fails", "undecided"}, {"above", "below", "across"}
 MIRRORED = {
     "low": "high",
@@ -125,19 +130,21 @@ def _claim(name: str, *group: str) -> Evidence:
     if record is None or len(group) > 1:
         raise ValueError(f"claim {name} was never judged" if record is None else f"no field {group[1]!r}")
     groups = record["groups"]
-    names = [g for g in groups if not group or g == group[0]] or [g for g in groups if g.startswith(group[0])]
-    if not names or (group and len(names) > 1):
-        raise ValueError(f"claim {name} has the groups {list(groups)}, got {group[0]!r}")
+    names = [] if group else list(groups)
+    for wanted in group[0].split(",") if group else ():
+        fit = [g for g in groups if g == wanted] or [g for g in groups if g.startswith(wanted)]
+        if len(fit) != 1:
+            raise ValueError(f"claim {name} has the groups {list(groups)}, got {wanted!r}")
+        names += fit
     estimates = [groups[g]["estimate"] for g in names]
     fields = {"lowest": min(estimates), "highest": max(estimates)}
     fields |= {"seeds": len(record["seeds"]), "cases": record["n_cases"]}
-    verdict = record["verdict"]
     if len(names) == 1:
         mine, by_seed = groups[names[0]], record["by_seed"][names[0]].values()
         fields |= {key: mine[key] for key in ("estimate", "low", "high", "people")}
         fields |= {"min": min(by_seed), "max": max(by_seed)}
-        verdict = mine["verdict"] if group else verdict
-    return Evidence(fields, {verdict}, f"#{name}")
+    verdicts = {groups[g]["verdict"] for g in names} if group else {record["verdict"]}
+    return Evidence(fields, verdicts if len(verdicts) == 1 else set(), f"#{name}")
 
 
 @functools.cache
@@ -145,8 +152,10 @@ def _frame(name: str) -> tuple[pd.DataFrame, str]:
     """The table, and its file in the folder of the book."""
     if cases := re.fullmatch(r"chapter_(\d\d)_cases", name):
         chapter = int(cases[1])
-        path = runs.table_path(RESULTS, chapter, "lite")
-        table = runs.stored_cases(chapter)
+        judged = runs.judged_cases(RESULTS, chapter, "lite")
+        if judged is None:
+            raise ValueError(f"chapter {chapter} has no stored cases")
+        table, path = judged[0], runs.table_path(RESULTS, chapter, "lite")
         if runs.SEEDS[0] in set(table["seed"]):
             path = runs.run_path(RESULTS, chapter, runs.SEEDS[0])
         return table, path.relative_to(BOOK).as_posix()
@@ -158,25 +167,23 @@ def _frame(name: str) -> tuple[pd.DataFrame, str]:
 
 def _table(name: str, parts: list[str], keys: dict[str, list[str]], *, shared: bool) -> Evidence:
     table, target = _frame(name)
-    each = keys.get("each", [""])[0]
+    each = keys.pop("each", [""])[0]
     statistic, columns = ("mean", *parts) if len(parts) == 1 else parts
     taken = columns.split("~")
-    named = ("risk", "uncertainty") if statistic == "excess_aurc" else STATISTICS[statistic].columns
+    of, named = STATISTICS[statistic][:2] if statistic in STATISTICS else OTHERS[statistic]
     if len(taken) < len(named) and named[0] == "risk":
         taken = ["risk", *taken]
-    if statistic != "excess_aurc":
+    if statistic in STATISTICS:
         taken = columns_of(statistic, dict(zip(named, taken, strict=True)))
-    if missing := {*taken, *keys} - {*table, "each"}:
+    wide = keys.pop("wide", [""])[0]
+    table = _chosen(table, keys, name)
+    if wide:
+        table = table.pivot_table("value", "seed", wide).reset_index()
+    if missing := {*taken} - {*table}:
         raise ValueError(f"{name} has no column {sorted(missing)}; it has {list(table)}")
-    for key, values in keys.items():
-        if key != "each":
-            texts = table[key].map(_text)
-            exact = texts.isin(values)
-            table = table[exact if exact.any() else texts.str.startswith(tuple(values))]
     table = table.dropna(subset=taken)
     if table.empty or ("seed" not in table and len(table) > 1):
         raise ValueError(f"{len(table)} rows of {name} have {keys}")
-    of = excess_aurc if statistic == "excess_aurc" else STATISTICS[statistic].of
     group = pd.factorize(table[each])[0] if each else np.zeros(len(table))
 
     def averaged(groups: np.ndarray, *arrays: np.ndarray) -> float:
@@ -195,6 +202,17 @@ def _table(name: str, parts: list[str], keys: dict[str, list[str]], *, shared: b
         ).interval()
         fields |= {"low": low, "high": high}
     return Evidence(fields, set(), target)
+
+
+def _chosen(table: pd.DataFrame, keys: dict[str, list[str]], name: str) -> pd.DataFrame:
+    """The rows that the keys choose."""
+    for key, values in keys.items():
+        if key not in table:
+            raise ValueError(f"{name} has no column {key!r}; it has {list(table)}")
+        texts = table[key].map(_text)
+        exact = texts.isin(values)
+        table = table[exact if exact.any() else texts.str.startswith(tuple(values))]
+    return table
 
 
 def _text(value: Any) -> str:
@@ -296,29 +314,21 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def bare(path: Path, allowed: dict[str, str]) -> list[str]:
-    """Results of a notebook's prose that are no links, and comparisons without a claim in their paragraph."""
-    found, used = [], set()
+    """Results of a notebook's prose that are no links, and comparisons without a link in their paragraph."""
+    found, unused = [], set(allowed)
     for line, paragraph in prose(path):
         rest = NO_PROSE.sub(_blank, LINK.sub(_blank, paragraph))
-        for match in RESULT.finditer(rest):
-            literal = match[0]
-            used.add(literal)
-            if literal not in allowed:
-                around = " ".join(rest[max(0, match.start() - 40) : match.end() + 30].split())
-                here = line + rest.count("\n", 0, match.start())
-                found.append(f"{path.name}:{here}: {literal} is no link: ... {around} ...")
-        for match in COMPARES.finditer(rest):
-            if "](evidence:" not in paragraph and not RUN_ONLY.search(rest) and match[0] not in allowed:
-                around = " ".join(rest[max(0, match.start() - 60) : match.end() + 40].split())
-                here = line + rest.count("\n", 0, match.start())
-                found.append(f"{path.name}:{here}: a comparison without evidence: ... {around} ...")
-    return found + [
-        f"{path.name}: {literal!r} is allowed and not used" for literal in set(allowed) - used - _words(path)
-    ]
-
-
-def _words(path: Path) -> set[str]:
-    return {match[0] for _, paragraph in prose(path) for match in COMPARES.finditer(paragraph)}
+        for phrase in allowed:
+            words = r"\s+".join(map(re.escape, phrase.split()))
+            rest, n = re.subn(rf"(?<![\w.]){words}(?!\.?\d)", _blank, rest)
+            unused -= {phrase} if n else set()
+        open_to = () if "](evidence:" in paragraph or RUN_ONLY.search(rest) else COMPARES.finditer(rest)
+        for match in (*RESULT.finditer(rest), *open_to):
+            kind = "is no link" if match.re is RESULT else "is a comparison without a link"
+            around = " ".join(rest[max(0, match.start() - 40) : match.end() + 40].split())
+            here = line + rest.count("\n", 0, match.start())
+            found.append(f"{path.name}:{here}: {match[0]!r} {kind}: ... {around} ...")
+    return found + [f"{path.name}: {phrase!r} is allowed and not used" for phrase in sorted(unused)]
 
 
 def exceptions() -> dict[str, dict[str, str]]:
