@@ -11,7 +11,7 @@ none. An address is one of
 Group and field may be left out. Fields: estimate, low, high, min and max (over seeds), lowest and highest
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
 those of the claims, and excess_aurc; the column risk need not be named. each=domain takes the statistic
-within each scanner and averages; wide=method makes a column of value for each method. A space is written +, a % is
+within each scanner and averages; wide=method makes a column of value per method. A space is written +, a % is
 %25, a + is %2B. A key may come twice: domain=D&domain=F. A value that no row has stands for those that begin
 with it: domain=CEITEC.
 
@@ -68,12 +68,12 @@ MIRRORED = {
 # What the gate takes for a result: a decimal or a percentage outside of what follows here.
 NO_PROSE = re.compile(
     r"```.*?```|``.*?``|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|\]\([^)]*\)|https?://\S+"
-    r"|9[05]\s% (?:bootstrap )?intervals?",
+    r"|9[05]\s%\s+(?:bootstrap\s+)?intervals?",
     re.DOTALL,
 )
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
-    r"\b(?:outperforms?|beats?|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
+    r"\b(?:outperforms?|beats|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
     r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b"
 )
 RUN_ONLY = re.compile(
@@ -110,7 +110,7 @@ def resolve(address: str) -> Evidence:
     words = {key for key, values in chosen.items() if values == [""]}
     if unknown := words - VERDICTS - SIDES - {"minus", "x1000", "shared"}:
         raise ValueError(f"unknown words {sorted(unknown)}")
-    is_claim = parts[0] in read_claims(BOOK / "claims.yml")
+    is_claim = parts[0] in _claims()
     field = parts.pop() if len(parts) > (1 if is_claim else 2) and parts[-1] in FIELDS else ""
     keys = {key: values for key, values in chosen.items() if key not in words}
     found = _claim(*parts) if is_claim else _table(parts[0], parts[1:], keys, shared="shared" in words)
@@ -123,6 +123,11 @@ def resolve(address: str) -> Evidence:
         fields = {k: 1000 * v if k in SCALED else v for k, v in fields.items()}
     relied_on = frozenset(words & (VERDICTS | SIDES))
     return found._replace(fields=fields, field=field, relied_on=relied_on)
+
+
+@functools.cache
+def _claims() -> set[str]:
+    return set(read_claims(BOOK / "claims.yml"))
 
 
 def _claim(name: str, *group: str) -> Evidence:
