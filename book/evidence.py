@@ -19,7 +19,7 @@ Words: holds, fails, undecided (the verdict on which the sentence relies); above
 interval lies to 0); minus (the text gives the negative, as in "lower by 0.05"); x1000; shared (the people are
 the same in every seed and count as a second source of variance). A % in the text stands for a factor of 100.
 An integer may be a word: ``over [five](evidence:CLAIM/seeds) seeds``. A link without a number names the
-verdict: ``[the claim](evidence:CLAIM?holds)``.
+verdict or the side: ``[the claim](evidence:CLAIM?holds)``.
 
   check    lists every link that does not resolve, or whose number or verdict is not the stored one
   update   writes the stored numbers; lists the sentences whose verdict changed, to be read again
@@ -239,8 +239,8 @@ def mended(text: str, address: str) -> tuple[str, str]:
         raise ValueError(f"{len(printed)} numbers in the text, expected {wanted or 'one, two or three'}")
     if missing := [name for name in wanted if not math.isfinite(found.fields.get(name, math.nan))]:
         raise ValueError(f"it has no {', '.join(missing)}, but {sorted(found.fields)}")
-    if not printed and not found.relied_on & VERDICTS:
-        raise ValueError("a link without a number names the verdict on which the sentence relies: ?holds")
+    if not printed and not found.relied_on:
+        raise ValueError("a link without a number names the verdict or side on which it relies: ?holds")
     wrong = found.relied_on - found.true
     said = f"the sentence relies on {sorted(wrong)}, stored is {sorted(found.true)}" if wrong else ""
     numbers = [found.fields[name] * (100 if "%" in text else 1) for name in wanted]
@@ -298,7 +298,7 @@ def with_targets(text: str, up: str = "") -> str:
 
 
 def prose(path: Path) -> list[tuple[int, str]]:
-    """(line, paragraph) of the Markdown cells of a notebook, without marks of comments."""
+    """(line, paragraph) of a notebook's Markdown, without marks of comments, and of its text alternatives."""
     cells = re.split(r"^(?=# %%)", path.read_text("utf-8"), flags=re.MULTILINE)
     line, found = 1, []
     for cell in cells:
@@ -310,6 +310,9 @@ def prose(path: Path) -> list[tuple[int, str]]:
                 if part.strip():
                     found.append((start, part))
                 start += part.count("\n")
+        else:
+            alts = re.finditer(r"\balt ?= ?f?\"(.*)\"", cell)
+            found += [(line + cell.count("\n", 0, alt.start()), alt[1]) for alt in alts]
         line += cell.count("\n")
     return found
 
