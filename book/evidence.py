@@ -74,7 +74,7 @@ NO_PROSE = re.compile(
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
     r"\b(?:outperforms?|beats|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
-    r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b"
+    r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b(?![^.!?]*\?)"  # no question
 )
 RUN_ONLY = re.compile(
     r"\b(?:in this run|one run|this network|one network|two networks)\b|\*\*Predict", re.IGNORECASE
