@@ -17,6 +17,7 @@ import live_page
 import nbformat
 import plotly
 import yaml
+from evidence import with_targets
 from ledger_page import filled
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
@@ -45,13 +46,15 @@ def prepare(names: list[str]) -> None:
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     for page in SOURCE.rglob("*.md"):
-        page.write_text(with_reference(linked(page.read_text("utf-8"))), "utf-8")
+        up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
+        text = with_targets(linked(page.read_text("utf-8")), up)
+        page.write_text(with_reference(text), "utf-8")
     (SOURCE / "notebooks").mkdir()
     for name in names:
         notebook = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = linked(cell.source)
+                cell.source = with_targets(linked(cell.source), "../")
         nbformat.write(rewrite_notebook(notebook, name), SOURCE / "notebooks" / f"{name}.ipynb")
 
 
