@@ -480,8 +480,8 @@ show.map_grid(
 # ## Side by side
 #
 # Now all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
-# replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. There are three controls, which a map
-# has to beat. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
+# replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. There are three controls, and a map
+# is of use only where it does better than these. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
 # suspicious) know only the shape of the prediction. **Weight noise** means six copies of the network with Gaussian noise on
 # their weights, scaled so that the training loss rises by 0.002 nats on average, without any search.
 
@@ -860,9 +860,9 @@ by_map.rename_axis(columns="scanner").round(2)
 # No map of a network was shown to be better: the entropy has
 # [0.77 [0.73, 0.80]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=entropy), dropout
 # [0.77 [0.73, 0.80]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=dropout,+entropy) and test-time augmentation
-# [0.78 [0.75, 0.81]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=test+time,+entropy) (the paired differences
-# are −0.01 [−0.04, 0.01], −0.01 [−0.04, 0.02] and 0.00 [−0.02, 0.02]). The last layer is lower,
-# [0.70 [0.68, 0.72]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=last+layer), by 0.08 [0.05, 0.10]. So a high
+# [0.78 [0.75, 0.81]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=test+time,+entropy) (the intervals of
+# the three paired differences all contain 0). The last layer is lower,
+# [0.70 [0.68, 0.72]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=last+layer). So a high
 # correlation with the annotators means, here, mostly to lie along the predicted border and to fade away from it. By this measure
 # none of these maps has shown that it contains more than the shape of the prediction. The mask search was not measured beside it.
 #
@@ -1120,7 +1120,7 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 # :::{admonition} Solution
 # :class: dropdown
 # The leverage is $1/0.04 + 1/0.01 = 125$, so the cost is $0.25 / 250 = 0.001$ nats. The second direction, in which
-# the training pixels say little (curvature 0.01), gives four fifths of the leverage: the cheapest change turns that
+# the training pixels say little (curvature $0.01$), gives four fifths of the leverage: the cheapest change turns that
 # weight most. A pixel with $f = (1, 0)$ and the same margin would cost $0.25 / 50 = 0.005$.
 # :::
 #

@@ -403,8 +403,11 @@ attack_table.loc[flagged["attack"].mean().sort_values(ascending=False).index]
 # *Fraction of 24 slices per seed that are flagged, with 95 % intervals over five seeds. Attack: PGD of size 0.2; adaptive:
 # the attacker also keeps the entropy low; false alarms: the same slices, untouched. Such an interval may reach beyond 0 and 1.*
 #
-# The pooled distance flags the most slices under both attacks: 0.89 [0.74, 1.04] under PGD and 0.41 [0.08, 0.74] under the
-# adaptive one. Beta, the best method for stating the Dice, flags 0.31 [0.09, 0.52] and 0.03 [−0.02, 0.07]. Note that the
+# The pooled distance has the highest flagged fraction under both attacks: [0.89 [0.74, 1.04]](evidence:chapter_10_head_to_head/value?question=attack&cohort=phantom,+attacked&method=distance)
+# under PGD and [0.41 [0.08, 0.74]](evidence:chapter_10_head_to_head/value?question=adaptive+attack&cohort=phantom,+attacked&method=distance)
+# under the adaptive one. Beta, the best method for stating the Dice, flags
+# [0.31 [0.09, 0.52]](evidence:chapter_10_head_to_head/value?question=attack&cohort=phantom,+attacked&method=Beta) and
+# [0.03 [−0.02, 0.07]](evidence:chapter_10_head_to_head/value?question=adaptive+attack&cohort=phantom,+attacked&method=Beta). Note that the
 # adaptive attack also lowers the Dice less (chapter 8), so fewer of its slices need to be flagged. These are 24 slices of
 # scanner A in each of five seeds; nothing is known here about attacks on other scanners.
 #
