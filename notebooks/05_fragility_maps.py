@@ -15,24 +15,32 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/05_fragility_maps.ipynb)
 #
-# **The question.** How little must the weights of the network change to flip the label of this pixel? And do the
-# pixels for which little is enough need a second look?
+# **The question.** A physician who has to correct a segmentation has little time: on which pixels should the second look
+# fall? One idea is to look at those whose label hangs by a thread. How little must the weights of the network change to
+# flip the label of a pixel, and are the pixels for which little is enough those that are wrong?
 #
 # **You will be able to** say what a flip cost is; find the cheapest network that flips one pixel; derive the cost for
 # the last layer in closed form; separate what the models contribute to a map of adversarial models from what the
 # choice of the target masks alone produces; and judge whether a map separates *the border cannot be known* from *this
 # network has seen too little*.
 #
-# **In short.** (This gives away some of the predictions below.) A fragility map shows how little the weights must
-# change to flip the label of each pixel. For the last layer it has a closed form, and a map then costs little more
-# than one forward pass. On our phantom we found no sign that it finds more errors than the plain entropy (on scanner
-# F it finds fewer), and it ranks whole slices worse on A and E; on the other scanners that is undecided. Searches for
-# other models correlate with annotator disagreement about as well as the entropy, which is free: five runs show no
-# difference. And we saw no sign that the entropy correlates with annotator disagreement better than the distance to
-# the predicted border, which needs no model. What a mixture of models adds is the division into two kinds of
+# :::{admonition} In short (this gives away some of the predictions below)
+# :class: dropdown
+# A fragility map shows how little the weights must change to flip the label of each pixel. For the last layer it has a
+# closed form, and a map then costs little more than one forward pass. On our phantom we found no sign that it finds more
+# errors than the plain entropy (on scanner F it finds fewer), and it ranks whole slices worse on A and E; on the other
+# scanners that is undecided. Searches for other models were not shown to correlate with annotator disagreement better than
+# the entropy, which is free. And we saw no sign that the entropy correlates with annotator disagreement better than the
+# distance to the predicted border, which needs no model. What a mixture of models adds is the division into two kinds of
 # uncertainty, and we saw that work only in-distribution.
+# :::
 #
-# **You need** chapters 1 and 2: the scanners A to F, entropy, raters, eAURC.
+# **You need** chapters 1 and 2: the scanners A to F, entropy, raters, eAURC. All terms are on the page
+# [Definitions](../definitions.md).
+#
+# **Two kinds of numbers.** What the cells print belongs to *this run*, that is, to one seed. Where the text says "over five
+# other seeds", it gives the mean over five repeats with new hearts and new networks (seeds 11 to 15), and in brackets its
+# 95 % interval. The repeats carry the statement; this run is the example.
 #
 # **Time:** about 8 min on two CPU cores from scratch, 3 min when the trained networks are stored.
 
@@ -164,7 +172,7 @@ drawn = to_numpy(shown.argmax(dim=1))
 lead = to_numpy(shown.topk(2, dim=1).values.diff(dim=1)[:, 0].abs())
 places = stratified_pixels(drawn, n_each=40, seed=seed).query("stratum == 'inside'")
 at = places[["case", "row", "column"]].to_numpy()
-pixel = at[np.argsort(lead[tuple(at.T)])[len(at) // 2]][None]  # of middling doubt
+pixel = at[np.argsort(lead[tuple(at.T)])[len(at) // 2]][None]  # of medium certainty
 FREEDOM = {
     "last layer": (("head",), 0.1),
     "decoder": (("decoder", "penultimate", "head"), 5e-4),
@@ -250,7 +258,7 @@ for name, network in found.items():
 show.picture_slider(
     pictures,
     texts,
-    steps=["trained", "polished", "last layer", "decoder", "all"],
+    steps=["trained", "polished", "last layer", "decoder", "all weights"],
     control="what may change",
     class_names=few.class_names,
     height=480,
@@ -263,10 +271,12 @@ show.picture_slider(
 #
 # The last layer can only draw a new line between the same features: whole regions flip with the pixel, at many times
 # the cost. With more weights, a spot around the pixel is enough, because a network with more weights than it needs can
-# change one pixel at nearly no cost. Over 80 pixels and five other networks, the search over
-# all weights needed 5 % of the mean cost that the last layer needs. Nor does it quite keep the ranking of the pixels:
-# between the two searches, Spearman's correlation is 0.42 [−0.02, 0.87] on A and 0.81 [0.69, 0.93] on D (five
-# networks, eight pixels each).
+# change one pixel at nearly no cost. Over [80](evidence:freedom-halves-the-flip-cost/cases) pixels of five other networks, the
+# search over all weights needs only [5 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of the mean cost that the last
+# layer needs. The ranking of the pixels is kept on D, where Spearman's correlation between the two searches is
+# [0.81 [0.69, 0.93]](evidence:chapter_05_cases/rank_correlation/all+weights~last+layer?cohort=pixels&domain=D&above). On A it is
+# [0.42 [−0.02, 0.87]](evidence:chapter_05_cases/rank_correlation/all+weights~last+layer?cohort=pixels&domain=A&across), which decides
+# nothing: there are only eight pixels per network and scanner.
 #
 # Mind the loss on *other* hearts, too. At its optimum the network has memorised 36 crops, and the further training
 # has made it worse on others: compare the first two steps of the slider. Where the training cases are few, a rise of
@@ -340,19 +350,26 @@ show.scatter(
 # *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic
 # axes. Below the dotted line the formula is too low.*
 #
-# Below the budget used here, 0.0001 nats, the formula is right: over 80 such pixels of five other networks it is 2 %
-# too low on average (worst: 0.84 and 1.25 times the true cost). Above this value it underestimates the cost by far: a
-# pixel that is *sure* can only be flipped by making many sure training pixels unsure, and their curvature grows on
-# the way. Spearman is 0.89 over these 96 pixels, and 0.82 [0.72, 0.93] on five other networks. On small networks that
-# were trained to convergence, like the one above, where everything is sure, we saw no agreement between the costs of
-# the formula and those of the free search: Spearman's correlation is 0.13 [−0.41, 0.67] on A and −0.11 [−0.66, 0.43]
-# on D, with eight pixels on each of five networks. That is too few to say more. Our claim that it lies above 0.5 is
-# undecided.
+# Below the budget used here, 0.0001 nats, the formula is right: over [80](evidence:closed-flip-cost-is-right-where-small/cases)
+# such pixels of five other networks, it gives on average
+# [0.98 [0.96, 1.00]](evidence:closed-flip-cost-is-right-where-small?holds) of the true cost. Above this value it underestimates the
+# cost by far. The reason is that a pixel of which the network is *sure* can only be flipped by making many sure training pixels
+# unsure, and their curvature grows on the way. So the formula ranks the pixels roughly as the solver does: over five other
+# networks, Spearman's correlation is [0.82 [0.72, 0.93]](evidence:closed-flip-cost-orders-as-a-solver?fails), less than the 0.99 that
+# we had claimed.
+#
+# On small networks that were trained to convergence, like the one above, where everything is sure, we saw no agreement between
+# the costs of the formula and those of the free search. Spearman's correlation is
+# [0.13 [−0.41, 0.67]](evidence:closed-form-orders-as-the-free-search/A?undecided) on A and
+# [−0.11 [−0.66, 0.43]](evidence:closed-form-orders-as-the-free-search/D) on D, with eight pixels on each of five networks. That is
+# too few to say more: our claim that it lies above 0.5 on both is [undecided](evidence:closed-form-orders-as-the-free-search?undecided).
 #
 # ## A map, and a budget
 #
-# A map takes the time of 1.4 forward passes. To search every pixel over all weights would take some 16 hours per
-# slice, 15 million times as long (`python benchmarks/chapter_05.py --speed`, extrapolated from eight pixels).
+# A map takes the time of [1.4](evidence:chapter_05_speed/value?what=flip-cost+map,+last+layer&unit=passes) forward passes. To search
+# every pixel over all weights would take some
+# [16](evidence:chapter_05_speed/value?what=the+same+for+all+pixels+of+a+slice,+extrapolated) hours per slice, 15 million times as
+# long (`python benchmarks/chapter_05.py --speed`, extrapolated from eight pixels).
 #
 # At a **budget** γ, a pixel is in the fragile zone if its cost is at most γ. Move the slider.
 #
@@ -393,8 +410,8 @@ show.picture_slider(
 # cost is at most γ.*
 #
 # The zone can be trusted up to γ = 0.0001; beyond, the formula is too low and so the zone is too large. At 0.0001, in this
-# run, the zone is a narrow band along the border, 2.1 % of the pixels on D against 0.5 % on A. By the formula, 0.001 covers a tenth
-# of both images and 0.01 half; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code
+# run, the zone is a narrow band along the border, and it is wider on D than on A. At the two largest budgets, it covers about a
+# tenth and about half of both images; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code
 # never uses it).
 #
 # ## The mask-level shortcut
@@ -433,9 +450,9 @@ pair = [tests[s].images[4] for s in examples]
 start = time.perf_counter()
 rows = {n: [mixed(image, m)["total"] for image in pair] for n, m in MASKS.items()}
 each = (time.perf_counter() - start) / len(pair) / len(MASKS)
-print(f"{each:.1f} s an image and search")
+print(f"{each:.1f} s per image and search")
 labels = torch.from_numpy(np.stack(answers))
-rows["ring, no model at all"] = list(to_numpy(geometry_ring(labels, n_classes=4)))
+rows["boundary band, no model"] = list(to_numpy(geometry_ring(labels, n_classes=4)))
 rows["entropy of the network"] = list(
     to_numpy(PredictiveEntropy().fit(unet, train).uncertainty_map(np.stack(pair)))
 )
@@ -445,27 +462,28 @@ show.map_grid(
     answers,
     rows,
     column_titles=[f"scanner {s}" for s in examples],
-    alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a boundary band (ring) around the prediction, and the plain entropy. On A all but the ring look alike; on D the published ones, moving or not, light up where the others do not.",
+    alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a boundary band around the prediction, and the plain entropy. On A all but the boundary band look alike; on D the published ones, moving or not, light up where the others do not.",
 ).update_layout(height=1300)
 
 # %% [markdown]
 # *Top: image with the predicted borders. Below: entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
-# likely); the ring is a map without any model. One slice per scanner, one network.*
+# likely); the boundary band is a map without any model. One slice per scanner, one network.*
 #
-# The search that does not move *is* the entropy of the network, and the search differs from it little: on six slices
-# each of five networks the two maps correlate by 0.90. The published search differs more (0.62), but so does the
-# published search *that does not move* (0.56). What changes its map is the train mode: batch norm takes its
-# statistics from the one test image. In the published mixture all samples count alike: the effective sample size, 1
-# over the sum of the squared weights, is 12.0 of 12. The boundary band alone (*ring*) finds the border and nothing
-# else.
+# The search that does not move *is* the entropy of the network, and the search differs from it little. Over five other networks
+# with six slices each, the two maps have a correlation of
+# [0.90 [0.87, 0.93]](evidence:chapter_05_cases/search:+like+entropy?cohort=masks). The published search differs more,
+# [0.62 [0.53, 0.70]](evidence:published-search-is-the-plain-entropy?fails), but so does the published search *that does not move*,
+# [0.56 [0.42, 0.71]](evidence:chapter_05_cases/as+published,+not+moving:+like+entropy?cohort=masks). What changes its map is the
+# train mode: batch norm takes its statistics from the one test image. In the published mixture all samples count alike: the
+# effective sample size, 1 over the sum of the squared weights, is 12 of 12. The boundary band finds the border and nothing else.
 #
 # ## Side by side
 #
 # Now all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
-# replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. The controls are the
-# boundary band (**ring**), the mere **distance** to the predicted boundary (nearer = more suspicious), and **weight
-# noise**, six copies of the network with Gaussian noise on their weights, scaled so that the training loss rises by
-# 0.002 nats on average, without any search.
+# replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. There are three controls, and a map
+# is of use only where it does better than these. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
+# suspicious) know only the shape of the prediction. **Weight noise** means six copies of the network with Gaussian noise on
+# their weights, scaled so that the training loss rises by 0.002 nats on average, without any search.
 
 # %%
 methods = {
@@ -501,10 +519,11 @@ maps = {s: maps_of(methods, c, probabilities[s]) for s, c in tests.items()}
 columns = [(source_scanner, 4), (rest[0], 4)]
 columns += [(unseen_scanner, 4), (unseen_scanner, 16 % n_cases), (rest[-1], 4)]
 keep = ["entropy", all_networks, "weight noise", "last layer", "decoder", "ring"]
+PLAIN = {"ring": "boundary band", "test time": "test-time augmentation"}
 show.map_grid(
     [tests[s].images[k, 0] for s, k in columns],
     [tests[s].labels[k] for s, k in columns],
-    {n: [maps[s][n][k] for s, k in columns] for n in keep},
+    {PLAIN.get(n, n): [maps[s][n][k] for s, k in columns] for n in keep},
     column_titles=[f"scanner {s}" for s, _ in columns],
     borders="true borders",
     alt="Five slices with their true borders and six maps each. On A all maps are thin lines along the borders; on D and F they widen and differ, the decoder's most.",
@@ -512,7 +531,7 @@ show.map_grid(
 
 # %% [markdown]
 # *Top row: the slice with its true borders. Below: entropies as above; last layer and decoder: highest probability of
-# a rival within the budget; ring: where the dilated or eroded mask differs. 0 is dark, 1 yellow.*
+# a rival within the budget; boundary band: where the dilated or eroded mask differs. 0 is dark, 1 yellow.*
 #
 # ## Does it find errors?
 #
@@ -543,21 +562,33 @@ for scanner in tests:
             table["far errors" if far else "all errors", name, scanner] = share
 
 # %% tags=["hide-input"]
-pd.Series(table).unstack().round(2)
+pd.Series(table).unstack().rename(index=PLAIN).round(2)
 
 # %% [markdown]
 # *Fraction of the wrong pixels that lie among the most suspicious 5 % of the pixels of a scanner (higher is better); far
 # errors: more than 2 pixels from the predicted boundary; NaN where fewer than 20 pixels are wrong. One run.*
 #
-# Over all errors, the last layer finds about what the entropy finds: over five other seeds the
-# ratio of the two is 0.99 to 1.02 on B to E, each of them undecided, and 0.95 [0.91, 0.99] on F, where the last layer
-# finds fewer. We saw no scanner on which dividing the margin by the leverage makes a better list. The far errors are
-# another matter. In this run the five networks find most of them on F (0.68) and fewest on D (0.26); over five other
-# seeds they have the highest mean on both (on D 0.55 against 0.35 of the entropy, difference 0.20 [−0.06, 0.46]; on F
-# 0.70 against 0.49, difference 0.21 [0.07, 0.35]), so a single run can mislead. In this run the tangent of the
-# decoder is ahead of the entropy on D, not on F; over the five seeds both are undecided (ratios 1.16 [0.99, 1.33] and
-# 0.90 [0.68, 1.12]). And mind the mere distance to the boundary: on E, whose few far errors lie just beyond 2 pixels,
-# it finds them all.
+# **All errors.** The last layer finds about as many as the entropy. Over five other seeds, the ratio of the two lies between
+# [0.99](evidence:fragility-finds-more-errors-than-entropy/D/estimate?undecided) (on D) and [1.02](evidence:fragility-finds-more-errors-than-entropy/B/estimate?undecided) (on B) on the
+# scanners B to E, each of them undecided. On F it is [0.95 [0.91, 0.99]](evidence:fragility-finds-more-errors-than-entropy/F), so there the last layer
+# finds fewer. We saw no scanner on which dividing the margin by the leverage makes a better list.
+#
+# **Far errors.** Here the five networks do best. Over five other seeds, they have the highest mean of all maps on both D and F. On F
+# they find [0.70 [0.62, 0.79]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=F)
+# of the far errors, against
+# [0.49 [0.37, 0.62]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=F) of the
+# entropy, which is [1.5 [1.1, 1.8]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=F)
+# times as many. On D they find
+# [0.55 [0.39, 0.71]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=D), against
+# [0.35 [0.22, 0.47]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=D); that ratio,
+# [1.7 [0.8, 2.6]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=D), is
+# undecided. A single run can show the contrary: look at the column D above. Whether the tangent of the decoder finds more than the
+# entropy is undecided, too: the ratio is [1.16 [0.99, 1.33]](evidence:decoder-finds-more-far-errors-than-entropy/D?undecided) on D and
+# [0.90 [0.68, 1.12]](evidence:decoder-finds-more-far-errors-than-entropy/F?undecided) on F.
+#
+# Do not forget the controls. On E, whose few far errors lie just beyond 2 pixels, the mere distance to the boundary finds
+# [0.99 [0.98, 1.01]](evidence:chapter_05_cases/ratio_of_means/far+found:+distance~far+errors?cohort=phantom&domain=E) of them over five
+# other seeds.
 #
 # ## One number for a slice
 #
@@ -597,11 +628,12 @@ show.method_intervals(
 # *One panel per scanner, one marker per method: eAURC of its slices (lower is better) with a 95 % interval over
 # subjects; 0 is a perfect ranking. One run.*
 #
-# In this run the maps along the boundary look better on D, but so does the plain entropy along the boundary, and
-# intervals are wide. Over five other seeds the last layer ranks slices worse than the entropy over the foreground on
-# A (eAURC higher by 0.0039 [0.0004, 0.0074]) and on E (0.0076 [0.0007, 0.0146]). On B, C, D and F that is undecided,
-# and so is the claim about all six scanners together, because a claim about six scanners fails only if one of them
-# fails a test that is six times as strict, and none does.
+# In this run the intervals are wide, and they decide nothing. Over five other seeds, the last layer ranks slices worse than the
+# entropy over the foreground on A and on E: its eAURC is higher by
+# [0.0039 [0.0004, 0.0074]](evidence:fragile-boundary-orders-cases-better-than-entropy/A?above) and by
+# [0.0076 [0.0007, 0.0146]](evidence:fragile-boundary-orders-cases-better-than-entropy/E?above). On B, C, D and F that is undecided.
+# So is the [claim](evidence:fragile-boundary-orders-cases-better-than-entropy?undecided) about all six scanners together, because a
+# claim about six scanners fails only if one of them fails a test that is six times as strict, and none does.
 #
 # ## Two kinds of uncertainty, and the truth about both
 #
@@ -611,7 +643,7 @@ show.method_intervals(
 # deserve the names can be tested where both truths are known.
 #
 # **The first truth.** `phantom.Annotators` is a panel of seven people with habits (each draws tight or wide), an
-# unsteady hand, more so where the contrast is low, who sometimes leave out a right ventricle they hardly see. The
+# unsteady hand, more so where the contrast is low, who sometimes leave out a right ventricle that is poorly visible. The
 # probability that a random one of them gives a pixel a class is known in closed form. A network learns from slices
 # each drawn by a random one of them.
 #
@@ -679,7 +711,9 @@ def all_parts(methods, network, cohort, source):
 
 # %%
 asked = rivals(pupil, one_each)
-doubts = {s: all_parts(asked, pupil, c, one_each) for s, (c, _, _) in known.items()}
+uncertainties = {
+    s: all_parts(asked, pupil, c, one_each) for s, (c, _, _) in known.items()
+}
 
 # %% [markdown]
 # What the annotators do, and what weight noise makes of it: a usual heart and one with thick walls on scanner A, and a usual one on D.
@@ -690,7 +724,7 @@ columns = {f"{a}, usual": (a, usual_one), f"{a}, thick walls": (a, 2)}
 columns[f"{d}, usual"] = (d, usual_one)
 rows = {"annotators, truth": [known[s][1][k] for s, k in columns.values()]}
 for part, times in {"aleatoric": 1, "epistemic": 5}.items():
-    found = [doubts[s][f"weight noise, {part}"][k] for s, k in columns.values()]
+    found = [uncertainties[s][f"weight noise, {part}"][k] for s, k in columns.values()]
     rows[f"{part}, x {times}"] = [(times * x).clip(0, 1) for x in found]
 show.map_grid(
     [known[s][0].images[k, 0] for s, k in columns.values()],
@@ -723,52 +757,49 @@ def rater_rows(found, cohort, truth, band_mm):
 
 # %%
 followed = [
-    rater_rows(doubts[s], c, truth, 6.0).assign(new=new)
+    rater_rows(uncertainties[s], c, truth, 6.0).assign(new=new)
     for s, (c, truth, new) in known.items()
 ]
 followed = pd.concat(followed, ignore_index=True)
 
 
 # %%
-def notices(table, name):
+def detects(table, name):
     values, new = table[f"{name}: mean"], table["new"].astype(bool)
     return ev.auroc(values[~new], values[new])
 
 
 # %% tags=["hide-input"]
-names = list(doubts[a])
+names = list(uncertainties[a])
 on_a, on_d = (followed[followed["domain"] == s] for s in examples)
 summary = pd.DataFrame(
     {
-        f"follows the annotators, {a}": {n: on_a[n].mean() for n in names},
-        f"follows the annotators, {d}": {n: on_d[n].mean() for n in names},
-        f"notices thick walls, {a}": {n: notices(on_a, n) for n in names},
-        f"notices scanner {d}": {
+        f"correlation with annotators, {a}": {n: on_a[n].mean() for n in names},
+        f"correlation with annotators, {d}": {n: on_d[n].mean() for n in names},
+        f"AUROC of thick walls, {a}": {n: detects(on_a, n) for n in names},
+        f"AUROC of scanner {d}": {
             n: ev.auroc(on_a[f"{n}: mean"], on_d[f"{n}: mean"]) for n in names
         },
     }
 )
-summary.round(2)
+summary.rename(index=PLAIN).round(2)
 
 # %% [markdown]
 # *Left two columns: mean Pearson correlation with the true annotation entropy, over pixels within 6 mm of a true
-# border (1 is perfect). Right two: probability that a case of the new kind has a higher mean in that band than a
-# usual one (0.5: does not detect it); "follows" stands for correlation, "notices" for detection. One run.*
+# border (1 is perfect). Right two (AUROC): probability that a case of the new kind has a higher mean in that band than a
+# usual one; 0.5 means that it is not detected. The last five rows know only the shape of the prediction. One run.*
 #
-# On scanner A the *aleatoric* parts correlate with the disagreement of the annotators, the *epistemic* parts less: so
-# far the names fit. Thick walls, which no training case had, are detected best by epistemic parts. How well depends
-# on the run: over five other networks, each with three or four hearts of the new kind, the aleatoric part of a mask
-# search detects them, too (probability as in the right columns: 0.71 [0.52, 0.90]; for the plain entropy, 0.68 [0.46,
-# 0.90], it is undecided), its epistemic part a little more (0.80 [0.63, 0.97]), and that of three networks most (0.94
-# [0.83, 1.04]; such an interval may reach beyond 1). Within the same network, the epistemic part of the search
-# separates new hearts from usual ones better than its aleatoric part: its Spearman's correlation with "is a new
-# heart" is higher by 0.14 [0.09, 0.20], on each of the five. On D the names fail in this run. Every part rises, the
-# aleatoric ones too, and none correlates with the annotators any more: where a network fails, its uncertainty does
-# not measure how blurred a border is. So do not rely on the division on a scanner that the network has not seen. Even
-# on scanner A it is not clean, because the aleatoric part of the mask search reacts to thick walls, too.
+# On scanner A the *aleatoric* parts correlate with the disagreement of the annotators, the *epistemic* parts less. Thick walls,
+# which no training case had, are detected best by epistemic parts. So far the names fit. (Maps that know only the shape have an
+# AUROC near 0 for thick walls: their mean is nearly always *lower* there, so the shape alone does not explain why the epistemic
+# parts are higher.)
 #
-# Single runs vary. Here are the same numbers for five other seeds, with the mask search and an ensemble of three
-# networks trained on the annotators' drawings, which take longer than this chapter has:
+# On D the names fail in this run. Every part rises there, the aleatoric ones too, and none correlates with the annotators better
+# than the distance to the border does. Where a network fails, its uncertainty does not measure how blurred a border is. So do not
+# rely on the division on a scanner that the network has not seen.
+#
+# Single runs vary. Here are the same numbers for five other seeds, with the mask search and an ensemble of three networks trained
+# on the annotators' segmentations, which take longer than this chapter has:
 
 # %% tags=["hide-input"]
 stored = ledger.stored_table("chapter_05_lite_cases.csv")
@@ -777,42 +808,63 @@ retinas = stored[stored["cohort"] == "retina"]
 every = [n for n in crowds if f"{n}: mean" in crowds and crowds[n].notna().any()]
 over_seeds = pd.DataFrame(
     {
-        "follows the annotators, A": crowds[every].mean(),
-        "notices thick walls, A": {
-            n: np.mean([notices(t, n) for _, t in crowds.groupby("seed")])
+        "correlation with annotators, A": crowds[every].mean(),
+        "AUROC of thick walls, A": {
+            n: np.mean([detects(t, n) for _, t in crowds.groupby("seed")])
             for n in every
         },
-        "follows observer 2": retinas[every].mean(),
+        "correlation with observer 2": retinas[every].mean(),
     }
 )
-over_seeds.round(2)
+over_seeds.rename(index=PLAIN).round(2)
 
 # %% [markdown]
-# *Columns as above, means over seeds 11 to 15, measured by `make claims`; the last column is from the photographs
-# below (NaN: not measured there).*
+# *Columns as above, means over seeds 11 to 15, measured by `make claims`, with three or four hearts of the new kind per seed; the
+# last column is from the photographs below (NaN: not measured there).*
 #
-# And the mask search itself? On five other seeds its total has a correlation of 0.72 with the annotators. The plain
-# entropy has 0.71, dropout 0.72, weight noise (which searches for nothing) 0.73, and three networks 0.75; five seeds
-# do not settle these differences. A boundary band without any model (*ring*) has 0.06. But that is an easy rival:
-# inside the region where we measure, this band is nearly constant, so it could not correlate with anything. Fairer
-# ones need no model either: 1 over the *distance* to the predicted boundary, or the entropy of the predicted *mask,
-# blurred* (`benchmarks/annotators.py`, other seeds):
+# **The two parts.** Over the five seeds, the aleatoric part of the mask search correlates with the annotators better than its
+# epistemic part, by [0.27 [0.20, 0.34]](evidence:aleatoric-part-follows-annotators?holds). Its epistemic part separates hearts with
+# thick walls from usual ones better than its aleatoric part: the Spearman correlation with "is a new heart" is higher by
+# [0.14 [0.09, 0.20]](evidence:epistemic-part-notices-unseen-anatomy?holds). But the division is not clean even on scanner A, because
+# the aleatoric part reacts to thick walls, too: its own correlation with "is a new heart" is
+# [0.37 [0.04, 0.70]](evidence:chapter_05_cases/rank_correlation/new~search,+aleatoric:+mean?cohort=raters&above). The epistemic part of
+# three networks that were trained separately has the highest AUROC of thick walls in the table.
+#
+# **The mask search as a whole.** Its total has a correlation with the annotators of
+# [0.73 [0.65, 0.81]](evidence:chapter_05_cases/search,+total?cohort=raters), and the plain entropy has
+# [0.72 [0.64, 0.79]](evidence:chapter_05_cases/entropy?cohort=raters). The difference of
+# [0.010 [−0.011, 0.031]](evidence:chapter_05_cases/mean_difference/search,+total~entropy?cohort=raters&across) is not settled by five
+# seeds. Nor are those between the search and
+# [dropout](evidence:mask-search-follows-annotators-better-than-dropout?undecided), [weight
+# noise](evidence:mask-search-follows-annotators-better-than-noise?undecided) (which searches for nothing), or [three
+# networks](evidence:mask-search-follows-annotators-better-than-an-ensemble?undecided).
+#
+# **And without a model?** The boundary band has a correlation of only
+# [0.06 [0.03, 0.09]](evidence:chapter_05_cases/ring?cohort=raters). But that is an easy rival: inside the region where we measure, this
+# band is nearly constant, so it could not correlate with anything. Fairer ones need no model either: 1 over the *distance* to the
+# predicted boundary, or the entropy of the predicted *mask, blurred*. `benchmarks/annotators.py` measures them on the same five
+# seeds, for usual hearts only; therefore the values of the entropy here and above differ.
 
 # %% tags=["hide-input"]
 shapes = ledger.stored_table("chapter_05_geometry.csv")
 shapes = shapes[shapes["region"] == "band"]
 by_map = shapes.pivot_table(index="map", columns="scanner", values="correlation")
-by_map.sort_values("A", ascending=False).round(2)
+by_map = by_map.sort_values("A", ascending=False).rename(index=PLAIN)
+by_map.rename_axis(columns="scanner").round(2)
 
 # %% [markdown]
 # *Mean Pearson correlation with the true annotation entropy (higher is better) within 6 mm of a true border, means over
-# five networks.*
+# five seeds.*
 #
-# On A, 1 over the distance has 0.78, which the entropy does not pass (the difference is −0.01 [−0.04, 0.01]), nor do
-# dropout (−0.01 [−0.04, 0.02]) and test-time augmentation (0.00 [−0.02, 0.02]); the last layer stays behind (−0.08
-# [−0.10, −0.05]). So a high correlation with the annotators means, here, mostly to lie along the predicted border and
-# to fade away from it. By this measure none of these maps has shown that it contains more than the shape of the
-# prediction. The mask search was not measured beside it.
+# On A, 1 over the distance has a correlation of [0.78 [0.76, 0.80]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=1+/+distance).
+# No map of a network was shown to be better: the entropy has
+# [0.77 [0.73, 0.80]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=entropy), dropout
+# [0.77 [0.73, 0.80]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=dropout,+entropy) and test-time augmentation
+# [0.78 [0.75, 0.81]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=test+time,+entropy) (the intervals of
+# the three paired differences all contain 0). The last layer is lower,
+# [0.70 [0.68, 0.72]](evidence:chapter_05_geometry/correlation?scanner=A&region=band&map=last+layer). So a high
+# correlation with the annotators means, here, mostly to lie along the predicted border and to fade away from it. By this measure
+# none of these maps has shown that it contains more than the shape of the prediction. The mask search was not measured beside it.
 #
 # ## Real annotators
 #
@@ -853,20 +905,25 @@ if eyes is None:
     )
     real = stored[stored["seed"] == stored["seed"].min()]
 names = [n for n in names if n in real]
-real[names].mean().to_frame("follows observer 2").round(3)
+on_eyes = real[names].mean().to_frame("correlation with observer 2")
+on_eyes.rename(index=PLAIN).round(3)
 
 # %% [markdown]
 # *Mean over tiles of the Pearson correlation with the observers' disagreement, over pixels within two pixels of a
-# vessel's border. The boundary band (*ring*) is one pixel wide here, because vessels are three.*
+# vessel's border. The boundary band is one pixel wide here, because vessels are three. One run.*
 #
-# The entropy, the totals and the aleatoric parts lie between 0.155 and 0.162, the last layer and the ring below, the
-# epistemic parts lowest (one run). All numbers are small, because two observers either agree or disagree at a pixel, which
-# says little about how likely a disagreement was.
-# On five other seeds the mask search has 0.17, as the entropy and dropout; the boundary band has 0.09. The difference
-# between the search and the band, 0.076, is undecided once the five children count as well as the networks ([−0.019,
-# 0.171]).
+# In this run, the entropy, the totals and the aleatoric parts have nearly the same value. The last layer, the epistemic parts
+# and the maps that know only the shape lie below. All numbers are small, because two observers either agree or disagree at a
+# pixel, which says little about how likely a disagreement was.
 #
-# And errors, against observer 1, on the camera it learned from and on the other?
+# Over five other seeds, the mask search has [0.168](evidence:chapter_05_cases/search,+total/estimate?cohort=retina), the entropy
+# [0.165](evidence:chapter_05_cases/entropy/estimate?cohort=retina), dropout
+# [0.169](evidence:chapter_05_cases/dropout,+total/estimate?cohort=retina) and the boundary band
+# [0.092](evidence:chapter_05_cases/ring/estimate?cohort=retina). The difference between the search and the band,
+# [0.076 [−0.019, 0.171]](evidence:mask-search-follows-observers-better-than-the-ring?undecided), is undecided, because not only the
+# networks but also the five children count as repeats.
+#
+# Which map finds the pixels that differ from observer 1, on the camera of the training images and on the other one?
 
 # %%
 searched = [("entropy", PredictiveEntropy()), ("last layer", FragilityMap())]
@@ -892,14 +949,14 @@ if eyes is not None:
         seen = {n: m.fit(reader, taught).uncertainty_map(x) for n, m in searched}
         seen["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
         rows[name] = errors_seen(seen, to_numpy(answer) != cohort.labels)
-    print(pd.DataFrame(rows).T.round(3).to_string())
+    print(pd.DataFrame(rows).T.round(3).rename(columns=PLAIN).to_string())
 
 # %% [markdown]
 # *Fraction of all pixels that are wrong, and fraction of the wrong ones among the most suspicious tenth of the
 # pixels. One run.*
 #
-# In this run, the last layer finds as many as the entropy on both cameras, the boundary band fewer, above
-# all on the other camera.
+# In this run, the last layer finds about as many as the entropy on both cameras. The boundary band finds fewer, most clearly on
+# the other camera.
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -1018,10 +1075,10 @@ if as_in_book:
     print("more freedom, never a higher cost:", small_rises)
     share = {n: table["all errors", n, "B"] for n in ("entropy", "last layer", "ring")}
     above = min(share["entropy"], share["last layer"]) > share["ring"]
-    print("entropy and last layer above the ring on B:", above)
+    print("entropy and last layer above the boundary band on B:", above)
     part = summary.loc[["weight noise, aleatoric", "weight noise, epistemic"]]
     better = bool(part.iloc[0, 0] > part.iloc[1, 0])
-    print("the aleatoric part follows the annotators better:", better)
+    print("the aleatoric part correlates better with the annotators:", better)
 
 # %% [markdown]
 # ## Which claims held up
@@ -1031,14 +1088,15 @@ if as_in_book:
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 5")
-verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
+verdicts = verdicts.groupby("id", sort=False)["verdict"].first()
+verdicts.rename_axis("claim").to_frame()
 
 # %% [markdown]
 # ## What to take home
 #
 # * A flip cost needs a statement of which weights may change and what restrains them. With all weights free, single
 #   pixels are nearly free to flip.
-# * For the last layer there is a formula. It is right where costs are small, and takes little more than one pass.
+# * For the last layer there is a formula. It is right where costs are small, and takes little more than one forward pass.
 # * Compare every map with the network's own entropy, with noise of the same budget, and with a map made from the
 #   predicted mask alone, e.g. the distance to its boundary.
 # * The entropy of the mean minus the mean of the entropies tends to detect, on the training scanner, what the network
@@ -1062,7 +1120,7 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 # :::{admonition} Solution
 # :class: dropdown
 # The leverage is $1/0.04 + 1/0.01 = 125$, so the cost is $0.25 / 250 = 0.001$ nats. The second direction, in which
-# the training pixels say little (curvature 0.01), gives four fifths of the leverage: the cheapest change turns that
+# the training pixels say little (curvature $0.01$), gives four fifths of the leverage: the cheapest change turns that
 # weight most. A pixel with $f = (1, 0)$ and the same margin would cost $0.25 / 50 = 0.005$.
 # :::
 #
@@ -1092,10 +1150,10 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 #
 # ## Limits
 #
-# * There is one phantom and one small U-Net, trained for 200 steps; the closed form needs a last layer that is a 1×1
-#   convolution.
-# * Searches proper run on crops of 48 × 48 pixels and a network of 25,000 weights; what they cost on a network of
+# * There is one phantom and one small U-Net, trained for 200 steps, and five other seeds; the closed form needs a last layer that
+#   is a 1×1 convolution.
+# * The search over all weights was run on crops of 48 × 48 pixels and a network of 25,000 weights; what it costs on a network of
 #   millions is extrapolated, not measured.
-# * The annotators' borders wander independently of each other, also where two structures touch.
+# * The simulated annotators move each border independently of the others, also where two structures touch.
 # * Two observers say little about one pixel: their disagreement is 0 or 1.
 # * The penalty sets hold 16 slices: a rise of the loss is known only as well as they represent the training cases.
