@@ -43,8 +43,9 @@ from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
 from segconf_lite.evaluation import boundary_band, case_table, geometric_maps, rater_dice, rater_disagreement
 from segconf_lite.fragility import FragilityMap
 from segconf_lite.models import Training, fit_unet, fitted, predict_probabilities
+from segconf_lite.profiles import LITE
 
-SIZE, STEPS, BATCH, CHANNELS = 64, 300, 16, (8, 16, 32, 48)  # sized for two busy CPU cores
+SIZE, STEPS, BATCH = 64, 600, 16
 FAILED_BELOW = 0.5  # Dice
 BAND_MM = 3.0
 NULL = "1 / distance"
@@ -54,7 +55,7 @@ def learned(seed: int, steps: int) -> tuple[Cohort, Cohort, nn.Module]:
     """Training and test cases of GE, and the network of a seed."""
     train, rest = lidc.cohort(vendor="GE", size=SIZE, seed=seed).split([0.7, 0.3], seed=seed)
     options = {"steps": steps, "batch_size": BATCH, "augmentation": "mild", "seed": 10 * seed}
-    unet = fitted(fit_unet, train, channels=CHANNELS, dropout=0.1, **options)
+    unet = fitted(fit_unet, train, channels=LITE.channels, dropout=0.1, **options)
     return train, rest, unet
 
 
@@ -112,7 +113,7 @@ def measured(seed: int, *, vendors: list[str], steps: int = STEPS, others: list[
     Args:
         seed: The seed.
         vendors: Unseen vendors to test beside the other patients of GE.
-        steps: Steps of the U-Net; the predictors take half of them.
+        steps: Steps of the U-Net; the predictors take a third of them.
         others: Seeds of the further networks of the ensemble.
     """
     train, rest, unet = learned(seed, steps)
@@ -130,7 +131,7 @@ def measured(seed: int, *, vendors: list[str], steps: int = STEPS, others: list[
     columns = one_pass_columns(answer) | sampled_columns(samplers, test.images)
     methods = {
         "distance, published pooling": PooledMahalanobis(pooling="published"),
-        **predictors(seed, steps // 2),
+        **predictors(seed, steps // 3),
     }
     for name, method in methods.items():
         columns[name] = to_numpy(method.fit(unet, train).uncertainty(test.images))

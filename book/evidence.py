@@ -6,7 +6,8 @@ none. An address is one of
 
   CLAIM/GROUP/FIELD?WORDS              the stored verdict of a claim; a group may be cut, or be several: B,C
   TABLE/COLUMN/FIELD?KEY=VALUE&WORDS   a column of book/results/TABLE.csv, in the rows of the keys
-  chapter_02_cases/STATISTIC/A~B?...   a statistic of columns of the cases on which the claims are judged
+  chapter_02_cases/STATISTIC/A~B?...   a statistic of columns of the cases on which the claims are judged; the
+                                       cases of runs beside the chapters are those of lidc_cases
 
 Group and field may be left out. Fields: estimate, low, high, min and max (over seeds), lowest and highest
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
@@ -155,15 +156,16 @@ def _claim(name: str, *group: str) -> Evidence:
 @functools.cache
 def _frame(name: str) -> tuple[pd.DataFrame, str]:
     """The table, and its file in the folder of the book."""
-    if cases := re.fullmatch(r"chapter_(\d\d)_cases", name):
-        chapter = int(cases[1])
+    if cases := re.fullmatch(rf"chapter_(\d\d)_cases|({'|'.join(runs.SEEDS_OF)})_cases", name):
+        chapter = cases[2] or int(cases[1])
         judged = runs.judged_cases(RESULTS, chapter, "lite")
         if judged is None:
             raise ValueError(f"chapter {chapter} has no stored cases")
-        table, path = judged[0], runs.table_path(RESULTS, chapter, "lite")
-        if runs.SEEDS[0] in set(table["seed"]):
-            path = runs.run_path(RESULTS, chapter, runs.SEEDS[0])
-        return table, path.relative_to(BOOK).as_posix()
+        first = runs.seeds_of(chapter)[0]
+        path = runs.run_path(RESULTS, chapter, first)
+        if isinstance(chapter, int) and first not in set(judged[0]["seed"]):
+            path = runs.table_path(RESULTS, chapter, "lite")
+        return judged[0], path.relative_to(BOOK).as_posix()
     path = RESULTS / f"{name}.csv"
     if not path.is_file():
         raise ValueError(f"no claim and no table of results has the name {name!r}")
