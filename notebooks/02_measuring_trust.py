@@ -715,7 +715,70 @@ show.method_intervals(
 # correlation at Juntendo by
 # [0.82 (interval over networks: 0.46 to 1.19)](evidence:empty-answers-must-not-agree?above). All slices are of one
 # volunteer, so the claim about the site is [undecided](evidence:empty-answers-must-not-agree?undecided).
+
+# %% [markdown]
+# ## Lung nodules: failures, or disagreement?
 #
+# One volunteer per site is few. The lung nodules (LIDC {cite:p}`armato2011lidc`, data card on the page
+# [Definitions](definitions.md)) are many: a U-Net learned to segment them on CT of GE scanners, and is tested on
+# patients of three vendors that it has not seen, Siemens (177 slices of 74 patients), Philips (106 of 38) and Toshiba (74
+# of 31). Four radiologists segmented each slice, so there are two reasons why a slice may deserve less trust: the network
+# fails, or the people disagree as well. The **disagreement** of a slice is 1 minus the mean Dice of the six pairs of
+# radiologists. The network fails often enough: its mean Dice is
+# [0.69 [0.63, 0.76]](evidence:lidc_cases/quality?domain=Siemens&shared) on Siemens,
+# [0.58 [0.49, 0.67]](evidence:lidc_cases/quality?domain=Philips&shared) on Philips and
+# [0.78 [0.70, 0.85]](evidence:lidc_cases/quality?domain=Toshiba&shared) on Toshiba, over
+# [five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) seeds.
+#
+# **Predict:** which of the two does a confidence see? Which method sees failures best, and can the size of the prediction
+# alone win?
+
+# %% tags=["hide-input"]
+nodules = ledger.stored_cases("lidc").query("domain != 'GE'")
+by_vendor = [part for _, part in nodules.groupby(["seed", "domain"])]
+on_nodules = [*one_pass, "dropout: agreement", "dropout: agreement, strict"]
+on_nodules += ["ensemble: entropy", "distance, published pooling"]
+
+
+def spearman_with(column):
+    each = [p[on_nodules].corrwith(p[column], method="spearman") for p in by_vendor]
+    return pd.DataFrame(each).mean()
+
+
+# %% tags=["hide-input"]
+both = {f"with {c}": spearman_with(c) for c in ("risk", "rater disagreement")}
+both["eAURC × 1000"] = {
+    n: 1000 * np.mean([ev.excess_aurc(p["risk"], p[n]) for p in by_vendor])
+    for n in on_nodules
+}
+pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
+
+# %% [markdown]
+# *Spearman's correlation of each uncertainty with the risk (higher is better) and with the disagreement of the
+# radiologists, and eAURC × 1000 (lower is better), each within an unseen vendor; means over three vendors and five seeds.
+# The ensemble is the five networks of the five seeds, so its values are not independent from seed to seed.*
+#
+# The network fails more often where people disagree: within each vendor, the correlation of the risk with the
+# disagreement is [clearly positive](evidence:nodule-risk-goes-with-disagreement?holds), between
+# [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
+# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So a confidence may see either. The soft Dice confidence
+# sees failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
+# with the risk more strongly, by [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
+# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. It also sees disagreement, though:
+# the correlation with it is
+# [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
+#
+# Its eAURC is lower than that of the [size of the prediction](evidence:nodule-soft-dice-ranks-better-than-size?holds), by
+# [0.046 [0.021, 0.072]](evidence:nodule-soft-dice-ranks-better-than-size?minus). Whether it ranks better than the mean
+# probability of the predicted foreground is
+# [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
+# [0.000 [−0.012, 0.012]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability)). The agreement of dropout
+# predictions repeats the lesson of Juntendo: its eAURC × 1000 is
+# [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if two empty predictions count as agreement, and
+# [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if they do not. The means of the other
+# methods in the table are of one cohort, and we registered no claim about their order.
+
+# %% [markdown]
 # ## What people see
 #
 # Two people draw a border differently. On the phantom we can have three raters draw each heart. How well do they
