@@ -337,7 +337,8 @@ old, new = (predicted[now].ravel(), quality[now].ravel()), predicted[later].rave
 groups = {"groups": group[now].ravel(), "new_groups": group[later].ravel()}
 found = ev.quality_lower_bound(*old, new, level=level, **groups)
 is_kept = quality[later].ravel() >= found.bound
-pd.Series(is_kept).groupby(groups["new_groups"]).mean().set_axis(places).round(2)
+by_place = pd.Series(is_kept).groupby(groups["new_groups"]).mean().set_axis(places)
+by_place.rename_axis("slice").to_frame("coverage").T.round(2)
 
 # %% [markdown]
 # *Coverage with a margin for each slice of the heart; one split into calibration and test subjects.*
@@ -558,7 +559,8 @@ for _ in range(200):
 
 # %%
 at = {how: np.searchsorted(cuts, np.array(t) - 1e-9) for how, t in chosen.items()}
-print({f"threshold, controlled {k}": round(np.mean(t), 2) for k, t in chosen.items()})
+for k, t in chosen.items():
+    print(f"mean threshold, controlled {k}: {np.mean(t):.2f}")
 kept_to = {n: v[..., at["on average"]].mean(axis=2) for n, v in missed.items()}
 masks = {"missed at 0.5": {n: v[..., 50].mean() for n, v in missed.items()}}
 masks["missed, mean controlled"] = {n: v.mean() for n, v in kept_to.items()}
