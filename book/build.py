@@ -1,9 +1,9 @@
 """Render the book: executed notebooks and the pages of this folder become a site in _build/html.
 
-The ledger of claims becomes a page, and the docstrings become the pages of the reference. Three more
-things happen on the way, so that a page works without a kernel and without a network: plotly figures
-become HTML with one local copy of plotly.js, live widgets become a short note, and MathJax with its fonts
-is copied into the site. Nothing on a page may come from another host.
+The ledger of claims becomes a page, the docstrings become the pages of the reference, and the live page gets
+its network. Three more things happen on the way, so that a page works without a kernel and without a network
+connection: plotly figures become HTML with one local copy of plotly.js, live widgets become a short note, and
+MathJax with its fonts is copied into the site. Nothing on a page may come from another host.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import live_page
 import nbformat
 import plotly
 import yaml
@@ -41,7 +42,7 @@ def prepare(names: list[str]) -> None:
     if missing:
         raise BookError(f"not executed yet: {', '.join(missing)}. Run `make run`, or simply `make book`")
     shutil.rmtree(SOURCE, ignore_errors=True)
-    shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__", "live"))
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     for page in SOURCE.rglob("*.md"):
@@ -92,6 +93,7 @@ def main() -> int:
         if built.returncode:
             raise BookError(f"jupyter-book stopped:\n{built.stdout[-6000:]}\n{built.stderr[-6000:]}")
         add_libraries(SITE / "_static")
+        live_page.write(SITE / "_static" / "live")
         for name in names:  # the download button gives the executed notebook, not its rewritten copy
             shutil.copy(EXECUTED / f"{name}.ipynb", SITE / "_sources" / "notebooks")
         for path in sorted(SITE.rglob("*.html")):

@@ -4,21 +4,22 @@ In a notebook or a page, a result is written as ``[0.97 [0.94, 1.01]](evidence:A
 number (the estimate), three (the estimate and its 95 % interval), two (smallest and largest over seeds), or
 none. An address is one of
 
-  CLAIM/GROUP/FIELD?WORDS              the stored verdict of a claim; the name of a group may be cut: Juntendo
-  TABLE/COLUMN/FIELD?KEY=VALUE&WORDS   a column of book/results/TABLE.csv, in the rows that the keys choose
+  CLAIM/GROUP/FIELD?WORDS              the stored verdict of a claim; a group may be cut, or be several: B,C
+  TABLE/COLUMN/FIELD?KEY=VALUE&WORDS   a column of book/results/TABLE.csv, in the rows of the keys
   chapter_02_cases/STATISTIC/A~B?...   a statistic of columns of the cases on which the claims are judged
 
 Group and field may be left out. Fields: estimate, low, high, min and max (over seeds), lowest and highest
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
 those of the claims, and excess_aurc; the column risk need not be named. each=domain takes the statistic
-within each scanner and averages. A space is written +, a % is %25, a + is %2B. A key may come twice:
-domain=D&domain=F. A value that no row has stands for those that begin with it: domain=CEITEC.
+within each scanner and averages; wide=method makes a column of value per method. A space is written +, a % is
+%25, a + is %2B. A key may come twice: domain=D&domain=F. A value that no row has stands for those that begin
+with it: domain=CEITEC.
 
 Words: holds, fails, undecided (the verdict on which the sentence relies); above, below, across (where the
 interval lies to 0); minus (the text gives the negative, as in "lower by 0.05"); x1000; shared (the people are
 the same in every seed and count as a second source of variance). A % in the text stands for a factor of 100.
 An integer may be a word: ``over [five](evidence:CLAIM/seeds) seeds``. A link without a number names the
-verdict: ``[the claim](evidence:CLAIM?holds)``.
+verdict or the side: ``[the claim](evidence:CLAIM?holds)``.
 
   check    lists every link that does not resolve, or whose number or verdict is not the stored one
   update   writes the stored numbers; lists the sentences whose verdict changed, to be read again
@@ -30,6 +31,7 @@ import functools
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
@@ -50,6 +52,9 @@ INTEGERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 SCALED = ("estimate", "low", "high", "min", "max", "lowest", "highest")
 FIELDS = (*SCALED, "seeds", "people", "cases")
 OF_TEXT = {0: (), 1: ("estimate",), 2: ("min", "max"), 3: ("estimate", "low", "high")}
+OTHERS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
+    "excess_aurc": (excess_aurc, ("risk", "uncertainty"))
+}
 VERDICTS, SIDES = {"holds", "fails", "undecided"}, {"above", "below", "across"}
 MIRRORED = {
     "low": "high",
@@ -63,13 +68,13 @@ MIRRORED = {
 # What the gate takes for a result: a decimal or a percentage outside of what follows here.
 NO_PROSE = re.compile(
     r"```.*?```|``.*?``|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|\]\([^)]*\)|https?://\S+"
-    r"|95 % (?:t )?(?:bootstrap )?intervals?|90 % intervals?",
+    r"|9[05]\s%\s+(?:bootstrap\s+)?intervals?",
     re.DOTALL,
 )
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
-    r"\b(?:outperforms?|beats?|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
-    r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b"
+    r"\b(?:outperforms?|beats|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
+    r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b(?![^.!?]*\?)"  # no question
 )
 RUN_ONLY = re.compile(
     r"\b(?:in this run|one run|this network|one network|two networks)\b|\*\*Predict", re.IGNORECASE
@@ -105,7 +110,7 @@ def resolve(address: str) -> Evidence:
     words = {key for key, values in chosen.items() if values == [""]}
     if unknown := words - VERDICTS - SIDES - {"minus", "x1000", "shared"}:
         raise ValueError(f"unknown words {sorted(unknown)}")
-    is_claim = parts[0] in read_claims(BOOK / "claims.yml")
+    is_claim = parts[0] in _claims()
     field = parts.pop() if len(parts) > (1 if is_claim else 2) and parts[-1] in FIELDS else ""
     keys = {key: values for key, values in chosen.items() if key not in words}
     found = _claim(*parts) if is_claim else _table(parts[0], parts[1:], keys, shared="shared" in words)
@@ -120,24 +125,31 @@ def resolve(address: str) -> Evidence:
     return found._replace(fields=fields, field=field, relied_on=relied_on)
 
 
+@functools.cache
+def _claims() -> set[str]:
+    return set(read_claims(BOOK / "claims.yml"))
+
+
 def _claim(name: str, *group: str) -> Evidence:
     record = ledger.read_record(RESULTS, name, "lite")
     if record is None or len(group) > 1:
         raise ValueError(f"claim {name} was never judged" if record is None else f"no field {group[1]!r}")
     groups = record["groups"]
-    names = [g for g in groups if not group or g == group[0]] or [g for g in groups if g.startswith(group[0])]
-    if not names or (group and len(names) > 1):
-        raise ValueError(f"claim {name} has the groups {list(groups)}, got {group[0]!r}")
+    names = [] if group else list(groups)
+    for wanted in group[0].split(",") if group else ():
+        fit = [g for g in groups if g == wanted] or [g for g in groups if g.startswith(wanted)]
+        if len(fit) != 1:
+            raise ValueError(f"claim {name} has the groups {list(groups)}, got {wanted!r}")
+        names += fit
     estimates = [groups[g]["estimate"] for g in names]
     fields = {"lowest": min(estimates), "highest": max(estimates)}
     fields |= {"seeds": len(record["seeds"]), "cases": record["n_cases"]}
-    verdict = record["verdict"]
     if len(names) == 1:
         mine, by_seed = groups[names[0]], record["by_seed"][names[0]].values()
         fields |= {key: mine[key] for key in ("estimate", "low", "high", "people")}
         fields |= {"min": min(by_seed), "max": max(by_seed)}
-        verdict = mine["verdict"] if group else verdict
-    return Evidence(fields, {verdict}, f"#{name}")
+    verdicts = {groups[g]["verdict"] for g in names} if group else {record["verdict"]}
+    return Evidence(fields, verdicts if len(verdicts) == 1 else set(), f"#{name}")
 
 
 @functools.cache
@@ -145,8 +157,10 @@ def _frame(name: str) -> tuple[pd.DataFrame, str]:
     """The table, and its file in the folder of the book."""
     if cases := re.fullmatch(r"chapter_(\d\d)_cases", name):
         chapter = int(cases[1])
-        path = runs.table_path(RESULTS, chapter, "lite")
-        table = runs.stored_cases(chapter)
+        judged = runs.judged_cases(RESULTS, chapter, "lite")
+        if judged is None:
+            raise ValueError(f"chapter {chapter} has no stored cases")
+        table, path = judged[0], runs.table_path(RESULTS, chapter, "lite")
         if runs.SEEDS[0] in set(table["seed"]):
             path = runs.run_path(RESULTS, chapter, runs.SEEDS[0])
         return table, path.relative_to(BOOK).as_posix()
@@ -158,25 +172,23 @@ def _frame(name: str) -> tuple[pd.DataFrame, str]:
 
 def _table(name: str, parts: list[str], keys: dict[str, list[str]], *, shared: bool) -> Evidence:
     table, target = _frame(name)
-    each = keys.get("each", [""])[0]
+    each = keys.pop("each", [""])[0]
     statistic, columns = ("mean", *parts) if len(parts) == 1 else parts
     taken = columns.split("~")
-    named = ("risk", "uncertainty") if statistic == "excess_aurc" else STATISTICS[statistic].columns
+    of, named = STATISTICS[statistic][:2] if statistic in STATISTICS else OTHERS[statistic]
     if len(taken) < len(named) and named[0] == "risk":
         taken = ["risk", *taken]
-    if statistic != "excess_aurc":
+    if statistic in STATISTICS:
         taken = columns_of(statistic, dict(zip(named, taken, strict=True)))
-    if missing := {*taken, *keys} - {*table, "each"}:
+    wide = keys.pop("wide", [""])[0]
+    table = _chosen(table, keys, name)
+    if wide:
+        table = table.pivot_table("value", "seed", wide).reset_index()
+    if missing := {*taken} - {*table}:
         raise ValueError(f"{name} has no column {sorted(missing)}; it has {list(table)}")
-    for key, values in keys.items():
-        if key != "each":
-            texts = table[key].map(_text)
-            exact = texts.isin(values)
-            table = table[exact if exact.any() else texts.str.startswith(tuple(values))]
     table = table.dropna(subset=taken)
     if table.empty or ("seed" not in table and len(table) > 1):
         raise ValueError(f"{len(table)} rows of {name} have {keys}")
-    of = excess_aurc if statistic == "excess_aurc" else STATISTICS[statistic].of
     group = pd.factorize(table[each])[0] if each else np.zeros(len(table))
 
     def averaged(groups: np.ndarray, *arrays: np.ndarray) -> float:
@@ -195,6 +207,17 @@ def _table(name: str, parts: list[str], keys: dict[str, list[str]], *, shared: b
         ).interval()
         fields |= {"low": low, "high": high}
     return Evidence(fields, set(), target)
+
+
+def _chosen(table: pd.DataFrame, keys: dict[str, list[str]], name: str) -> pd.DataFrame:
+    """The rows that the keys choose."""
+    for key, values in keys.items():
+        if key not in table:
+            raise ValueError(f"{name} has no column {key!r}; it has {list(table)}")
+        texts = table[key].map(_text)
+        exact = texts.isin(values)
+        table = table[exact if exact.any() else texts.str.startswith(tuple(values))]
+    return table
 
 
 def _text(value: Any) -> str:
@@ -216,8 +239,8 @@ def mended(text: str, address: str) -> tuple[str, str]:
         raise ValueError(f"{len(printed)} numbers in the text, expected {wanted or 'one, two or three'}")
     if missing := [name for name in wanted if not math.isfinite(found.fields.get(name, math.nan))]:
         raise ValueError(f"it has no {', '.join(missing)}, but {sorted(found.fields)}")
-    if not printed and not found.relied_on & VERDICTS:
-        raise ValueError("a link without a number names the verdict on which the sentence relies: ?holds")
+    if not printed and not found.relied_on:
+        raise ValueError("a link without a number names the verdict or side on which it relies: ?holds")
     wrong = found.relied_on - found.true
     said = f"the sentence relies on {sorted(wrong)}, stored is {sorted(found.true)}" if wrong else ""
     numbers = [found.fields[name] * (100 if "%" in text else 1) for name in wanted]
@@ -275,7 +298,7 @@ def with_targets(text: str, up: str = "") -> str:
 
 
 def prose(path: Path) -> list[tuple[int, str]]:
-    """(line, paragraph) of the Markdown cells of a notebook, without marks of comments."""
+    """(line, paragraph) of a notebook's Markdown, without marks of comments, and of its text alternatives."""
     cells = re.split(r"^(?=# %%)", path.read_text("utf-8"), flags=re.MULTILINE)
     line, found = 1, []
     for cell in cells:
@@ -287,6 +310,9 @@ def prose(path: Path) -> list[tuple[int, str]]:
                 if part.strip():
                     found.append((start, part))
                 start += part.count("\n")
+        else:
+            alts = re.finditer(r"\balt ?= ?f?\"(.*)\"", cell)
+            found += [(line + cell.count("\n", 0, alt.start()), alt[1]) for alt in alts]
         line += cell.count("\n")
     return found
 
@@ -296,29 +322,21 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def bare(path: Path, allowed: dict[str, str]) -> list[str]:
-    """Results of a notebook's prose that are no links, and comparisons without a claim in their paragraph."""
-    found, used = [], set()
+    """Results of a notebook's prose that are no links, and comparisons without a link in their paragraph."""
+    found, unused = [], set(allowed)
     for line, paragraph in prose(path):
         rest = NO_PROSE.sub(_blank, LINK.sub(_blank, paragraph))
-        for match in RESULT.finditer(rest):
-            literal = match[0]
-            used.add(literal)
-            if literal not in allowed:
-                around = " ".join(rest[max(0, match.start() - 40) : match.end() + 30].split())
-                here = line + rest.count("\n", 0, match.start())
-                found.append(f"{path.name}:{here}: {literal} is no link: ... {around} ...")
-        for match in COMPARES.finditer(rest):
-            if "](evidence:" not in paragraph and not RUN_ONLY.search(rest) and match[0] not in allowed:
-                around = " ".join(rest[max(0, match.start() - 60) : match.end() + 40].split())
-                here = line + rest.count("\n", 0, match.start())
-                found.append(f"{path.name}:{here}: a comparison without evidence: ... {around} ...")
-    return found + [
-        f"{path.name}: {literal!r} is allowed and not used" for literal in set(allowed) - used - _words(path)
-    ]
-
-
-def _words(path: Path) -> set[str]:
-    return {match[0] for _, paragraph in prose(path) for match in COMPARES.finditer(paragraph)}
+        for phrase in allowed:
+            words = r"\s+".join(map(re.escape, phrase.split()))
+            rest, n = re.subn(rf"(?<![\w.]){words}(?!\.?\d)", _blank, rest)
+            unused -= {phrase} if n else set()
+        open_to = () if "](evidence:" in paragraph or RUN_ONLY.search(rest) else COMPARES.finditer(rest)
+        for match in (*RESULT.finditer(rest), *open_to):
+            kind = "is no link" if match.re is RESULT else "is a comparison without a link"
+            around = " ".join(rest[max(0, match.start() - 40) : match.end() + 40].split())
+            here = line + rest.count("\n", 0, match.start())
+            found.append(f"{path.name}:{here}: {match[0]!r} {kind}: ... {around} ...")
+    return found + [f"{path.name}: {phrase!r} is allowed and not used" for phrase in sorted(unused)]
 
 
 def exceptions() -> dict[str, dict[str, str]]:

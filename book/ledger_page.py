@@ -14,9 +14,14 @@ from segconf_lite.claims import Claim, ledger, read_claims, report
 
 def filled(page: str, book: Path) -> str:
     """The page with its marks replaced by the table of verdicts and that of the intervals' coverage."""
-    return page.replace("<!-- ledger -->", ledger_markdown(book)).replace(
-        "<!-- coverage -->", coverage_markdown(book / "results/interval_coverage.csv")
-    )
+    parts = {
+        "<!-- ledger -->": ledger_markdown(book),
+        "<!-- coverage -->": coverage_markdown(book / "results/interval_coverage.csv"),
+        "<!-- published -->": published_markdown(book / "results/published_false_claims.csv"),
+    }
+    for mark, text in parts.items():
+        page = page.replace(mark, text)
+    return page
 
 
 def coverage_markdown(path: Path) -> str:
@@ -26,6 +31,21 @@ def coverage_markdown(path: Path) -> str:
         people = f"{row.people} {row.subjects}"
         numbers = f"{row.lowest:.3f} | {row.mean:.3f}"
         lines.append(f"| {row.method} | {row.distribution} | {row.seeds} | {people} | {numbers} |")
+    return "\n".join(lines)
+
+
+def published_markdown(path: Path) -> str:
+    """Probability that an order in a source paper is false, as `benchmarks/false_claims.py` found it."""
+    table = pd.read_csv(path)
+    keys = ["paper", "method", "rival", "where"]
+    wide = table.pivot_table(index=keys, columns="correlation", values="probability", sort=False)
+    unsure = int((wide[0.5] > 0.05).sum())
+    lines = [f"At a correlation of 0.5, {unsure} of these {len(wide)} comparisons exceed 5 %.", ""]
+    lines += ["| paper | said to be better | than | where | " + " | ".join(f"r = {r:g}" for r in wide) + " |"]
+    lines += ["|" + "---|" * (len(keys) + wide.shape[1])]
+    for names, values in zip(wide.index, wide.to_numpy(), strict=True):
+        told = ["< 0.1 %" if value < 1e-3 else f"{100 * value:.1f} %" for value in values]
+        lines.append("| " + " | ".join([*names, *told]) + " |")
     return "\n".join(lines)
 
 

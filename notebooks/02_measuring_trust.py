@@ -219,16 +219,22 @@ show.method_intervals(
 # *Spearman's correlation of each uncertainty with the risk (higher is better), within each scanner. Bars are 95 %
 # intervals over subjects. One network.*
 #
-# Which mean is better? In this run, the mean over the foreground ranks the cases better than the mean over the image on
-# every scanner. Over five other runs it does so on B to F, with differences of Spearman's correlations between 0.46
-# [0.10, 0.82] on B and 1.36 [0.89, 1.82] on F. On A the difference is 0.62 [−0.11, 1.36], so the claim about every
-# scanner is undecided. On F the mean over the image points the wrong way in four of these five runs.
+# Which mean is better? In this run, the mean over the foreground ranks the cases better than the mean over the image
+# on every scanner. Over [five](evidence:foreground-mean-beats-image-mean/seeds) other runs it does so
+# [on B to F](evidence:foreground-mean-beats-image-mean/B,C,D,E,F?holds), with differences of Spearman's correlations
+# between [0.46 [0.10, 0.82]](evidence:foreground-mean-beats-image-mean/B) on B and
+# [1.36 [0.89, 1.82]](evidence:foreground-mean-beats-image-mean/F) on F. On A the difference is
+# [0.62 [−0.11, 1.36]](evidence:foreground-mean-beats-image-mean/A?undecided), so the claim about every scanner is
+# [undecided](evidence:foreground-mean-beats-image-mean?undecided). On F the mean over the image may even point the
+# wrong way: its correlation is [−0.44 [−0.90, 0.03]](evidence:image-entropy-hardly-orders/F?across).
 #
 # The size of the prediction contains no information on uncertainty, and yet it is a serious rival, because small
-# structures have a low Dice. In this run it even ranks the slices of D better than the foreground entropy. Over the five
-# other runs the foreground entropy is ahead of size on B (by 0.11 [0.07, 0.16]) and on C (by 0.17 [0.09, 0.25]); on D,
-# E and F that is undecided. A method that is presented without this comparison has not shown that it measures anything
-# but size.
+# structures have a low Dice. In this run it even ranks the slices of D better than the foreground entropy. Over the
+# [five](evidence:doubt-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
+# [0.11 [0.07, 0.16]](evidence:doubt-knows-more-than-size/B?holds)) and on C (by
+# [0.17 [0.09, 0.25]](evidence:doubt-knows-more-than-size/C?holds)); on D, E and F that is
+# [undecided](evidence:doubt-knows-more-than-size/D,E,F?undecided). A method that is presented without this
+# comparison has not shown that it measures anything but size.
 #
 # ## Risk and coverage
 #
@@ -336,18 +342,43 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # figure above shows the same numbers. One run.*
 #
 # Read the table by columns. In this run, on A, B, C and E, where the network does well, one pass is about as good as
-# many. On D and F the winners are those of this run, and other runs have other winners. Over five other runs, the
-# entropy of the ensemble has an eAURC × 1000 of 39 [22, 56] on D, one pass (entropy over the foreground) 47 [25, 70],
-# and the agreement of the ensemble 83 [64, 102]. On F the agreement of the dropout passes, which looks good in this run,
-# has 85 [−15, 184], and one pass 13 [6, 20]. The agreement of the ensemble, the rival that we set out to beat, has a
-# higher eAURC than one pass on B, D and E over these runs; on C and F that is undecided.
+# many. On D and F the winners are those of this run, and other runs have other winners. Over
+# [five](evidence:ensemble-agreement-beats-one-pass/seeds) other runs, the entropy of the ensemble has an eAURC ×
+# 1000 of [39 [22, 56]](evidence:chapter_02_cases/excess_aurc/ensemble:+entropy?domain=D&x1000) on D, one pass
+# (entropy over the foreground)
+# [47 [25, 70]](evidence:chapter_02_cases/excess_aurc/entropy,+foreground?domain=D&x1000), and the agreement of the
+# ensemble [83 [64, 102]](evidence:chapter_02_cases/excess_aurc/ensemble:+agreement?domain=D&x1000). On F the
+# agreement of the dropout passes, which looks good in this run, has
+# [85 [−15, 184]](evidence:chapter_02_cases/excess_aurc/dropout:+agreement?domain=F&x1000), and one pass
+# [13 [6, 20]](evidence:chapter_02_cases/excess_aurc/entropy,+foreground?domain=F&x1000). The agreement of the
+# ensemble, the rival that we set out to beat, has a higher eAURC than one pass
+# [on B, D and E](evidence:ensemble-agreement-beats-one-pass/B,D,E?fails) over these runs; on C and F that is
+# [undecided](evidence:ensemble-agreement-beats-one-pass/C,F?undecided).
 #
-# The soft Dice confidence costs no more than the entropy. On five networks that were trained again (so the values of
-# the entropy differ a little from those above), it has 23 [18, 29] on D against 50 [21, 79] for the entropy over the
-# foreground, and 5.6 [3.7, 7.4] against 17 [1, 33] on F (eAURC × 1000). The differences, −27 [−58, 5] and −12 [−27, 4],
-# are undecided, and so are those on the other scanners. Read as a predicted Dice, the soft Dice confidence is off by
-# 0.07 to 0.12 on average, depending on the scanner (`benchmarks/chapter_02.py`), so it must be calibrated before it is
-# reported.
+# The soft Dice confidence costs no more than the entropy. On
+# [five](evidence:chapter_02_soft_dice/value/seeds?method=soft+Dice&statistic=eAURC&scanner=D) networks that were
+# trained again (so the values of the entropy differ a little from those above), it has
+# [23 [18, 29]](evidence:chapter_02_soft_dice/value?statistic=eAURC&method=soft+Dice&scanner=D) on D against
+# [50 [21, 79]](evidence:chapter_02_soft_dice/value?statistic=eAURC&method=entropy,+foreground&scanner=D) for the
+# entropy over the foreground, and
+# [5.6 [3.7, 7.4]](evidence:chapter_02_soft_dice/value?statistic=eAURC&method=soft+Dice&scanner=F) against
+# [17 [1, 33]](evidence:chapter_02_soft_dice/value?statistic=eAURC&method=entropy,+foreground&scanner=F) on F (eAURC
+# × 1000). The differences,
+# [−27 [−58, 5]](evidence:chapter_02_soft_dice/mean_difference/soft+Dice~entropy,+foreground?wide=method&statistic=eAURC&scanner=D&across)
+# and
+# [−12 [−27, 4]](evidence:chapter_02_soft_dice/mean_difference/soft+Dice~entropy,+foreground?wide=method&statistic=eAURC&scanner=F&across),
+# are undecided, and so are those on A
+# ([−0.3 [−1.0, 0.4]](evidence:chapter_02_soft_dice/mean_difference/soft+Dice~entropy,+foreground?wide=method&statistic=eAURC&scanner=A&across)),
+# B
+# ([0.5 [−0.3, 1.2]](evidence:chapter_02_soft_dice/mean_difference/soft+Dice~entropy,+foreground?wide=method&statistic=eAURC&scanner=B&across)),
+# C
+# ([0.7 [−1.0, 2.4]](evidence:chapter_02_soft_dice/mean_difference/soft+Dice~entropy,+foreground?wide=method&statistic=eAURC&scanner=C&across))
+# and E
+# ([−0.2 [−1.8, 1.5]](evidence:chapter_02_soft_dice/mean_difference/soft+Dice~entropy,+foreground?wide=method&statistic=eAURC&scanner=E&across)).
+# Read as a predicted Dice, the soft Dice confidence is off by between
+# [0.07](evidence:chapter_02_soft_dice/value/estimate?statistic=abs&method=soft+Dice&scanner=C) (on C) and
+# [0.12](evidence:chapter_02_soft_dice/value/estimate?statistic=abs&method=soft+Dice&scanner=D) (on D) on average
+# (`benchmarks/chapter_02.py`), so it must be calibrated before it is reported.
 #
 # ## What it costs
 #
@@ -407,10 +438,13 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # *Each point is a method: Spearman's correlation with the risk, mean over the unseen scanners (higher is better), against
 # the number of passes (logarithmic axis). One run.*
 #
-# For one and the same method, more passes help on most scanners. Over five other runs, the agreement of 15 passes has a
-# higher Spearman's correlation than that of 2 on B, C, E and F, by 0.13 [0.06, 0.21] on B up to 0.19 [0.08, 0.30] on F;
-# on D that is undecided (0.06 [−0.01, 0.12]). Across methods, however, the number of passes does not determine the
-# winner in this run.
+# For one and the same method, more passes help on most scanners. Over [five](evidence:fifteen-passes-beat-two/seeds)
+# other runs, the agreement of 15 passes has a higher Spearman's correlation than that of 2
+# [on B, C, E and F](evidence:fifteen-passes-beat-two/B,C,E,F?holds), by
+# [0.13 [0.06, 0.21]](evidence:fifteen-passes-beat-two/B) on B up to
+# [0.19 [0.08, 0.30]](evidence:fifteen-passes-beat-two/F) on F; on D that is undecided
+# ([0.06 [−0.01, 0.12]](evidence:fifteen-passes-beat-two/D?undecided)). Across methods, however, the number of passes
+# does not determine the winner in this run.
 #
 # ## Four questions, not one
 #
@@ -441,11 +475,17 @@ pd.concat(names, axis=1).round(3)
 # *Agreement minus true Dice, per scanner: mean of its absolute value (lower is better), and mean with its sign; above 0,
 # the agreement promises more than is true. One run.*
 #
-# Passes with dropout agree with each other far too well: where the network is wrong, they are wrong together. Over five
-# other runs, their agreement exceeds the true Dice by 0.35 [0.29, 0.41] on D and by 0.41 [0.29, 0.53] on F. Other
-# networks make more varied mistakes, and so their agreement comes closer to the true Dice: it exceeds it by 0.06 [−0.02,
-# 0.14] on D and by 0.11 [0.07, 0.15] on F. For test-time augmentation it is 0.04 [0.01, 0.07] and 0.15 [0.04, 0.25]. In
-# this run, dropout ranks the slices of F well, and yet its number is far off: a good ranking does not make the number
+# Passes with dropout agree with each other far too well: where the network is wrong, they are wrong together. Over
+# [five](evidence:chapter_02_cases/risk/seeds?domain=D) other runs, their agreement exceeds the true Dice by
+# [0.35 [0.29, 0.41]](evidence:chapter_02_cases/mean_difference/risk~dropout:+agreement?domain=D&above) on D and by
+# [0.41 [0.29, 0.52]](evidence:chapter_02_cases/mean_difference/risk~dropout:+agreement?domain=F&above) on F. Other
+# networks make more varied mistakes, and so their agreement comes closer to the true Dice: the difference is
+# [0.06 [−0.02, 0.14]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&across) on D and
+# [0.11 [0.07, 0.15]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=F&above) on F. For
+# test-time augmentation it is
+# [0.04 [0.01, 0.07]](evidence:chapter_02_cases/mean_difference/risk~test-time:+agreement?domain=D&above) and
+# [0.15 [0.04, 0.25]](evidence:chapter_02_cases/mean_difference/risk~test-time:+agreement?domain=F&above). In this
+# run, dropout ranks the slices of F well, and yet its number is far off: a good ranking does not make the number
 # right.
 #
 # ### Detection
@@ -481,13 +521,16 @@ long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 # detection). "Failures that ring", "good slices that ring": fraction of the failures, and of the other slices, that are
 # flagged (NaN: there is no such slice). One run.*
 #
-# The uncertainties of the network flag nearly every failure on D and F, but also every other slice there. On C and even
-# on B they flag many slices that are fine: over five other runs, the entropy over the foreground flags 0.50 [0.46, 0.53]
-# of the good slices on C and 0.31 [0.22, 0.41] on B, and the entropy over the image 0.91 [0.79, 1.03] and 0.53 [0.27,
-# 0.78]. (Such intervals may reach beyond 1.) So these uncertainties detect a new scanner rather than a bad segmentation.
-# With the size of the prediction it is the reverse: it is nearly useless for detecting a scanner, yet it ranks the cases
-# within one. On A itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the
-# threshold.
+# The uncertainties of the network flag nearly every failure on D and F, but also every other slice there. On C and
+# even on B they flag many slices that are fine: over [five](evidence:alarm-rings-for-good-slices/seeds) other runs,
+# the entropy over the foreground flags
+# [0.50 [0.46, 0.53]](evidence:chapter_02_cases/entropy,+foreground:+rings?domain=C&failed=0) of the good slices on C
+# and [0.31 [0.22, 0.41]](evidence:chapter_02_cases/entropy,+foreground:+rings?domain=B&failed=0) on B, and the
+# entropy over the image [0.91 [0.79, 1.03]](evidence:alarm-rings-for-good-slices?holds) and
+# [0.53 [0.27, 0.78]](evidence:chapter_02_cases/entropy,+image:+rings?domain=B&failed=0). (Such intervals may reach
+# beyond 1.) So these uncertainties detect a new scanner rather than a bad segmentation. With the size of the
+# prediction it is the reverse: it is nearly useless for detecting a scanner, yet it ranks the cases within one. On A
+# itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold.
 #
 # ### Calibration
 #
@@ -522,10 +565,11 @@ show.reliability_diagram(
 # that was fitted on A; on the diagonal both are equal. Point at a marker to see which fraction of all pixels it stands
 # for: most of them are background pixels in the last bin. One network.*
 #
-# On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far too
-# sure, and the temperature makes that worse, because it drives the probabilities further apart. Over five other runs,
-# this temperature raises the Brier score (the table above defines it; lower is better) on D by 0.006 [0.005, 0.007] and
-# on F by 0.007 [0.006, 0.008].
+# On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far
+# too sure, and the temperature makes that worse, because it drives the probabilities further apart. Over
+# [five](evidence:temperature-does-not-travel/seeds) other runs, this temperature raises the Brier score (the table
+# above defines it; lower is better) on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
+# on F by [0.007 [0.006, 0.008]](evidence:temperature-does-not-travel/F?holds).
 #
 # Now a trap. Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
 # was there in the training set.
@@ -552,11 +596,15 @@ pd.DataFrame(rows).T.unstack().round(3)
 # *Dice (higher is better), ECE in percent and Brier score (both: lower is better) of the network and of the atlas, per
 # scanner. One run.*
 #
-# The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the lower
-# ECE. Over five other runs, both are true on A to E. On F both are undecided: the Dice of the atlas is lower by 0.11
-# [−0.05, 0.26], and its ECE, as a fraction, by 0.024 [−0.001, 0.050]. The ECE only measures whether stated and true
-# frequencies agree, and not whether the segmentation is of any use. The Brier score also rewards probabilities near 0
-# and 1 that are right: by it, in this run, the network is far ahead wherever it works.
+# The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the
+# lower ECE. Over [five](evidence:atlas-is-the-worse-model/seeds) other runs, the
+# [lower Dice](evidence:atlas-is-the-worse-model/A,B,C,D,E?holds) and the
+# [lower ECE](evidence:worse-model-lower-ece/A,B,C,D,E?holds) are confirmed on A to E. On F both are undecided: the
+# Dice of the atlas is lower by [0.11 [−0.05, 0.26]](evidence:atlas-is-the-worse-model/F?undecided&minus), and its
+# ECE, as a fraction, by [0.024 [−0.001, 0.050]](evidence:worse-model-lower-ece/F?undecided&minus). The ECE only
+# measures whether stated and true frequencies agree, and not whether the segmentation is of any use. The Brier score
+# also rewards probabilities near 0 and 1 that are right: by it, in this run, the network is far ahead wherever it
+# works.
 #
 # ## Failures that no method detects
 #
@@ -660,11 +708,13 @@ show.method_intervals(
 # *Spearman's correlation of each uncertainty with the risk (higher is better), per site. Each site scanned one volunteer,
 # so there are no intervals. One network and one ensemble.*
 #
-# In this run nothing ranks the slices of UCL (University College London) well. Where the network finds nothing at all
-# (Juntendo, the collapse of chapter 1), predictions that agree on an empty mask look trustworthy. There one convention for
-# empty masks reverses the ranking, and the size of the prediction alone ranks best. Over five other
-# networks, the strict convention raises Spearman's correlation at Juntendo by 0.82 (interval over networks: 0.46 to
-# 1.19). All slices are of one volunteer, so the claim about the site is undecided.
+# In this run nothing ranks the slices of UCL (University College London) well. Where the network finds nothing at
+# all (Juntendo, the collapse of chapter 1), predictions that agree on an empty mask look trustworthy. There one
+# convention for empty masks reverses the ranking, and the size of the prediction alone ranks best. Over
+# [five](evidence:empty-answers-must-not-agree/seeds) other networks, the strict convention raises Spearman's
+# correlation at Juntendo by
+# [0.82 (interval over networks: 0.46 to 1.19)](evidence:empty-answers-must-not-agree?above). All slices are of one
+# volunteer, so the claim about the site is [undecided](evidence:empty-answers-must-not-agree?undecided).
 #
 # ## What people see
 #
@@ -781,8 +831,9 @@ if cases_out:
 # ## Which claims held up
 #
 # Unless stated otherwise, everything above is one seed. What we expected in general was written down before the
-# repeats were run, and judged on five other seeds, all claims by the same rule (corrected once, in November 2026).
-# The page *[What held up](../claims.md)* has the sentences, the numbers and the intervals; here are the verdicts.
+# repeats were run, and judged on [five](evidence:temperature-does-not-travel/seeds) other seeds, all claims by the
+# same rule (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the
+# numbers and the intervals; here are the verdicts.
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 2")
@@ -796,11 +847,14 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # ## What to take home
 #
 # * The step from the map to one number matters much: the mean entropy over the predicted foreground ranks the cases
-#   better than the mean over the image on B to F (on A, five runs do not decide).
+#   better than the mean over the image [on B to F](evidence:foreground-mean-beats-image-mean/B,C,D,E,F?holds) (on A,
+#   [five](evidence:foreground-mean-beats-image-mean/seeds) runs
+#   [do not decide](evidence:foreground-mean-beats-image-mean/A?undecided)).
 # * Compare with the size of the prediction, and with an ensemble, its entropy and its agreement. Show all of them.
 # * Ranking, absolute error, detection and calibration are different questions, and need not have the same winner.
 # * A convention for empty masks can reverse a ranking.
-# * Low ECE does not make a segmentation good, and a temperature fitted on A made the Brier score on D and F worse.
+# * Low ECE does not make a segmentation good, and a temperature fitted on A
+#   [made the Brier score on D and F worse](evidence:temperature-does-not-travel?holds).
 #
 # ## Check yourself
 #

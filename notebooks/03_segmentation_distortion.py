@@ -187,11 +187,14 @@ flagged.rename("share flagged").to_frame().T.round(2)
 # %% [markdown]
 # *Fraction of the slices of each scanner that the distance flags ("share flagged"). One network.*
 #
-# The published finding is that this distance flags every slice of every unseen scanner. Over five other runs, it flags
-# every slice of D and F here, but only 0.41 [0.23, 0.59] of those of B, 0.34 [0.13, 0.55] of C and 0.27 [0.16, 0.38] of
-# E. Why? In this run, new slices on A lie more than twice as far as the training slices: the
-# covariance follows the hearts that it was fitted to. If that were the reason, more training slices should help
-# (`benchmarks/chapter_03.py`, means over three networks):
+# The published finding is that this distance flags every slice of every unseen scanner. Over
+# [five](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
+# [every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds) here, but only
+# [0.41 [0.23, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails) of those of B,
+# [0.34 [0.12, 0.55]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
+# [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E. Why? In this run, new slices on A
+# lie more than twice as far as the training slices: the covariance follows the hearts that it was fitted to. If that
+# were the reason, more training slices should help (`benchmarks/chapter_03.py`, means over three networks):
 
 # %% tags=["hide-input"]
 more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|flagged")
@@ -214,9 +217,14 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 # *Fraction of slices that is flagged on each scanner, mean over five networks. Upper row: our pooling; lower row: the
 # published one.*
 #
-# With the published pooling the fraction is larger by 0.22
-# [0.14, 0.30] on B, 0.20 [0.08, 0.32] on C and 0.24 [0.12, 0.36] on E. So the pooling is part of the reason. Still, a
-# third to a half of these slices passes. What this means on real scanners is discussed below.
+# With the published pooling the fraction is larger by
+# [0.22 [0.14, 0.30]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=B&above)
+# on B,
+# [0.20 [0.08, 0.32]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=C&above)
+# on C and
+# [0.24 [0.12, 0.36]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=E&above)
+# on E. So the pooling is part of the reason. Still, a third to a half of these slices passes. What this means on
+# real scanners is discussed below.
 #
 # ## Does it matter?
 #
@@ -282,8 +290,10 @@ at_home = measure(methods, train)[0][["quality", "reconstructed quality"]].mean(
 print(at_home.round(4).to_dict())
 
 # %% [markdown]
-# On the training slices the reconstruction hardly changes the mean Dice: over five other runs by −0.0016 [−0.0030,
-# −0.0003]. So activations like those in training keep their segmentation, and the method relies on this.
+# On the training slices the reconstruction hardly changes the mean Dice: over
+# [five](evidence:reconstruction-keeps-the-training-dice/seeds) other runs by
+# [−0.0016 [−0.0030, −0.0003]](evidence:reconstruction-keeps-the-training-dice?holds). So activations like those in
+# training keep their segmentation, and the method relies on this.
 #
 # **Predict:** on scanner D the network's segmentation is poor. Will the segmentation from the reconstructed
 # activation be as poor, worse, or better?
@@ -322,9 +332,11 @@ show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 # *Dice per slice (higher is better) on each scanner: of the network's segmentations, and of those from reconstructed
 # activations. After figure 4 (right) of the paper. One network.*
 #
-# The paper says that the reconstruction is no repair. On this phantom it repairs a part, where repair is needed. Over
-# five other runs, the mean Dice rises by 0.12 [0.08, 0.16] on D and by 0.09 [0.02, 0.16] on F, because the activations
-# are moved back towards those in training. The result is still not a good segmentation, so nobody should use it as one.
+# The paper says that the reconstruction is no repair. On this phantom it repairs a part, where repair is needed.
+# Over [five](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
+# [0.12 [0.08, 0.16]](evidence:reconstruction-does-not-repair/D?fails) on D and by
+# [0.09 [0.02, 0.15]](evidence:reconstruction-does-not-repair/F?fails) on F, because the activations are moved back
+# towards those in training. The result is still not a good segmentation, so nobody should use it as one.
 #
 # ## Five uncertainties, case by case
 #
@@ -415,18 +427,27 @@ show.boxes(
 # *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner. A box spans six runs,
 # dots are single runs. After figure 3 of the paper.*
 #
-# In the paper, distortion leads nearly everywhere. Here it does not. Over the five stored runs, distortion has a mean Spearman's correlation of
-# 0.72 [0.61, 0.83] on D, where the network collapses. Whether that is better than the distance of codes is undecided
-# (difference 0.09 [−0.22, 0.40]). On the other scanners its mean is near zero (−0.14 on A, 0.03 on B, 0.08 on C, 0.00
-# on E and 0.06 on F, each with an interval that includes zero). The distance ranks better than distortion on E and F;
-# on B, C and D that is undecided.
+# In the paper, distortion leads nearly everywhere. Here it does not. Over the
+# [five](evidence:distortion-beats-distance/seeds) stored runs, distortion has a mean Spearman's correlation of
+# [0.72 [0.61, 0.83]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) on D,
+# where the network collapses. Whether that is better than the distance of codes is undecided (difference
+# [0.09 [−0.22, 0.40]](evidence:distortion-beats-code-distance/D?undecided)). On the other scanners its mean is near
+# zero, and each interval includes zero:
+# [−0.14 [−0.30, 0.03]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across) on A,
+# [0.03 [−0.13, 0.19]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&across) on B,
+# [0.08 [−0.12, 0.27]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=C&across) on C,
+# [0.00 [−0.18, 0.18]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) on E and
+# [0.06 [−0.24, 0.36]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) on F.
+# The distance ranks better than distortion [on E and F](evidence:distortion-beats-distance/E,F?fails); on B, C and D
+# that is [undecided](evidence:distortion-beats-distance/B,C,D?undecided).
 #
 # ## Why not here?
 #
 # There are three suspects. Is the *code* wrong? The tests compute the equation again in plain NumPy, and the numbers
-# agree. Is the *autoencoder* poor? It keeps the mean Dice on A to about two thousandths. So look at the *cohort*.
-# Chapter 2 found that the entropy over the image largely measures how much heart there is. The equation is a mean
-# over the image, too.
+# agree. Is the *autoencoder* poor? It
+# [keeps the mean Dice on A](evidence:reconstruction-keeps-the-training-dice?holds) to about two thousandths. So look
+# at the *cohort*. Chapter 2 found that the entropy over the image largely measures how much heart there is. The
+# equation is a mean over the image, too.
 
 # %%
 heart = (test.labels > 0).sum(axis=(1, 2))
@@ -462,10 +483,23 @@ show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 # %% [markdown]
 # *Spearman's correlation with the risk (higher is better) on each scanner, over the same six runs.*
 #
-# The same idea, put as a Dice, ranks the cases better than the equation on every scanner (five stored runs, each interval
-# above zero), and on D better than the entropy over the foreground, too (difference 0.13 [0.04, 0.22]). Still, the
-# entropy over the foreground, which costs one pass, leads on the other scanners (differences from 0.14 [0.02, 0.25] on F
-# to 0.40 [0.11, 0.70] on A).
+# The same idea, put as a Dice, ranks the cases better than the equation
+# [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
+# [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above)
+# ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero), and on D better
+# than the entropy over the foreground, too (difference
+# [0.13 [0.04, 0.22]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above)).
+# Still, the entropy over the foreground, which costs one pass, leads on the other scanners (differences of
+# [0.40 [0.10, 0.70]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above)
+# on A,
+# [0.35 [0.16, 0.54]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above)
+# on B,
+# [0.24 [0.13, 0.35]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above)
+# on C,
+# [0.34 [0.19, 0.48]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above)
+# on E and
+# [0.14 [0.02, 0.25]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above)
+# on F).
 #
 # ## Does distance look good sometimes?
 #
@@ -483,15 +517,16 @@ side = pd.concat([usual, varied.assign(domain=times)])
 show.method_intervals(
     compare_methods(side, asked, statistic="rank_correlation"),
     axis="Spearman with risk (higher is better)",
-    alt="Rank correlation on scanner B with usual and with sixfold variation: all methods rise, the plain distance to about 0.7.",
+    alt="Rank correlation on scanner B with usual and with sixfold variation: all methods rise, also the plain distance.",
 )
 
 # %% [markdown]
 # *Spearman's correlation with the risk (higher is better) on scanner B, with usual and with sixfold variation, with 95 %
 # intervals over subjects. One network.*
 #
-# Over five other runs, the distance has a Spearman's correlation of 0.77 [0.71, 0.83] on the varied scanner. If severity
-# varies within a scanner, distance and risk both rise with it, and then everything that grows with severity ranks the
+# Over [five](evidence:severity-makes-distance-look-good/seeds) other runs, the distance has a Spearman's correlation
+# of [0.77 [0.71, 0.83]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If severity varies
+# within a scanner, distance and risk both rise with it, and then everything that grows with severity ranks the
 # cases. So in any comparison of methods, look how much severity varies in the test set, because that may decide the
 # comparison.
 #
@@ -514,10 +549,14 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # %% [markdown]
 # *Fraction of the slices of each scanner that each method flags. Dotted: the 5 % that is allowed on A. One run.*
 #
-# In the paper, on the hearts of M&Ms, distortion flags few slices and distance flags all; on its other data set, CC-359, it reports near-perfect detection by all methods, so there distortion
-# flags nearly all slices as well. Here distortion flags more slices than distance on the harmless C (over five other
-# runs by 0.37 [0.17, 0.56] of the slices): there it is the better detector of an unseen scanner, which is not what it
-# is for. On E we saw no difference (distortion minus distance: −0.02 [−0.15, 0.11]).
+# In the paper, on the hearts of M&Ms, distortion flags few slices and distance flags all; on its other data set,
+# CC-359, it reports near-perfect detection by all methods, so there distortion flags nearly all slices as well. Here
+# distortion flags more slices than distance on the harmless C (over
+# [five](evidence:distortion-spares-the-harmless/seeds) other runs by
+# [0.37 [0.17, 0.56]](evidence:chapter_03_cases/mean_difference/distortion:+rings~distance:+rings?cohort=phantom&domain=C&above)
+# of the slices): there it is the better detector of an unseen scanner, which is not what it is for. On E we saw no
+# difference (distortion minus distance:
+# [−0.02 [−0.15, 0.11]](evidence:distortion-spares-the-harmless?fails&across)).
 #
 # ## What the text says and what the code does
 #
@@ -653,17 +692,28 @@ table.T.round(2)
 # *Medians of the distance (first table), and what each site shows (second; "flagged" is the mean of the two folds).*
 #
 # A volunteer that the distance has not seen, on a **source** scanner, lies as far off as the unseen sites do. Had we
-# set the threshold by the slices that were used to fit, the unseen sites would be flagged (medians of 100 and more
-# against 4 and 7), as published, and a new person on a source scanner as well. With a threshold that lets the new
-# person pass, few slices are flagged: over five other networks between 0.03 (Milan) and 0.42 (Juntendo) of them. With
-# two volunteers in the source and one at each site, we cannot separate "new scanner" from "new person". Whether the
-# distance flags other volunteers of these sites is open, so the claim is undecided: too few people.
+# set the threshold by the slices that were used to fit, the unseen sites would be flagged (their medians in the
+# first table are far larger), as published, and a new person on a source scanner as well. With a threshold that lets
+# the new person pass, few slices are flagged: over [five](evidence:distance-flags-every-real-site/seeds) other
+# networks between [0.03](evidence:distance-flags-every-real-site/Milan/estimate) (Milan) and
+# [0.42](evidence:distance-flags-every-real-site/Juntendo/estimate) (Juntendo) of them. With two volunteers in the
+# source and one at each site, we cannot separate "new scanner" from "new person". Whether the distance flags other
+# volunteers of these sites is open, so the claim is [undecided](evidence:distance-flags-every-real-site?undecided):
+# too few people.
 #
-# There is one volunteer per site, with 14 to 40 slices, so correlations within a site are rough and have no interval.
-# At Juntendo, the collapse of chapter 1, the distance ranks worst and the Dice form of distortion best in this run.
-# Over five other networks the Dice form is still the highest there (0.95), and the lowest is distortion as in the
-# equation (0.62), not the distance (0.76). At UCL nothing ranks well in this run; over the five networks the entropy
-# over the foreground has 0.44, and its values lie between 0.05 and 0.73.
+# There is one volunteer per site, with 14 to 40 slices, so correlations within a site are rough and have no
+# interval. At Juntendo, the collapse of chapter 1, the distance ranks worst and the Dice form of distortion best in
+# this run. Over [five](evidence:distance-flags-every-real-site/seeds) other networks the Dice form is still the
+# highest there
+# ([0.95](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo)), and the
+# lowest is distortion as in the equation
+# ([0.62](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo)), not the
+# distance ([0.76](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo)). At UCL
+# nothing ranks well in this run; over the [five](evidence:distance-flags-every-real-site/seeds) networks the entropy
+# over the foreground has
+# [0.44](evidence:chapter_03_cases/rank_correlation/entropy,+foreground/estimate?cohort=cord&domain=University), and
+# its values lie between
+# [0.05 and 0.73](evidence:chapter_03_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University).
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -695,8 +745,8 @@ if as_in_book:
 # %% [markdown]
 # ## Which claims held up
 #
-# The claims were judged on five other seeds. Sentences, numbers and intervals are on the page *[What held
-# up](../claims.md)*.
+# The claims were judged on [five](evidence:distortion-beats-distance/seeds) other seeds. Sentences, numbers and
+# intervals are on the page *[What held up](../claims.md)*.
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 3")
@@ -707,7 +757,9 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #
 # * "Another scanner?" and "does it matter?" are different questions. The appearance of an image and its activations
 #   can disagree about the first.
-# * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses.
+# * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses
+#   (Spearman's correlation on D:
+#   [0.90 [0.85, 0.94]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
 # * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations does
 #   not.
 # * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.

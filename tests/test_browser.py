@@ -179,3 +179,43 @@ def test_page_opens_from_the_disk_too(browser):
             url for url in requests if not url.startswith(("file:", "data:", "blob:", "about:", "chrome:"))
         ] == []
         assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize("where", ["served", "disk"])
+def test_the_live_page_says_what_the_networks_say_and_obeys_the_keyboard(browser, address, where):
+    import live_data
+    import torch
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    from segconf_lite.cohorts import phantom
+    from segconf_lite.confidence import soft_dice_confidence
+
+    if not (SITE / "_static/live/engine.js").is_file():
+        pytest.skip("the book was built without npm: the live page has its pictures only")
+    url = f"{address}/first_look.html" if where == "served" else (SITE / "first_look.html").as_uri()
+    open_page(browser, url, WIDTHS[1])
+    read = (
+        "const d = document.getElementById('segconf-live').dataset; return d.values && [d.values, d.updates]"
+    )
+    browser.find_element(By.CSS_SELECTOR, "[data-live=start]").send_keys(Keys.ENTER)
+    WebDriverWait(browser, WAIT_S).until(lambda b: b.execute_script(read), "the live network does not start")
+    first = json.loads(browser.execute_script(read)[0])
+
+    subject, number = live_data.HEARTS[0]
+    k = 6 * subject + number
+    image = phantom.cohort(k + 1, size=live_data.LITE.size, seed=live_data.SEED, jitter=0).images[k : k + 1]
+    with torch.no_grad():
+        probabilities, dice = live_data.joint_network()(torch.from_numpy(image))
+    assert first["predicted"] == pytest.approx(dice.item(), abs=2e-3)
+    assert first["softDice"] == pytest.approx(soft_dice_confidence(probabilities).item(), abs=2e-3)
+
+    fat = browser.find_element(By.CSS_SELECTOR, "input[name=fat_signal]")
+    for _ in range(45):
+        fat.send_keys(Keys.LEFT)
+    changed = lambda b: abs(json.loads(b.execute_script(read)[0])["softDice"] - first["softDice"]) > 0.02  # noqa: E731
+    WebDriverWait(browser, WAIT_S).until(changed, "the slider changes nothing")
+    assert float(browser.execute_script(read)[1]) > 3, "updates per second; a laptop reaches more than ten"
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []

@@ -159,13 +159,21 @@ def test_wrong_usage_exits_with_two(capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        ["run", "01", "-p", "seed", "1:30"], ["run", "01", "-p", "seed", ""],
+        ["run", "01", "-p", "seed", "1:30"],
+        ["run", "01", "-p", "seed", ""],
         ["run", "01", "-p", "seed", "2026-01-31"],
-        ["run", "01", "-p", "seed", "1", "-p", "seed", "2"], ["run", "01", "--out", "x.html"], ["run", "**"],
-        ["run", "/x"], ["run", "["], ["run", ""], ["run", "a\nb"], ["sweep", "01", "-p", "seed", "1,,2"],
-        ["sweep", "01", "-p", "seed", "1", "--jobs", "0"], ["data", "../x"],
+        ["run", "01", "-p", "seed", "1", "-p", "seed", "2"],
+        ["run", "01", "--out", "x.html"],
+        ["run", "**"],
+        ["run", "/x"],
+        ["run", "["],
+        ["run", ""],
+        ["run", "a\nb"],
+        ["sweep", "01", "-p", "seed", "1,,2"],
+        ["sweep", "01", "-p", "seed", "1", "--jobs", "0"],
+        ["data", "../x"],
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_is_one_line_and_exit_code_two(folder, words, capsys):
     assert cli.main(words) == 2
     message = capsys.readouterr().err

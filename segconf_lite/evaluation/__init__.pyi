@@ -65,6 +65,7 @@ from .raters import map_agreement as map_agreement
 from .raters import rater_dice as rater_dice
 from .raters import rater_disagreement as rater_disagreement
 from .repeats import Estimate as Estimate
+from .repeats import false_outperformance as false_outperformance
 from .repeats import repeated_estimate as repeated_estimate
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "exchangeability_martingale",
     "expected_calibration_error",
     "false_negative_rates",
+    "false_outperformance",
     "fit_temperature",
     "generalized_energy_distance",
     "geometric_maps",

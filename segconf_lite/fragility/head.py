@@ -142,6 +142,15 @@ class HeadSearch:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.fragility import FragilityMap
+        >>> from segconf_lite.models import UNet
+        >>> cohort, unet = phantom.cohort(6, size=16), UNet(n_classes=4, channels=(4, 8)).eval()
+        >>> method = FragilityMap(search=HeadSearch(damping=1e-3)).fit(unet, cohort)
+        >>> method.flip_cost(cohort.images[:2]).shape
+        torch.Size([2, 16, 16])
     """
 
     head: str = "head"

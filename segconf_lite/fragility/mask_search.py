@@ -57,6 +57,13 @@ class MaskSearch:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> MaskSearch(steps=3, multiplier=(1.0, 10.0, 100.0)).multipliers
+        (1.0, 10.0, 100.0)
+        >>> MaskSearch(steps=3, multiplier=(1.0, 10.0))
+        Traceback (most recent call last):
+        ValueError: multiplier must be one number or 3 (steps), got 2
     """
 
     steps: int = 6

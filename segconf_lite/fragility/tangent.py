@@ -156,6 +156,15 @@ class TangentSearch:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.fragility import FragilityMap
+        >>> from segconf_lite.models import UNet
+        >>> cohort, unet = phantom.cohort(6, size=16), UNet(n_classes=4, channels=(4, 8)).eval()
+        >>> method = FragilityMap(search=TangentSearch(modules=("head",), n_draws=2, n_slices=2)).fit(unet, cohort)
+        >>> method.flip_cost(cohort.images[:2]).shape
+        torch.Size([2, 16, 16])
     """
 
     modules: tuple[str, ...] = DECODER

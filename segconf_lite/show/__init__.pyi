@@ -1,5 +1,6 @@
 """Public names of the room and their modules; read when the room is imported, and by type checkers."""
 
+from .diagrams import diagram as diagram
 from .maps import draw_change as draw_change
 from .maps import draw_map as draw_map
 from .maps import draw_pixel as draw_pixel
@@ -22,6 +23,7 @@ from .widgets import picture_slider as picture_slider
 __all__ = [
     "boxes",
     "detection_bars",
+    "diagram",
     "draw_borders",
     "draw_change",
     "draw_map",

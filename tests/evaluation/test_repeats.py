@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segconf_lite.evaluation import Estimate, repeated_estimate
+from segconf_lite.evaluation import Estimate, false_outperformance, repeated_estimate
 
 
 def cases(seeds=4, people=5, per=3, spread=(0.0, 0.0, 1.0), random_seed=0):
@@ -105,3 +105,39 @@ def test_bad_use():
         Estimate(0, 1, 3).interval(level=95)
     with pytest.raises(ValueError, match="line must be a finite number"):
         Estimate(0, 1, 3).p_above(float("nan"))
+
+
+def test_a_printed_table_gives_what_paired_values_give():
+    rng = np.random.default_rng(5)
+    ours, rival = rng.multivariate_normal([0.8, 0.78], [[0.01, 0.006], [0.006, 0.02]], size=40).T
+    printed = {"sd": ours.std(ddof=1), "rival_sd": rival.std(ddof=1), "n": 40}
+    printed["correlation"] = np.corrcoef(ours, rival)[0, 1]
+    wanted = stats.ttest_rel(ours, rival, alternative="greater").pvalue
+    assert false_outperformance(ours.mean(), rival.mean(), **printed) == pytest.approx(wanted, rel=1e-9)
+    repeats = repeated_estimate(lambda a, b: float(np.mean(a - b)), np.arange(40), np.arange(40), ours, rival)
+    assert repeats.p_above(0) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_equal_means_are_an_even_bet_and_the_two_directions_add_to_one():
+    how = {"sd": 0.1, "rival_sd": 0.2, "n": 10, "correlation": 0.3}
+    assert false_outperformance(0.7, 0.7, **how) == pytest.approx(0.5)
+    swapped = {**how, "sd": 0.2, "rival_sd": 0.1}
+    assert false_outperformance(0.8, 0.7, **how) + false_outperformance(0.7, 0.8, **swapped) == pytest.approx(
+        1
+    )
+    closer = [false_outperformance(0.8, 0.7, **{**how, "correlation": r}) for r in (-0.5, 0, 0.5, 0.9)]
+    assert closer == sorted(closer, reverse=True)  # the more alike two methods fare, the surer their order
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"n": 1}, "n must"),
+        ({"sd": -1}, "sd must"),
+        ({"correlation": 2}, "correlation must"),
+        ({"rival_sd": 0.1, "correlation": 1.0}, "no spread of the difference"),
+    ],
+)
+def test_a_table_that_tells_nothing_is_refused(change, told):
+    with pytest.raises(ValueError, match=told):
+        false_outperformance(0.8, 0.7, **{"sd": 0.1, "rival_sd": 0.2, "n": 9, "correlation": 0.5, **change})

@@ -4,6 +4,7 @@ import dataclasses
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from segconf_lite.cohorts import phantom
@@ -182,3 +183,23 @@ def test_simulated_hearts_pass_and_swapped_ones_do_not(seed):
     swapped = dataclasses.replace(cohort, labels=np.array([0, 3, 2, 1])[cohort.labels])
     with pytest.raises(ValueError, match="their label values are swapped"):
         heart.checked(swapped)
+
+
+def test_films_without_a_row_or_a_frame_are_refused(tmp_path):
+    root = write_mnms(tmp_path)
+    path = next(root.glob("*.csv"))
+    whole = pd.read_csv(path, index_col=0, dtype=str)
+    whole.assign(ED="first").to_csv(path)
+    with pytest.raises(ValueError, match=r"ED of .* must be the number of a frame, got 'first'"):
+        mnms.cohort(root, edition=1, **GRID)
+    whole.iloc[:1].to_csv(path)
+    with pytest.raises(ValueError, match="with a row for it"):
+        mnms.cohort(root, edition=1, **GRID)
+    with pytest.raises(ValueError, match="unpack the archive there"):
+        mnms.cohort(_only(path, tmp_path / "empty"), edition=1, **GRID)
+
+
+def _only(path, folder):
+    folder.mkdir()
+    (folder / path.name).write_bytes(path.read_bytes())
+    return folder
