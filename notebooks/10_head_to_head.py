@@ -803,7 +803,7 @@ ends = zip(one_pass["difference"], one_pass["low"], one_pass["high"], strict=Tru
 one_pass["eAURC minus that of four networks"] = [written(Interval(*e), 4) for e in ends]
 counts = {"a tenth": ("within_10_percent", "scanners"), "0.05 Dice": ("reached", "reachable")}
 for name, (some, of) in counts.items():
-    told = [f"{n:g} of {m}" for n, m in one_pass[[some, of]].to_numpy(float)]
+    told = [f"{n:g} of {m:g}" for n, m in one_pass[[some, of]].to_numpy(float)]
     one_pass[f"within {name} on"] = [t.replace("nan of", "- of") for t in told]
 kept = ["cohort", "method", *one_pass.columns[-3:]]
 one_pass[kept].groupby("cohort").head(6).set_index(["cohort", "method"])
