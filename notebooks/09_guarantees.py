@@ -140,7 +140,7 @@ kept = (new_true >= new_estimate - margin_by_hand).mean()
 print(f"kept for {kept:.1%} of 10,000 new cases")
 
 # %% [markdown]
-# With fewer than nine cases, $k$ would be larger than their number, and nothing can be promised at 90 %. In general at
+# With fewer than nine cases, $k$ would exceed their number, and nothing can be promised at 90 %. In general at
 # least $\lceil 1/\alpha \rceil - 1$ cases are needed, where $\alpha$ is the allowed fraction of broken promises. The
 # package refuses to invent a bound:
 
@@ -249,7 +249,7 @@ by_scanner.mean().rename_axis("scanner").round(3).rename(
 # %% [markdown]
 # *Mean true Dice, mean estimated quality and mean entropy per scanner; all slices of this run.*
 #
-# On scanner A, the estimate is too *pessimistic*: it is lower than the true Dice. On D and F it is too optimistic. That is
+# On scanner A, the estimate is too *pessimistic*: it lies below the true Dice. On D and F it is too optimistic. That is
 # why it must be calibrated before anything is promised to anybody.
 
 # %% tags=["hide-input"]
