@@ -376,7 +376,7 @@ shown.rename_axis(columns="scanner").round(2)
 # *Coverage of the bound from the source scanner on each scanner (the promise is 0.9), and the mean Dice; this run.*
 #
 # On D, the bound is hardly ever right: over five other seeds its coverage is
-# [0.10 [0.06, 0.14]](evidence:guarantee-breaks-on-d?holds). That may not surprise you, because most segmentations of D are
+# [0.10 [0.06, 0.14]](evidence:guarantee-breaks-on-d?holds). That may not surprise you, because many segmentations of D are
 # bad. But compare the two rows for B, C and E. A promise can be *broken* where the segmentation is *good*. We had hoped for a
 # coverage of at least 0.85 on these three harmless scanners, and this [hope
 # fails](evidence:guarantee-survives-harmless-scanners?fails): over five other seeds the coverage is

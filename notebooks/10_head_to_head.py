@@ -784,7 +784,7 @@ regrets_there.rename(columns=lambda site: site.split(" (")[0]).round(4)
 # taking the size has the lower mean regret (0.005 against 0.007 with one pass). On these four people, the null model does a
 # little better than the advice, and one of the four is the reason: on the other three, the advice has the lower regret.
 #
-# Another method does better than both. With a predictor to train, Beta has a mean eAURC of
+# Another method has a lower mean than both. With a predictor to train, Beta has a mean eAURC of
 # [0.011](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=cord&method=Beta) over the four sites, against
 # [0.016](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=cord&method=entropy,+foreground) for the advised
 # entropy and [0.015](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=cord&method=small+prediction) for the
@@ -809,7 +809,10 @@ regrets_there.rename(columns=lambda site: site.split(" (")[0]).round(4)
 one_pass = ledger.stored_table("frontier.csv").head(100)
 ends = zip(one_pass["difference"], one_pass["low"], one_pass["high"], strict=True)
 one_pass["eAURC minus that of four networks"] = [written(Interval(*e), 4) for e in ends]
-counts = {"a tenth": ("within_10_percent", "scanners"), "0.05 Dice": ("reached", "reachable")}
+counts = {
+    "a tenth": ("within_10_percent", "scanners"),
+    "0.05 Dice": ("reached", "reachable"),
+}
 for name, (some, of) in counts.items():
     told = [f"{n:g} of {m:g}" for n, m in one_pass[[some, of]].to_numpy(float)]
     one_pass[f"within {name} on"] = [t.replace("nan of", "- of") for t in told]
