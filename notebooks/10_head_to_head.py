@@ -450,6 +450,8 @@ measures = {"ranking": "mean eAURC × 1000", "absolute error": "mean absolute er
 measure = measures.get(question, "mean AUROC")
 drawn = ["estimate", "low", "high"]
 kept[drawn] *= 1000 if question == "ranking" else 1
+equal = kept.groupby("passes")["passes"]  # drawn side by side
+kept["passes"] *= 1.08 ** (equal.cumcount() - (equal.transform("size") - 1) / 2)
 
 # %% tags=["hide-input"]
 show.scatter(
@@ -469,8 +471,8 @@ show.scatter(
 print("on the Pareto front:", ", ".join(priced.index[priced["front"]]))
 
 # %% [markdown]
-# *Mean eAURC × 1000 over scanners B to F (lower is better) against passes per case; bars are 95 % intervals over five seeds. The
-# methods of the figure above are shown.*
+# *Mean eAURC × 1000 over scanners B to F (lower is better) against passes per case; bars are 95 % intervals over five seeds.
+# Methods with equally many passes (1, 4, 5 or 15) are drawn side by side. The methods of the figure above are shown.*
 #
 # At the book's settings, the front has a single method, because the soft Dice confidence has the lowest mean *and* costs one
 # pass. Do not read too much into this: a front takes means at face value, and several intervals overlap with that of
@@ -859,7 +861,7 @@ print(recommend_method(want="number", passes=1, labels=True).text())
 # ## Which claims will be judged
 #
 # The table above was seen before this chapter was written, so it can suggest claims and not prove them. Four claims were
-# registered before any of the seeds 21 to 30 was looked at. In three of them, the size of the prediction may win.
+# registered before any of the seeds 21 to 30 was looked at. The size of the prediction takes part in three of them.
 
 # %% tags=["hide-input"]
 verdicts = ledger.overview().query("chapter == 10")
