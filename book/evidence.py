@@ -359,13 +359,9 @@ def main() -> int:
     else:
         files = [path.resolve() for path in given.files] or sources()
         found = [line for path in files for line in problems(path, write=given.command == "update")]
-    print(
-        "\n".join(found)
-        if found
-        else "every link is as stored"
-        if given.command != "bare"
-        else "no bare result"
-    )
+    print(*(found or ["nothing to list"]), sep="\n")
+    if given.command == "update":
+        print("then: make notebooks")
     return bool(found)
 
 
