@@ -73,11 +73,12 @@ NO_PROSE = re.compile(
 )
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
-    r"\b(?:outperforms?|beats|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
-    r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b(?![^.!?]*\?)"  # no question
+    r"\b(?:outperforms?|beats|leads?|wins|(?:is|are) ahead of|ranks? (?:above|below)"
+    r"|(?:better|worse|higher|lower|larger|smaller) than)\b(?!\s(?:it|they)\s(?:is|are)\b)(?![^.!?]*\?)"
 )
+# A paragraph that says so is about the figure or table beside it, and not about the repeats.
 RUN_ONLY = re.compile(
-    r"\b(?:in this run|one run|this network|one network|two networks)\b|\*\*Predict", re.IGNORECASE
+    r"\b(?:in this run|(?:one|two|three|this) (?:run|network)s?)\b|\*\*Predict", re.IGNORECASE
 )
 
 
@@ -297,8 +298,8 @@ def with_targets(text: str, up: str = "") -> str:
     return LINK.sub(link, text)
 
 
-def prose(path: Path) -> list[tuple[int, str]]:
-    """(line, paragraph) of a notebook's Markdown, without marks of comments, and of its text alternatives."""
+def prose(path: Path) -> list[tuple[int, str, bool]]:
+    """(line, paragraph, whether comparisons need a link) of a notebook's Markdown and text alternatives."""
     cells = re.split(r"^(?=# %%)", path.read_text("utf-8"), flags=re.MULTILINE)
     line, found = 1, []
     for cell in cells:
@@ -308,11 +309,11 @@ def prose(path: Path) -> list[tuple[int, str]]:
             start = line
             for part in re.split(r"(\n\n+|\n(?=\* |\d\. |\|))", text):
                 if part.strip():
-                    found.append((start, part))
+                    found.append((start, part, True))
                 start += part.count("\n")
         else:
             alts = re.finditer(r"\balt ?= ?f?\"(.*)\"", cell)
-            found += [(line + cell.count("\n", 0, alt.start()), alt[1]) for alt in alts]
+            found += [(line + cell.count("\n", 0, alt.start()), alt[1], False) for alt in alts]
         line += cell.count("\n")
     return found
 
@@ -324,14 +325,14 @@ def _blank(match: re.Match[str]) -> str:
 def bare(path: Path, allowed: dict[str, str]) -> list[str]:
     """Results of a notebook's prose that are no links, and comparisons without a link in their paragraph."""
     found, unused = [], set(allowed)
-    for line, paragraph in prose(path):
+    for line, paragraph, linked in prose(path):
         rest = NO_PROSE.sub(_blank, LINK.sub(_blank, paragraph))
         for phrase in allowed:
             words = r"\s+".join(map(re.escape, phrase.split()))
             rest, n = re.subn(rf"(?<![\w.]){words}(?!\.?\d)", _blank, rest)
             unused -= {phrase} if n else set()
-        open_to = () if "](evidence:" in paragraph or RUN_ONLY.search(rest) else COMPARES.finditer(rest)
-        for match in (*RESULT.finditer(rest), *open_to):
+        open_to = linked and "](evidence:" not in paragraph and not RUN_ONLY.search(rest)
+        for match in (*RESULT.finditer(rest), *(COMPARES.finditer(rest) if open_to else ())):
             kind = "is no link" if match.re is RESULT else "is a comparison without a link"
             around = " ".join(rest[max(0, match.start() - 40) : match.end() + 40].split())
             here = line + rest.count("\n", 0, match.start())

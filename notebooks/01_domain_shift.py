@@ -650,9 +650,9 @@ if cord is not None:
 # scanner F of the phantom: neither the vendor nor the field strength differs, but how the sequence was set. This
 # shows what differs. That it alone breaks the network can only be tested on the phantom, where nothing else changes.
 #
-# Does the mean probability report the collapse? It is lower at Juntendo than at every other site, so here a threshold
-# would have flagged it. At CEITEC it is otherwise: some slices fail completely, and yet the mean probability of the
-# site is hardly lower than elsewhere.
+# Does the mean probability report the collapse? In this run, it is lower at Juntendo than at every other site, so
+# here a threshold would have flagged it. At CEITEC it is otherwise: some slices fail completely, and yet the mean
+# probability of the site is hardly lower than elsewhere.
 
 # %% [markdown]
 # ## One network is one sample
