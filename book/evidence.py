@@ -8,6 +8,8 @@ none. An address is one of
   TABLE/COLUMN/FIELD?KEY=VALUE&WORDS   a column of book/results/TABLE.csv, in the rows of the keys
   chapter_02_cases/STATISTIC/A~B?...   a statistic of columns of the cases on which the claims are judged
 
+for example entropy-is-silent-on-failures/D?fails or chapter_01_cases/quality?cohort=phantom&domain=D.
+
 Group and field may be left out. Fields: estimate, low, high, min and max (over seeds), lowest and highest
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
 those of the claims, and excess_aurc; the column risk need not be named. each=domain takes the statistic
@@ -23,7 +25,8 @@ verdict or the side: ``[the claim](evidence:CLAIM?holds)``.
 
   check    lists every link that does not resolve, or whose number or verdict is not the stored one
   update   writes the stored numbers; lists the sentences whose verdict changed, to be read again
-  bare     lists the results in converted chapters that are no link (exceptions: book/bare_numbers.yml)
+  bare     lists the results, and comparisons of methods, that are no link, in the chapters that are converted;
+           these stand in book/bare_numbers.yml, with the numbers that may stay and the reason
 """
 
 import argparse

@@ -223,8 +223,12 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 # [0.20 [0.08, 0.32]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=C&above)
 # on C and
 # [0.24 [0.12, 0.36]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=E&above)
-# on E. So the pooling is part of the reason. Still, a third to a half of these slices passes. What this means on
-# real scanners is discussed below.
+# on E. So the pooling is part of the reason. Still, only
+# [0.66](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=B) of the
+# slices of B,
+# [0.55](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=C) of C
+# and [0.51](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=E) of
+# E are flagged. What this means on real scanners is discussed below.
 #
 # ## Does it matter?
 #
@@ -427,7 +431,8 @@ show.boxes(
 # *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner. A box spans six runs,
 # dots are single runs. After figure 3 of the paper.*
 #
-# In the paper, distortion leads nearly everywhere. Here it does not. Over the
+# In the paper, distortion leads nearly everywhere. Here
+# [it does not](evidence:distortion-beats-foreground-entropy?fails). Over the
 # [five](evidence:distortion-beats-distance/seeds) stored runs, distortion has a mean Spearman's correlation of
 # [0.72 [0.61, 0.83]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) on D,
 # where the network collapses. Whether that is better than the distance of codes is undecided (difference
