@@ -77,7 +77,7 @@ NO_PROSE = re.compile(
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
     r"\b(?:outperforms?|beats|leads?|wins|(?:is|are) ahead of|ranks? (?:above|below)"
-    r"|(?:better|worse|higher|lower|larger|smaller) than)\b(?!\s(?:it|they)\s(?:is|are)\b)(?![^.!?]*\?)"
+    r"|(?:better|worse|higher|lower) than)\b(?!\s(?:it|they)\s(?:is|are)\b)(?![^.!?]*\?)"
 )
 # A paragraph that says so is about the figure or table beside it, and not about the repeats.
 RUN_ONLY = re.compile(
