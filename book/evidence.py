@@ -25,8 +25,8 @@ verdict or the side: ``[the claim](evidence:CLAIM?holds)``.
 
   check    lists every link that does not resolve, or whose number or verdict is not the stored one
   update   writes the stored numbers; lists the sentences whose verdict changed, to be read again
-  bare     lists the results, and comparisons of methods, that are no link, in the chapters that are converted;
-           these stand in book/bare_numbers.yml, with the numbers that may stay and the reason
+  bare     lists the results and comparisons that are no link, in the chapters that are converted: they stand
+           in book/bare_numbers.yml, with the numbers that may stay and the reason
 """
 
 import argparse
@@ -77,7 +77,7 @@ NO_PROSE = re.compile(
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
     r"\b(?:outperforms?|beats|leads?|wins|(?:is|are) ahead of|ranks? (?:above|below)"
-    r"|(?:better|worse|higher|lower|larger|smaller) than)\b(?!\s(?:it|they)\s(?:is|are)\b)(?![^.!?]*\?)"
+    r"|(?:better|worse|higher|lower) than)\b(?!\s(?:it|they)\s(?:is|are)\b)(?![^.!?]*\?)"
 )
 # A paragraph that says so is about the figure or table beside it, and not about the repeats.
 RUN_ONLY = re.compile(

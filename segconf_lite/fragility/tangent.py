@@ -162,7 +162,8 @@ class TangentSearch:
         >>> from segconf_lite.fragility import FragilityMap
         >>> from segconf_lite.models import UNet
         >>> cohort, unet = phantom.cohort(6, size=16), UNet(n_classes=4, channels=(4, 8)).eval()
-        >>> method = FragilityMap(search=TangentSearch(modules=("head",), n_draws=2, n_slices=2)).fit(unet, cohort)
+        >>> search = TangentSearch(modules=("head",), n_draws=2, n_slices=2)
+        >>> method = FragilityMap(search=search).fit(unet, cohort)
         >>> method.flip_cost(cohort.images[:2]).shape
         torch.Size([2, 16, 16])
     """
