@@ -830,7 +830,8 @@ one_pass[kept].groupby("cohort").head(6).set_index(["cohort", "method"])
 # No method meets all three. On the phantom, five seeds cannot tell the soft Dice confidence from four networks: the difference of
 # the eAURC is [−0.0009](evidence:frontier/difference?cohort=phantom&method=soft+Dice), with a 95 % interval from
 # [−0.0034](evidence:frontier/low?cohort=phantom&method=soft+Dice) to [0.0015](evidence:frontier/high?cohort=phantom&method=soft+Dice). It stays within a tenth on
-# [six](evidence:frontier/within_10_percent?cohort=phantom&method=soft+Dice) of six scanners. But the Dice that it states is too low, and it comes
+# [six](evidence:frontier/within_10_percent?cohort=phantom&method=soft+Dice) of six scanners (A included). As above, its networks were trained again, so part of any
+# difference may come from that. But the Dice that it states is too low, and it comes
 # within 0.05 on [zero](evidence:frontier/reached?cohort=phantom&method=soft+Dice) of the two scanners on which the four networks do. With the Beta
 # predictor it is the other way round. It states the Dice within 0.05 on
 # [two](evidence:frontier/reached?cohort=phantom&method=Beta) of the two, and ranks within a tenth on
