@@ -185,6 +185,12 @@ show.picture_grid(
 # from the encoder to the decoder. For each pixel the last layer computes one score per class, and the **softmax**
 # turns these scores into probabilities: positive numbers that add up to 1. The predicted class is the one with the
 # highest probability.
+
+# %% tags=["hide-input"]
+show.diagram("unet")
+
+# %% [markdown]
+# *The U-Net. Each blue box is a block of two convolutions; the bottleneck sees the image at an eighth of its size.*
 #
 # The network sees only scanner A. Some *subjects* (never single slices, because two slices of one heart are nearly
 # copies of each other) are held out as a *validation set*, on which we see when to stop the training. In every

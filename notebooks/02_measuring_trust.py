@@ -142,6 +142,12 @@ cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].roun
 # The network gives each pixel a probability per class. Where one class has nearly all of the probability, the network
 # is sure of that pixel. The usual summary is the **entropy**, $-\sum_c p_c \log p_c$, here divided by its largest
 # value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely.
+
+# %% tags=["hide-input"]
+show.diagram("confidence")
+
+# %% [markdown]
+# *From an image to a decision. Blue: network; orange: what this chapter measures.*
 #
 # But a clinic wants one number per *case*. The obvious way is the mean entropy over the image.
 #

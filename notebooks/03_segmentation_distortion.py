@@ -244,6 +244,12 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 # Here $I$ is the image and $x$ its activation, so $U(I)$ is the segmentation from $x$ itself and $U\!\circ r(x)$ the
 # one from $r(x)$. $|P|$ is the number of pixels, $|C|$ that of classes, and $P(C_p{=}c\mid\cdot)$ the probability
 # that pixel $p$ has class $c$.
+
+# %% tags=["hide-input"]
+show.diagram("distortion")
+
+# %% [markdown]
+# *Segmentation distortion. The autoencoder has seen activations of the training scanner only, so it makes every activation a usual one.*
 #
 # The autoencoder learns two things at once, to copy the activation and to keep the segmentation:
 # $L = \lVert U(I) - U\!\circ r(x)\rVert^2 + \lVert x - r(x)\rVert^2$. The U-Net itself is frozen.

@@ -205,6 +205,12 @@ show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 # against the unchanged reference becomes a new training example. Suppose that the U-Net segments the changed image
 # well: then the predictor learns to ignore such a change. If the U-Net does fail, the predictor has received an
 # example of a bad segmentation.
+
+# %% tags=["hide-input"]
+show.diagram("adversary")
+
+# %% [markdown]
+# *Training with an adversary; dashed arrows exist during training only.*
 #
 # Here is a check by hand, with a linear "predictor":
 

@@ -124,6 +124,12 @@ from segconf_lite import show
 # A network was trained, and many others would have explained the training cases nearly as well: other starts, other
 # orders of the cases, a few more steps. If one of them, hardly worse on the training cases, gives a pixel another
 # label, then the training cases do not settle that pixel. Its label is **fragile**.
+
+# %% tags=["hide-input"]
+show.diagram("flip cost")
+
+# %% [markdown]
+# *The flip cost of one pixel; dashed arrows are training and search.*
 #
 # The **flip cost** of a pixel is the smallest rise of the mean training loss at which its label flips, in *nats* (the
 # unit of cross-entropy) per training pixel. A pixel with a low cost is fragile. The idea is that of QUAM

@@ -270,6 +270,12 @@ show.scatter(
 #
 # A thousand times we draw half of the subjects of scanner A for calibration, one random slice of each, and test the
 # bound on all slices of the other half.
+
+# %% tags=["hide-input"]
+show.diagram("conformal")
+
+# %% [markdown]
+# *A conformal bound for a promise at 90 %. Above: once, on calibration cases; below: for every new case.*
 #
 # **Predict:** in what fraction of the test slices is the true Dice below the bound? And is that fraction the same at the
 # *base* of the heart (its wide upper end, where everything is large) and at the *apex* (its tip)?
