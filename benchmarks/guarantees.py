@@ -38,7 +38,7 @@ from segconf_lite.claims import ledger
 TABLE = Path(__file__).parents[1] / "book/results/chapter_09_coverage.csv"
 SEED, LEVEL, DRAWS, CLASSIFIERS, MARGIN, LEAST = 11, 0.9, 1000, 100, 0.03, 50
 SIZES, MIXED = (9, 59, 99, 499), 200
-SUBJECTS = {"A": 2400, "B": 1200, "C": 400, "D": 400, "E": 400, "F": 400}
+SUBJECTS = {"A": 2000, "B": 600, "C": 250, "D": 250, "E": 250, "F": 250}
 FRACTIONS = [(b, t) for b in (0.1, 0.3, 0.5) for t in (0.0, 0.5, 1.0)]  # of B: in calibration, in new cases
 FEATURES = ("predicted quality", "appearance")
 
@@ -164,18 +164,22 @@ def mixed(pools, fraction, n, rng):
 
 def with_known_weights(pools, b, t, rng, draws):
     """Coverage without and with the true ratio, over all subjects that do not calibrate."""
-    weight = np.array([(1 - t) / (1 - b), t / b])
+    weight, share = np.array([(1 - t) / (1 - b), t / b]), np.array([1 - t, t])
+    errors, predicted = [[f(pools[s]) for s in "AB"] for f in (excess, lambda p: p["predicted"].to_numpy())]
     found = {"none": [], "known": []}
     for _ in range(draws):
-        old, is_b, left = mixed(pools, b, MIXED, rng)
-        plain = ev.conformal_quantile(excess(old), level=LEVEL)
-        weights = weight[is_b.astype(int)]
-        margins = ev.weighted_quantile(excess(old), weights, weight, level=LEVEL)
+        n_b = rng.binomial(MIXED, b)
+        orders = [rng.permutation(len(pools[s])) for s in "AB"]
+        old = [e[order[:n]] for e, order, n in zip(errors, orders, (MIXED - n_b, n_b), strict=True)]
+        left = [order[n:] for order, n in zip(orders, (MIXED - n_b, n_b), strict=True)]
+        scores, weights = np.concatenate(old), np.repeat(weight, [MIXED - n_b, n_b])
+        plain = ev.conformal_quantile(scores, level=LEVEL)
+        margins = ev.weighted_quantile(scores, weights, weight, level=LEVEL)
         size = ev.effective_sample_size(weights)
         for name, pair, n in (("none", (plain, plain), MIXED), ("known", margins, size)):
-            kept = [(excess(left[s]) <= m).mean() for s, m in zip("AB", pair, strict=True)]
-            high = [np.clip(left[s]["predicted"] - m, 0, 1).mean() for s, m in zip("AB", pair, strict=True)]
-            found[name].append((np.dot([1 - t, t], kept), n, np.dot([1 - t, t], high)))
+            kept = [(e[rest] <= m).mean() for e, rest, m in zip(errors, left, pair, strict=True)]
+            high = [np.clip(p[r] - m, 0, 1).mean() for p, r, m in zip(predicted, left, pair, strict=True)]
+            found[name].append((share @ kept, n, share @ high))
     return found
 
 
