@@ -38,7 +38,7 @@ from segconf_lite.claims import ledger
 TABLE = Path(__file__).parents[1] / "book/results/chapter_09_coverage.csv"
 SEED, LEVEL, DRAWS, CLASSIFIERS, MARGIN, LEAST = 11, 0.9, 1000, 100, 0.03, 50
 SIZES, MIXED = (9, 59, 99, 499), 200
-SUBJECTS = {"A": 2000, "B": 600, "C": 250, "D": 250, "E": 250, "F": 250}
+SUBJECTS = {"A": 2000, "B": 400, "C": 120, "D": 120, "E": 120, "F": 120}
 FRACTIONS = [(b, t) for b in (0.1, 0.3, 0.5) for t in (0.0, 0.5, 1.0)]  # of B: in calibration, in new cases
 FEATURES = ("predicted quality", "appearance")
 
