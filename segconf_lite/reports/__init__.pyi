@@ -10,6 +10,8 @@ from .recommend import leave_one_scanner_out as leave_one_scanner_out
 from .recommend import recommend_method as recommend_method
 from .recommend import seed_means as seed_means
 from .sensitivity import sensitivity_report as sensitivity_report
+from .trust_card import trust_card_text as trust_card_text
+from .trust_card import trust_cards as trust_cards
 
 __all__ = [
     "FailureReport",
@@ -22,4 +24,6 @@ __all__ = [
     "recommend_method",
     "seed_means",
     "sensitivity_report",
+    "trust_card_text",
+    "trust_cards",
 ]
