@@ -234,7 +234,7 @@ class _ActivationDistance:
             raise check.refuse("activations", f"of the shape of those in fit, {self._shape}", shape, fix)
 
     def _vectors(self, images: Tensor | np.ndarray) -> np.ndarray:
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
         assert self._unet is not None
         opened = splice(self._unet, self.module)
 

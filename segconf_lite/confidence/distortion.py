@@ -125,11 +125,11 @@ class SegmentationDistortion(PixelUncertainty):
         assert opened is not None  # fit sets both before the network
         assert coder is not None
         check_same_device(unet, autoencoder=coder)
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
 
         def pair(batch: Tensor) -> tuple[Tensor, Tensor]:
             logits, activation, rest = opened.read(batch)
-            reconstruction = coder(activation)
+            reconstruction = coder(activation.float())
             if reconstruction.shape != activation.shape:
                 expected, got = tuple(activation.shape), tuple(reconstruction.shape)
                 raise check.refuse("the autoencoder's output", f"{expected}, as the activation", got)

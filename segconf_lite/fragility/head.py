@@ -260,7 +260,7 @@ def check_closed_form(
     """
     n_training = check.integer("n_training", n_training, low=1)
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
-    case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images))).T
+    case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images, channels=None))).T
     head = _find_head(unet, "head")
     with frozen(unet):
         n_each, parts = -(-n_training // len(train)), []

@@ -170,7 +170,7 @@ class FragilityMap(PixelUncertainty):
         self, compute: Callable[[Tensor, float], Result], images: Tensor | np.ndarray
     ) -> Iterator[Result]:
         check_same_device(self.unet, **{"fitted search": self._fitted_on})
-        images, size = check.image_batch(images), self.batch_size
+        images, size = check.image_batch(images, channels=None), self.batch_size
         with frozen(self.unet):
             yield from in_batches(lambda x: compute(x, self.budget), images, self.unet, batch_size=size)
 

@@ -177,7 +177,7 @@ def search_pixels(
     options = PixelSearch() if search is None else search
     if not isinstance(options, PixelSearch):
         raise check.refuse("search", "a PixelSearch or None", type(options).__name__)
-    index = pixel_index(pixels, check.image_batch(images))
+    index = pixel_index(pixels, check.image_batch(images, channels=None))
     if options.n_penalty < len(penalty):
         rng = np.random.default_rng(options.seed)
         penalty = penalty.take(np.sort(rng.choice(len(penalty), options.n_penalty, replace=False)))
