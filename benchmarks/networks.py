@@ -129,6 +129,7 @@ def _one_channel():
 
 
 CASES = {
+    "UNet of this package": Case(plain),
     "MONAI UNet": Case(
         lambda: monai_net("UNet", channels=(4, 8, 12), strides=(2, 2), num_res_units=2, dropout=0.1)
     ),
@@ -189,7 +190,7 @@ CASES = {
         lambda: plain(n_classes=2),
         n_classes=2,
     ),
-    "other number of classes": Case(lambda: plain(n_classes=3)),
+    "other number of classes": Case(lambda: plain(n_classes=2)),
     "colour images": Case(lambda: Form(plain(in_channels=3)), lambda: plain(in_channels=3), channels=3),
     "colour network, grey images": Case(lambda: Form(plain(in_channels=3))),
     "colour network, grey images, adapted": Case(
@@ -199,7 +200,7 @@ CASES = {
     "sides that do not fit": Case(lambda: Form(plain()), size=30),
     "sides that do not fit, adapted": Case(lambda: adapt(Form(plain()), pad_to=4), size=30),
     "normalisation inside": Case(
-        lambda: Form(plain(), before=lambda x: (x - x.mean((2, 3), keepdim=True)) / 2),
+        lambda: Form(plain(), before=lambda x: (x - x.mean((2, 3), keepdim=True)) / x.std()),
     ),
     "no parameters": Case(ByBrightness),
     "works in place on its images": Case(
@@ -229,11 +230,12 @@ def modules_of(network, case):
     try:
         found = probe(network, case.size, channels=case.channels)
     except ValueError:
-        return {"deep": "bottleneck", "read": ["bottleneck"], "head": "head"}
+        return {"deep": "bottleneck", "read": ["bottleneck"], "head": "head", "weights": "head"}
     roles = ("bottleneck", "decoder", "penultimate")
     read = [name for role in roles if (name := found.named(role))]
     deep, head = found.named("bottleneck"), found.named("head")
-    return {"deep": deep or "bottleneck", "read": read or ["bottleneck"], "head": head or "head"}
+    names = {"deep": deep or "bottleneck", "read": read or ["bottleneck"], "head": head or "head"}
+    return {**names, "weights": head or found.named("decoder") or "head"}
 
 
 FEW = {"batch_size": 6}
@@ -272,7 +274,7 @@ METHODS = {
         search=HeadSearch(head=m["head"]), budget=1e-9, region="image"
     ),
     "FragilityMap, decoder": lambda n, m: FragilityMap(
-        search=TangentSearch(modules=(m["head"],), n_draws=2, n_slices=2), budget=1e-12, region="image"
+        search=TangentSearch(modules=(m["weights"],), n_draws=2, n_slices=2), budget=1e-12, region="image"
     ),
     "FragilityMap, mask": lambda n, m: FragilityMap(
         search=MaskSearch(steps=1, n_penalty=2, targets=("classes",)), region="image"

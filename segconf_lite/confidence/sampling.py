@@ -304,7 +304,7 @@ class DeepEnsemble(SampledUncertainty):
         if self.n_members > 1 + len(self._others) and not isinstance(unet, UNet):
             expected, got = "given beside a network that fit_unet did not make", type(unet).__name__
             fix = "train it again with other seeds: DeepEnsemble(members=[second, third])"
-            raise check.refuse("members", expected, f"none beside a {got}", fix)
+            raise check.refuse("members", expected, f"none beside {got}", fix)
         training = dict(self.training)
         own_seed = training["training"].seed if "training" in training else 0
         first_seed = check.integer("seed of training", training.pop("seed", own_seed), low=0)

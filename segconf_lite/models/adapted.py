@@ -63,7 +63,7 @@ def adapt(
         >>> both(torch.zeros(4, 1, 7, 9)).shape
         torch.Size([4, 2, 7, 9])
     """
-    return Adapted(network, output, normalise=normalise, pad_to=pad_to, channels=channels)
+    return Adapted(network, output, normalise, pad_to, channels)
 
 
 class Adapted(nn.Module):
@@ -74,13 +74,7 @@ class Adapted(nn.Module):
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        output: str | int,
-        *,
-        normalise: str | tuple[Any, Any] | None,
-        pad_to: int,
-        channels: Sequence[int] | None,
+        self, network: nn.Module, output: str | int, normalise: Any, pad_to: int, channels: Any
     ) -> None:
         super().__init__()
         device_of(network)  # refuses what is no module
@@ -97,7 +91,7 @@ class Adapted(nn.Module):
         else:
             check.one_of("normalise", normalise, NORMALISATIONS)
         self.pad_to = check.integer("pad_to", pad_to, low=1)
-        self.channels = channels
+        self.channels: tuple[int, ...] | None = None
         if channels is not None:
             listed = check.array("channels", channels, "n", fix="e.g. channels=(0, 0, 0)")
             self.channels = tuple(check.integer("channels", index, low=0) for index in listed)
@@ -114,8 +108,9 @@ class Adapted(nn.Module):
         if any(ends):
             inputs = functional.pad(inputs, ends, mode="replicate")
         logits = self._logits(self.network(inputs), inputs)
-        for axis, side in enumerate(sides, start=2):
-            logits = logits.narrow(axis, 0, side)
+        if any(ends) and isinstance(logits, Tensor) and logits.shape[2:] == inputs.shape[2:]:
+            for axis, side in enumerate(sides, start=2):
+                logits = logits.narrow(axis, 0, side)
         return logits
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -133,18 +128,13 @@ class Adapted(nn.Module):
         return (images - low) / (high - low).clamp(min=torch.finfo(images.dtype).eps)
 
     def _logits(self, outputs: object, inputs: Tensor) -> Tensor:
-        if self.output in ("auto", "logits"):
-            return logits_in(outputs, inputs)
         if self.output not in KINDS:
             return self._chosen(outputs)
-        found, sides = picked(outputs, inputs), tuple(inputs.shape[2:])
+        found, like = picked(outputs, inputs), (len(inputs), *inputs.shape[2:])
+        fits = isinstance(found, Tensor) and (len(found), *found.shape[2:]) == like
+        if self.output in KINDS[:2] or not isinstance(found, Tensor) or not fits:
+            return logits_in(outputs, inputs)  # refuses what does not fit
         name = f"the network's output, adapted as {self.output!r},"
-        if not isinstance(found, Tensor) or (len(found), *found.shape[2:]) != (len(inputs), *sides):
-            expected = f"({', '.join(map(str, (len(inputs), 'C', *sides)))})"
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise check.refuse(
-                name, expected, got, "choose one first: adapt(adapt(network, output=KEY), ...)"
-            )
         one, bounded = found.shape[1] == 1, are_probabilities(found)
         if self.output == "probabilities":
             if not bounded:

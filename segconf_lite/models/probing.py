@@ -10,6 +10,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -52,26 +53,26 @@ class Probe:
         methods = ("PooledMahalanobis", "LatentMahalanobis", "SegmentationDistortion")
         lines = {name: f"{name}{line}" for name in methods}
         lines["QualityPredictor"] = f"QualityPredictor(modules={read})"
-        closed = f"FragilityMap(search=HeadSearch(head={head!r}))" if self.closed_form else ""
-        lines["FragilityMap"] = closed or 'FragilityMap(search="mask"): the last layer is no 1x1 convolution'
-        dropout = "there is a dropout layer" if self.has_dropout else "refused, there is no dropout layer"
-        return {
-            **lines,
-            "MCDropout": f"MCDropout(): {dropout}",
-            "DeepEnsemble": "DeepEnsemble(members=[...])",
-        }
+        lines["FragilityMap"] = 'FragilityMap(search="mask"): the last layer is no 1x1 convolution'
+        if self.closed_form:
+            lines["FragilityMap"] = f"FragilityMap(search=HeadSearch(head={head!r}))"
+        has = "there is a" if self.has_dropout else "refused, there is no"
+        return lines | {"MCDropout": f"MCDropout(): {has} dropout layer"}
 
     def __str__(self) -> str:
-        table = self.modules.to_string(index=False)
-        return "\n".join([table, f"\n{self.n_classes} classes; what to write:", *self.arguments().values()])
+        names = self.modules["module"]
+        blocks = [any(other.startswith(f"{name}.") for other in names) for name in names]
+        table = self.modules[np.array(blocks, dtype=bool) | (self.modules["role"] != "")]
+        rows = f"{len(table)} blocks of {len(names)} modules; {self.n_classes} classes; what to write:"
+        return "\n".join([table.to_string(index=False), "", rows, *self.arguments().values()])
 
 
 def probe(network: nn.Module, size: int | tuple[int, int] = 96, *, channels: int = 1) -> Probe:
     """Candidates for the modules that the methods ask for, from one pass over an image of noise.
 
     The bottleneck is the last module to finish at the smallest size (of more than one pixel per side), the
-    decoder the last one after it at the next larger size, the head the last module that returns the logits
-    and holds no other module, and the penultimate the last one of the images' size to finish before the head.
+    decoder the last one after it at the next larger size, the head the last layer with weights that returns
+    the logits, and the penultimate the last one of the images' size to finish before the head.
 
     Args:
         network: Any module that the methods take, see `segconf_lite.models.adapt`. It is left as it is.
@@ -93,10 +94,9 @@ def probe(network: nn.Module, size: int | tuple[int, int] = 96, *, channels: int
         >>> print(found.arguments()["FragilityMap"])
         FragilityMap(search=HeadSearch(head='head'))
     """
-    rows, columns = (size, size) if isinstance(size, int) else size
-    shape = [check.integer("size", side, low=1) for side in (rows, columns)]
-    shape = [1, check.integer("channels", channels, low=1), *shape]
-    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    sides = [check.integer("size", side, low=1) for side in ((size, size) if isinstance(size, int) else size)]
+    channels = check.integer("channels", channels, low=1)
+    image = torch.randn(1, channels, *sides, generator=torch.Generator().manual_seed(0))
     check_network(network, image)
     seen: list[tuple[str, nn.Module, Tensor]] = []
 
@@ -114,37 +114,39 @@ def probe(network: nn.Module, size: int | tuple[int, int] = 96, *, channels: int
         finally:
             for handle in handles:
                 handle.remove()
-    inner = [(name, module, output) for name, module, output in seen if name]
+    inner = {name: (module, output) for name, module, output in seen if name}
     roles = _roles(inner, logits)
-    table = [(n, type(m).__name__, *o.shape[1:], roles.get(n, "")) for n, m, o in inner]
-    table = list({row[0]: row for row in table}.values())  # a module that is called twice counts once
-    head: Any = next((m for n, m, _ in inner if roles.get(n) == "head"), None)
+    table = [(n, type(m).__name__, *o.shape[1:], roles.get(n, "")) for n, (m, o) in inner.items()]
+    head: Any = next((m for n, (m, _) in inner.items() if roles.get(n) == "head"), None)
     closed = isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1
     dropout = any(isinstance(m, _DropoutNd) and m.p > 0 for m in network.modules())
     names = ["module", "class", "features", "rows", "columns", "role"]
     return Probe(pd.DataFrame(table, columns=names), logits.shape[1], dropout, closed)
 
 
-def _roles(seen: list[tuple[str, nn.Module, Tensor]], logits: Tensor) -> dict[str, str]:
+def _roles(seen: dict[str, tuple[nn.Module, Tensor]], logits: Tensor) -> dict[str, str]:
     """Name of a module -> its role; `seen` is in the order in which modules finish."""
+    order, outputs = list(seen), {name: output for name, (_, output) in seen.items()}
+    leaves = [name for name, (m, _) in seen.items() if list(m.parameters()) and not list(m.children())]
+    heads = [n for n in leaves if outputs[n].shape == logits.shape and outputs[n].equal(logits)]
     roles: dict[str, str] = {}
-    leaf = lambda module: not list(module.children())  # noqa: E731
-    heads = [k for k, (_, m, o) in enumerate(seen) if leaf(m) and o.shape == logits.shape and o.equal(logits)]
-    last = heads[-1] if heads else len(seen)
-    if heads:
-        roles[seen[last][0]] = "head"
-    before = [(name, output) for name, _, output in seen[:last]]
-    if heads:  # modules around the head finish after it; all that is left comes before it
-        full = [name for name, output in before if output.shape[2:] == logits.shape[2:]]
+    if heads:  # modules around the head finish after it; what is left comes before it
+        roles[heads[-1]], order = "head", order[: order.index(heads[-1])]
+        full = [name for name in order if outputs[name].shape[2:] == logits.shape[2:]]
         roles |= {full[-1]: "penultimate"} if full else {}
-    areas = {n: o.shape[-1] * o.shape[-2] for n, o in before if min(o.shape[2:]) > 1}
-    small = {n: area for n, area in areas.items() if area < logits[0, 0].numel() and n not in roles}
-    if small:
-        names = list(small)
-        deep = next(n for n in reversed(names) if small[n] == min(small.values()))
-        after = {n: small[n] for n in names[names.index(deep) + 1 :]}
-        roles[deep] = "bottleneck"
-        if after:
-            up = [n for n in after if after[n] == min(after.values())][-1]
-            roles[up] = "decoder"
+    areas = {name: outputs[name][0, 0].numel() for name in order if min(outputs[name].shape[2:]) > 1}
+    areas = {n: a for n, a in areas.items() if a < logits[0, 0].numel() and not _appends(n, outputs)}
+    for role in ("bottleneck", "decoder"):
+        if areas:
+            found = [name for name, area in areas.items() if area == min(areas.values())][-1]
+            roles.setdefault(found, role)
+            areas = {name: areas[name] for name in list(areas)[list(areas).index(found) + 1 :]}
     return roles
+
+
+def _appends(name: str, outputs: dict[str, Tensor]) -> bool:
+    """Whether a module appends its input to what a module inside it returns, as a skip connection does."""
+    whole = outputs[name]
+    inside = [part for inner, part in outputs.items() if inner.startswith(f"{name}.")]
+    same = [part for part in inside if part.shape[2:] == whole.shape[2:] and part.shape[1] < whole.shape[1]]
+    return any(whole[:, -part.shape[1] :].equal(part) for part in same)

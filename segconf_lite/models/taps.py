@@ -42,9 +42,10 @@ def check_open(model: nn.Module, name: str = "") -> None:
             continue  # neither the module nor around it
         if isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod"):
             got = f"a {type(part).__name__}: its modules cannot be read or replaced"
-            fix = "pass network._orig_mod" if hasattr(part, "_orig_mod") else ""
-            fix = fix or "pass the network that it was made from"
-            raise check.refuse("the network", "made of Python modules", got, fix)
+            made_from = (
+                "network._orig_mod" if hasattr(part, "_orig_mod") else "the network that it was made from"
+            )
+            raise check.refuse("the network", "made of Python modules", got, f"pass {made_from}")
 
 
 class Taps:
@@ -79,11 +80,11 @@ class Taps:
             raise check.refuse("taps", "at least one, e.g. Taps(model, deep='encoder.4')", "none")
         known = dict(model.named_modules())
         for name in places.values():
+            check_open(model, str(name))
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or list(known)[1:6]
                 fix = "segconf_lite.models.probe(network) lists all"
                 raise ValueError(f"the model has no module {name!r}; near names: {near}; {fix}")
-            check_open(model, name)
         self.model, self.places = model, places
         self._modules = {tap: known[name] for tap, name in places.items()}
         self._handles: list[RemovableHandle] = []
