@@ -1,5 +1,6 @@
 """The page "Your own network": what `benchmarks/networks.py` found, as Markdown."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +13,10 @@ def with_networks(page: str, path: Path) -> str:
     tried = table[~table["network"].isin(skipped)]
     counts = tried["outcome"].str.partition(":")[0].value_counts()
     summary = (
-        f"Of {len(tried)} pairs of {tried['network'].nunique()} networks and {table['method'].nunique()} methods, "
-        f"{counts['works']} work and {counts['refuses']} are refused. Not installed, and so not tried: "
-        f"{', '.join(skipped) or 'none'}. `DeepEnsemble` without members asks for them beside every network but "
-        "our own `UNet`, and is left out of the table."
+        f"Of {len(tried)} pairs of {tried['network'].nunique()} networks and {table['method'].nunique()} "
+        f"methods, {counts['works']} work and {counts['refuses']} are refused. Not installed, and so not "
+        f"tried: {', '.join(skipped) or 'none'}. `DeepEnsemble` without members asks for them beside every "
+        "network but our own `UNet`, and is left out of the table."
     )
     lines = ["| network | works with | says what to write instead |", "|---|---|---|"]
     for name, rows in tried[tried["method"] != "DeepEnsemble"].groupby("network", sort=False):
@@ -29,9 +30,11 @@ def with_networks(page: str, path: Path) -> str:
 
 def _remedies(rows: pd.DataFrame) -> str:
     """What the refusals of one network propose, each once, with the methods that say it."""
-    text = rows["outcome"].str.rpartition("; ")[2].str.removeprefix("refuses: ")
+    said: dict[str, list[str]] = {}
+    for outcome, method in zip(rows["outcome"], rows["method"], strict=True):
+        said.setdefault(outcome.removeprefix("refuses: ").rpartition("; ")[2], []).append(method)
     parts = []
-    for words, methods in rows["method"].groupby(text, sort=False):
+    for words, methods in sorted(said.items(), key=lambda item: len(item[1])):
         who = (
             ""
             if len(methods) == len(rows)
@@ -43,5 +46,5 @@ def _remedies(rows: pd.DataFrame) -> str:
     return "<br>".join(parts)
 
 
-def _listed(methods: pd.Series) -> str:
+def _listed(methods: Iterable[str]) -> str:
     return ", ".join(method.replace(", ", " (", 1) + ")" * (", " in method) for method in methods)

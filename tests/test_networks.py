@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from networks_page import with_networks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -83,3 +84,20 @@ def test_the_stored_table_is_whole_and_has_nothing_wrong(networks):
     assert len(table) == len(networks.CASES) * len(networks.METHODS)
     kinds = table["outcome"].str.partition(":")[0].value_counts()
     assert set(kinds.index) == {"works", "refuses", "skipped"}
+
+
+def test_the_page_says_each_remedy_once(tmp_path):
+    outcomes = [
+        ("first", "MCDropout", "works"),
+        ("first", "FragilityMap, head", "refuses: a, got b; c; write this"),
+        ("second", "MCDropout", "refuses: a; write that"),
+        ("second", "FragilityMap, head", "refuses: b; write that"),
+        ("third", "MCDropout", "skipped"),
+    ]
+    table = pd.DataFrame(outcomes, columns=["network", "method", "outcome"])
+    table.to_csv(tmp_path / "networks.csv", index=False)
+    page = with_networks("before\n<!-- networks -->\n", tmp_path / "networks.csv")
+    assert "Of 4 pairs of 2 networks and 2 methods, 1 work and 3 are refused." in page
+    assert "not tried: third." in page
+    assert "| first | MCDropout | `write this` |" in page
+    assert "| second | none | `write that` |" in page
