@@ -85,7 +85,7 @@ class SegmentationDistortion(PixelUncertainty):
         """Train the autoencoder on the source cohort, unless one was passed. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
 
         Raises:
@@ -103,7 +103,7 @@ class SegmentationDistortion(PixelUncertainty):
         """Class probabilities without and with the activation replaced; (B, C, H, W) each.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If it is not fitted, an image or a logit is not finite, or the activations have

@@ -164,7 +164,7 @@ class OfNetwork:
         """Keep the network; nothing is learned from the cohort. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
 
         Raises:
@@ -215,7 +215,7 @@ class PixelUncertainty(OfNetwork):
         """(B,) float32, higher = trust less.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.

@@ -174,7 +174,7 @@ class QualityPredictor:
         """The adversary's step against this predictor: images in which it would predict a lower quality.
 
         Args:
-            images: (B, 1, H, W).
+            images: (B, channels, H, W).
             alpha: Size of the step, see `perturb`.
             unit: ``"quality"`` or ``"length"``.
             **limits: `bound`, `bound_norm` and `value_range`, see `segconf_lite.confidence.adversary.Limits`.

@@ -124,7 +124,7 @@ class SampledUncertainty(PixelUncertainty):
         """Class probabilities (S, b, C, H, W), batch by batch, so that memory stays bounded.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
@@ -148,7 +148,7 @@ class SampledUncertainty(PixelUncertainty):
         """All maps of all cases, and the segmentation (B, S, H, W) int64 of each prediction, in one go.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
@@ -202,7 +202,7 @@ class MCDropout(SampledUncertainty):
         """Keep the network, if it has dropout. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on; nothing is learned from them.
         """
         device_of(unet)

@@ -237,7 +237,7 @@ def check_closed_form(
     Args:
         unet: Network with a 1x1 convolution named ``head``. It is not changed.
         train: Training cases.
-        images: (B, 1, H, W), numpy or torch.
+        images: (B, channels, H, W), numpy or torch.
         pixels: (n, 3) case, row and column of each pixel.
         n_training: Number of training pixels, drawn evenly from all cases; the solver passes over them many
             times.
@@ -286,7 +286,7 @@ def pixel_index(pixels: Tensor | np.ndarray, images: Tensor | np.ndarray) -> np.
 
     Args:
         pixels: (n, 3) integers, n >= 1.
-        images: (B, 1, H, W), in which they must lie.
+        images: (B, channels, H, W), in which they must lie.
 
     Returns:
         (n, 3) int64.

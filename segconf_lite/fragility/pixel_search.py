@@ -151,7 +151,7 @@ def search_pixels(
 
     Args:
         unet: Network at the optimum of the loss on the penalty set, see `polish`. It is not changed.
-        images: (B, 1, H, W), numpy or torch.
+        images: (B, channels, H, W), numpy or torch.
         pixels: (n, 3) case, row and column of each pixel.
         penalty: Training cases on which the loss is measured; ``n_penalty`` of them, used in every step.
         search: Settings; None takes those of ``PixelSearch()``.

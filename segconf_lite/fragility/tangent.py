@@ -50,7 +50,7 @@ class ChosenWeights(NamedTuple):
         """A copy of the weights, and logits (B, C, H, W) whose gradient flows back to it.
 
         Args:
-            images: (B, 1, H, W) on the device of the network.
+            images: (B, channels, H, W) on the device of the network.
 
         Raises:
             ValueError: If the output is no logits, or has no gradient: a search would find nothing, and the
