@@ -313,6 +313,8 @@ def _what_would_run(network: nn.Module, inputs: Tensor) -> str:
     n_channels, sides = inputs.shape[1], inputs.shape[2:]
     for channels in dict.fromkeys((n_channels, 1, 3, 2, 4)):
         for multiple in (1, 2, 4, 8, 16, 32, 64):
+            if multiple > 1 and not any(side % multiple for side in sides):
+                continue  # of this size already
             tried = inputs.new_zeros(1, channels, *(-(-side // multiple) * multiple for side in sides))
             if _keeps_size(_attempt(network, tried), tried):
                 chosen = tuple(index % n_channels for index in range(channels))
