@@ -19,6 +19,7 @@ import plotly
 import yaml
 from evidence import with_targets
 from ledger_page import filled
+from networks_page import with_networks
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
 
@@ -45,6 +46,8 @@ def prepare(names: list[str]) -> None:
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__", "live"))
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
+    page = SOURCE / "networks.md"
+    page.write_text(with_networks(page.read_text("utf-8"), BOOK / "results/networks.csv"), "utf-8")
     for page in SOURCE.rglob("*.md"):
         up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
         text = with_targets(linked(page.read_text("utf-8")), up)

@@ -1,6 +1,8 @@
 """The command `segconf`: look at the installation, fetch data, run notebooks, keep the ledger of claims."""
 
 import argparse
+import importlib
+import pickle
 import re
 import sys
 from collections.abc import Sequence
@@ -92,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--domain", metavar="PATTERN", help=text)
     command.add_argument("--limit", type=int, help="open at most so many cases of each domain")
     command.set_defaults(act=_cohort)
+
+    command = commands.add_parser("probe", help="which modules of a network the methods can read")
+    text = "a function without arguments that returns the network, or the network itself; it is imported"
+    command.add_argument("model", metavar="PACKAGE.MODULE:NAME", help=text)
+    text = "state dict to load into it, saved with torch.save; a file with pickled code is refused"
+    command.add_argument("--weights", metavar="FILE", help=text)
+    command.add_argument("--size", type=int, default=96, help="side of the image in pixels (default: 96)")
+    command.add_argument("--channels", type=int, default=1, help="channels of the image (default: 1)")
+    command.set_defaults(act=_probe)
 
     command = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
     command.add_argument("folder", help="where they go; it is made if it does not exist")
@@ -192,6 +203,35 @@ def _label_names(text: str | None) -> dict[int, str] | None:
     if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
         raise ValueError(f"--labels must be VALUE=NAME,..., got {text}; e.g. 0=background,1=organ")
     return {int(value): name.strip() for value, _, name in pairs}
+
+
+def _probe(options: argparse.Namespace) -> int:
+    import torch
+
+    from segconf_lite.models import probe
+
+    module, _, name = options.model.partition(":")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    found = getattr(importlib.import_module(module), name, None) if module and name else None
+    if not callable(found):
+        fix = "e.g. my_project.networks:build, a function without arguments that returns the network"
+        raise ValueError(f"the model must be PACKAGE.MODULE:NAME, got {options.model}; {fix}")
+    network = found if isinstance(found, torch.nn.Module) else found()
+    if options.weights:
+        network.load_state_dict(_weights(Path(options.weights)))
+    print(probe(network, options.size, channels=options.channels))
+    return 0
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        fix = "save network.state_dict() with torch.save"
+        raise ValueError(f"--weights must hold tensors only, got pickled code in {path}; {fix}") from error
+    return dict(state.get("state_dict", state))
 
 
 def _notebooks(options: argparse.Namespace) -> int:

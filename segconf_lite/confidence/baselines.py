@@ -145,7 +145,7 @@ class SoftDiceConfidence(pixels.OfNetwork):
         """(B,) float32 in [0, 1], higher = better: the soft Dice confidence, whose level is not calibrated.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
@@ -205,7 +205,7 @@ def sampled_columns(
 
     Args:
         samplers: Name -> fitted `MCDropout`, `DeepEnsemble` or `TestTimeAugmentation`.
-        images: Images (B, 1, H, W).
+        images: Images (B, channels, H, W).
 
     Returns:
         For each name: ``"NAME: entropy"`` of the mean prediction over its foreground; ``"NAME: agreement"``,
