@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 
 
 def copy_series(target: Path) -> None:
-    """Copy the register of claims, the quizzes, the stored results and the notebooks; tables are compressed."""
+    """Copy the claims, the quizzes, the stored results and the notebooks; tables are compressed."""
     shutil.rmtree(target, ignore_errors=True)  # what an earlier build left here may be gone from the book
     results = ROOT / "book" / "results"
     found = [ROOT / "book" / "claims.yml", *(ROOT / "book" / "quizzes").glob("*.yml")]
