@@ -116,7 +116,7 @@ notebooks: $(READY) ## write the .ipynb twins from the .py files, without output
 	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
 
 quizzes: $(READY) ## the quizzes for a learning platform, in the GIFT format: _build/teaching/quizzes.gift
-	$(BIN)/python book/quiz_page.py
+	$(BIN)/python book/teaching_pages.py
 
 editions: $(READY) ## notebooks for students, for the book and for teachers, in _build/teaching
 	$(BIN)/python book/editions.py

@@ -19,9 +19,9 @@ import plotly
 import yaml
 from evidence import with_targets
 from ledger_page import filled
-from quiz_page import quiz_link, with_quizzes
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
+from teaching_pages import quiz_link, with_teaching
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
@@ -47,9 +47,9 @@ def prepare(names: list[str]) -> None:
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     for page in SOURCE.rglob("*.md"):
-        up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
-        text = with_targets(linked(with_quizzes(page.read_text("utf-8"))), up)
-        page.write_text(with_reference(text), "utf-8")
+                cell.source = with_targets(linked(cell.source), "../")
+        if note := quiz_link(name):
+            notebook.cells.append(nbformat.v4.new_markdown_cell(note))
     (SOURCE / "notebooks").mkdir()
     for name in names:
         notebook = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import yaml
 from build import BOOK, ROOT
-from quiz_page import main, misconceptions_markdown, quiz_link, quiz_markdown, with_quizzes
+from teaching_pages import main, misconceptions_markdown, quiz_link, quiz_markdown, with_teaching
 
 from segconf_lite import quizzes, show
 from segconf_lite.claims import ledger, read_claims
@@ -121,7 +121,7 @@ def test_gift_gives_back_every_text():
 
 
 def test_make_quizzes_writes_all_of_them(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("quiz_page.GIFT", ROOT / "_build" / "teaching" / f"{tmp_path.name}.gift")
+    monkeypatch.setattr("teaching_pages.GIFT", ROOT / "_build" / "teaching" / f"{tmp_path.name}.gift")
     written = ROOT / "_build" / "teaching" / f"{tmp_path.name}.gift"
     try:
         assert main() == 0
@@ -132,7 +132,7 @@ def test_make_quizzes_writes_all_of_them(tmp_path, monkeypatch, capsys):
 
 
 def test_pages_hold_the_quizzes_their_claims_and_the_misconceptions():
-    page = with_quizzes((BOOK / "quizzes.md").read_text("utf-8"))
+    page = with_teaching((BOOK / "quizzes.md").read_text("utf-8"))
     assert page.count("<details ") == sum(len(q.choices) for q in EVERY)
     assert "(quiz-2)=\n## Chapter 2: Measuring trust" in page
     assert "[far-but-harmless](#far-but-harmless)" in quiz_markdown(1)
@@ -140,6 +140,43 @@ def test_pages_hold_the_quizzes_their_claims_and_the_misconceptions():
     assert quiz_link("90_which_eaurc") == ""
     assert misconceptions_markdown().count("\n") == 1 + len(EVERY)
     assert "quizzes" in (BOOK / "_toc.yml").read_text("utf-8")
+
+
+# -- the pages for teachers ----------------------------------------------------------------------------------
+
+KIT = {path.stem: path.read_text("utf-8") for path in sorted((BOOK / "teaching").glob("*.md"))}
+
+
+def test_every_page_for_teachers_is_in_the_book_and_planned_minutes_are_called_so():
+    toc = (BOOK / "_toc.yml").read_text("utf-8")
+    assert KIT
+    for name, page in KIT.items():
+        assert f"file: teaching/{name}" in toc
+        timed = re.search(r"\d+ min|\d+ minutes|weeks", page)
+        assert not timed or "planned" in page, name
+    tables = re.findall(r"\| planned minutes \|.*?\n\n", KIT["plans"], re.DOTALL)
+    minutes = [sum(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) for table in tables]
+    assert minutes == [90, 180, 720]
+
+
+def test_times_are_those_of_the_notebooks():
+    shown = with_teaching(KIT["index"])
+    for path in sorted((ROOT / "notebooks").glob("[01]*.py")):
+        minutes = re.search(r"Time:\*\* (about \d+ min)", path.read_text("utf-8"))[1]
+        assert re.search(rf"notebooks/{path.stem}\.ipynb\) \| {minutes} on two CPU cores", shown)
+
+
+def test_what_the_kit_names_is_there():
+    named = re.search(r"Within a chapter, these sections.*?\n\n", KIT["index"], re.DOTALL)[0]
+    for part in re.split(r"in chapter ", named)[1:]:
+        text = next((ROOT / "notebooks").glob(f"0{part[0]}_*.py")).read_text("utf-8")
+        for title in re.findall(r"\*([^*]+)\*", part):
+            assert f"# ## {' '.join(title.split())}\n" in text, title
+    columns = ledger.stored_table("chapter_02_lite_cases.csv").columns
+    assert {"seed", "domain", "risk", "ensemble: agreement", "small prediction"} <= set(columns)
+    marks = re.findall(r"^\| [^|]+ \| (\d+) \|$", KIT["assessment"], re.MULTILINE)
+    assert sum(map(int, marks)) == 2 * 20
+    assert KIT["assessment"].count("| **sum** | **20** |") == 2
 
 
 # -- in a browser --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The quizzes: the page of the book, the table of misconceptions, and the GIFT file (`make quizzes`)."""
+"""What the pages for teaching are made of: quizzes, misconceptions, times; the GIFT file (`make quizzes`)."""
 
 import re
 import sys
@@ -10,12 +10,14 @@ ROOT = Path(__file__).resolve().parents[1]
 GIFT = ROOT / "_build" / "teaching" / "quizzes.gift"
 
 
-def with_quizzes(page: str) -> str:
-    """A page with its marks replaced by all quizzes, or by the table of misconceptions."""
+def with_teaching(page: str) -> str:
+    """A page with its marks replaced by all quizzes, the table of misconceptions, or that of the times."""
     if "<!-- quizzes -->" in page:
         page = page.replace("<!-- quizzes -->", "\n\n".join(map(quiz_markdown, quizzes.chapters())))
     if "<!-- misconceptions -->" in page:
         page = page.replace("<!-- misconceptions -->", misconceptions_markdown())
+    if "<!-- times -->" in page:
+        page = page.replace("<!-- times -->", times_markdown())
     return page
 
 
@@ -38,6 +40,17 @@ def misconceptions_markdown() -> str:
         for question in quizzes.read(chapter):
             answer = " ".join(question.right.feedback.split()).replace("|", "\\|")
             lines.append(f"| [{chapter}](#quiz-{chapter}) | {question.misconception} | {answer} |")
+    return "\n".join(lines)
+
+
+def times_markdown() -> str:
+    """A table of the chapters and of the time that the header of each notebook states."""
+    lines = ["| chapter | time, as its notebook states it |", "|---|---|"]
+    for chapter in quizzes.chapters():
+        name, title = chapter_title(chapter)
+        text = (ROOT / "notebooks" / f"{name}.py").read_text("utf-8").replace("\n# ", " ")
+        stated = re.search(r"\*\*Time:\*\* (.+?\.)(?: |\n)", text)
+        lines.append(f"| [{chapter} {title}](../notebooks/{name}.ipynb) | {stated[1] if stated else '–'} |")
     return "\n".join(lines)
 
 
