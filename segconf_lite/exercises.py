@@ -24,7 +24,7 @@ class NotYetError(AssertionError):
 
 
 def check_dice(dice: Function) -> None:
-    """Check a function that computes the Dice of two masks, 2 |P ∩ R| / (|P| + |R|).
+    """Check a function that computes the Dice of two masks, ``2 |P ∩ R| / (|P| + |R|)``.
 
     Args:
         dice: Function of a predicted and of a reference mask, boolean arrays of one shape.

@@ -17,7 +17,7 @@ from .plots import quality_by_domain as quality_by_domain
 from .plots import reliability_diagram as reliability_diagram
 from .plots import risk_coverage_curves as risk_coverage_curves
 from .plots import scatter as scatter
-from .quiz import quiz as quiz
+from .questions import quiz as quiz
 from .widgets import live_picture as live_picture
 from .widgets import picture_slider as picture_slider
 
