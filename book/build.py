@@ -47,9 +47,9 @@ def prepare(names: list[str]) -> None:
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     for page in SOURCE.rglob("*.md"):
-                cell.source = with_targets(linked(cell.source), "../")
-        if note := quiz_link(name):
-            notebook.cells.append(nbformat.v4.new_markdown_cell(note))
+        up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
+        text = with_targets(linked(with_teaching(page.read_text("utf-8"))), up)
+        page.write_text(with_reference(text), "utf-8")
     (SOURCE / "notebooks").mkdir()
     for name in names:
         notebook = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)
