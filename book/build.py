@@ -22,6 +22,7 @@ from ledger_page import filled
 from networks_page import with_networks
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
+from teaching_pages import quiz_link, with_teaching
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
@@ -50,7 +51,7 @@ def prepare(names: list[str]) -> None:
     page.write_text(with_networks(page.read_text("utf-8"), BOOK / "results/networks.csv"), "utf-8")
     for page in SOURCE.rglob("*.md"):
         up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
-        text = with_targets(linked(page.read_text("utf-8")), up)
+        text = with_targets(linked(with_teaching(page.read_text("utf-8"))), up)
         page.write_text(with_reference(text), "utf-8")
     (SOURCE / "notebooks").mkdir()
     for name in names:
@@ -58,6 +59,8 @@ def prepare(names: list[str]) -> None:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = with_targets(linked(cell.source), "../")
+        if note := quiz_link(name):
+            notebook.cells.append(nbformat.v4.new_markdown_cell(note))
         nbformat.write(rewrite_notebook(notebook, name), SOURCE / "notebooks" / f"{name}.ipynb")
 
 
