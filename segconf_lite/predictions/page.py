@@ -162,7 +162,7 @@ def _list(texts: Iterable[str], kind: str = "") -> str:
 def _table(table: pd.DataFrame) -> str:
     """A table as HTML; pandas escapes names."""
     text = table.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3g}")
-    return f'<div class="wide">{text}</div>'
+    return f'<div class="wide" tabindex="0">{text}</div>'
 
 
 def _order(review: Review) -> str:
