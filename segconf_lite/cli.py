@@ -150,6 +150,27 @@ def _parser() -> argparse.ArgumentParser:
     text = "whether training cases with labels are at hand for more than the network itself (default: no)"
     command.add_argument("--labels", action=argparse.BooleanOptionalAction, default=False, help=text)
     command.set_defaults(act=_recommend)
+
+    command = commands.add_parser("review", help="which stored predictions to look at first, as one page")
+    text = (
+        "folder with CASE.nii.gz and CASE.npz (nnU-Net), or with fold_0, ...; repeat it for several members"
+    )
+    command.add_argument("--predictions", metavar="FOLDER", required=True, action="append", help=text)
+    command.add_argument("--images", metavar="FOLDER", help="their images, CASE_0000.nii.gz")
+    command.add_argument("--labels", metavar="FOLDER", help="segmentations by a person, of all cases or some")
+    command.add_argument("--training", metavar="FOLDER", help="training images, to compare the images with")
+    text = "pattern in the name of a case, whose group is its scanner, e.g. '^(\\w+?)_'"
+    command.add_argument("--domain", metavar="PATTERN", help=text)
+    text = "pattern for the person (default: the name without _ED, _frame01 and the like)"
+    command.add_argument("--subject", metavar="PATTERN", help=text)
+    command.add_argument("--score", help="uncertainty that gives the order (default: the advised one)")
+    command.add_argument(
+        "--skip-damaged", action="store_true", help="leave damaged cases out, and count them"
+    )
+    command.add_argument(
+        "--out", metavar="FILE.html", required=True, help="the page; FILE.csv lies beside it"
+    )
+    command.set_defaults(act=_review)
     return parser
 
 
@@ -182,10 +203,7 @@ def _data(options: argparse.Namespace) -> int:
 def _cohort(options: argparse.Namespace) -> int:
     from segconf_lite.readers import describe_folder
 
-    try:
-        domain = re.compile(options.domain) if options.domain else None
-    except re.error as error:
-        raise ValueError(f"--domain must be a regular expression, got {options.domain}: {error}") from error
+    domain = _pattern("domain", options.domain)
     labels = _label_names(options.labels)
     report = describe_folder(
         options.folder, layout=options.layout, labels=labels, domain=domain, limit=options.limit
@@ -194,6 +212,13 @@ def _cohort(options: argparse.Namespace) -> int:
     if report.problems:
         raise ValueError(f"problems found: {len(report.problems)}, see the end of the report")
     return 0
+
+
+def _pattern(name: str, text: str | None) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise ValueError(f"--{name} must be a regular expression, got {text}: {error}") from error
 
 
 def _label_names(text: str | None) -> dict[int, str] | None:
@@ -313,6 +338,25 @@ def _recommend(options: argparse.Namespace) -> int:
 
     budget = {"passes": options.passes, "networks": options.networks, "labels": options.labels}
     print(recommend_method(want=options.want, **budget).text())
+    return 0
+
+
+def _review(options: argparse.Namespace) -> int:
+    from segconf_lite import predictions
+
+    found = predictions.from_predictions(
+        options.predictions,
+        images=options.images,
+        references=options.labels,
+        skip_damaged=options.skip_damaged,
+        domain=_pattern("domain", options.domain),
+        subject=_pattern("subject", options.subject),
+    )
+    reviewed = predictions.review_predictions(found, score=options.score, training=options.training)
+    table = predictions.write_page(reviewed, options.out)
+    print(f"{len(reviewed.cases)} cases are ranked in {options.out}, the table is {table}")
+    if found.skipped:
+        print(f"{len(found.skipped)} of {len(found)} cases are left out as damaged, as the page says")
     return 0
 
 

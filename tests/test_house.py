@@ -21,6 +21,7 @@ ROOMS = {  # a room imports from those to its left only
     "claims": {"cohorts", "evaluation"},
     "reports": {"cohorts", "evaluation"},
     "show": {"cohorts", "models", "stress", "confidence", "fragility", "evaluation", "reports"},
+    "predictions": {"cohorts", "readers", "confidence", "evaluation", "reports", "show"},
 }
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

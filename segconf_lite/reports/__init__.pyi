@@ -1,6 +1,7 @@
 """Public names of the room and their modules; read when the room is imported, and by type checkers."""
 
 from .assumptions import check_input_assumptions as check_input_assumptions
+from .assumptions import compare_properties as compare_properties
 from .assumptions import input_properties as input_properties
 from .failures import FailureReport as FailureReport
 from .failures import failure_report as failure_report
@@ -18,6 +19,7 @@ __all__ = [
     "Recommendation",
     "check_input_assumptions",
     "choose",
+    "compare_properties",
     "failure_report",
     "input_properties",
     "leave_one_scanner_out",
