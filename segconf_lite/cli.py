@@ -81,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(act=_data)
 
+    command = commands.add_parser("store", help="the trained networks of this computer, as a file for others")
+    text = "write the networks into FILE; put those of FILE into the store of this computer"
+    command.add_argument("step", choices=("pack", "unpack"), help=text)
+    command.add_argument("file", metavar="FILE", help="a zip archive")
+    text = "pack: only what the last runs of these chapters used, e.g. --chapters 01 02 (default: all)"
+    command.add_argument("--chapters", nargs="+", metavar="CHAPTER", help=text)
+    command.set_defaults(act=_store)
+
     command = commands.add_parser(
         "cohort", help="what a folder of images and labels holds, and what is wrong"
     )
@@ -165,6 +173,19 @@ def _data(options: argparse.Namespace) -> int:
     from segconf_lite.cohorts import download
 
     print(f"{options.name} is at {download.fetch(options.name)}")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from segconf_lite import classroom
+
+    if options.step == "pack":
+        packed = classroom.pack(options.file, chapters=options.chapters)
+        size_mb = Path(options.file).stat().st_size / 1e6
+        print(f"{len(packed)} trained networks are in {options.file} ({size_mb:.0f} MB)")
+        return 0
+    done = classroom.unpack(options.file)
+    print(f"{len(done.new)} trained networks are new in the store, {len(done.kept)} were there before")
     return 0
 
 
