@@ -16,6 +16,8 @@ from .sampling import DeepEnsemble as DeepEnsemble
 from .sampling import MCDropout as MCDropout
 from .sampling import TestTimeAugmentation as TestTimeAugmentation
 
+def load(folder: object, network: object) -> object: ...  # of the module `saving`, beside the rooms
+
 FragilityMap: type  # of the room `fragility`; a stub may name modules of its own room only
 
 __all__ = [
@@ -34,5 +36,6 @@ __all__ = [
     "SegmentationDistortion",
     "SoftDiceConfidence",
     "TestTimeAugmentation",
+    "load",
     "soft_dice_confidence",
 ]
