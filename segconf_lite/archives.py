@@ -45,7 +45,7 @@ def opened(path: str | Path, *, allowed: str = r".*") -> Iterator[dict[str, Call
         >>> with opened(path) as files:
         ...     pass
         Traceback (most recent call last):
-        ValueError: '../evil.txt' in evil.zip must be a relative path inside of the folder ...
+        ValueError: '../evil.txt' in evil.zip must be a relative path inside of the folder, ...
     """
     path = Path(path)
     try:

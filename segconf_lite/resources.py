@@ -157,7 +157,12 @@ def note_use(name: str) -> None:
         name: Name of the file in the store.
 
     Example:
-        >>> note_use("fit_unet-0123456789abcdef.safetensors")  # outside of a run, nothing is written
+        >>> from segconf_lite.notebook import environment
+        >>> listed = Path(tempfile.mkdtemp()) / "used.txt"
+        >>> with environment({USED: str(listed)}):
+        ...     note_use("fit_unet-0123456789abcdef.safetensors")
+        >>> print(listed.read_text(), end="")
+        fit_unet-0123456789abcdef.safetensors
     """
     if listed := os.environ.get(USED):
         with contextlib.suppress(OSError), Path(listed).open("a", encoding="utf-8") as file:

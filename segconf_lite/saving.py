@@ -196,7 +196,8 @@ def load_weights(network: Network, path: str | Path) -> Network:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         fix = "where it was trained, write its weights alone: torch.save(network.state_dict(), 'weights.pt')"
-        got = f"Python objects, and reading those can run any code ({str(error).splitlines()[0][:160]})"
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        got = f"Python objects{f' ({found[1]})' if found else ''}, and reading those can run any code"
         raise check.refuse(str(path), "a file of weights only", got, fix) from error
     except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise check.refuse(str(path), "a whole checkpoint", f"{type(error).__name__}: {error}") from error

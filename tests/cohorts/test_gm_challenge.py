@@ -472,7 +472,7 @@ def real_root():
     beside = Path(__file__).parents[2].parent / "shared" / "data"
     root = (Path(own) if own else beside) / "gm_challenge"
     if not root.is_dir():
-        pytest.skip("needs the published scans: segconf data get gm_challenge, then SEGCONF_DATA to their folder")
+        pytest.skip("needs the published scans: segconf data get gm_challenge")
     return root
 
 
