@@ -77,11 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("doctor", help="what is installed, what is missing, and how to get it")
     command.set_defaults(act=lambda _: doctor.report())
 
-    command = commands.add_parser("data", help="download a public data set")
-    command.add_argument(
-        "name", nargs="?", help="the data set, e.g. gm_challenge; without it, all are listed"
-    )
+    command = commands.add_parser("data", help="public data sets: list them, get one, check its files")
+    text = "list (default), get NAME, or check NAME; a name alone, e.g. gm_challenge, means get"
+    command.add_argument("step", nargs="?", default="list", metavar="STEP", help=text)
+    command.add_argument("name", nargs="?", metavar="NAME", help="the data set")
+    text = "get: an address with the same files, tried before the published one; may be repeated"
+    command.add_argument("--mirror", metavar="URL", action="append", default=[], help=text)
+    text = "get: a zip archive with the files, which were downloaded by hand"
+    command.add_argument("--archive", metavar="FILE", help=text)
     command.set_defaults(act=_data)
+
+    command = commands.add_parser("store", help="the trained networks of this computer, as a file for others")
+    text = "write the networks into FILE; put those of FILE into the store of this computer"
+    command.add_argument("step", choices=("pack", "unpack"), help=text)
+    command.add_argument("file", metavar="FILE", help="a zip archive")
+    text = "pack: only what the last runs of these chapters used, e.g. --chapters 01 02 (default: all)"
+    command.add_argument("--chapters", nargs="+", metavar="CHAPTER", help=text)
+    command.set_defaults(act=_store)
 
     command = commands.add_parser(
         "cohort", help="what a folder of images and labels holds, and what is wrong"
@@ -190,13 +202,42 @@ def _chapter_command(commands: "argparse._SubParsersAction[_Parser]", name: str,
 
 
 def _data(options: argparse.Namespace) -> int:
-    if options.name is None:
-        print("Data sets, each to be had with: segconf data NAME")
+    step, name = options.step, options.name
+    if step not in ("list", "get", "check"):
+        if name is not None:
+            raise ValueError(f"expected list, get NAME or check NAME, got {step} {name}")
+        step, name = "get", step
+    if step == "list":
+        print("Data sets, each to be had with: segconf data get NAME")
         doctor.print_data_sets()
         return 0
+    if name is None:
+        raise ValueError(f"{step} needs the name of a data set, e.g. `segconf data {step} gm_challenge`")
+    from segconf_lite import datasets
     from segconf_lite.cohorts import download
 
-    print(f"{options.name} is at {download.fetch(options.name)}")
+    if step == "check":
+        lines, is_whole = datasets.report(name)
+        print("\n".join(lines))
+        return 0 if is_whole else 1
+    if options.archive:
+        print(f"{name} is at {datasets.from_archive(name, options.archive)}")
+        return 0
+    upstream = [download.SOURCES[name][0]] if options.mirror and name in download.SOURCES else []
+    print(f"{name} is at {download.fetch(name, base_url=[*options.mirror, *upstream] or None)}")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from segconf_lite import classroom
+
+    if options.step == "pack":
+        packed = classroom.pack(options.file, chapters=options.chapters)
+        size_mb = Path(options.file).stat().st_size / 1e6
+        print(f"{len(packed)} trained networks are in {options.file} ({size_mb:.0f} MB)")
+        return 0
+    done = classroom.unpack(options.file)
+    print(f"{len(done.new)} trained networks are new in the store, {len(done.kept)} were there before")
     return 0
 
 

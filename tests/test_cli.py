@@ -63,7 +63,7 @@ def test_doctor_without_data_says_how_to_get_it(capsys, monkeypatch, tmp_path):
     assert cli.main(["doctor"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "SEGCONF_DATA not set" in said
-    assert "gm_challenge missing; get it with: segconf data gm_challenge" in said
+    assert "gm_challenge missing; get it with: segconf data get gm_challenge" in said
 
 
 def test_doctor_advises_by_the_way_of_installing(monkeypatch):

@@ -17,6 +17,8 @@ from .sampling import MCDropout as MCDropout
 from .sampling import TestTimeAugmentation as TestTimeAugmentation
 from .topology import ring_defects as ring_defects
 
+def load(folder: object, network: object) -> object: ...  # of the module `saving`, beside the rooms
+
 FragilityMap: type  # of the room `fragility`; a stub may name modules of its own room only
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "SegmentationDistortion",
     "SoftDiceConfidence",
     "TestTimeAugmentation",
+    "load",
     "ring_defects",
     "soft_dice_confidence",
 ]

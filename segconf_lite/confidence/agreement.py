@@ -20,6 +20,7 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.confidence.sampling import SampledUncertainty
 from segconf_lite.evaluation.quality import pairwise_dice, surface_dice_per_case
+from segconf_lite.saving import Savable
 
 QUALITIES = ("dice", "surface_dice")
 EMPTY = ("one", "zero")
@@ -75,7 +76,7 @@ def pairwise_agreement(
     return np.mean(columns, axis=0)
 
 
-class ScoreAgreement:
+class ScoreAgreement(Savable):
     """Mean quality of each pair of predictions, taken as a prediction of the true quality.
 
     Args:
@@ -131,6 +132,16 @@ class ScoreAgreement:
     def n_passes(self) -> int:
         """Number of passes of the network per case."""
         return self.sampler.n_passes
+
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted to a network yet.
+        """
+        check.fitted(self, self.n_classes)
+        return self.sampler.unet
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Fit the sampler, and take class count and spacing from the cohort. Returns the method itself.

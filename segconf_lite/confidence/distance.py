@@ -26,6 +26,7 @@ from segconf_lite.models.device import check_same_device, device_of, frozen
 from segconf_lite.models.splice import splice
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training, as_settings
+from segconf_lite.saving import Savable
 
 POOLINGS = ("channels_and_space", "space", "published")
 MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
@@ -148,7 +149,7 @@ def _pooled(activation: Tensor, pooling: str) -> Tensor:
     return pooled.flatten(1)
 
 
-class _ActivationDistance:
+class _ActivationDistance(Savable):
     """Mahalanobis distance of some vector made of one activation; subclasses say which."""
 
     n_passes = 1
@@ -159,6 +160,16 @@ class _ActivationDistance:
         self._unet: nn.Module | None = None
         self._fit: GaussianFit | None = None
         self._shape: tuple[int, ...] = ()
+
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted to a network yet.
+        """
+        check.fitted(self, self._fit)
+        return check.fitted(self, self._unet)
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Fit mean and covariance to the activations of the source cohort. Returns the method itself.

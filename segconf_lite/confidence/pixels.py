@@ -17,6 +17,7 @@ from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.batches import as_tensor, check_network, joined
 from segconf_lite.models.device import device_of
+from segconf_lite.saving import Savable
 
 AGGREGATIONS = ("mean", "l2")
 REGIONS = ("image", "foreground", "boundary")
@@ -142,7 +143,7 @@ def aggregate(
     return torch.where(n_inside > 0, values.sum(dim=(1, 2)) / n_inside.clamp(min=1), 1.0)
 
 
-class OfNetwork:
+class OfNetwork(Savable):
     """Base of the methods that keep the network as it is and learn nothing from the cohort.
 
     Args:

@@ -26,13 +26,14 @@ from segconf_lite.models.batches import in_batches, joined, network_input
 from segconf_lite.models.device import check_same_device, frozen
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training
+from segconf_lite.saving import Savable
 
 THREE_LEVELS = ("bottleneck", "decoder.0", "penultimate")
 PUBLISHED_TRAINING = Training(steps=200, learning_rate=2e-3, weight_decay=1e-3)
 TRAINING = PUBLISHED_TRAINING.changed(augmentation="strong")
 
 
-class QualityPredictor:
+class QualityPredictor(Savable):
     """Predicted mean quality of a case over its foreground classes, from the network's own activations.
 
     The reported quality is an output of its own, learned from the mean over the classes that are there; the
@@ -118,6 +119,15 @@ class QualityPredictor:
             modules=("penultimate",),
             probabilities=False,
         )
+
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted to a network yet.
+        """
+        return self._fitted()[0].unet
 
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Train the predictor (or read it from the store) on the source cohort.

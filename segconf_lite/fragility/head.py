@@ -204,7 +204,7 @@ class HeadSearch:
         if not self.gradient:
             fisher = fisher._replace(gradient=torch.zeros_like(fisher.gradient))
         inverse = fisher.inverse(head.out_channels, damping=self.damping)
-        return lambda images, budget: _head_terms(*_head_pass(unet, head, images), inverse).maps(budget)
+        return _FittedHead(unet, head, inverse)
 
 
 class ConvexCheck(NamedTuple):
@@ -311,6 +311,18 @@ class _HeadInverse(NamedTuple):
     factors: Tensor  # (D, P, D): v'H^-1 v = |f @ factors|^2 for each pair of classes
     newton_step: Tensor  # (C, D): H^-1 g
     excess_loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _FittedHead:
+    """A `FittedSearch`."""
+
+    unet: nn.Module
+    head: nn.Conv2d
+    inverse: _HeadInverse
+
+    def __call__(self, images: Tensor, budget: float) -> SearchMaps:
+        return _head_terms(*_head_pass(self.unet, self.head, images), self.inverse).maps(budget)
 
 
 class _HeadFisher(NamedTuple):

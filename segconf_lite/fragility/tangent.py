@@ -22,7 +22,7 @@ from torch.func import functional_call, jvp
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.fragility.head import FittedSearch, FlipTerms
+from segconf_lite.fragility.head import FittedSearch, FlipTerms, SearchMaps
 from segconf_lite.models.batches import checked_logits
 from segconf_lite.models.outputs import picked
 from segconf_lite.models.taps import check_open
@@ -244,7 +244,20 @@ class TangentSearch:
             raise check.refuse("unet", "a network whose loss has curvature in these weights", got, fix)
         added = self.damping * total / sum(value.numel() for value in fisher.values())
         sd = {name: (value + added).rsqrt() for name, value in fisher.items()}
-        return lambda images, budget: _tangent_terms(chosen, sd, images, self.n_draws, self.seed).maps(budget)
+        return _FittedTangent(self, unet, sd)
+
+
+@dataclasses.dataclass(frozen=True)
+class _FittedTangent:
+    """A `FittedSearch`."""
+
+    search: TangentSearch
+    unet: nn.Module
+    sd: dict[str, Tensor]  # of each weight
+
+    def __call__(self, images: Tensor, budget: float) -> SearchMaps:
+        search, chosen = self.search, choose_weights(self.unet, self.search.modules)
+        return _tangent_terms(chosen, self.sd, images, search.n_draws, search.seed).maps(budget)
 
 
 @torch.enable_grad()

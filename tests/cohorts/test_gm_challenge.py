@@ -412,7 +412,7 @@ def test_a_folder_that_is_not_the_data_set_says_what_is_in_it(tmp_path):
 def test_no_data_set_anywhere_is_said_and_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_DATA", str(tmp_path / "own"))
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path / "home"))
-    with pytest.raises(FileNotFoundError, match="segconf data gm_challenge"):
+    with pytest.raises(FileNotFoundError, match="segconf data get gm_challenge"):
         gm_challenge.cohort()
     assert list(tmp_path.iterdir()) == []
 
@@ -472,7 +472,7 @@ def real_root():
     beside = Path(__file__).parents[2].parent / "shared" / "data"
     root = (Path(own) if own else beside) / "gm_challenge"
     if not root.is_dir():
-        pytest.skip("needs the published scans: segconf data gm_challenge, then SEGCONF_DATA to their folder")
+        pytest.skip("needs the published scans: segconf data get gm_challenge")
     return root
 
 
