@@ -559,7 +559,10 @@ pd.DataFrame(recipe).T.rename_axis(["choice of", "test images"]).sort_index()
 # trainings, on images without perturbation and at the hardest level (speckle of variance 0.3).
 
 # %% tags=["hide-input"]
-recipe, codes = {}, sorted(ledger.stored_table("chapter_06_published_means.csv").network)
+recipe, codes = (
+    {},
+    sorted(ledger.stored_table("chapter_06_published_means.csv").network),
+)
 codes = dict(enumerate(dict.fromkeys(codes)))
 if not cases_out:
     for dataset, rows in part_of("published").groupby("dataset"):
