@@ -52,8 +52,8 @@ ON_A_DEVICE = tests/models tests/confidence tests/fragility tests/stress tests/t
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check coverage pretend claims clean distclean notebooks setup facts nbval params render \
-  browser recheck alone retarget gpu series picture
+.PHONY: help book run test lab check coverage pretend claims clean distclean notebooks networks setup facts nbval params \
+  render browser recheck alone retarget gpu series picture quizzes editions
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -114,6 +114,15 @@ browser: $(READY) # open the rendered book in a headless browser
 notebooks: $(READY) ## write the .ipynb twins from the .py files, without outputs
 	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
+
+networks: $(READY) ## all methods on networks of other libraries and forms (minutes), as a table of the book
+	$(BIN)/python benchmarks/networks.py
+
+quizzes: $(READY) ## the quizzes for a learning platform, in the GIFT format: _build/teaching/quizzes.gift
+	$(BIN)/python book/teaching_pages.py
+
+editions: $(READY) ## notebooks for students, for the book and for teachers, in _build/teaching
+	$(BIN)/python book/editions.py
 
 claims: $(READY) ## run what the registered claims need (hours), judge them (ACCEPT=1 replaces what is stored); goes on
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \

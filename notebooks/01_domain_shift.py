@@ -749,7 +749,86 @@ print(f"Dice {below:.3f} at {my_noise:.2f}, {earlier}: {verdict}")
 # {cause: judge(make(d.with_cause(cause, a), n_cases=60))["quality"].mean() for cause in phantom.CAUSES}
 # ```
 # :::
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that tells you what is wrong with an answer. Write the function, and then run
+# the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: write the Dice
+#
+# A prediction and a reference are boolean masks of one shape. Write a function that returns their Dice,
+# $2\,|P\cap R|\,/\,(|P|+|R|)$. The areas are numbers of pixels.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `prediction & reference` is the mask of the pixels that both contain, and `.sum()` counts the pixels of a mask.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The denominator is the sum of two areas. The pixels that both masks contain are counted twice in it, and this is why
+# the numerator has the factor 2.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_dice(prediction, reference):
+    shared = (prediction & reference).sum()
+    return 2 * shared / (prediction.sum() + reference.sum())
+
+
+# %% tags=["check"]
+exercises.check_dice(my_dice)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: change the bootstrap
+#
+# The function below draws single slices with replacement. But slices of one heart are nearly copies, so it gives an
+# interval that is too narrow. Change it so that it draws as many whole *subjects* as there are, with replacement, and
+# returns the numbers of all of their slices. A subject that is drawn twice comes twice.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `np.unique(subjects)` lists the subjects. `rng.choice(people, size=len(people))` draws among them with replacement.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `np.flatnonzero(subjects == person)` has the numbers of all slices of one person.
+# :::
+#
+# :::{admonition} Hint 3
+# :class: dropdown
+# Join the numbers of each drawn person with `np.concatenate`. A test such as `np.isin(subjects, drawn)` would count a
+# person once who was drawn twice.
+# :::
+
+
+# %% tags=["exercise"]
+def draw_slices(subjects, rng):
+    return rng.integers(len(subjects), size=len(subjects))
+
+
+# %% tags=["hide-input", "solution"]
+def my_resample(subjects, rng):
+    people = np.unique(subjects)
+    drawn = rng.choice(people, size=len(people))
+    return np.concatenate([np.flatnonzero(subjects == one) for one in drawn])
+
+
+# %% tags=["check"]
+exercises.check_resample(my_resample)
+
+# %% [markdown]
 # ## Limits
 #
 # * The phantom has healthy hearts and hearts with one of three diseases (a wide left ventricle, thick walls, or an

@@ -827,7 +827,77 @@ print(f"{quiet.sum()} of {len(lost)} lost slices are not flagged")
 # more numbers to copy, and the change of Dice on A grows. An anomaly that is in the skip connections only never
 # reaches the bottleneck, so the method cannot detect it.
 # :::
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that tells you what is wrong with an answer. Write the function, and then run
+# the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the Mahalanobis distance
+#
+# Write a function that returns the distance of a vector $z$ from a mean $\mu$, in units of the standard deviation that
+# the covariance $\Sigma$ has in each direction: $\sqrt{(z-\mu)^\top\,\Sigma^{-1}\,(z-\mu)}$.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Compute `step = z - mean` first. In NumPy, `a @ b` is the product of vectors and matrices.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `np.linalg.solve(covariance, step)` is $\Sigma^{-1}(z-\mu)$, and it needs no inverse matrix.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_distance(z, mean, covariance):
+    step = z - mean
+    return np.sqrt(step @ np.linalg.solve(covariance, step))
+
+
+# %% tags=["check"]
+exercises.check_distance(my_distance)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: change the threshold
+#
+# The function below sets the threshold of the distance so that 95 % of the slices pass that were used to fit it. Change
+# it so that 95 % of the slices of a *new person on a known scanner* pass, and read what the check prints about the
+# other threshold.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The covariance was fitted to the slices in `used`, so their distances are small by construction.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The slices of the person who was left out are in `left_out`. Nothing else has to change.
+# :::
+
+
+# %% tags=["exercise"]
+def threshold_of_used(used, left_out):
+    return np.quantile(used, 0.95)
+
+
+# %% tags=["hide-input", "solution"]
+def my_threshold(used, left_out):
+    return np.quantile(left_out, 0.95)
+
+
+# %% tags=["check"]
+exercises.check_threshold(my_threshold)
+
+# %% [markdown]
 # ## Limits
 #
 # * There is one phantom and one small network; the paper's networks and data sets are larger. A claim that fails here

@@ -708,7 +708,52 @@ cards.rename_axis(columns="scanner")
 # The estimate and the bound from the source scanner are nearly the same for all four. What tells the cases apart is whether
 # the *assumption* of that bound still holds. Therefore a trust card has to state the assumption beside the number; without
 # it, a reader cannot know which of the two bounds counts.
+
+# %% [markdown]
+# The package writes such cards from two tables, one of new cases and one of calibration cases (`reports.trust_cards`). It
+# needs neither network nor images, so the tables may come from any segmentation system. Its cards say a little more:
 #
+# * an **interval** of the quality beside the bound, and a **risk group**: low if the bound is not below a Dice of 0.7, high
+#   if even the upper end of the interval is below it, medium otherwise;
+# * which **uncertainty** is high, that is, at or above the 95th percentile of the calibration cases;
+# * which **property of the input** lies outside the range of the calibration cases. Then the promise does not count;
+# * the **nearest training cases**, by the 33 features of the appearance.
+
+# %%
+from segconf_lite.reports import input_properties, trust_card_text, trust_cards
+
+properties = ["contrast", "sharpness", "noise"]
+
+
+def card_table(name):
+    """What trust cards are made of, one row per slice of a scanner."""
+    table, seen_by, _ = seen[name]
+    measured = input_properties(pools[name])[properties]
+    appearance = pd.DataFrame(seen_by["appearance"]).add_prefix("appearance ")
+    return table.assign(doubt=1 - table["predicted"]).join([measured, appearance])
+
+
+# %%
+at_home = card_table(source_scanner).loc[home_sample().index]
+known = pd.DataFrame(appearance_features(train.images)).add_prefix("appearance ")
+named = {"training": known.set_axis(train.subjects), "features": list(known)}
+named |= {"uncertainties": ["doubt", "entropy"], "properties": properties}
+for name in shown:
+    table = card_table(name)
+    nearest = (table["predicted"] - 0.8).abs().argmin()
+    case = table.iloc[[nearest]].set_axis([f"on scanner {name}"])
+    card = trust_cards(case, at_home, level=level, failed_below=0.7, **named)[0]
+    print(trust_card_text(card) + "\n")
+
+# %% [markdown]
+# *The slices of the table above. "doubt" is 1 − soft Dice confidence. In brackets: the percentile of an uncertainty among the
+# calibration cases, and the distance of a training case in standard deviations (SD).*
+#
+# A property inside its range does not prove that the promise counts: the range sees the image, and not the errors. And a new
+# case of the source scanner itself lies outside the range of $n$ calibration cases with a probability of $2/(n+1)$ for each
+# property.
+
+# %% [markdown]
 # ## A clinic decides
 #
 # A clinic receives slices, half of them from the scanner it knows, the others from the unseen ones. It can **review a

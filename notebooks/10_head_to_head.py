@@ -914,6 +914,15 @@ print("right!" if enough and not fewer else "not yet")
 # * Settings of the methods are those of their chapters. Nobody tuned them to win here, and nobody tuned them fairly either.
 # * Milliseconds are missing for methods whose time was not stored.
 
+# %% [markdown]
+# **What is not compared here, and why.** *Reverse classification accuracy* (Valindria et al., IEEE TMI 36:1597, 2017), which
+# transfers the predicted mask to reference images with known masks and takes the best Dice there, is missing, because it
+# needs a registration to every reference image for each slice, and has not been measured yet. *Label noise* is missing, because
+# all networks of the stored tables learned from true masks; chapter 6 shows what wrong masks do to a confidence. A
+# *pretrained start* is missing, because every network of this book starts from random weights. *Preprocessing* is missing as a
+# factor, because every image is z-scored in the same way, so the comparison cannot say which method another preparation
+# would favour.
+
 # %% tags=["remove-cell"]
 if cases_out:
     measured = seen[seen["method"].isin(quick)].pivot(

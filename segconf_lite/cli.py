@@ -1,6 +1,8 @@
 """The command `segconf`: look at the installation, fetch data, run notebooks, keep the ledger of claims."""
 
 import argparse
+import importlib
+import pickle
 import re
 import sys
 from collections.abc import Sequence
@@ -93,6 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, help="open at most so many cases of each domain")
     command.set_defaults(act=_cohort)
 
+    command = commands.add_parser("probe", help="which modules of a network the methods can read")
+    text = "a function without arguments that returns the network, or the network itself; it is imported"
+    command.add_argument("model", metavar="PACKAGE.MODULE:NAME", help=text)
+    text = "state dict to load into it, saved with torch.save; a file with pickled code is refused"
+    command.add_argument("--weights", metavar="FILE", help=text)
+    command.add_argument("--size", type=int, default=96, help="side of the image in pixels (default: 96)")
+    command.add_argument("--channels", type=int, default=1, help="channels of the image (default: 1)")
+    command.set_defaults(act=_probe)
+
     command = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
     command.add_argument("folder", help="where they go; it is made if it does not exist")
     command.add_argument("--force", action="store_true", help="replace files that were changed")
@@ -139,6 +150,27 @@ def _parser() -> argparse.ArgumentParser:
     text = "whether training cases with labels are at hand for more than the network itself (default: no)"
     command.add_argument("--labels", action=argparse.BooleanOptionalAction, default=False, help=text)
     command.set_defaults(act=_recommend)
+
+    command = commands.add_parser("review", help="which stored predictions to look at first, as one page")
+    text = (
+        "folder with CASE.nii.gz and CASE.npz (nnU-Net), or with fold_0, ...; repeat it for several members"
+    )
+    command.add_argument("--predictions", metavar="FOLDER", required=True, action="append", help=text)
+    command.add_argument("--images", metavar="FOLDER", help="their images, CASE_0000.nii.gz")
+    command.add_argument("--labels", metavar="FOLDER", help="segmentations by a person, of all cases or some")
+    command.add_argument("--training", metavar="FOLDER", help="training images, to compare the images with")
+    text = "pattern in the name of a case, whose group is its scanner, e.g. '^(\\w+?)_'"
+    command.add_argument("--domain", metavar="PATTERN", help=text)
+    text = "pattern for the person (default: the name without _ED, _frame01 and the like)"
+    command.add_argument("--subject", metavar="PATTERN", help=text)
+    command.add_argument("--score", help="uncertainty that gives the order (default: the advised one)")
+    command.add_argument(
+        "--skip-damaged", action="store_true", help="leave damaged cases out, and count them"
+    )
+    command.add_argument(
+        "--out", metavar="FILE.html", required=True, help="the page; FILE.csv lies beside it"
+    )
+    command.set_defaults(act=_review)
     return parser
 
 
@@ -171,10 +203,7 @@ def _data(options: argparse.Namespace) -> int:
 def _cohort(options: argparse.Namespace) -> int:
     from segconf_lite.readers import describe_folder
 
-    try:
-        domain = re.compile(options.domain) if options.domain else None
-    except re.error as error:
-        raise ValueError(f"--domain must be a regular expression, got {options.domain}: {error}") from error
+    domain = _pattern("domain", options.domain)
     labels = _label_names(options.labels)
     report = describe_folder(
         options.folder, layout=options.layout, labels=labels, domain=domain, limit=options.limit
@@ -185,6 +214,13 @@ def _cohort(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pattern(name: str, text: str | None) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise ValueError(f"--{name} must be a regular expression, got {text}: {error}") from error
+
+
 def _label_names(text: str | None) -> dict[int, str] | None:
     if text is None:
         return None
@@ -192,6 +228,35 @@ def _label_names(text: str | None) -> dict[int, str] | None:
     if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
         raise ValueError(f"--labels must be VALUE=NAME,..., got {text}; e.g. 0=background,1=organ")
     return {int(value): name.strip() for value, _, name in pairs}
+
+
+def _probe(options: argparse.Namespace) -> int:
+    import torch
+
+    from segconf_lite.models import probe
+
+    module, _, name = options.model.partition(":")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    found = getattr(importlib.import_module(module), name, None) if module and name else None
+    if not callable(found):
+        fix = "e.g. my_project.networks:build, a function without arguments that returns the network"
+        raise ValueError(f"the model must be PACKAGE.MODULE:NAME, got {options.model}; {fix}")
+    network = found if isinstance(found, torch.nn.Module) else found()
+    if options.weights:
+        network.load_state_dict(_weights(Path(options.weights)))
+    print(probe(network, options.size, channels=options.channels))
+    return 0
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        fix = "save network.state_dict() with torch.save"
+        raise ValueError(f"--weights must hold tensors only, got pickled code in {path}; {fix}") from error
+    return dict(state.get("state_dict", state))
 
 
 def _notebooks(options: argparse.Namespace) -> int:
@@ -273,6 +338,25 @@ def _recommend(options: argparse.Namespace) -> int:
 
     budget = {"passes": options.passes, "networks": options.networks, "labels": options.labels}
     print(recommend_method(want=options.want, **budget).text())
+    return 0
+
+
+def _review(options: argparse.Namespace) -> int:
+    from segconf_lite import predictions
+
+    found = predictions.from_predictions(
+        options.predictions,
+        images=options.images,
+        references=options.labels,
+        skip_damaged=options.skip_damaged,
+        domain=_pattern("domain", options.domain),
+        subject=_pattern("subject", options.subject),
+    )
+    reviewed = predictions.review_predictions(found, score=options.score, training=options.training)
+    table = predictions.write_page(reviewed, options.out)
+    print(f"{len(reviewed.cases)} cases are ranked in {options.out}, the table is {table}")
+    if found.skipped:
+        print(f"{len(found.skipped)} of {len(found)} cases are left out as damaged, as the page says")
     return 0
 
 

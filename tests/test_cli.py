@@ -215,3 +215,23 @@ def test_without_standard_error_a_bad_value_still_has_its_exit_code(tmp_path):
     for words in (["run", "nothing"], ["fly"]):
         code = f"import sys; sys.stderr = None; from segconf_lite import cli; sys.exit(cli.main({words!r}))"
         assert python(code, tmp_path).returncode == 2
+
+
+def test_probe_prints_the_modules_and_takes_weights_without_code(tmp_path, monkeypatch, capsys):
+    import torch
+    from torch import nn
+
+    source = "from segconf_lite.models import UNet\n\nbuild = lambda: UNet(n_classes=2, channels=(4, 8))\n"
+    (tmp_path / "a_network.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["probe", "a_network:build", "--size", "16"]) == 0
+    assert "SegmentationDistortion(module='bottleneck')" in capsys.readouterr().out
+    state = sys.modules["a_network"].build().state_dict()
+    torch.save(state, "weights.pt")
+    assert cli.main(["probe", "a_network:build", "--size", "16", "--weights", "weights.pt"]) == 0
+    torch.save(nn.Conv2d(1, 2, 1), "pickled.pt")
+    assert cli.main(["probe", "a_network:build", "--weights", "pickled.pt"]) == 2
+    assert "must hold tensors only" in capsys.readouterr().err
+    assert cli.main(["probe", "a_network:no_such_name"]) == 2
+    assert "PACKAGE.MODULE:NAME" in capsys.readouterr().err

@@ -136,7 +136,7 @@ class ScoreAgreement:
         """Fit the sampler, and take class count and spacing from the cohort. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
         check_fit_arguments(unet, source_cohort)
@@ -153,7 +153,7 @@ class ScoreAgreement:
         """(B,) float32 in [0, 1], higher = better: the mean over all pairs of predictions.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.

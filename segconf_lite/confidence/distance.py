@@ -164,7 +164,7 @@ class _ActivationDistance:
         """Fit mean and covariance to the activations of the source cohort. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
 
         Raises:
@@ -193,7 +193,7 @@ class _ActivationDistance:
         """(B,) float32 distance, >= 0, higher = further from the source cohort.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If it is not fitted to a network, an image or an activation is not finite, or the
@@ -234,7 +234,7 @@ class _ActivationDistance:
             raise check.refuse("activations", f"of the shape of those in fit, {self._shape}", shape, fix)
 
     def _vectors(self, images: Tensor | np.ndarray) -> np.ndarray:
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
         assert self._unet is not None
         opened = splice(self._unet, self.module)
 
@@ -321,7 +321,7 @@ class LatentMahalanobis(_ActivationDistance):
         """Train the autoencoder, unless one was passed, then fit mean and covariance of its codes.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
         check_fit_arguments(unet, source_cohort)

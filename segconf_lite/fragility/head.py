@@ -237,7 +237,7 @@ def check_closed_form(
     Args:
         unet: Network with a 1x1 convolution named ``head``. It is not changed.
         train: Training cases.
-        images: (B, 1, H, W), numpy or torch.
+        images: (B, channels, H, W), numpy or torch.
         pixels: (n, 3) case, row and column of each pixel.
         n_training: Number of training pixels, drawn evenly from all cases; the solver passes over them many
             times.
@@ -260,7 +260,7 @@ def check_closed_form(
     """
     n_training = check.integer("n_training", n_training, low=1)
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
-    case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images))).T
+    case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images, channels=None))).T
     head = _find_head(unet, "head")
     with frozen(unet):
         n_each, parts = -(-n_training // len(train)), []
@@ -286,7 +286,7 @@ def pixel_index(pixels: Tensor | np.ndarray, images: Tensor | np.ndarray) -> np.
 
     Args:
         pixels: (n, 3) integers, n >= 1.
-        images: (B, 1, H, W), in which they must lie.
+        images: (B, channels, H, W), in which they must lie.
 
     Returns:
         (n, 3) int64.

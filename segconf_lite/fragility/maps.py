@@ -127,7 +127,7 @@ class FragilityMap(PixelUncertainty):
         """Flip cost in nats per training pixel, (B, H, W), low = fragile; infinite if a search found no flip.
 
         Args:
-            images: (B, 1, H, W), numpy or torch.
+            images: (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or the images are not finite or of another shape.
@@ -142,7 +142,7 @@ class FragilityMap(PixelUncertainty):
         """Total, aleatoric and epistemic uncertainty of the models found, (B, H, W) each, in nats.
 
         Args:
-            images: (B, 1, H, W), numpy or torch.
+            images: (B, channels, H, W), numpy or torch.
             setting: ``"a"`` or ``"b"``, see `segconf_lite.fragility.decompose`.
 
         Raises:
@@ -170,7 +170,7 @@ class FragilityMap(PixelUncertainty):
         self, compute: Callable[[Tensor, float], Result], images: Tensor | np.ndarray
     ) -> Iterator[Result]:
         check_same_device(self.unet, **{"fitted search": self._fitted_on})
-        images, size = check.image_batch(images), self.batch_size
+        images, size = check.image_batch(images, channels=None), self.batch_size
         with frozen(self.unet):
             yield from in_batches(lambda x: compute(x, self.budget), images, self.unet, batch_size=size)
 

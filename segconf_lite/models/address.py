@@ -172,6 +172,8 @@ def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> object:
         )
         plain = {key: value for key in kept if _is_plain(value := getattr(module, key))}
         tokens = {key: _token(value, f"{where}.{name}.{key}", inside) for key, value in plain.items()}
+        if isinstance(module, torch.jit.ScriptModule):  # one class for all of them
+            tokens["code"] = getattr(module, "code", "")
         modules.append([name, _token(type(module), where, inside), tokens])
     frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
     return ["network", modules, frozen, weights_fingerprint(network)]
