@@ -731,9 +731,7 @@ columns[f"{d}, usual"] = (d, usual_one)
 rows = {"annotators, truth": [known[s][1][k] for s, k in columns.values()]}
 for part, times in {"aleatoric": 1, "epistemic": 5}.items():
     found = [uncertainties[s][f"weight noise, {part}"][k] for s, k in columns.values()]
-    rows[f"{part} × {times}" if times > 1 else part] = [
-        (times * x).clip(0, 1) for x in found
-    ]
+    rows[f"{part} × {times}"] = [(times * x).clip(0, 1) for x in found]
 show.map_grid(
     [known[s][0].images[k, 0] for s, k in columns.values()],
     [known[s][0].labels[k] for s, k in columns.values()],
