@@ -36,7 +36,7 @@ EARLY := $(foreach n,02 07 01 90,$(filter _build/executed/$(n)_%,$(ALL)))
 EXECUTED := $(EARLY) $(filter-out $(EARLY),$(ALL))
 WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
 # What a notebook's result can depend on; the command line is not among it.
-PACKAGE := $(filter-out $(addprefix segconf_lite/,archives.py classroom.py cli.py doctor.py grid.py),\
+PACKAGE := $(filter-out $(addprefix segconf_lite/,archives.py classroom.py cli.py _commands.py doctor.py grid.py),\
   $(shell find segconf_lite -name '*.py'))
 BOOK := $(shell find book -type f)
 # Small networks gain little from a second core, so JOBS notebooks run at a time, each on its share of the cores.

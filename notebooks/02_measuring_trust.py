@@ -993,8 +993,7 @@ exercises.check_selective_risk(my_selective_risk)
 #
 # :::{admonition} Hint 2
 # :class: dropdown
-# The mean of the true values is 0.65. Predictions that are all close to 1, or all close to 0, are far from most of
-# them.
+# Predictions that are all close to 1, or all close to 0, are far from most of the true values.
 # :::
 
 # %% tags=["exercise"]
