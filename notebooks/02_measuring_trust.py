@@ -684,7 +684,7 @@ if cord is not None:
     asked = one_pass_columns(said) | sampled_columns(real_samplers, foreign.images)
     real_cases = real_cases.assign(**asked)
 else:
-    stored = ledger.stored_table("chapter_02_lite_cases.csv")
+    stored = ledger.stored_cases(2)
     kept = stored.query("cohort == 'cord'")
     real_cases = kept[kept["seed"] == kept["seed"].min()].reset_index(drop=True)
 

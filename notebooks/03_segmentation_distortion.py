@@ -415,9 +415,7 @@ show.picture_slider(
 # %% tags=["hide-input"]
 runs = [cases]
 if as_in_book and not cases_out:  # a sweep makes the stored runs
-    stored = ledger.stored_table("chapter_03_lite_cases.csv").query(
-        "cohort == 'phantom'"
-    )
+    stored = ledger.stored_cases(3).query("cohort == 'phantom'")
     runs += [run for _, run in stored.groupby("seed")]
 compared = [*five, "entropy, foreground", "distortion, Dice"]
 repeated = pd.concat(
@@ -683,7 +681,7 @@ medians if cord is not None else None
 
 # %%
 if cord is None:
-    stored = ledger.stored_table("chapter_03_lite_cases.csv")
+    stored = ledger.stored_cases(3)
     stored = stored.query("cohort == 'cord'")
     first = stored["seed"] == stored["seed"].min()
     real_cases = stored[first].reset_index(drop=True)

@@ -848,7 +848,7 @@ if cord is not None:
 
 # %%
 if cord is None:
-    stored = ledger.stored_table("chapter_04_lite_cases.csv").query("cohort == 'cord'")
+    stored = ledger.stored_cases(4).query("cohort == 'cord'")
     first = stored["seed"] == stored["seed"].min()
     real_cases = stored[first].reset_index(drop=True)
 

@@ -808,7 +808,7 @@ summary.rename(index=PLAIN).round(2)
 # on the annotators' segmentations, which take longer than this chapter has:
 
 # %% tags=["hide-input"]
-stored = ledger.stored_table("chapter_05_lite_cases.csv")
+stored = ledger.stored_cases(5)
 crowds = stored[(stored["cohort"] == "raters") & (stored["domain"] == "A")]
 retinas = stored[stored["cohort"] == "retina"]
 every = [n for n in crowds if f"{n}: mean" in crowds and crowds[n].notna().any()]
@@ -906,9 +906,7 @@ if eyes is not None:
 
 # %%
 if eyes is None:
-    stored = ledger.stored_table("chapter_05_lite_cases.csv").query(
-        "cohort == 'retina'"
-    )
+    stored = ledger.stored_cases(5).query("cohort == 'retina'")
     real = stored[stored["seed"] == stored["seed"].min()]
 names = [n for n in names if n in real]
 on_eyes = real[names].mean().to_frame("correlation with observer 2")

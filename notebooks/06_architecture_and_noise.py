@@ -473,7 +473,7 @@ def share_table(table, trouble):
 
 
 here = blends.assign(cohort="blobs", seed=seed)  # a sweep makes the stored table
-stored = here if cases_out else ledger.stored_table("chapter_06_lite_cases.csv")
+stored = here if cases_out else ledger.stored_cases(6)
 many = stored[stored["cohort"] == "blobs"]
 over_runs = {n: share_table(many, trouble) for trouble, n in HARD.items()}
 pd.concat(over_runs, axis=1).round(2)

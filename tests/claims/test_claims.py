@@ -559,3 +559,10 @@ def test_ratio_of_means():
     found = verdict_of(samples, statistic="ratio_of_means", columns=columns, threshold=0.4)
     assert found.groups["all"]["estimate"] == pytest.approx(0.5, abs=0.05)
     assert found.verdict == "holds"
+
+
+def test_a_group_keeps_its_name_where_whole_numbers_became_floats():
+    samples = table(1.0).assign(domain=32)
+    wanted = verdict_of(samples, each="domain").groups
+    found = verdict_of(samples.assign(domain=32.0), each="domain").groups
+    assert list(wanted) == list(found) == ["32"]
