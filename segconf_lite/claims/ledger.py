@@ -21,7 +21,6 @@ from segconf_lite.claims.runs import SEEDS, as_json, judged_cases, naming, read_
 from segconf_lite.claims.runs import provenance as provenance
 from segconf_lite.claims.runs import save_cases as save_cases
 from segconf_lite.claims.runs import stored_cases as stored_cases
-from segconf_lite.claims.runs import stored_cases as stored_cases
 from segconf_lite.claims.runs import stored_table as stored_table
 from segconf_lite.claims.statistics import STATISTICS
 
