@@ -984,7 +984,8 @@ exercises.check_selective_risk(my_selective_risk)
 # ### Exercise 6: break a ranking
 #
 # A ranking says nothing about the numbers. Show this with four predictions of the Dice that rank the cases below
-# perfectly, and that are nevertheless wrong by more than 0.3 on average. All predictions must lie between 0 and 1.
+# perfectly, and that are nevertheless far from the truth. The cell below says how far. All predictions must lie between
+# 0 and 1.
 #
 # :::{admonition} Hint 1
 # :class: dropdown
@@ -997,6 +998,7 @@ exercises.check_selective_risk(my_selective_risk)
 # :::
 
 # %% tags=["exercise"]
+# Rank these perfectly, with a mean absolute error above 0.3.
 true_dice = np.array([0.9, 0.8, 0.6, 0.3])
 
 # %% tags=["hide-input", "solution"]

@@ -16,6 +16,7 @@ from segconf_lite import check, resources
 
 STYLE = """<style>
 .quiz details { border: 1px solid; border-radius: 0.3rem; margin: 0.4rem 0; overflow-wrap: anywhere; }
+.quiz-question { margin-top: 1.5rem; }
 .quiz summary { cursor: pointer; padding: 0.5rem 0.7rem; }
 .quiz summary:focus-visible { outline: 3px solid; outline-offset: 2px; }
 .quiz details p { border-top: 1px solid; margin: 0; padding: 0.5rem 0.7rem; }
