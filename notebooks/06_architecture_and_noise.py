@@ -539,7 +539,7 @@ pd.concat(over_runs, axis=1).round(2)
 # ### If the input is this noisy, which network?
 #
 # A reader wants advice: *if the input has this much noise, prefer that network*. The stored runs give it by a fixed
-# rule. The network with the highest mean Dice is preferred if it is better than *each* other network, that is, if the
+# rule. The network with the highest mean Dice is preferred if its lead over *each* other network is decided, that is, if the
 # 95 % t interval over seeds of every paired difference lies above 0. Otherwise the choice is **undecided** between it
 # and those networks whose interval holds 0. We ask twice: for the six networks, and for the three kinds of norm
 # (averaged over skips and no skips).
@@ -593,9 +593,8 @@ pd.DataFrame(recipe).T.rename_axis(["choice of", "test images"]).sort_index()
 #
 # The recipe for these textures is short. On images like those of the training, batch norm and instance norm are
 # undecided, so choose by other reasons. With speckle of variance 0.01 or more, or with a blended texture, prefer instance
-# norm: its mean Dice is higher than that of group norm, the next best, by 0.202 [0.027, 0.377] at 0.01, by 0.335 [0.166,
-# 0.504] at 0.03, and by 0.153 [0.104, 0.201] under the blend. Whether skips help beside instance norm is undecided under
-# the blend. At a variance of 0.03, however, the network *without* skips is preferred, by 0.082 [0.028, 0.137].
+# norm: each time, the interval of its lead over group norm, the next best, lies above 0. Whether skips help beside instance
+# norm is undecided under the blend. At a variance of 0.03, however, the rule prefers the network *without* skips.
 #
 # Can the published table give such advice for real images? Here is the same rule for its six networks and three
 # trainings, on images without perturbation and at the hardest level (speckle of variance 0.3).
@@ -616,9 +615,8 @@ pd.DataFrame(recipe).T.rename_axis(["data set", "level"])
 # %% [markdown]
 # *The same advice from the published results, three trainings per network.*
 #
-# It cannot: every row is undecided, because three trainings leave wide intervals. On Heart at the hardest level, for
-# example, the V-Net without skips has a mean Dice of 0.871, and its difference from the V-Net with skips is 0.087
-# [−0.040, 0.214]. So a ranking of architectures from three trainings is not yet advice.
+# It cannot: every row is undecided, because three trainings leave wide intervals. So a ranking of architectures from three
+# trainings is not yet advice.
 
 # %% [markdown]
 # ## Severity scales
