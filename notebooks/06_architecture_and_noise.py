@@ -539,7 +539,7 @@ pd.concat(over_runs, axis=1).round(2)
 # ### If the input is this noisy, which network?
 #
 # A reader wants advice: *if the input has this much noise, prefer that network*. The stored runs give it by a fixed
-# rule. The network with the highest mean Dice is preferred if its lead over *each* other network is decided, that is, if the
+# rule. The network with the highest mean Dice is preferred if its difference from *each* other network is decided, that is, if the
 # 95 % t interval over seeds of every paired difference lies above 0. Otherwise the choice is **undecided** between it
 # and those networks whose interval holds 0. We ask twice: for the six networks, and for the three kinds of norm
 # (averaged over skips and no skips).
@@ -592,12 +592,12 @@ pd.DataFrame(recipe).T.rename_axis(["choice of", "test images"]).sort_index()
 # variance; the intervals are not corrected for the number of comparisons.*
 #
 # The recipe for these textures is short. On images like those of the training, batch norm and instance norm are
-# undecided, so choose by other reasons. With speckle of variance 0.01 or more, or with a blended texture, prefer instance
-# norm: each time, the interval of its lead over group norm, the next best, lies above 0. Whether skips help beside instance
-# norm is undecided under the blend. At a variance of 0.03, however, the rule prefers the network *without* skips.
+# undecided, so choose by other reasons. With the stronger speckle, or with a blended texture, prefer instance
+# norm: each time, the interval of its difference from group norm, the next best, lies above 0. Whether skips help beside instance
+# norm is undecided under the blend. At the strongest speckle, however, the rule prefers the network *without* skips.
 #
 # Can the published table give such advice for real images? Here is the same rule for its six networks and three
-# trainings, on images without perturbation and at the hardest level (speckle of variance 0.3).
+# trainings, on images without perturbation and at the hardest level (strong speckle).
 
 # %% tags=["hide-input"]
 recipe, codes = (
