@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from segconf_lite import __version__, artefacts, check
+from segconf_lite.arrays import to_numpy
 from segconf_lite.models.device import device_of
 from segconf_lite.models.splice import weights_fingerprint
 from segconf_lite.resources import write_whole
@@ -341,7 +342,7 @@ class _Reader:
             case {"array": name, "order": order}:
                 value = self.arrays[name].permute([order.index(axis) for axis in range(len(order))])
                 return (
-                    value.numpy()
+                    to_numpy(value)
                     if "numpy" in node
                     else value.to(self.device if node["beside_network"] else "cpu")
                 )

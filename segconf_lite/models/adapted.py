@@ -71,6 +71,10 @@ class Adapted(nn.Module):
 
     Attributes:
         network: The wrapped network.
+
+    Example:
+        >>> sum(p.numel() for p in adapt(nn.Conv2d(1, 2, 1), "logits").network.parameters())
+        4
     """
 
     def __init__(

@@ -33,6 +33,12 @@ class Probe:
         n_classes: Number of classes C of the logits.
         has_dropout: Whether there is a dropout layer that `MCDropout` can switch on.
         closed_form: Whether the head is a 1x1 convolution that returns the logits.
+
+    Example:
+        >>> from segconf_lite.models import UNet
+        >>> found = probe(UNet(n_classes=2, channels=(4, 8)), 16)
+        >>> found.n_classes, found.has_dropout, found.closed_form
+        (2, False, True)
     """
 
     modules: pd.DataFrame

@@ -204,7 +204,19 @@ def volume_table(
 
 
 def volume_row(case: PredictedCase, *, empty: str, tolerance_mm: float | None) -> dict[str, object]:
-    """The row of one case, see `volume_table`."""
+    """The row of one case, see `volume_table`.
+
+    Args:
+        case: A case of stored predictions.
+        empty: What a class is worth that is absent on both sides, see `segconf_lite.evaluation.dice_per_class`.
+        tolerance_mm: Tolerance of the surface Dice in millimetres; None leaves it out.
+
+    Example:
+        >>> halves = np.full((1, 2, 1, 2, 2), 0.5, np.float32)
+        >>> case = PredictedCase("a", "p", "all", halves, np.zeros((1, 2, 2), int), (1.0, 1.0, 1.0))
+        >>> volume_row(case, empty="skip", tolerance_mm=None)["predicted_voxels"]
+        0
+    """
     n_voxels = np.count_nonzero(case.labels)
     ml = n_voxels * np.prod(case.spacing_mm) / 1000 if case.spacing_mm else float("nan")
     absent = sorted(set(range(1, case.samples.shape[1])) - set(np.unique(case.labels).tolist()))

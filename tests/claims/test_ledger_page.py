@@ -49,5 +49,5 @@ def test_the_page_of_the_book_names_every_claim(tmp_path):
     shutil.copy(BOOK / "claims.yml", tmp_path)
     page = ledger_markdown(tmp_path)
     assert page.count("### ") == page.count(")=\n")
-    assert "| **holds** | ● | does not | 0.4 % | [On scanner F, which looks near to A" in page
+    assert "| **holds** | ● | stands | < 0.1 % | [On scanner F, which looks near to A" in page
     assert "**undecided: too few people (1; at least 2)**" in page
