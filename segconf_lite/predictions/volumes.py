@@ -208,7 +208,7 @@ def volume_row(case: PredictedCase, *, empty: str, tolerance_mm: float | None) -
 
     Args:
         case: A case of stored predictions.
-        empty: What a class is worth that is absent on both sides, see `segconf_lite.evaluation.dice_per_class`.
+        empty: What a class is worth that is absent on both sides, see `quality.dice_per_class`.
         tolerance_mm: Tolerance of the surface Dice in millimetres; None leaves it out.
 
     Example:
