@@ -214,7 +214,7 @@ def volume_row(case: PredictedCase, *, empty: str, tolerance_mm: float | None) -
     Example:
         >>> halves = np.full((1, 2, 1, 2, 2), 0.5, np.float32)
         >>> case = PredictedCase("a", "p", "all", halves, np.zeros((1, 2, 2), int), (1.0, 1.0, 1.0))
-        >>> volume_row(case, empty="skip", tolerance_mm=None)["predicted_voxels"]
+        >>> int(volume_row(case, empty="skip", tolerance_mm=None)["predicted_voxels"])
         0
     """
     n_voxels = np.count_nonzero(case.labels)
