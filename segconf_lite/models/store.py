@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import inspect
 import platform
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -145,6 +147,7 @@ def _fitted(fit: Callable[..., Network], data: Data, settings: dict[str, object]
             here = device_of(network)
             made = {"device": here.type, "precision": precision, "threads": torch.get_num_threads()}
             made |= {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}
+            made["machine"] = _machine()
             made["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             vars(network)["made"] = made
             _save(network, path, near)
@@ -211,14 +214,23 @@ def _load(path: Path) -> nn.Module | None:
 
 
 def _nearest(path: Path, near: str, sketch: list[float]) -> Path | None:
-    """The artefact of the same training on images that are equal but for rounding, if there is one."""
+    """The artefact of the same training on images that are equal but for rounding, if there is one.
+
+    Only one of another computer: on this one, equal images have equal bits, so others are other images.
+    """
     pattern = f"{path.stem.rpartition('-')[0]}-*.safetensors"
     for other in sorted({*path.parent.glob(pattern)} - {path}) if sketch else []:
         with contextlib.suppress(Exception):  # a damaged file, or one of an older version
-            known = record_of(other)["near"]
-            if known[0] == near and np.allclose(known[1], sketch, rtol=0, atol=ROUNDING):
+            record = record_of(other)
+            known, elsewhere = record["near"], record["made"]["machine"] != _machine()
+            if elsewhere and known[0] == near and np.allclose(known[1], sketch, rtol=0, atol=ROUNDING):
                 return other
     return None
+
+
+def _machine() -> str:
+    """This computer, as a short hash that does not tell which one it is."""
+    return hashlib.sha256(str(uuid.getnode()).encode()).hexdigest()[:8]
 
 
 def _save(network: nn.Module, path: Path, near: tuple[str, list[float]]) -> None:
