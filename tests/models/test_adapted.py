@@ -138,6 +138,7 @@ def test_a_network_is_tried_and_what_helps_is_found():
         check_network(Returns(), IMAGES, n_classes=4)
 
 
+@pytest.mark.not_on_the_pretended_device(reason="it cannot trace a network")
 def test_compiled_modules_are_refused():
     inner = torch.jit.trace(nn.Conv2d(1, 3, 1), IMAGES)
     network = nn.Sequential(inner, nn.ReLU())
@@ -161,6 +162,7 @@ def test_a_probe_finds_the_modules_of_a_network_and_leaves_it_as_it_was():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.not_on_the_pretended_device(reason="it cannot trace a network")
 def test_a_probe_of_an_adapted_network_names_modules_as_the_methods_find_them():
     found = probe(adapt(UNet(n_classes=2, channels=(4, 8)), pad_to=2), 15)
     assert found.named("bottleneck") == "network.bottleneck"

@@ -194,6 +194,7 @@ def test_what_has_no_content_is_refused():
         where(torch.Generator())
 
 
+@pytest.mark.not_on_the_pretended_device(reason="it cannot trace a network")
 def test_scripted_networks_of_equal_weights_differ_by_their_code():
     convolution = torch.nn.Conv2d(1, 2, 1)
     plain, rectified = (
