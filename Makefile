@@ -36,7 +36,8 @@ EARLY := $(foreach n,02 07 01 90,$(filter _build/executed/$(n)_%,$(ALL)))
 EXECUTED := $(EARLY) $(filter-out $(EARLY),$(ALL))
 WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
 # What a notebook's result can depend on; the command line is not among it.
-PACKAGE := $(filter-out $(addprefix segconf_lite/,cli.py doctor.py grid.py),$(shell find segconf_lite -name '*.py'))
+PACKAGE := $(filter-out $(addprefix segconf_lite/,archives.py classroom.py cli.py _commands.py doctor.py grid.py),\
+  $(shell find segconf_lite -name '*.py'))
 BOOK := $(shell find book -type f)
 # Small networks gain little from a second core, so JOBS notebooks run at a time, each on its share of the cores.
 # A single notebook (NB=01) has them all.
@@ -52,8 +53,8 @@ ON_A_DEVICE = tests/models tests/confidence tests/fragility tests/stress tests/t
 WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book run test lab check coverage pretend claims clean distclean notebooks setup facts nbval params render \
-  browser recheck alone retarget gpu series picture
+.PHONY: help book run classroom test lab check coverage pretend claims clean distclean notebooks networks setup facts nbval \
+  params render browser recheck alone retarget gpu series picture quizzes editions
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -70,6 +71,10 @@ run: $(READY) ## run the series (NB=01: that notebook only); finished ones are n
 	$(if $(WANTED),,$(error no notebook fits notebooks/$(NB)*.py))
 	@$(MAKE) -k $(AT_ONCE) --no-print-directory $(WANTED)
 	@echo "Executed notebooks are in _build/executed/"
+
+classroom: $(READY) ## run the series once, and pack its trained networks for other computers: _build/classroom.zip
+	@$(MAKE) --no-print-directory run
+	$(BIN)/segconf store pack _build/classroom.zip --chapters $(basename $(notdir $(NOTEBOOKS)))
 
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -114,6 +119,15 @@ browser: $(READY) # open the rendered book in a headless browser
 notebooks: $(READY) ## write the .ipynb twins from the .py files, without outputs
 	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=WARN --clear-output --inplace $(NOTEBOOKS:.py=.ipynb)
+
+networks: $(READY) ## all methods on networks of other libraries and forms (minutes), as a table of the book
+	$(BIN)/python benchmarks/networks.py
+
+quizzes: $(READY) ## the quizzes for a learning platform, in the GIFT format: _build/teaching/quizzes.gift
+	$(BIN)/python book/teaching_pages.py
+
+editions: $(READY) ## notebooks for students, for the book and for teachers, in _build/teaching
+	$(BIN)/python book/editions.py
 
 claims: $(READY) ## run what the registered claims need (hours), judge them (ACCEPT=1 replaces what is stored); goes on
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \

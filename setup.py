@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent
 
 
 def copy_series(target: Path) -> None:
-    """Copy the register of claims, the stored results and the notebooks; tables are compressed."""
+    """Copy the claims, the quizzes, the stored results and the notebooks; tables are compressed."""
     shutil.rmtree(target, ignore_errors=True)  # what an earlier build left here may be gone from the book
     results = ROOT / "book" / "results"
-    found = [ROOT / "book" / "claims.yml"]
+    found = [ROOT / "book" / "claims.yml", *(ROOT / "book" / "quizzes").glob("*.yml")]
     found += [path for kind in ("*.csv", "*.csv.gz", "*.json") for path in results.rglob(kind)]
     found += [path for path in (ROOT / "notebooks").glob("[0-9]*") if path.suffix in {".py", ".ipynb"}]
     for path in found:

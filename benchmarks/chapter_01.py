@@ -75,9 +75,15 @@ def cord_rows(cord: Cohort, sizes: Profile, seed: int) -> Iterator[dict[str, obj
 
     def fit(part: Cohort) -> UNet:
         return fit_unet(
-            part, validation=part, steps=sizes.steps_real, channels=sizes.channels, batch_size=16,
-            augmentation="mild", dropout=0.1, seed=10 * seed,
-        )  # fmt: skip
+            part,
+            validation=part,
+            steps=sizes.steps_real,
+            channels=sizes.channels,
+            batch_size=16,
+            augmentation="mild",
+            dropout=0.1,
+            seed=10 * seed,
+        )
 
     sites = [site for site in cord.domain_names if site not in source.domains]
     networks = {"both volunteers": (fit(source), sites)}

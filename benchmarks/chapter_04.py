@@ -35,11 +35,14 @@ from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import Profile, profile_named
 
 ARMS: dict[str, dict[str, Any]] = {
-    "plain": {"adversarial": False}, "noise": {"direction": "random"}, "adversary": {},
-}  # fmt: skip
+    "plain": {"adversarial": False},
+    "noise": {"direction": "random"},
+    "adversary": {},
+}
 LEVELS: dict[str, dict[str, Any]] = {
-    "one level": {"modules": ("penultimate",), "probabilities": False}, "three levels": {},
-}  # fmt: skip
+    "one level": {"modules": ("penultimate",), "probabilities": False},
+    "three levels": {},
+}
 PUBLISHED: dict[str, Any] = {**LEVELS["one level"], "augmentation": None}
 VARIANTS: dict[str, dict[str, Any]] = {
     f"{arm}, {images}, {levels}": {**ARMS[arm], "augmentation": images, **LEVELS[levels]}
@@ -83,9 +86,14 @@ def network(sizes: Profile, seed: int, train: Cohort) -> nn.Module:
 
 
 def row(
-    unet: nn.Module, train: Cohort, tests: dict[str, tuple[Cohort, np.ndarray]], options: dict[str, Any],
-    *, steps: int, seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    unet: nn.Module,
+    train: Cohort,
+    tests: dict[str, tuple[Cohort, np.ndarray]],
+    options: dict[str, Any],
+    *,
+    steps: int,
+    seed: int,
+) -> dict[str, Any]:
     """Train one variant and see how it orders the cases of every scanner."""
     options = dict(options)
     kind = BetaQualityPredictor if options.pop("head", "point") == "beta" else QualityPredictor
@@ -132,9 +140,13 @@ def qualities(answer: Tensor, cohort: Cohort, surface: bool) -> np.ndarray:
         return case_table(answer, cohort, empty="skip")["quality"].to_numpy()
     labels = to_numpy(answer.max(dim=1).indices)
     return surface_dice_per_case(
-        labels, cohort.labels, n_classes=answer.shape[1], empty="skip",
-        tolerance_mm=SURFACE["tolerance_mm"], spacing_mm=cohort.spacing_mm,
-    )  # fmt: skip
+        labels,
+        cohort.labels,
+        n_classes=answer.shape[1],
+        empty="skip",
+        tolerance_mm=SURFACE["tolerance_mm"],
+        spacing_mm=cohort.spacing_mm,
+    )
 
 
 def main() -> None:

@@ -117,8 +117,9 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args()
     for name, wanted, measure in (
-        ("convex", asked.convex, convex_rows), ("speed", asked.speed, speed_rows),
-    ):  # fmt: skip
+        ("convex", asked.convex, convex_rows),
+        ("speed", asked.speed, speed_rows),
+    ):
         if wanted:
             table = measure().assign(commit=ledger.provenance(profile="lite", seed=0)["commit"])
             table.to_csv(RESULTS / f"chapter_05_{name}.csv", index=False, float_format="%.4g")

@@ -36,9 +36,14 @@ from segconf_lite.stress.windows import crop_around, foreground_ratio, window_pr
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 PLAN: dict[str, dict[str, Any]] = {
     "lite": {"windows": (32,), "channels": (8, 16, 32), "steps": 200, "batch": 6, "cases": (30, 4, 30)},
-    "full": {"windows": (32, 64, 96), "channels": (16, 32, 64, 128), "steps": 2000, "batch": 8,
-             "cases": (70, 30, 100)},
-}  # fmt: skip
+    "full": {
+        "windows": (32, 64, 96),
+        "channels": (16, 32, 64, 128),
+        "steps": 2000,
+        "batch": 8,
+        "cases": (70, 30, 100),
+    },
+}
 VARIANTS = [*itertools.product(KINDS, SEGMENTER_NORMS), ("attention", "mixed")]  # mixed: as published
 Volumes = tuple[Tensor, Tensor]
 

@@ -32,57 +32,127 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "02": [
         SMALL | {"source_scanner": "D", "unseen_scanners": "AF", "n_samples": 3, "n_members": 2},
-        SMALL | {"unseen_scanners": "C", "dropout": 0.5, "n_samples": 4, "n_members": 2, "pass_rate": 0.8,
-                 "n_raters": 2},
+        SMALL
+        | {
+            "unseen_scanners": "C",
+            "dropout": 0.5,
+            "n_samples": 4,
+            "n_members": 2,
+            "pass_rate": 0.8,
+            "n_raters": 2,
+        },
     ],
     "03": [
         SMALL | {"source_scanner": "E", "unseen_scanners": "FA", "variation": 2.0, "n_members": 1},
         SMALL | {"unseen_scanners": "D", "dropout": 0.3, "pass_rate": 0.8, "n_members": 2},
     ],
     "04": [
-        SMALL | {"source_scanner": "C", "unseen_scanners": "AD", "effect_size": 0.3, "n_members": 1,
-                 "n_answers": 3},
-        SMALL | {"unseen_scanners": "B", "augmentation": "strong", "dropout": 0.3, "n_members": 2,
-                 "n_answers": 4},
+        SMALL
+        | {
+            "source_scanner": "C",
+            "unseen_scanners": "AD",
+            "effect_size": 0.3,
+            "n_members": 1,
+            "n_answers": 3,
+        },
+        SMALL
+        | {"unseen_scanners": "B", "augmentation": "strong", "dropout": 0.3, "n_members": 2, "n_answers": 4},
     ],
     "05": [
-        SMALL | {"n_train": 48, "source_scanner": "C", "unseen_scanner": "F", "n_members": 1, "n_penalty": 2,
-                 "n_models": 2, "search_steps": 2, "n_annotated": 6},
-        SMALL | {"n_train": 48, "budget": 1e-3, "noise_budget": 1e-2, "n_members": 1,
-                 "n_penalty": 2, "n_models": 3, "search_steps": 3, "n_annotated": 8},
+        SMALL
+        | {
+            "n_train": 48,
+            "source_scanner": "C",
+            "unseen_scanner": "F",
+            "n_members": 1,
+            "n_penalty": 2,
+            "n_models": 2,
+            "search_steps": 2,
+            "n_annotated": 6,
+        },
+        SMALL
+        | {
+            "n_train": 48,
+            "budget": 1e-3,
+            "noise_budget": 1e-2,
+            "n_members": 1,
+            "n_penalty": 2,
+            "n_models": 3,
+            "search_steps": 3,
+            "n_annotated": 8,
+        },
     ],
     "06": [
-        SMALL | {"source_scanner": "B", "n_rung": 12, "n_members": 1, "n_blobs": 16, "blob_steps": 5,
-                 "noise_steps": 10, "severity_shown": 2},
-        SMALL | {"n_rung": 18, "n_members": 2, "n_blobs": 24, "blob_steps": 8, "noise_steps": 12,
-                 "pass_rate": 0.8},
+        SMALL
+        | {
+            "source_scanner": "B",
+            "n_rung": 12,
+            "n_members": 1,
+            "n_blobs": 16,
+            "blob_steps": 5,
+            "noise_steps": 10,
+            "severity_shown": 2,
+        },
+        SMALL
+        | {"n_rung": 18, "n_members": 2, "n_blobs": 24, "blob_steps": 8, "noise_steps": 12, "pass_rate": 0.8},
     ],
     "07": [
         {"n_train": 16, "n_test": 24, "n_steps": 5, "radius_min": 20, "radius_max": 30},
         {"n_train": 24, "n_test": 30, "n_steps": 8, "centred_share": 0.9, "worst_severity": 4},
     ],
     "08": [
-        SMALL | {"source_scanner": "B", "n_victims": 12, "n_members": 1, "attack_steps": 2, "sigma": 0.5,
-                 "epsilon": 0.3},
-        SMALL | {"n_victims": 15, "n_members": 2, "attack_steps": 3, "train_eps": 0.1, "quiet_weight": 0.5,
-                 "grey_levels": 64},
+        SMALL
+        | {
+            "source_scanner": "B",
+            "n_victims": 12,
+            "n_members": 1,
+            "attack_steps": 2,
+            "sigma": 0.5,
+            "epsilon": 0.3,
+        },
+        SMALL
+        | {
+            "n_victims": 15,
+            "n_members": 2,
+            "attack_steps": 3,
+            "train_eps": 0.1,
+            "quiet_weight": 0.5,
+            "grey_levels": 64,
+        },
     ],
     "09": [
-        {"n_train": 24, "n_steps": 15, "source_scanner": "C", "unseen_scanners": "AE", "n_home": 450,
-         "level": 0.8, "n_labelled": 10, "n_draws": 50, "alarm_at": 5.0, "missed_limit": 0.2},
-        {"n_train": 30, "n_steps": 12, "unseen_scanners": "F", "n_home": 480, "n_draws": 60,
-         "review_budget": 0.4, "missed_cost": 5.0},
+        {
+            "n_train": 24,
+            "n_steps": 15,
+            "source_scanner": "C",
+            "unseen_scanners": "AE",
+            "n_home": 450,
+            "level": 0.8,
+            "n_labelled": 10,
+            "n_draws": 50,
+            "alarm_at": 5.0,
+            "missed_limit": 0.2,
+        },
+        {
+            "n_train": 30,
+            "n_steps": 12,
+            "unseen_scanners": "F",
+            "n_home": 480,
+            "n_draws": 60,
+            "review_budget": 0.4,
+            "missed_cost": 5.0,
+        },
     ],
     "10": [
-        SMALL | {"question": "failures", "scanners": "BDF", "failed_below": 0.6, "n_shown": 6,
-                 "harmful": 0.02},
+        SMALL
+        | {"question": "failures", "scanners": "BDF", "failed_below": 0.6, "n_shown": 6, "harmful": 0.02},
         SMALL | {"question": "scanner", "scanners": "CDEF", "most_passes": 5, "n_shown": 4, "harmful": 0.005},
     ],
     "90": [
         {"n_cases": 20, "n_shuffles": 50, "noise": 0.5},
         {"n_cases": 400, "n_shuffles": 20, "beta_shape": 1.0, "wrong_above": 0.5},
     ],
-}  # fmt: skip
+}
 
 
 def run(chapter: str, values: dict[str, Any], folder: Path, name: str) -> tuple[float, str]:
@@ -109,8 +179,11 @@ def faults(executed: Path, values: dict[str, Any]) -> str:
         return f"expected one line that names all changed parameters, got {notes}"
     if claimed := [line for line in printed if line.endswith((": True", ": False"))]:
         return f"facts of the book are stated at other settings: {claimed}"
-    figures = [o.data["application/vnd.plotly.v1+json"] for o in outputs
-               if "application/vnd.plotly.v1+json" in o.get("data", {})]  # fmt: skip
+    figures = [
+        o.data["application/vnd.plotly.v1+json"]
+        for o in outputs
+        if "application/vnd.plotly.v1+json" in o.get("data", {})
+    ]
     told = [figure["layout"].get("meta", {}).get("alt", "") for figure in figures]
     silent = [alt for alt in told if not alt.startswith("Described as it is at the book's settings")]
     return f"text alternatives that do not say so: {silent}" if silent else "ok"

@@ -71,9 +71,16 @@ def texture_study() -> None:
             held = texture_cohort(24, direction=direction, part="validation")
             for norm in ("batch", "instance", "group"):
                 fit_unet(
-                    learned, validation=held, steps=100, batch_size=8, norm=norm, skips=skips,
-                    channels=channels, learning_rate=6e-3, precision="fp32",
-                )  # fmt: skip
+                    learned,
+                    validation=held,
+                    steps=100,
+                    batch_size=8,
+                    norm=norm,
+                    skips=skips,
+                    channels=channels,
+                    learning_rate=6e-3,
+                    precision="fp32",
+                )
 
 
 def foreground_study() -> None:
@@ -84,9 +91,12 @@ def foreground_study() -> None:
                 config = {"kind": kind, "norm": norm, "size": window, "channels": (8, 16, 32)}
                 fit_network(
                     lambda c=config: Segmenter(n_classes=2, **c),  # type: ignore[misc]
-                    train, validation=held, steps=steps, batch_size=batch_size,
+                    train,
+                    validation=held,
+                    steps=steps,
+                    batch_size=batch_size,
                     prepare=lambda n, x, y, g, w=window: crop_around(x, y, w, generator=g),  # type: ignore[misc]
-                )  # fmt: skip
+                )
 
 
 def main() -> None:

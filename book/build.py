@@ -19,8 +19,10 @@ import plotly
 import yaml
 from evidence import with_targets
 from ledger_page import filled
+from networks_page import with_networks
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
+from teaching_pages import quiz_link, with_teaching
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
@@ -45,9 +47,11 @@ def prepare(names: list[str]) -> None:
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__", "live"))
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
+    page = SOURCE / "networks.md"
+    page.write_text(with_networks(page.read_text("utf-8"), BOOK / "results/networks.csv"), "utf-8")
     for page in SOURCE.rglob("*.md"):
         up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
-        text = with_targets(linked(page.read_text("utf-8")), up)
+        text = with_targets(linked(with_teaching(page.read_text("utf-8"))), up)
         page.write_text(with_reference(text), "utf-8")
     (SOURCE / "notebooks").mkdir()
     for name in names:
@@ -55,6 +59,8 @@ def prepare(names: list[str]) -> None:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = with_targets(linked(cell.source), "../")
+        if note := quiz_link(name):
+            notebook.cells.append(nbformat.v4.new_markdown_cell(note))
         nbformat.write(rewrite_notebook(notebook, name), SOURCE / "notebooks" / f"{name}.ipynb")
 
 

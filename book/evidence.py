@@ -9,6 +9,8 @@ none. An address is one of
   chapter_02_cases/STATISTIC/A~B?...   a statistic of columns of the cases on which the claims are judged; the
                                        cases of runs beside the chapters are those of lidc_cases
 
+for example entropy-is-silent-on-failures/D?fails or chapter_01_cases/quality?cohort=phantom&domain=D.
+
 Group and field may be left out. Fields: estimate, low, high, min and max (over seeds), lowest and highest
 (over the groups of a claim), seeds, people, cases. A mean over several seeds has a t interval. Statistics are
 those of the claims, and excess_aurc; the column risk need not be named. each=domain takes the statistic
@@ -24,7 +26,8 @@ verdict or the side: ``[the claim](evidence:CLAIM?holds)``.
 
   check    lists every link that does not resolve, or whose number or verdict is not the stored one
   update   writes the stored numbers; lists the sentences whose verdict changed, to be read again
-  bare     lists the results in converted chapters that are no link (exceptions: book/bare_numbers.yml)
+  bare     lists the results and comparisons that are no link, in the chapters that are converted: they stand
+           in book/bare_numbers.yml, with the numbers that may stay and the reason
 """
 
 import argparse
@@ -74,11 +77,12 @@ NO_PROSE = re.compile(
 )
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")
 COMPARES = re.compile(
-    r"\b(?:outperforms?|beats|ranks? (?:above|below)|is ahead of|are ahead of|leads? everywhere"
-    r"|(?:rank|ranks|orders?) the (?:cases|slices) (?:better|worse) than)\b(?![^.!?]*\?)"  # no question
+    r"\b(?:outperforms?|beats|leads?|wins|(?:is|are) ahead of|ranks? (?:above|below)"
+    r"|(?:better|worse|higher|lower) than)\b(?!\s(?:it|they)\s(?:is|are)\b)(?![^.!?]*\?)"
 )
+# A paragraph that says so is about the figure or table beside it, and not about the repeats.
 RUN_ONLY = re.compile(
-    r"\b(?:in this run|one run|this network|one network|two networks)\b|\*\*Predict", re.IGNORECASE
+    r"\b(?:in this run|(?:one|two|three|this) (?:run|network)s?)\b|\*\*Predict", re.IGNORECASE
 )
 
 
@@ -299,8 +303,8 @@ def with_targets(text: str, up: str = "") -> str:
     return LINK.sub(link, text)
 
 
-def prose(path: Path) -> list[tuple[int, str]]:
-    """(line, paragraph) of a notebook's Markdown, without marks of comments, and of its text alternatives."""
+def prose(path: Path) -> list[tuple[int, str, bool]]:
+    """(line, paragraph, whether comparisons need a link) of a notebook's Markdown and text alternatives."""
     cells = re.split(r"^(?=# %%)", path.read_text("utf-8"), flags=re.MULTILINE)
     line, found = 1, []
     for cell in cells:
@@ -310,11 +314,11 @@ def prose(path: Path) -> list[tuple[int, str]]:
             start = line
             for part in re.split(r"(\n\n+|\n(?=\* |\d\. |\|))", text):
                 if part.strip():
-                    found.append((start, part))
+                    found.append((start, part, True))
                 start += part.count("\n")
         else:
             alts = re.finditer(r"\balt ?= ?f?\"(.*)\"", cell)
-            found += [(line + cell.count("\n", 0, alt.start()), alt[1]) for alt in alts]
+            found += [(line + cell.count("\n", 0, alt.start()), alt[1], False) for alt in alts]
         line += cell.count("\n")
     return found
 
@@ -326,14 +330,14 @@ def _blank(match: re.Match[str]) -> str:
 def bare(path: Path, allowed: dict[str, str]) -> list[str]:
     """Results of a notebook's prose that are no links, and comparisons without a link in their paragraph."""
     found, unused = [], set(allowed)
-    for line, paragraph in prose(path):
+    for line, paragraph, linked in prose(path):
         rest = NO_PROSE.sub(_blank, LINK.sub(_blank, paragraph))
         for phrase in allowed:
             words = r"\s+".join(map(re.escape, phrase.split()))
             rest, n = re.subn(rf"(?<![\w.]){words}(?!\.?\d)", _blank, rest)
             unused -= {phrase} if n else set()
-        open_to = () if "](evidence:" in paragraph or RUN_ONLY.search(rest) else COMPARES.finditer(rest)
-        for match in (*RESULT.finditer(rest), *open_to):
+        open_to = linked and "](evidence:" not in paragraph and not RUN_ONLY.search(rest)
+        for match in (*RESULT.finditer(rest), *(COMPARES.finditer(rest) if open_to else ())):
             kind = "is no link" if match.re is RESULT else "is a comparison without a link"
             around = " ".join(rest[max(0, match.start() - 40) : match.end() + 40].split())
             here = line + rest.count("\n", 0, match.start())
@@ -361,13 +365,9 @@ def main() -> int:
     else:
         files = [path.resolve() for path in given.files] or sources()
         found = [line for path in files for line in problems(path, write=given.command == "update")]
-    print(
-        "\n".join(found)
-        if found
-        else "every link is as stored"
-        if given.command != "bare"
-        else "no bare result"
-    )
+    print(*(found or ["nothing to list"]), sep="\n")
+    if given.command == "update":
+        print("then: make notebooks")
     return bool(found)
 
 

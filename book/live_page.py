@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
 from segconf_lite.profiles import LITE
 
@@ -66,7 +67,7 @@ def pictures(network: torch.nn.Module) -> Image.Image:
         cohort = phantom.cohort(12, scanner=scanner, size=LITE.size, seed=live_data.SEED, jitter=0.0)
         image = np.asarray(cohort.images[7:8])
         with torch.no_grad():
-            found = network(torch.from_numpy(image))[0].argmax(dim=1)[0].numpy()
+            found = to_numpy(network(torch.from_numpy(image))[0].argmax(dim=1)[0])
         grey = np.clip(255 * (image[0, 0, :, :, None] + 1.5) / 4.5, 0, 255).repeat(3, axis=2)
         shown = np.where(found[..., None] > 0, 0.5 * grey + 0.5 * COLOURS[found], grey)
         columns.append(np.concatenate([grey, shown]))

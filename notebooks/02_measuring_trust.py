@@ -142,6 +142,12 @@ cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].roun
 # The network gives each pixel a probability per class. Where one class has nearly all of the probability, the network
 # is sure of that pixel. The usual summary is the **entropy**, $-\sum_c p_c \log p_c$, here divided by its largest
 # value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely.
+
+# %% tags=["hide-input"]
+show.diagram("confidence")
+
+# %% [markdown]
+# *From an image to a decision. Blue: network; orange: what this chapter measures.*
 #
 # But a clinic wants one number per *case*. The obvious way is the mean entropy over the image.
 #
@@ -678,7 +684,7 @@ if cord is not None:
     asked = one_pass_columns(said) | sampled_columns(real_samplers, foreign.images)
     real_cases = real_cases.assign(**asked)
 else:
-    stored = ledger.stored_table("chapter_02_lite_cases.csv")
+    stored = ledger.stored_cases(2)
     kept = stored.query("cohort == 'cord'")
     real_cases = kept[kept["seed"] == kept["seed"].min()].reset_index(drop=True)
 
@@ -971,7 +977,100 @@ print("right, none is better" if chose_best else "there is a better one")
 # looks better than it is. The clinic should choose on other cases, and has no references for those from its new
 # scanner.
 # :::
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that tells you what is wrong with an answer. Write the function, and then run
+# the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the entropy
+#
+# The probabilities of an image are an array of shape (C, H, W) with $C$ classes. Write a function that returns the
+# entropy of each pixel, $-\sum_c p_c \log p_c \,/\, \log C$, of shape (H, W). Mind the pixels in which a class has a
+# probability of exactly 0.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Sum over the classes with `.sum(axis=0)`, and divide by `np.log(len(p))`.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# By convention $0 \log 0 = 0$, but `np.log(0)` is minus infinity. `p.clip(1e-12)` avoids this and changes the sum by
+# next to nothing.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_entropy(p):
+    return -(p * np.log(p.clip(1e-12))).sum(axis=0) / np.log(len(p))
+
+
+# %% tags=["check"]
+exercises.check_entropy(my_entropy)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: write the risk-coverage curve
+#
+# Write a function of the risks and the uncertainties of $N$ cases. It returns $N$ numbers: first the risk of the most
+# trusted case, then the mean risk of the two most trusted ones, and so on up to all cases.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `np.argsort(uncertainty)` gives the order from the most to the least trusted case.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `risk[order].cumsum()` has the sums of the first one, two, ... risks. Divide each of them by its number of cases.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_selective_risk(risk, uncertainty):
+    trusted_first = risk[np.argsort(uncertainty)]
+    return trusted_first.cumsum() / np.arange(1, len(risk) + 1)
+
+
+# %% tags=["check"]
+exercises.check_selective_risk(my_selective_risk)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: break a ranking
+#
+# A ranking says nothing about the numbers. Show this with four predictions of the Dice that rank the cases below
+# perfectly, and that are nevertheless far from the truth. The cell below says how far. All predictions must lie between
+# 0 and 1.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# A perfect ranking needs the same order, and nothing else.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Predictions that are all close to 1, or all close to 0, are far from most of the true values.
+# :::
+
+# %% tags=["exercise"]
+# Rank these perfectly, with a mean absolute error above 0.3.
+true_dice = np.array([0.9, 0.8, 0.6, 0.3])
+
+# %% tags=["hide-input", "solution"]
+my_predictions = np.array([0.99, 0.98, 0.97, 0.96])
+
+# %% tags=["check"]
+exercises.check_misleading_numbers(true_dice, my_predictions)
+
+# %% [markdown]
 # ## Limits
 #
 # * Twenty phantom subjects per scanner: intervals are honest but wide, and seeds of the network add to them.

@@ -205,6 +205,12 @@ show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 # against the unchanged reference becomes a new training example. Suppose that the U-Net segments the changed image
 # well: then the predictor learns to ignore such a change. If the U-Net does fail, the predictor has received an
 # example of a bad segmentation.
+
+# %% tags=["hide-input"]
+show.diagram("adversary")
+
+# %% [markdown]
+# *Training with an adversary; dashed arrows exist during training only.*
 #
 # Here is a check by hand, with a linear "predictor":
 
@@ -842,7 +848,7 @@ if cord is not None:
 
 # %%
 if cord is None:
-    stored = ledger.stored_table("chapter_04_lite_cases.csv").query("cohort == 'cord'")
+    stored = ledger.stored_cases(4).query("cohort == 'cord'")
     first = stored["seed"] == stored["seed"].min()
     real_cases = stored[first].reset_index(drop=True)
 
@@ -1038,7 +1044,73 @@ for name, doubt in doubts.items():
 # The hidden cell above counts. Choosing the threshold on the test cases themselves makes both look better than they
 # are; chapter 2 shows how to choose it on other cases.
 # :::
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that tells you what is wrong with an answer. Write the function, and then run
+# the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the step of the adversary
+#
+# Write a function that makes one step of the adversary. It takes an image $x$, the gradient $g$ of the predicted Dice
+# with respect to its pixels, and the wanted fall $\alpha$, and returns the changed image
+# $x' = x - \alpha\, g \,/\, \lVert g\rVert^2$.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# $\lVert g\rVert^2$ is the sum of the squares of all entries of $g$, one number for the whole image.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Check with a linear prediction $w \cdot x$: its gradient is $w$, and $w \cdot x'$ must be lower by $\alpha$.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_step(x, gradient, alpha):
+    return x - alpha * gradient / (gradient**2).sum()
+
+
+# %% tags=["check"]
+exercises.check_step(my_step)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: write the control
+#
+# Does the adversary help because of its direction? The control that answers this changes an image just as much, but in
+# a random direction. Write a function that takes a change and a generator, and returns a random change of the same
+# shape and the same length (the root of the sum of the squares of all pixels).
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `rng.normal(size=change.shape)` draws a direction in which no pixel is preferred.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Its length will be another one. Divide by `np.linalg.norm` of what you drew, and multiply by that of the change.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_noise(change, rng):
+    drawn = rng.normal(size=change.shape)
+    return drawn * np.linalg.norm(change) / np.linalg.norm(drawn)
+
+
+# %% tags=["check"]
+exercises.check_noise(my_noise)
+
+# %% [markdown]
 # ## Limits
 #
 # * There is one phantom and one small U-Net, trained for 200 steps; the papers train for 10,000 and more, and larger networks.

@@ -16,7 +16,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/05_fragility_maps.ipynb)
 #
 # **The question.** A physician who has to correct a segmentation has little time: on which pixels should the second look
-# fall? One idea is to look at those whose label hangs by a thread. How little must the weights of the network change to
+# fall? One idea is to look at those whose label is easily changed. How little must the weights of the network change to
 # flip the label of a pixel, and are the pixels for which little is enough those that are wrong?
 #
 # **You will be able to** say what a flip cost is; find the cheapest network that flips one pixel; derive the cost for
@@ -29,9 +29,9 @@
 # A fragility map shows how little the weights must change to flip the label of each pixel. For the last layer it has a
 # closed form, and a map then costs little more than one forward pass. On our phantom we found no sign that it finds more
 # errors than the plain entropy (on scanner F it finds fewer), and it ranks whole slices worse on A and E; on the other
-# scanners that is undecided. Searches for other models were not shown to correlate with annotator disagreement better than
-# the entropy, which is free. And we saw no sign that the entropy correlates with annotator disagreement better than the
-# distance to the predicted border, which needs no model. What a mixture of models adds is the division into two kinds of
+# scanners that is undecided. Searches for other models were not shown to correlate more closely with annotator disagreement than
+# the entropy does, which is free. And we saw no sign that the entropy correlates more closely with it than the distance to the
+# predicted border does, which needs no model. What a mixture of models adds is the division into two kinds of
 # uncertainty, and we saw that work only in-distribution.
 # :::
 #
@@ -124,6 +124,12 @@ from segconf_lite import show
 # A network was trained, and many others would have explained the training cases nearly as well: other starts, other
 # orders of the cases, a few more steps. If one of them, hardly worse on the training cases, gives a pixel another
 # label, then the training cases do not settle that pixel. Its label is **fragile**.
+
+# %% tags=["hide-input"]
+show.diagram("flip cost")
+
+# %% [markdown]
+# *The flip cost of one pixel; dashed arrows are training and search.*
 #
 # The **flip cost** of a pixel is the smallest rise of the mean training loss at which its label flips, in *nats* (the
 # unit of cross-entropy) per training pixel. A pixel with a low cost is fragile. The idea is that of QUAM
@@ -481,7 +487,7 @@ show.map_grid(
 #
 # Now all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
 # replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. There are three controls, and a map
-# is of use only where it does better than these. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
+# is of use only where it adds something to them. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
 # suspicious) know only the shape of the prediction. **Weight noise** means six copies of the network with Gaussian noise on
 # their weights, scaled so that the training loss rises by 0.002 nats on average, without any search.
 
@@ -725,7 +731,7 @@ columns[f"{d}, usual"] = (d, usual_one)
 rows = {"annotators, truth": [known[s][1][k] for s, k in columns.values()]}
 for part, times in {"aleatoric": 1, "epistemic": 5}.items():
     found = [uncertainties[s][f"weight noise, {part}"][k] for s, k in columns.values()]
-    rows[f"{part}, x {times}"] = [(times * x).clip(0, 1) for x in found]
+    rows[f"{part} × {times}"] = [(times * x).clip(0, 1) for x in found]
 show.map_grid(
     [known[s][0].images[k, 0] for s, k in columns.values()],
     [known[s][0].labels[k] for s, k in columns.values()],
@@ -802,7 +808,7 @@ summary.rename(index=PLAIN).round(2)
 # on the annotators' segmentations, which take longer than this chapter has:
 
 # %% tags=["hide-input"]
-stored = ledger.stored_table("chapter_05_lite_cases.csv")
+stored = ledger.stored_cases(5)
 crowds = stored[(stored["cohort"] == "raters") & (stored["domain"] == "A")]
 retinas = stored[stored["cohort"] == "retina"]
 every = [n for n in crowds if f"{n}: mean" in crowds and crowds[n].notna().any()]
@@ -900,9 +906,7 @@ if eyes is not None:
 
 # %%
 if eyes is None:
-    stored = ledger.stored_table("chapter_05_lite_cases.csv").query(
-        "cohort == 'retina'"
-    )
+    stored = ledger.stored_cases(5).query("cohort == 'retina'")
     real = stored[stored["seed"] == stored["seed"].min()]
 names = [n for n in names if n in real]
 on_eyes = real[names].mean().to_frame("correlation with observer 2")

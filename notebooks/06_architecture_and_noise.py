@@ -24,13 +24,14 @@
 #
 # :::{admonition} In short (this gives away some of the predictions below)
 # :class: dropdown
-# With one factor changed at a time, the normalisation explains more of the variance of the Dice than the skip
-# connections do: most of it under speckle, a seventh of it under a blend of textures. Skips matter little on average,
-# though perhaps not for every kind of normalisation. Published tables cannot separate normalisation and skips, and
-# one published training that seemed robust ignored its images. Along thirteen kinds of corruption, most confidences
-# follow the fall of the Dice, the plain entropy as well as any. However, the agreement of dropout predictions often
-# stays below its threshold. Training masks that are all drawn too wide, or too tight, hardly lower the mean
-# confidence.
+# With one factor changed at a time, the normalisation [explains more](evidence:norm-decides-texture-robustness?holds)
+# of the variance of the Dice than the skip connections do, under speckle and under a blend of textures. Published tables
+# cannot separate normalisation and skips, and one published training that seemed robust probably ignored its images.
+# Along thirteen kinds of corruption, the uncertainties rise as the Dice falls: over
+# [five](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) runs, the mean rank correlation is
+# [0.91](evidence:chapter_06_cases/entropy,+foreground/estimate?cohort=follows) for the plain entropy, and no other of the
+# seven has a higher mean. In one run, however, the agreement of dropout predictions often stays below its threshold, and
+# training masks that are all drawn too wide, or too tight, hardly lower the mean confidence.
 # :::
 #
 # **You need** chapters 1 and 2. Some methods are those of chapters 3 to 5; you need not have read how they work.
@@ -155,16 +156,19 @@ show.line_panels(
     panel="dataset",
     columns=2,
     axes=("level of the test images", "mean Dice (higher is better)"),
-    alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Spleen all networks fall at both ends; on Heart three fall to nearly 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the curves are flatter.",
+    alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Spleen all networks fall far at both ends; on Heart three fall to nearly 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the curves are flatter.",
 )
 
 # %% [markdown]
 # *Mean Dice (higher is better) of six networks at the five levels, one panel per data set. Each point is the mean
 # over all test images and three trainings.*
 #
-# The first surprise is that the "easy" levels are not easy. On Spleen all networks fall at *both* ends, on Heart
-# some. Blurring the background with the help of the true mask makes an edge that no training image had, and it leaks
-# the reference. Every corruption that we use below is therefore applied to the whole image, without any mask.
+# The first surprise is that the "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
+# lower at *both* ends than on the unperturbed images. On Spleen, for example, that of the V-Net falls from
+# [0.93](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=unperturbed) to
+# [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". Blurring the
+# background with the help of the true mask makes an edge that no training image had, and it leaks the reference. Every
+# corruption that we use below is therefore applied to the whole image, without any mask.
 #
 # How much does each network lose from unperturbed to hardest? For the interval, both images and trainings are
 # resampled, because 216 images that three networks have segmented are not 648 independent facts.
@@ -205,8 +209,12 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 # narrow.*
 #
 # The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that
-# is not so: there the V-Net, which has skips, loses least on average. And with three trainings, the intervals are
-# wide: one training of the U-Net on Heart keeps a Dice of 0.72 at "harder", another of 0.09.
+# is not so: there the V-Net, which has skips, loses least on average,
+# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net), while of the two networks without
+# skips the one that loses less loses [0.083](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=NoSkipV-Net). And with
+# three trainings, the intervals are wide: on Spleen, the V-Net without skips loses between
+# [−0.00 and 0.88](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest?dataset=Spleen&network=NoSkipV-Net),
+# depending on the training.
 #
 # **A network that loses nothing.** The V-Net's interval on GLaS begins at exactly 0, which real measurements seldom
 # do. So we separate GLaS by training, and add one number: the largest change of the Dice of any one image over all
@@ -236,10 +244,16 @@ glas.pivot(index="network", columns="seed", values=measured).round(3)
 # *GLaS: mean Dice by training (1 to 3) at two levels; most_changed: highest minus lowest Dice over the five levels,
 # of the image that changes most.*
 #
-# One training of the V-Net has a Dice of 0.713 at every level, and the Dice of none of its 80 images changes by a
-# digit. So its segmentation does not depend on the image. That is what a network does that marks every pixel as
-# gland. (The segmentations were not published, so this last step is our inference from the Dice.) It "loses nothing"
-# because it ignores its input. Without this training the V-Net loses 0.067 instead of 0.045, still the least on GLaS.
+# One training of the V-Net has a Dice of
+# [0.713](evidence:chapter_06_published_trainings/unperturbed/estimate?dataset=GLaS&network=V-Net&seed=1) at every level,
+# and the largest change of the Dice of any of its 80 images is
+# [0.000](evidence:chapter_06_published_trainings/most_changed/estimate?dataset=GLaS&network=V-Net&seed=1). So its
+# segmentation seems not to depend on the image. That is what a network does that marks every pixel as gland. (The
+# segmentations were not published, so this step is our inference from the Dice.) If it is right, this network "loses
+# nothing" because it ignores its input. Without this training the V-Net loses
+# [0.067](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest/estimate?dataset=GLaS&network=V-Net&seed=2&seed=3)
+# instead of [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net) on average, still the least
+# on GLaS.
 #
 # This dead network has a use: it is a **baseline that ignores the image**, for each image of the test set. How far
 # above it are the others at the hardest level?
@@ -263,17 +277,19 @@ show.method_intervals(
     above,
     by="dataset",
     axis="Dice at the hardest level minus that of the dead network",
-    alt="Dice of six networks on the hardest GLaS images minus the Dice of a network that ignores the image, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the attention U-Net anywhere from -0.12 to 0.05, the two V-Nets 0.02 and 0.04 above.",
+    alt="Dice of six networks on the hardest GLaS images minus the Dice of a network that ignores the image, with intervals. U-Net and U-Net without skips lie at 0 within a hundredth, U-Net++ a hundredth below, the interval of the attention U-Net is wide and contains 0, and the two V-Nets lie a few hundredths above.",
 )
 
 # %% [markdown]
-# *GLaS, hardest level: Dice minus that of the dead network, paired by image; 0 is no better than a segmentation that
-# ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
+# *GLaS, hardest level: Dice minus that of the dead network, paired by image; at 0, a network does as well as a
+# segmentation that ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
 #
-# At the hardest level, the U-Net with and without skips has a mean Dice of 0.715 and 0.713, no better than the dead
-# network. Where objects fill more than half of the image, a network can collapse without losing much Dice, and what
-# looked like robustness on GLaS is the Dice of a network that ignores the image. **Always show a baseline that
-# ignores the image.**
+# At the hardest level, the U-Net with and without skips has a mean Dice of
+# [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest) and
+# [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), and both intervals in
+# the figure contain 0: we see no sign that these two do better than the dead network. Where objects fill more than half
+# of the image, a network can collapse without losing much Dice, so a high Dice on GLaS need not mean that a network is
+# robust. **Always show a baseline that ignores the image.**
 #
 # The last question is whether networks that are better on clean images lose more. We compute Spearman's correlation
 # over the six networks, taken over all trainings, between the Dice on unperturbed images and the Dice on the hardest.
@@ -288,10 +304,13 @@ if table is not None:
     print(by_set.round(2).to_string())
 
 # %% [markdown]
-# The correlation over all trainings is negative on Heart and Spleen, as if better networks lost more. But six
-# networks and three trainings are few. Taken one training at a time, with an interval that counts trainings and
-# images, the correlation is −0.45 [−1.70, 0.81] on Heart and −0.47 [−1.41, 0.47] on Spleen (an interval from three
-# trainings may reach beyond ±1). It is undecided on all four data sets.
+# A negative correlation would mean that networks that are better on clean images have the lower Dice on the hardest. But
+# six networks and three trainings are few. Taken one training at a time, with an interval that counts trainings and
+# images, the correlation is [−0.45 [−1.70, 0.81]](evidence:published-accuracy-goes-with-fragility/Heart) on Heart and
+# [−0.47 [−1.41, 0.47]](evidence:published-accuracy-goes-with-fragility/Spleen) on Spleen (an interval from
+# [three](evidence:published-accuracy-goes-with-fragility/seeds) trainings may reach beyond ±1). The sign of the
+# correlation is [undecided](evidence:published-accuracy-goes-with-fragility/BUSI,GLaS,Heart,Spleen?undecided) on all four
+# data sets.
 #
 # The table cannot tell *why* the networks differ. They differ in skips, but in much else too: in size (0.6 to 9
 # million weights), in blocks, and in the **normalisation** in their layers. The attention U-Net, for example, has
@@ -355,8 +374,8 @@ print(bits.to_string())
 print(f"floor (the same texture twice): {floor:.3f}")
 
 # %% [markdown]
-# From a blend of 0.7 on, these patterns differ no more than between two patches of one texture. They describe close
-# neighbours only, so a network may still find more. Now we train twelve networks: every combination of skips, norm
+# From a blend of 0.7 on, these patterns differ no more in this run than between two patches of one texture. They describe
+# close neighbours only, so a network may still find more. Now we train twelve networks: every combination of skips, norm
 # and direction.
 
 # %%
@@ -431,18 +450,28 @@ show.number_table(
     table_of.rename_axis(columns="what the test images suffer", index=None),
     title="mean Dice",
     limits=(0, 1),
-    alt="Mean Dice of twelve networks under blends and speckle. Most have 0.9 or more where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
+    alt="Mean Dice of twelve networks under blends and speckle. Most have a high Dice where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
 )
 
 # %% [markdown]
 # *Mean Dice (higher is better). Rows: the direction in which a network was trained and tested, its norm, with or
-# without skips. Columns: the test images; "blend 0.1" is what the networks were trained on; the number after
+# without skips. Columns: the test images; `blend 0.1` is what the networks were trained on; the number after
 # "speckle" is the variance. One run.*
 #
-# On the images that they were trained for, all twelve do well. Under speckle and under a blended *foreground*, batch
-# norm collapses, and instance norm keeps the highest Dice or nearly so; a blended background hurts all of them much
-# less. How much of the differences between networks does each factor explain? To answer this, we divide the variance
-# of the Dice over networks and test images, and compute the fraction that lies between the levels of a factor.
+# In this run, all twelve networks do well on images like those they were trained on. Under speckle and under a blended
+# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so.
+#
+# The collapse returns in the repeats. Over [five](evidence:batch-norm-collapses-under-speckle/seeds) other runs, under
+# speckle of variance 0.03, the mean Dice of the networks with instance norm is
+# [0.77 [0.73, 0.82]](evidence:chapter_06_cases/instance?cohort=norms), which is
+# [0.73 [0.64, 0.81]](evidence:batch-norm-collapses-under-speckle?holds) higher than that of the networks with batch norm.
+# A blended background lowers the Dice much less than a blended foreground: at a blend of 0.5, the mean over all networks
+# is [0.92 [0.90, 0.95]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=background) for the
+# background and [0.39 [0.33, 0.45]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=foreground)
+# for the foreground.
+#
+# How much of the differences between networks does each factor explain? To answer this, we divide the variance of the
+# Dice over networks and test images, and compute the fraction that lies between the levels of a factor.
 
 # %%
 HARD = {"blend 0.5": "blend", f"speckle {variance[3]}": "speckle"}
@@ -473,7 +502,7 @@ def share_table(table, trouble):
 
 
 here = blends.assign(cohort="blobs", seed=seed)  # a sweep makes the stored table
-stored = here if cases_out else ledger.stored_table("chapter_06_lite_cases.csv")
+stored = here if cases_out else ledger.stored_cases(6)
 many = stored[stored["cohort"] == "blobs"]
 over_runs = {n: share_table(many, trouble) for trouble, n in HARD.items()}
 pd.concat(over_runs, axis=1).round(2)
@@ -481,18 +510,129 @@ pd.concat(over_runs, axis=1).round(2)
 # %% [markdown]
 # *Fraction of the variance explained by each factor: mean, smallest and largest over five runs.*
 #
-# Under speckle, the norm explains most of the variance (0.64 on average over five runs), the skips 0.03. Under the
-# blend the *direction* comes first, because a blended object is harder to find than a blended background. Of the
-# network's own choices the norm explains 0.14, the skips 0.01. The claim "the norm explains more than the skips"
-# holds under both corruptions ([What held up](../claims.md)).
+# On average over these runs, the norm explains most of the variance under speckle. Under the blend, the *direction* comes
+# first, because a blended object is harder to find than a blended background. Of the network's own choices, the norm
+# explains more than the skips under both corruptions: the difference of the two fractions is
+# [0.61 [0.41, 0.82]](evidence:norm-decides-texture-robustness/speckle?holds) under speckle and
+# [0.13 [0.09, 0.18]](evidence:norm-decides-texture-robustness/blend?holds) under the blend (over
+# [five](evidence:norm-decides-texture-robustness/seeds) runs; see [What held up](../claims.md)).
 #
-# Two details follow. First, on the images that they were trained for, networks with skips are better by 0.02 on
-# average (0.019 [0.013, 0.025], five runs), so "no difference" is undecided at the margin of 0.02 that we fixed
-# before the runs. Second, with *group* norm the skips do help against the blend (over five runs, mean Dice 0.75
-# against 0.58, difference 0.17 [0.05, 0.29]); against speckle that is undecided (0.77 against 0.61, difference 0.16
-# [−0.10, 0.43]). With the two other norms the difference under the blend is below 0.01. So what a skip contributes
-# seems to depend on the norm beside it.
+# Two details follow. First, on images like those that they were trained on, networks with skips have a higher Dice, over the
+# same runs by [0.019 [0.013, 0.025]](evidence:chapter_06_cases/mean_difference/with+skips~no+skips?cohort=twins&above). Whether this
+# counts as "no difference" is [undecided](evidence:no-skip-equals-skip-in-domain?undecided) at the margin of 0.02 that we
+# fixed before the runs.
 #
+# Second, skips may matter more beside *group* norm. Under the blend, the mean Dice of the networks with group norm is
+# [0.75 [0.72, 0.78]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&norm=group&skips=True) with skips
+# and [0.58 [0.44, 0.72]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&norm=group&skips=False) without.
+# With batch norm it is
+# [0.49](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=batch&skips=True) and
+# [0.50](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=batch&skips=False), with instance
+# norm [0.82](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=instance&skips=True) and
+# [0.81](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=instance&skips=False). Under
+# speckle, the intervals of the two kinds with group norm overlap widely
+# ([0.77 [0.68, 0.86]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=speckle+0.01&norm=group&skips=True) and
+# [0.61 [0.30, 0.92]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=speckle+0.01&norm=group&skips=False)). We
+# looked at group norm only after the runs, so this is a hint and not a tested claim.
+
+# %% [markdown]
+# ### If the input is this noisy, which network?
+#
+# A reader wants advice: *if the input has this much noise, prefer that network*. The stored runs give it by a fixed
+# rule. The network with the highest mean Dice is preferred if its difference from *each* other network is decided, that is,
+# if the 95 % t interval over seeds of every paired difference lies above 0. Otherwise the choice is **undecided** between
+# it and those networks whose interval holds 0. We ask twice: for the six networks, and for the three kinds of norm
+# (averaged over skips and no skips).
+
+
+# %% tags=["hide-input"]
+def part_of(cohort):
+    return stored[stored["cohort"] == cohort].dropna(axis=1, how="all")
+
+
+def noise_levels():
+    """One Dice per seed, network and test slice at each level of noise."""
+    ways = {"no skips": False, "with skips": True}
+    start = part_of("twins").melt(["seed", "norm"], list(ways), "skips", "quality")
+    start = start.assign(skips=start["skips"].map(ways), trouble="as trained")
+    kinds = ["batch", "group", "instance"]
+    strong = part_of("norms").melt(["seed", "skips"], kinds, "norm", "quality")
+    rows = pd.concat([start, many, strong.assign(trouble=f"speckle {variance[4]}")])
+    ending = rows["skips"].map({True: ", skips", False: ", no skips"})
+    return rows.assign(network=rows["norm"] + ending)
+
+
+# %% tags=["hide-input"]
+def advice(means):
+    """Advice from a table of mean Dice, one row per seed and one column per choice."""
+    best, seeds = means.mean().idxmax(), means.index
+    others = [means[best] - means[name] for name in means.columns.drop(best)]
+    gaps = [ev.repeated_estimate(np.mean, seeds, seeds, g).interval() for g in others]
+    gaps = dict(zip(means.columns.drop(best), gaps, strict=True))
+    level = [best, *(name for name, gap in gaps.items() if gap.low <= 0)]
+    rival = min(gaps, key=lambda name: gaps[name].estimate)
+    row = {"advice": best if len(level) == 1 else "undecided: " + " / ".join(level)}
+    row |= {"Dice": f"{means[best].mean():.3f}", "next best": rival}
+    difference = "{:.3f} [{:.3f}, {:.3f}]".format(*gaps[rival][:3]).replace("-", "−")
+    return row | {"difference [95 %]": difference}
+
+
+# %% tags=["hide-input"]
+recipe = {}
+if not cases_out:  # in a sweep the stored runs may not be there yet
+    for trouble, rows in noise_levels().groupby("trouble"):
+        for choice in ("network", "norm"):
+            means = rows.groupby(["seed", choice])["quality"].mean().unstack()
+            recipe[choice, trouble] = advice(means)
+pd.DataFrame(recipe).T.rename_axis(["choice of", "test images"]).sort_index()
+
+# %% [markdown]
+# *Advice per level of noise, five seeds. Dice: mean of the network (or norm) with the highest mean; difference: its mean
+# minus that of the next best, paired by seed, with a 95 % t interval over seeds. The number after "speckle" is the
+# variance; the intervals are not corrected for the number of comparisons.*
+#
+# The recipe for these textures is short. On images like those of the training, batch norm and instance norm are
+# undecided, so choose by other reasons. With speckle of a variance of 0.01 or more, or with a blended texture, prefer
+# instance norm. Group norm is the next best. The mean Dice of the two is
+# [0.89](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=instance) and
+# [0.69](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=group) at 0.01, and
+# [0.82](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=instance) and
+# [0.66](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=group) under the blend; the table
+# has the intervals of these differences. At a variance of 0.03 the difference is
+# [0.335 [0.166, 0.504]](evidence:chapter_06_cases/mean_difference/instance~group?cohort=norms&above).
+#
+# Whether skips help beside instance norm is undecided under the blend. At a variance of 0.03, however, the network
+# *without* skips is preferred: its mean Dice is
+# [0.81](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=False), and that of the network with skips is
+# [0.73](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=True).
+#
+# Can the published table give such advice for real images? Here is the same rule for its six networks and three
+# trainings, on images without perturbation and at the hardest level (see the first table).
+
+# %% tags=["hide-input"]
+recipe, codes = (
+    {},
+    sorted(ledger.stored_table("chapter_06_published_means.csv").network),
+)
+codes = dict(enumerate(dict.fromkeys(codes)))
+if not cases_out:
+    for dataset, rows in part_of("published").groupby("dataset"):
+        for level in ("unperturbed", "hardest"):
+            means = rows.groupby(["seed", "network code"])[level].mean().unstack()
+            recipe[dataset, level] = advice(means.rename(columns=codes))
+pd.DataFrame(recipe).T.rename_axis(["data set", "level"])
+
+# %% [markdown]
+# *The same advice from the published results, three trainings per network.*
+#
+# It cannot: every row is undecided, because three trainings leave wide intervals. On Heart at the hardest level, for
+# example, the mean Dice is
+# [0.871](evidence:chapter_06_published_means/dice?dataset=Heart&network=NoSkipV-Net&level=hardest) for the V-Net without
+# skips and [0.784](evidence:chapter_06_published_means/dice?dataset=Heart&network=V-Net&level=hardest) for the V-Net with
+# skips, and yet the interval of the difference, in the table, contains 0. So a ranking of architectures from three
+# trainings is not yet advice.
+
+# %% [markdown]
 # ## Severity scales
 #
 # We return to the heart, and to the network of chapter 2. We use thirteen corruptions, each with a **severity scale**
@@ -661,11 +801,10 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # *Severity 3, 24 slices, five networks. Dice: mean; HD95: median in mm; far outside: fraction of the slices in which
 # heart is segmented more than 10 mm outside the true one; missed: fraction of the heart's area that is not found.*
 #
-# Neither is the case. Under noise hardly any heart is missed; instead some networks segment heart elsewhere. In the
-# run of this page, networks 2 and 4 are within 0.02 of each other in Dice, but network 2 is far outside on most
-# slices and network 4 on a third, so the medians of their HD95 lie 31 mm apart. (On another processor it may be
-# another pair.) Under blur an eighth to a quarter of the heart is missed, and networks 0 and 1 put some of it
-# elsewhere, too. Which measure is right depends on what the segmentation is for.
+# In this run, neither is the case. Under noise hardly any heart is missed; instead some networks segment heart elsewhere.
+# Look for two rows of noise with nearly the same Dice: the median of their HD95 can differ by many millimetres, because
+# one of the networks is far outside on more slices than the other. (On another processor it may be another pair.) Under
+# blur, a part of the heart is missed. Which measure is right depends on what the segmentation is for.
 #
 # The **area under a degradation curve** sums up a curve of the Dice: it is the mean over severities 0 to 5. Does the
 # phantom predict which corruption will harm a network on real images? For comparison we take the spinal cord of
@@ -709,14 +848,30 @@ areas.sort_values("phantom heart").round(2)
 # *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
 # is harmful.*
 #
-# The phantom does not predict it reliably: Spearman's correlation lies between 0.13 and 0.68 in the five stored runs,
-# and it reached 0.87 in a run that is not stored. Shading does little to either, and motion ghosts much to both. But
-# in most runs noise and the spike are among the worst for the cord and mild for the heart, and blur and lost
-# resolution are the other way round. The organ alone does not explain this, because cord networks that trained 1.5
-# times as long, and without dropout, gave 0.66 to 0.84 in six of the same runs (not stored). So a ranking of
-# corruptions belongs to a network, not to a modality. Mind the units: speckle of variance 0.1 does little to most
-# hearts here, while the texture networks with batch norm above already failed at 0.01. What is "severe" depends on
-# the task.
+# The phantom does not predict it reliably. Over
+# [five](evidence:chapter_06_cases/quality/seeds?cohort=ladder&corruption=blur) other runs, averaged over severities 1 to 5,
+# some corruptions do the same to both: the mean Dice under shading is
+# [0.96](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=bias_field) for the heart and
+# [0.78](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=bias_field) for the cord, near the values
+# without corruption ([0.97](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=none) and
+# [0.82](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=none)), and motion ghosts lower it for
+# both, to [0.74](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=motion_ghost) and
+# [0.53](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=motion_ghost). Others do not: under the
+# spike the mean Dice is [0.91](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=k_space_spike) for the
+# heart but [0.54](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=k_space_spike) for the cord,
+# under Gaussian noise [0.87](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=gaussian_noise) and
+# [0.55](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=gaussian_noise), and under blur, the worst
+# for the heart, [0.55](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=blur) and
+# [0.63](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=blur).
+#
+# This comparison cannot tell whether the organ or the network makes the difference, because the two networks were also
+# trained in different ways. So do not carry a ranking of corruptions from one network to another.
+#
+# Mind the units, too. Speckle lowers the Dice of the hearts little up to a variance of
+# 0.1 ([0.94](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=speckle) on average over the five levels),
+# while the mean Dice of the texture networks with batch norm is only
+# [0.26](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01.
+# What is "severe" depends on the task.
 #
 # ## Does a confidence follow the fall?
 #
@@ -817,13 +972,24 @@ show.number_table(
 # *Fraction of the failed slices (Dice below 0.7) at severity 5 that each uncertainty flags (higher is better); in
 # brackets: the number of failed slices. One run.*
 #
-# Along most severity scales every method follows the fall of the Dice: heavy corruption makes the networks less
-# confident. The ranking is worst where the corruption does little harm (shading, specular spots), because there the
-# slices hardly differ in risk. However, **the agreement of dropout predictions ranks these slices well and yet often
-# stays below its threshold**: for ghosts in every run that we looked at, for noise in most (these fractions are not
-# stored). The five networks miss many ghosts, too. The plain entropy over the foreground, which costs nothing, flags
-# nearly every one of these failures in this run. That is easier here than elsewhere, because such images look wrong
-# at first sight. Scanners D and F of chapter 2 do not look wrong, and there the ranking of the methods was another.
+# Along most severity scales the uncertainty rises as the Dice falls: heavy corruption makes the networks less confident.
+# Over [five](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) other runs, the correlation averaged over
+# the thirteen corruptions is [0.91 [0.89, 0.94]](evidence:chapter_06_cases/entropy,+foreground?cohort=follows) for the
+# entropy, [0.88 [0.82, 0.93]](evidence:chapter_06_cases/Beta+predictor?cohort=follows) for the Beta predictor,
+# [0.86 [0.82, 0.91]](evidence:chapter_06_cases/five+networks?cohort=follows) for the five networks,
+# [0.86 [0.81, 0.91]](evidence:chapter_06_cases/last+layer?cohort=follows) for the last layer,
+# [0.79 [0.73, 0.85]](evidence:chapter_06_cases/dropout+agreement?cohort=follows) for dropout,
+# [0.75 [0.74, 0.77]](evidence:chapter_06_cases/distance?cohort=follows) for the distance and
+# [0.65 [0.61, 0.69]](evidence:chapter_06_cases/distortion?cohort=follows) for distortion. The correlation is lower where
+# the corruption does little harm, because there the slices hardly differ in risk: under shading, for example, it is
+# [0.61](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer and
+# [0.26](evidence:chapter_06_cases/distance/estimate?cohort=follows&corruption=bias_field) for the distance.
+#
+# What is flagged, we know from this run only. In this run, **the agreement of dropout predictions ranks these slices well
+# and yet often stays below its threshold**, for ghosts above all, and the five networks miss many ghosts, too. The plain
+# entropy over the foreground, which costs nothing, flags nearly every one of these failures. That is easier here than
+# elsewhere, because such images look wrong at first sight. The slices of scanners D and F in chapter 2 do not look wrong,
+# and there the ranking of the methods was another.
 #
 # One can also check the image alone, before any network: is a property of it outside the range of the training
 # slices? `check_input_assumptions` lists what a network silently assumes.
@@ -841,8 +1007,8 @@ pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 # that never do are left out. Lowest and highest: intensities; sharpness: mean difference between neighbouring pixels;
 # noise: what remains after a filter has removed edges and lines.*
 #
-# Noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected, and it did no
-# harm either.
+# In this run, noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected, and it
+# did little harm either.
 #
 # ## Does training on noise help against other noise?
 #
@@ -906,10 +1072,25 @@ show.number_table(
 # *Mean Dice (higher is better). Rows: the corruption of half of each training batch; columns: the corruption of all
 # test slices, severity 5. One run.*
 #
-# In each column, the network that was trained on that noise is best or within 0.01 of the best. Training on *another*
-# noise recovers most of what is lost: over five runs, the Dice rises from 0.56 to 0.80 for Gaussian noise, from 0.59
-# to 0.78 for salt and pepper, and from 0.74 to 0.84 for speckle. Under blur, which is not a noise, the Dice stays
-# low. So before you trust an augmentation, test it on a corruption of another kind.
+# Training on *another* noise helps, too. Over
+# [five](evidence:training-on-one-noise-helps-against-another/seeds) other runs, it raises the mean Dice from
+# [0.56](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=gaussian_noise) to
+# [0.80](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=gaussian_noise) for Gaussian noise
+# (by [0.24 [0.07, 0.41]](evidence:training-on-one-noise-helps-against-another/gaussian_noise?holds)), from
+# [0.59](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=salt_and_pepper) to
+# [0.78](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=salt_and_pepper) for salt and pepper
+# (by [0.20 [0.09, 0.31]](evidence:training-on-one-noise-helps-against-another/salt_and_pepper?holds)), and from
+# [0.74](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=speckle) to
+# [0.84](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=speckle) for speckle
+# (by [0.10 [0.01, 0.19]](evidence:training-on-one-noise-helps-against-another/speckle?holds)). Training on the noise itself
+# gives little more: its lead over training on another is
+# [0.03 [0.00, 0.05]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=gaussian_noise&above),
+# [0.05 [0.02, 0.08]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=salt_and_pepper&above)
+# and [0.01 [−0.01, 0.02]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=speckle&across)
+# in the same order.
+#
+# In this run, the Dice stays low under blur, which is not a noise, whatever the training. So before you trust an
+# augmentation, test it on a corruption of another kind.
 #
 # ## Shading, and a method without training
 #
@@ -965,8 +1146,8 @@ show.line_panels(
 # *Mean Dice (higher is better) of twelve blobs against the amplitude b of the shading, which multiplies the
 # brightness by exp(b f), with f rising from −1 at the left to 1 at the right. One run.*
 #
-# The U-Net has learned that bright pixels are object. Where the light varies, that is false, and its Dice falls
-# nearly as that of Chan-Vese does. Local fitting, with no training at all, is robust to much more shading. The heart
+# The U-Net has learned that bright pixels are object. Where the light varies, that is false, and in this run its Dice
+# falls nearly as that of Chan-Vese does. Local fitting, with no training at all, is robust to much more shading. The heart
 # network above was robust to shading, probably because its training scanner has a coil with shading of its own.
 #
 # ## When the labels are wrong
@@ -1037,11 +1218,10 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 # mean confidence: mean maximum softmax probability. ECE, the expected calibration error of chapter 2, compares the
 # confidence of a pixel with how often such pixels are right; lower is better.*
 #
-# The networks learn the habit of whoever drew: the area that they predict follows it, and the Dice falls, by up to a
-# tenth in this run. **Their mean confidence hardly falls.** ECE against the *true* masks, which a user does not have,
-# rises by half (in some runs twofold) and stays small, because a shifted border is a small fraction of all pixels.
-# Where masks err at random in both directions, the errors nearly cancel. (These are small networks after 120 steps;
-# on one of five other seeds the network with true masks itself found too little.)
+# In this run, the networks learn the habit of whoever drew: the area that they predict follows it, and the Dice falls.
+# **Their mean confidence hardly falls.** ECE against the *true* masks, which a user does not have, rises and stays small,
+# because a shifted border is a small fraction of all pixels. Where masks err at random in both directions, the errors
+# nearly cancel. (These are small networks after 120 steps, and this comparison was not repeated with other seeds.)
 #
 # ## How it fails
 #
@@ -1089,9 +1269,9 @@ show.picture_grid(
 # *The worst of 24 slices for each of the five most harmful corruptions, severity 3. Top: true borders; below:
 # predicted borders. One run.*
 #
-# There are two kinds of failure: the heart that is not found at all (blur, lost resolution), and ventricles found
-# where there are none (specks in the liver under noise, a ghost of the heart). An empty segmentation is at least easy
-# to see. A gallery of the worst cases shows kinds of failure, and not how often they come.
+# In this run there are two kinds of failure: the heart that is not found at all (blur, lost resolution), and ventricles
+# found where there are none (specks in the liver under noise, a ghost of the heart). An empty segmentation is at least
+# easy to see. A gallery of the worst cases shows kinds of failure, and not how often they come.
 #
 # :::{admonition} Exercise: one factor at a time?
 # Somebody compares two networks: one with skips and batch norm, Dice 0.20 under speckle, one without skips and with
@@ -1116,13 +1296,15 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 #
 # ## What to take home
 #
-# * Compare architectures only where one thing differs at a time. Here the norm mattered more than the skips; a
-#   comparison of two named networks could have attributed this to the skips.
-# * Batch norm uses the statistics of its training images; under speckle it collapsed. Instance norm measures each
-#   image anew and was robust. Chapter 7 shows the price.
+# * Compare architectures only where one thing differs at a time. Here the norm
+#   [explained more](evidence:norm-decides-texture-robustness?holds) of the variance than the skips; a comparison of two
+#   named networks could have attributed this to the skips.
+# * Batch norm uses the statistics of its training images; under speckle on textures it
+#   [collapsed](evidence:batch-norm-collapses-under-speckle?holds). Instance norm measures each image anew and was robust
+#   there. Chapter 7 shows the price.
 # * Look at a curve along severities, not at one number; look at the tail, not at the mean; and show a baseline that
 #   ignores the image.
-# * A confidence can follow corruption and still miss what matters: wrong training masks hardly lower it.
+# * A confidence can follow corruption and still miss what matters: in our run, wrong training masks hardly lowered it.
 #
 # **Limits.** Two photographs are two textures. Twelve networks differ in three choices; depth, width, loss and data
 # do not vary. The parameters of the severity scales are physical, but two corruptions of equal severity are not

@@ -2,7 +2,7 @@
 
 The rooms of the package, in the order in which data passes through them:
 `cohorts` -> `models` -> `confidence` -> `fragility` -> `evaluation` -> `claims` -> `reports` -> `show`,
-with `readers` beside `cohorts`, and `stress` beside `models`.
+with `readers` beside `cohorts`, `stress` beside `models`, and `predictions` last, where no network is needed.
 Rooms are imported on first use, so that ``import segconf_lite`` stays free of torch and MONAI.
 """
 
@@ -18,6 +18,7 @@ _ROOMS = (
     "evaluation",
     "fragility",
     "models",
+    "predictions",
     "readers",
     "reports",
     "show",

@@ -392,13 +392,14 @@ def names(name: str, values: object, *, length: int | None = None, unique: bool 
     return found
 
 
-def spacing(spacing_mm: object, *, length: int, name: str = "spacing_mm") -> np.ndarray:
+def spacing(spacing_mm: object, *, length: int, name: str = "spacing_mm", axes: int = 2) -> np.ndarray:
     """Row and column spacing in millimetres per case, (length, 2) float64.
 
     Args:
         spacing_mm: (2,), the same for all cases, or (length, 2); finite and > 0.
         length: Number of cases.
         name: Name of the argument.
+        axes: Number of spacings of a case; of a volume 3, slice spacing first.
 
     Raises:
         ValueError: If the shape is another, or a value is not finite and > 0.
@@ -408,10 +409,12 @@ def spacing(spacing_mm: object, *, length: int, name: str = "spacing_mm") -> np.
         [[0.5, 0.5], [0.5, 0.5]]
     """
     found = _real(name, spacing_mm).astype(np.float64)
-    if found.shape not in ((2,), (length, 2)) or not (np.isfinite(found).all() and (found > 0).all()):
+    if found.shape not in ((axes,), (length, axes)) or not (np.isfinite(found).all() and (found > 0).all()):
         got = found.tolist() if found.size <= 4 else found.shape
-        raise refuse(name, f"(2,) or ({length}, 2), finite and > 0 mm", got, "a cohort has it as .spacing_mm")
-    return np.broadcast_to(found, (length, 2))
+        raise refuse(
+            name, f"({axes},) or ({length}, {axes}), finite and > 0 mm", got, "a cohort has it as .spacing_mm"
+        )
+    return np.broadcast_to(found, (length, axes))
 
 
 def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -> pd.DataFrame:

@@ -4,10 +4,9 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from segconf_lite import __version__, doctor
+from segconf_lite import __version__, _commands, doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,11 +74,23 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("doctor", help="what is installed, what is missing, and how to get it")
     command.set_defaults(act=lambda _: doctor.report())
 
-    command = commands.add_parser("data", help="download a public data set")
-    command.add_argument(
-        "name", nargs="?", help="the data set, e.g. gm_challenge; without it, all are listed"
-    )
-    command.set_defaults(act=_data)
+    command = commands.add_parser("data", help="public data sets: list them, get one, check its files")
+    text = "list (default), get NAME, or check NAME; a name alone, e.g. gm_challenge, means get"
+    command.add_argument("step", nargs="?", default="list", metavar="STEP", help=text)
+    command.add_argument("name", nargs="?", metavar="NAME", help="the data set")
+    text = "get: an address with the same files, tried before the published one; may be repeated"
+    command.add_argument("--mirror", metavar="URL", action="append", default=[], help=text)
+    text = "get: a zip archive with the files, which were downloaded by hand"
+    command.add_argument("--archive", metavar="FILE", help=text)
+    command.set_defaults(act=_commands.data)
+
+    command = commands.add_parser("store", help="the trained networks of this computer, as a file for others")
+    text = "write the networks into FILE; put those of FILE into the store of this computer"
+    command.add_argument("step", choices=("pack", "unpack"), help=text)
+    command.add_argument("file", metavar="FILE", help="a zip archive")
+    text = "pack: only what the last runs of these chapters used, e.g. --chapters 01 02 (default: all)"
+    command.add_argument("--chapters", nargs="+", metavar="CHAPTER", help=text)
+    command.set_defaults(act=_commands.store)
 
     command = commands.add_parser(
         "cohort", help="what a folder of images and labels holds, and what is wrong"
@@ -91,12 +102,21 @@ def _parser() -> argparse.ArgumentParser:
     text = "pattern in the path of an image, whose group is its scanner, e.g. 'site-(\\w+)'"
     command.add_argument("--domain", metavar="PATTERN", help=text)
     command.add_argument("--limit", type=int, help="open at most so many cases of each domain")
-    command.set_defaults(act=_cohort)
+    command.set_defaults(act=_commands.cohort)
+
+    command = commands.add_parser("probe", help="which modules of a network the methods can read")
+    text = "a function without arguments that returns the network, or the network itself; it is imported"
+    command.add_argument("model", metavar="PACKAGE.MODULE:NAME", help=text)
+    text = "state dict to load into it, saved with torch.save; a file with pickled code is refused"
+    command.add_argument("--weights", metavar="FILE", help=text)
+    command.add_argument("--size", type=int, default=96, help="side of the image in pixels (default: 96)")
+    command.add_argument("--channels", type=int, default=1, help="channels of the image (default: 1)")
+    command.set_defaults(act=_commands.probe)
 
     command = commands.add_parser("notebooks", help="copy the notebooks of this version into a folder")
     command.add_argument("folder", help="where they go; it is made if it does not exist")
     command.add_argument("--force", action="store_true", help="replace files that were changed")
-    command.set_defaults(act=_notebooks)
+    command.set_defaults(act=_commands.notebooks)
 
     command = _chapter_command(commands, "run", "execute one notebook of the series")
     text = "replace a default of the notebook's parameters cell; may be repeated"
@@ -104,14 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", metavar="PATH", help="where the executed copy goes (default: under _build/)"
     )
-    command.set_defaults(act=_run)
+    command.set_defaults(act=_commands.run)
 
     command = _chapter_command(commands, "sweep", "run one notebook at all combinations of some parameters")
     text = "values of one parameter, separated by commas, e.g. -p seed 0,1; may be repeated"
     command.add_argument(*_PARAMETER, metavar=("NAME", "VALUES"), help=text, required=True, **_REPEATED)
     command.add_argument("--out", metavar="FOLDER", help="where tables go (default: under _build/sweeps/)")
     command.add_argument("--jobs", type=int, default=2, help="notebooks at a time, on one thread each")
-    command.set_defaults(act=_sweep)
+    command.set_defaults(act=_commands.sweep)
 
     command = commands.add_parser("claims", help="what was claimed, and what came of it")
     text = "list the ledger (default); show one claim; judge finished runs; recheck one claim from scratch"
@@ -129,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--minutes", type=float, help="recheck: only chapters that state no more from scratch"
     )
-    command.set_defaults(act=_claims)
+    command.set_defaults(act=_commands.claims)
 
     command = commands.add_parser("recommend", help="which method to use within a budget, and the evidence")
     text = "which cases are worse (order, default), the Dice of each case (number), wrong pixels (where)"
@@ -138,7 +158,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--networks", type=int, default=1, help="networks that you can train (default: 1)")
     text = "whether training cases with labels are at hand for more than the network itself (default: no)"
     command.add_argument("--labels", action=argparse.BooleanOptionalAction, default=False, help=text)
-    command.set_defaults(act=_recommend)
+    command.set_defaults(act=_commands.recommend)
+
+    command = commands.add_parser("review", help="which stored predictions to look at first, as one page")
+    text = (
+        "folder with CASE.nii.gz and CASE.npz (nnU-Net), or with fold_0, ...; repeat it for several members"
+    )
+    command.add_argument("--predictions", metavar="FOLDER", required=True, action="append", help=text)
+    command.add_argument("--images", metavar="FOLDER", help="their images, CASE_0000.nii.gz")
+    command.add_argument("--labels", metavar="FOLDER", help="segmentations by a person, of all cases or some")
+    command.add_argument("--training", metavar="FOLDER", help="training images, to compare the images with")
+    text = "pattern in the name of a case, whose group is its scanner, e.g. '^(\\w+?)_'"
+    command.add_argument("--domain", metavar="PATTERN", help=text)
+    text = "pattern for the person (default: the name without _ED, _frame01 and the like)"
+    command.add_argument("--subject", metavar="PATTERN", help=text)
+    command.add_argument("--score", help="uncertainty that gives the order (default: the advised one)")
+    command.add_argument(
+        "--skip-damaged", action="store_true", help="leave damaged cases out, and count them"
+    )
+    command.add_argument(
+        "--out", metavar="FILE.html", required=True, help="the page; FILE.csv lies beside it"
+    )
+    command.set_defaults(act=_commands.review)
     return parser
 
 
@@ -155,125 +196,6 @@ def _chapter_command(commands: "argparse._SubParsersAction[_Parser]", name: str,
     command.add_argument("-h", "--help", nargs=0, action=_ChapterHelp, help="this text, and the parameters")
     command.add_argument("notebook", help="its number, e.g. 01, or a path to a .py or .ipynb notebook")
     return command
-
-
-def _data(options: argparse.Namespace) -> int:
-    if options.name is None:
-        print("Data sets, each to be had with: segconf data NAME")
-        doctor.print_data_sets()
-        return 0
-    from segconf_lite.cohorts import download
-
-    print(f"{options.name} is at {download.fetch(options.name)}")
-    return 0
-
-
-def _cohort(options: argparse.Namespace) -> int:
-    from segconf_lite.readers import describe_folder
-
-    try:
-        domain = re.compile(options.domain) if options.domain else None
-    except re.error as error:
-        raise ValueError(f"--domain must be a regular expression, got {options.domain}: {error}") from error
-    labels = _label_names(options.labels)
-    report = describe_folder(
-        options.folder, layout=options.layout, labels=labels, domain=domain, limit=options.limit
-    )
-    print(report)
-    if report.problems:
-        raise ValueError(f"problems found: {len(report.problems)}, see the end of the report")
-    return 0
-
-
-def _label_names(text: str | None) -> dict[int, str] | None:
-    if text is None:
-        return None
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
-        raise ValueError(f"--labels must be VALUE=NAME,..., got {text}; e.g. 0=background,1=organ")
-    return {int(value): name.strip() for value, _, name in pairs}
-
-
-def _notebooks(options: argparse.Namespace) -> int:
-    from segconf_lite import resources
-
-    copied = resources.copy_notebooks(options.folder, force=options.force)
-    folder = options.folder
-    print(f"{len(copied)} notebook files of version {__version__} are in {folder}; try: jupyter lab {folder}")
-    return 0
-
-
-def _run(options: argparse.Namespace) -> int:
-    from segconf_lite import notebook, parameters
-
-    path = notebook.find_notebook(options.notebook)
-    values = parameters.typed(parameters.read(path), options.parameter, where=path.name)
-    if values.get("cases_out"):  # a notebook works in its own folder; the caller means this one
-        values["cases_out"] = str(Path(str(values["cases_out"])).resolve())
-    target = Path(options.out) if options.out else _default_out(path, options.parameter)
-    stated = notebook.stated_minutes(path)
-    print(f"{path.stem}: running" + (f", its header states {stated:g} min" if stated else ""), flush=True)
-    minutes = notebook.execute(path, target, values) / 60
-    note = ""
-    if stated:
-        note = f" (stated: {stated:g})" if minutes <= 1.5 * stated else f" (stated: {stated:g}; MUCH LONGER)"
-    print(f"{path.stem}: done in {minutes:.1f} min{note} -> {target}")
-    return 0
-
-
-def _default_out(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
-    """Plain runs go where the book looks for them; runs with parameters go elsewhere, named by them."""
-    from segconf_lite.grid import label
-
-    if not pairs:
-        return Path("_build/executed") / f"{path.stem}.ipynb"
-    values = dict(pairs)
-    return Path("_build/runs") / f"{path.stem}__{label(values, values)}.ipynb"
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    from segconf_lite import grid, notebook
-
-    path = notebook.find_notebook(options.notebook)
-    folder = options.out or Path("_build/sweeps") / path.stem
-    outcome = grid.sweep(path, options.parameter, folder=folder, jobs=options.jobs)
-    print("\n".join(outcome.lines))
-    if outcome.table:
-        print(f"{path.stem}: {len(outcome.lines) - outcome.failed} tables joined -> {outcome.table}")
-    return 1 if outcome.failed else 0
-
-
-def _claims(options: argparse.Namespace) -> int:
-    from segconf_lite.claims import recheck, report
-
-    if options.step == "recheck":
-        which = {"claim_id": options.id, "seed": options.seed, "minutes": options.minutes}
-        print("\n".join(recheck.recompute(options.pick, profile=options.profile, **which)))
-        return 0
-    if options.step == "show":
-        if options.id is None:
-            raise ValueError(
-                "claims show needs the ID of a claim, e.g. `segconf claims show near-but-harmful`"
-            )
-        print(report.show(options.id, profile=options.profile))
-        return 0
-    changed = []
-    if options.step == "judge":
-        changed = recheck.settle_runs(profile=options.profile, accept=options.accept)
-    kept = {"chapter": options.chapter, "cohort": options.cohort, "verdict": options.verdict}
-    print(report.table(profile=options.profile, **kept))
-    if changed:
-        print(f"\nOther outcomes than those stored{'' if options.accept else ' (--accept stores them)'}:")
-        print("\n".join(changed))
-    return 1 if changed and not options.accept else 0
-
-
-def _recommend(options: argparse.Namespace) -> int:
-    from segconf_lite.reports import recommend_method
-
-    budget = {"passes": options.passes, "networks": options.networks, "labels": options.labels}
-    print(recommend_method(want=options.want, **budget).text())
-    return 0
 
 
 if __name__ == "__main__":

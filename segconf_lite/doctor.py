@@ -71,7 +71,11 @@ def print_data_sets() -> None:
         try:
             print(f"  {name:<20}{download.find(name)}")
         except FileNotFoundError:
-            how = "by hand, see: segconf data" if name in download.BY_HAND else "get it with: segconf data"
+            how = (
+                "by hand, see: segconf data get"
+                if name in download.BY_HAND
+                else "get it with: segconf data get"
+            )
             print(f"  {name:<20}missing; {how} {name}")
 
 

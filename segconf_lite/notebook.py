@@ -196,9 +196,13 @@ def execute(path: str | Path, out: str | Path, parameters: Mapping[str, object] 
     failed = out.with_suffix(".failed.ipynb")
     running = resources.unfinished_name(out, "running.ipynb")
     folder = Path.cwd() if resources.is_installed(path) else path.resolve().parent
+    used = resources.used_file(out.stem)
+    with contextlib.suppress(OSError):  # a store that cannot be written is none of the notebook's concern
+        resources.write_whole(used, "")
     start = time.perf_counter()
     try:
-        with environment({k: os.environ.get(k, v) for k, v in _KEEP_MEMORY.items()}):
+        variables = {k: os.environ.get(k, v) for k, v in _KEEP_MEMORY.items()}
+        with environment(variables | {resources.USED: str(used)}):
             papermill.execute_notebook(
                 _read(path),
                 str(running),

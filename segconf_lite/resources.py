@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+USED = "SEGCONF_USED"  # names the list of the networks that a run uses
 _PACKAGE = Path(str(resources.files("segconf_lite")))
 _INSTALLED = _PACKAGE / "_series"  # holds book/ and notebooks/, as a checkout does
 # The file of an unfinished write or run. Older versions did not name the computer.
@@ -147,6 +148,38 @@ def user_folder() -> Path:
     except (RuntimeError, KeyError):
         number = os.getuid() if hasattr(os, "getuid") else 0
         return Path(tempfile.gettempdir()) / f"segconf_lite-{number}"
+
+
+def note_use(name: str) -> None:
+    """Write the name of a stored network into the list that a run of a notebook keeps, if one does.
+
+    Args:
+        name: Name of the file in the store.
+
+    Example:
+        >>> from segconf_lite.notebook import environment
+        >>> listed = Path(tempfile.mkdtemp()) / "used.txt"
+        >>> with environment({USED: str(listed)}):
+        ...     note_use("fit_unet-0123456789abcdef.safetensors")
+        >>> print(listed.read_text(), end="")
+        fit_unet-0123456789abcdef.safetensors
+    """
+    if listed := os.environ.get(USED):
+        with contextlib.suppress(OSError), Path(listed).open("a", encoding="utf-8") as file:
+            file.write(f"{name}\n")
+
+
+def used_file(run: str) -> Path:
+    """The list of the stored networks that the last run of a notebook has used.
+
+    Args:
+        run: Name of the executed notebook without its ending.
+
+    Example:
+        >>> used_file("01_domain_shift").name
+        '01_domain_shift.txt'
+    """
+    return user_folder() / "store" / "used" / f"{run}.txt"
 
 
 def write_whole(path: str | Path, content: str | bytes) -> Path:

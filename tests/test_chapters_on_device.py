@@ -16,10 +16,17 @@ ROOT = Path(__file__).parents[1]
 SMALL = {
     "04": {"n_train": 24, "n_test": 12, "n_steps": 10, "n_members": 1, "n_answers": 3},
     "05": {
-        "n_train": 48, "n_test": 12, "n_steps": 10, "n_members": 1, "n_penalty": 2, "n_models": 2,
-        "search_steps": 2, "n_annotated": 6, "noise_budget": 1e-1,
+        "n_train": 48,
+        "n_test": 12,
+        "n_steps": 10,
+        "n_members": 1,
+        "n_penalty": 2,
+        "n_models": 2,
+        "search_steps": 2,
+        "n_annotated": 6,
+        "noise_budget": 1e-1,
     },
-}  # fmt: skip
+}
 
 
 def code_cells(path, changes):

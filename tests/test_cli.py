@@ -63,7 +63,7 @@ def test_doctor_without_data_says_how_to_get_it(capsys, monkeypatch, tmp_path):
     assert cli.main(["doctor"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "SEGCONF_DATA not set" in said
-    assert "gm_challenge missing; get it with: segconf data gm_challenge" in said
+    assert "gm_challenge missing; get it with: segconf data get gm_challenge" in said
 
 
 def test_doctor_advises_by_the_way_of_installing(monkeypatch):
@@ -159,13 +159,21 @@ def test_wrong_usage_exits_with_two(capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        ["run", "01", "-p", "seed", "1:30"], ["run", "01", "-p", "seed", ""],
+        ["run", "01", "-p", "seed", "1:30"],
+        ["run", "01", "-p", "seed", ""],
         ["run", "01", "-p", "seed", "2026-01-31"],
-        ["run", "01", "-p", "seed", "1", "-p", "seed", "2"], ["run", "01", "--out", "x.html"], ["run", "**"],
-        ["run", "/x"], ["run", "["], ["run", ""], ["run", "a\nb"], ["sweep", "01", "-p", "seed", "1,,2"],
-        ["sweep", "01", "-p", "seed", "1", "--jobs", "0"], ["data", "../x"],
+        ["run", "01", "-p", "seed", "1", "-p", "seed", "2"],
+        ["run", "01", "--out", "x.html"],
+        ["run", "**"],
+        ["run", "/x"],
+        ["run", "["],
+        ["run", ""],
+        ["run", "a\nb"],
+        ["sweep", "01", "-p", "seed", "1,,2"],
+        ["sweep", "01", "-p", "seed", "1", "--jobs", "0"],
+        ["data", "../x"],
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_is_one_line_and_exit_code_two(folder, words, capsys):
     assert cli.main(words) == 2
     message = capsys.readouterr().err
@@ -207,3 +215,23 @@ def test_without_standard_error_a_bad_value_still_has_its_exit_code(tmp_path):
     for words in (["run", "nothing"], ["fly"]):
         code = f"import sys; sys.stderr = None; from segconf_lite import cli; sys.exit(cli.main({words!r}))"
         assert python(code, tmp_path).returncode == 2
+
+
+def test_probe_prints_the_modules_and_takes_weights_without_code(tmp_path, monkeypatch, capsys):
+    import torch
+    from torch import nn
+
+    source = "from segconf_lite.models import UNet\n\nbuild = lambda: UNet(n_classes=2, channels=(4, 8))\n"
+    (tmp_path / "a_network.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["probe", "a_network:build", "--size", "16"]) == 0
+    assert "SegmentationDistortion(module='bottleneck')" in capsys.readouterr().out
+    state = sys.modules["a_network"].build().state_dict()
+    torch.save(state, "weights.pt")
+    assert cli.main(["probe", "a_network:build", "--size", "16", "--weights", "weights.pt"]) == 0
+    torch.save(nn.Conv2d(1, 2, 1), "pickled.pt")
+    assert cli.main(["probe", "a_network:build", "--weights", "pickled.pt"]) == 2
+    assert "must hold tensors only" in capsys.readouterr().err
+    assert cli.main(["probe", "a_network:no_such_name"]) == 2
+    assert "PACKAGE.MODULE:NAME" in capsys.readouterr().err

@@ -121,8 +121,10 @@ def test_one_command_moves_the_whole_book_and_back(checkout):
     assert retarget(root=checkout) == []
     ours = (here, f"{here.split('/')[0]}.github.io", "trust.lab")
     for name, text in texts(checkout).items():  # addresses of others stay
-        theirs = [[line for line in whole.splitlines() if "github" in line and not any(map(line.count, ours))]
-                  for whole in (before[name], text)]  # fmt: skip
+        theirs = [
+            [line for line in whole.splitlines() if "github" in line and not any(map(line.count, ours))]
+            for whole in (before[name], text)
+        ]
         assert theirs[0] == theirs[1], name
     retarget(here, root=checkout)
     assert texts(checkout) == before

@@ -87,8 +87,9 @@ def test_every_notebook_and_profile_has_a_row_and_facts_are_read(run, tmp_path, 
     code, rows = run({"11_one": "", "12_two": ""})
     assert code == 0
     assert set(rows) == {(n, p) for n in ("11_one", "12_two") for p in ("lite", "full")} | {
-        ("tests", ""), ("training_step", "")
-    }  # fmt: skip
+        ("tests", ""),
+        ("training_step", ""),
+    }
     row = rows["11_one", "full"]
     assert (row["status"], row["facts_true"], row["facts_false"], row["which_false"]) == (
         "passed",

@@ -51,7 +51,18 @@ def test_rooms_are_listed():
 
 @pytest.mark.parametrize(
     "room",
-    ["cohorts", "readers", "models", "confidence", "fragility", "evaluation", "show", "stress", "claims"],
+    [
+        "cohorts",
+        "readers",
+        "models",
+        "confidence",
+        "fragility",
+        "evaluation",
+        "show",
+        "stress",
+        "claims",
+        "predictions",
+    ],
 )
 def test_public_names_of_lazy_rooms_are_where_they_are_said_to_be(room):
     module = getattr(segconf_lite, room)
@@ -63,7 +74,9 @@ def test_public_names_of_lazy_rooms_are_where_they_are_said_to_be(room):
         module.metrics  # noqa: B018
 
 
-@pytest.mark.parametrize("room", ["cohorts", "readers", "models", "confidence", "show", "stress"])
+@pytest.mark.parametrize(
+    "room", ["cohorts", "readers", "models", "confidence", "show", "stress", "predictions"]
+)
 def test_lazy_rooms_bring_no_heavy_library(room):
     code = f"import sys, segconf_lite.{room}; print(*sorted(set(sys.modules) & {{'torch', 'monai'}}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -163,11 +163,16 @@ def test_a_chapter_without_source_is_named():
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("seed", "010", 10), ("seed", "+3", 3), ("effect_size", "1e-2", 0.01), ("effect_size", "2", 2.0),
-        ("blur", "False", False), ("source_scanner", "010", "010"), ("cases_out", "it's #1", "it's #1"),
+        ("seed", "010", 10),
+        ("seed", "+3", 3),
+        ("effect_size", "1e-2", 0.01),
+        ("effect_size", "2", 2.0),
+        ("blur", "False", False),
+        ("source_scanner", "010", "010"),
+        ("cases_out", "it's #1", "it's #1"),
         ("cases_out", "", ""),
     ],
-)  # fmt: skip
+)
 def test_typed_values_have_the_type_of_the_default(declared, name, text, value):
     found = parameters.value_of(text, declared[name])
     assert (found, type(found)) == (value, type(value))
@@ -192,10 +197,19 @@ def test_typed_values_of_another_type_are_refused(declared, name, text):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("010", "010"), ("1:30", "1:30"), ("1e-5", 1e-5), ("2026-01-31", "2026-01-31"), ("", ""),
-        ("*.gz", "*.gz"), ("null", None), ("[1, 2]", [1, 2]), ("true", True), ("NaN", "NaN"), ("7", 7),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("1e-5", 1e-5),
+        ("2026-01-31", "2026-01-31"),
+        ("", ""),
+        ("*.gz", "*.gz"),
+        ("null", None),
+        ("[1, 2]", [1, 2]),
+        ("true", True),
+        ("NaN", "NaN"),
+        ("7", 7),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_no_declared_type_is_json_or_text(text, value):
     for parameter in (Parameter("size", "2 * 3", "2 * 3", literal=False), Parameter("size", None, "None")):
         found = parameters.value_of(text, parameter)
@@ -210,12 +224,17 @@ def test_broken_json_is_refused():
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.py", '# %% tags=["parameters"]\nseed = (\n'), ("a.py", '# %% tags=["parameters"]\nseed = "\n'),
+        ("a.py", '# %% tags=["parameters"]\nseed = (\n'),
+        ("a.py", '# %% tags=["parameters"]\nseed = "\n'),
         ("a.py", '# %% tags=["parameters"]\nx = ' + "(" * 5000 + "\n"),
-        ("a.ipynb", "{}"), ("a.ipynb", "[]"), ("a.ipynb", ""), ("a.ipynb", '{"cells": [{"metadata": 3}]}'),
-        ("a.ipynb", "[" * 10**5), ("a.ipynb", '{"cells": [{"metadata": {"tags": ["parameters"]}}]}'),
+        ("a.ipynb", "{}"),
+        ("a.ipynb", "[]"),
+        ("a.ipynb", ""),
+        ("a.ipynb", '{"cells": [{"metadata": 3}]}'),
+        ("a.ipynb", "[" * 10**5),
+        ("a.ipynb", '{"cells": [{"metadata": {"tags": ["parameters"]}}]}'),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_notebook_is_one_clear_message(tmp_path, name, text, capsys):
     path = tmp_path / name
     path.write_text(text)

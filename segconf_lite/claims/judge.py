@@ -200,7 +200,9 @@ def _judge_group(claim: Claim, name: str, cases: pd.DataFrame, n_seeds: int) -> 
 def _groups(claim: Claim, cases: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     if claim.each is None:
         return [("all", cases)]
-    return [(str(name), part) for name, part in cases.groupby(claim.each)]
+    # Whole numbers are floats in a table where some rows have none; a group keeps its name.
+    names = lambda name: f"{name:g}" if isinstance(name, float) else str(name)  # noqa: E731
+    return [(names(name), part) for name, part in cases.groupby(claim.each)]
 
 
 def _arguments(claim: Claim, cases: pd.DataFrame) -> list[np.ndarray]:

@@ -51,7 +51,7 @@ def as_record(verdict: Verdict, samples: pd.DataFrame, origin: Mapping[str, Any]
     Example:
         >>> record = read_record(resources.results_folder(), "near-but-harmful", "lite")
         >>> record["verdict"], list(record["groups"]), record["n_cases"]
-        ('holds', ['all'], 600)
+        ('holds', ['all'], 1200)
     """
     by_seed = seed_estimates(verdict.claim, samples)
     return {
@@ -133,7 +133,7 @@ def read_record(
 
     Example:
         >>> read_record(resources.results_folder(), "near-but-harmful", "lite")["seeds"]
-        [11, 12, 13, 14, 15]
+        [21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
     """
     path = _record_path(results, claim_id, profile)
     path = path.parent / "earlier" / path.name if earlier else path
@@ -167,7 +167,7 @@ def overview(results: str | Path | None = None, *, claims: Mapping[str, Claim] |
 
     Example:
         >>> overview().query("id == 'near-but-harmful'")[["verdict", "seeds", "negligible"]].values.tolist()
-        [['holds', 5, False]]
+        [['holds', 10, False]]
     """
     rows, results = [], results or resources.results_folder()
     for claim in (read_claims() if claims is None else claims).values():

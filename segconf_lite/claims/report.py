@@ -30,9 +30,9 @@ def table(
 
     Example:
         >>> print(table(chapter=1, verdict="holds"))
-        2 hold, 0 fail, 0 undecided
+        3 hold, 0 fail, 0 undecided
         holds      On scanner E, which looks far from A, mean Dice stays above 0.85.
-                   far-but-harmless: 0.9... [0.9..., 0.9...], 5 seeds, chapter 1
+                   far-but-harmless: 0.9... [0.9..., 0.9...], 10 seeds, chapter 1
         ...
     """
     claims = read_claims()

@@ -30,7 +30,7 @@ class Cohort:
 
     Attributes:
         images: (N, C, H, W) float32, finite intensities, normally z-scored per slice. C is 1 but for colours
-            or several MR sequences; methods that take one channel say so.
+            or several MR sequences; the methods take any C, corruptions and attacks a single channel.
         labels: (N, H, W) int64 reference in ``0 .. len(class_names) - 1``; 0 is background.
         domains: (N,) text, the scanner or scanner group of each case.
         subjects: (N,) text, the person of each case. Splits never divide a subject.

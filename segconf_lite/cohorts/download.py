@@ -12,13 +12,14 @@ import gzip
 import hashlib
 import io
 import os
-import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+import filelock
 import pooch
 
-from segconf_lite import check
+from segconf_lite import check, transfer
 from segconf_lite.resources import user_folder
 
 _MOST_BYTES = 2**28  # of one file, packed and unpacked: 256 MB, ten times the largest published file
@@ -39,7 +40,7 @@ SOURCES: dict[str, tuple[str, str]] = {
 #: Name of a data set -> how a person gets it, where no address has every file as it is read here.
 BY_HAND: dict[str, str] = {
     name: " ".join((_REGISTRY / f"{name}_by_hand.txt").read_text("utf-8").split())
-    for name in ("retina_chase_hrf", "published_results", "lidc_nodules")
+    for name in ("retina_chase_hrf", "published_results", "acdc", "mnms", "mnms2", "lidc_nodules")
 }
 
 
@@ -85,7 +86,9 @@ def find(name: str, root: Path | str | None = None) -> Path:
         folders.append(data_folder() / name)
     if folders[-1].is_dir():
         return folders[-1]
-    command = f"Get it with `segconf data {name}` (in Python: segconf_lite.cohorts.download.fetch({name!r}))"
+    command = (
+        f"Get it with `segconf data get {name}` (in Python: segconf_lite.cohorts.download.fetch({name!r}))"
+    )
     how = f"It has to be fetched by hand: {BY_HAND[name]}" if name in BY_HAND else command
     raise FileNotFoundError(
         f"data set {name!r} is not on this computer; looked in {' and '.join(map(str, folders))}. "
@@ -148,7 +151,7 @@ def read(name: str, folder: Path, path: Path, *, unzip: bool = False) -> bytes:
     registered = registry(name) if name in SOURCES else {}
     expected = registered.get(path.relative_to(folder).as_posix())
     if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        fix = f"it was cut short, altered or replaced: delete it and run `segconf data {name}`"
+        fix = f"it was cut short, altered or replaced: delete it and run `segconf data get {name}`"
         raise check.refuse(str(path), f"the published file (SHA-256 {expected})", "another content", fix)
     if unzip:
         try:
@@ -182,16 +185,19 @@ def damaged(path: Path, expected: str, error: Exception, fix: str = "") -> Value
     return check.refuse(str(path), expected, f"{type(error).__name__}: {error}", fix)
 
 
-def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None = None) -> Path:
+def fetch(
+    name: str, *, base_url: str | Sequence[str] | None = None, folder: Path | str | None = None
+) -> Path:
     """Download what is missing of a data set, and say where it lies.
 
     Each file is written under a temporary name, checked, then renamed: an interrupted call keeps
-    what it finished, and the next call goes on from there. A file that was altered is replaced.
+    what it finished, and the next call goes on from there, also within a file where the server allows it. A
+    file that was altered is replaced.
 
     Args:
         name: A key of `SOURCES`, e.g. ``"gm_challenge"`` (37 files, 14 MB, CC0).
-        base_url: Another http(s) address that holds the same files (a mirror of a course, say); the
-            SHA-256 sums stay the same.
+        base_url: Other http(s) addresses that hold the same files (mirrors of a course, say), tried in
+            order for each file; the SHA-256 sums stay the same.
         folder: Folder to write into; by default ``data_folder()/name``.
 
     Returns:
@@ -210,20 +216,22 @@ def fetch(name: str, *, base_url: str | None = None, folder: Path | str | None =
         ValueError: base_url must be an address that begins with http:// or https://, got 'mirror'
     """
     digests = registry(name)
-    if base_url is not None and not str(base_url).startswith(("http://", "https://")):
-        raise check.refuse("base_url", "an address that begins with http:// or https://", repr(base_url))
+    given = base_url if isinstance(base_url, list | tuple) else [base_url]
+    urls = [str(url or SOURCES[name][0]) for url in given]
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise check.refuse("base_url", "an address that begins with http:// or https://", repr(url))
     target = _path("folder", folder) if folder is not None else data_folder() / name
-    store = pooch.create(
-        path=target,
-        base_url=(base_url or SOURCES[name][0]).rstrip("/") + "/",
-        registry={path: f"sha256:{digest}" for path, digest in digests.items()},
-        retry_if_failed=2 if base_url is None else 0,
-    )
+    sums = {path: f"sha256:{digest}" for path, digest in digests.items()}
+    options = {"path": target, "registry": sums, "retry_if_failed": 2 if base_url is None else 0}
+    stores = [pooch.create(base_url=url.rstrip("/") + "/", **options) for url in urls]
+    target.parent.mkdir(parents=True, exist_ok=True)
     logger, level = pooch.get_logger(), pooch.get_logger().level
     logger.setLevel("WARNING")  # it would announce every single file
     try:
-        for n_done, path in enumerate(digests):
-            _fetch_one(store, path, _by_hand(name, target, n_done, len(digests)))
+        with filelock.FileLock(target.with_name(f".{target.name}.lock")):  # two would mix their parts
+            for n_done, path in enumerate(digests):
+                _fetch_one(stores, path, _by_hand(name, target, n_done, len(digests)))
     finally:
         logger.setLevel(level)
     return target
@@ -235,37 +243,30 @@ def _path(name: str, value: Path | str) -> Path:
     return Path(value)
 
 
-def _fetch_one(store: pooch.Pooch, path: str, by_hand: str) -> None:
+def _fetch_one(stores: list[pooch.Pooch], path: str, by_hand: str) -> None:
     """Download one file unless it is there and whole; say what failed and what to do."""
-    try:
-        store.fetch(path, downloader=_download)
-    except OSError as error:  # every error of requests is one, some of them are ValueErrors too
-        # A full disk or a read-only folder is not the network's fault; requests sets no errno.
-        if error.errno is not None:
-            raise
-        raise ConnectionError(
-            f"{store.get_url(path)}: could not be downloaded ({type(error).__name__}: {error}). {by_hand}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(
-            f"{store.get_url(path)}: expected SHA-256 {store.registry[path].removeprefix('sha256:')}, "
-            f"got another content (the upstream file changed, or a proxy answered in its place); "
-            f"it was not kept. {by_hand}"
-        ) from error
+    for store in stores:
+        try:
+            store.fetch(path, downloader=_download)
+            return
+        except (OSError, ValueError) as error:  # every error of requests is the first, some are both
+            # A full disk or a read-only folder is not the network's fault; requests sets no errno.
+            if getattr(error, "errno", None) is not None:
+                raise
+            last = error
+    urls = " and ".join(store.get_url(path) for store in stores)
+    if isinstance(last, OSError):
+        what = f"{urls}: could not be downloaded ({type(last).__name__}: {last}). {by_hand}"
+        raise ConnectionError(what) from last
+    raise ValueError(
+        f"{urls}: expected SHA-256 {stores[0].registry[path].removeprefix('sha256:')}, "
+        f"got another content (the upstream file changed, or a proxy answered in its place); "
+        f"it was not kept. {by_hand}"
+    ) from last
 
 
 def _download(url: str, output_file: str, _: pooch.Pooch) -> None:
-    """Write the body behind an address, which may be neither endless nor endlessly slow."""
-    import requests  # takes 0.1 s, and most sessions download nothing
-
-    n_bytes, start = 0, time.monotonic()
-    with requests.get(url, stream=True, timeout=30) as response, Path(output_file).open("wb") as file:
-        response.raise_for_status()
-        for chunk in response.iter_content(2**16):
-            n_bytes += len(chunk)
-            if n_bytes > _MOST_BYTES or time.monotonic() - start > _MOST_SECONDS:
-                raise ConnectionError(f"stopped at {n_bytes} bytes: the file is too large or too slow")
-            file.write(chunk)
+    transfer.download(url, output_file, most_bytes=_MOST_BYTES, most_seconds=_MOST_SECONDS)
 
 
 def _by_hand(name: str, target: Path, n_done: int, n_files: int) -> str:

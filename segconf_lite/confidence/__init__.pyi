@@ -15,6 +15,9 @@ from .predictor import QualityPredictor as QualityPredictor
 from .sampling import DeepEnsemble as DeepEnsemble
 from .sampling import MCDropout as MCDropout
 from .sampling import TestTimeAugmentation as TestTimeAugmentation
+from .topology import ring_defects as ring_defects
+
+def load(folder: object, network: object) -> object: ...  # of the module `saving`, beside the rooms
 
 FragilityMap: type  # of the room `fragility`; a stub may name modules of its own room only
 
@@ -34,5 +37,7 @@ __all__ = [
     "SegmentationDistortion",
     "SoftDiceConfidence",
     "TestTimeAugmentation",
+    "load",
+    "ring_defects",
     "soft_dice_confidence",
 ]

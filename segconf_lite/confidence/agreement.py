@@ -20,6 +20,7 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.confidence.sampling import SampledUncertainty
 from segconf_lite.evaluation.quality import pairwise_dice, surface_dice_per_case
+from segconf_lite.saving import Savable
 
 QUALITIES = ("dice", "surface_dice")
 EMPTY = ("one", "zero")
@@ -75,7 +76,7 @@ def pairwise_agreement(
     return np.mean(columns, axis=0)
 
 
-class ScoreAgreement:
+class ScoreAgreement(Savable):
     """Mean quality of each pair of predictions, taken as a prediction of the true quality.
 
     Args:
@@ -132,11 +133,21 @@ class ScoreAgreement:
         """Number of passes of the network per case."""
         return self.sampler.n_passes
 
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted to a network yet.
+        """
+        check.fitted(self, self.n_classes)
+        return self.sampler.unet
+
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Fit the sampler, and take class count and spacing from the cohort. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
         check_fit_arguments(unet, source_cohort)
@@ -153,7 +164,7 @@ class ScoreAgreement:
         """(B,) float32 in [0, 1], higher = better: the mean over all pairs of predictions.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.

@@ -26,6 +26,7 @@ from segconf_lite.models.device import check_same_device, device_of, frozen
 from segconf_lite.models.splice import splice
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training, as_settings
+from segconf_lite.saving import Savable
 
 POOLINGS = ("channels_and_space", "space", "published")
 MOST_NUMBERS = 10_000  # the published ceiling; the covariance has its square
@@ -148,7 +149,7 @@ def _pooled(activation: Tensor, pooling: str) -> Tensor:
     return pooled.flatten(1)
 
 
-class _ActivationDistance:
+class _ActivationDistance(Savable):
     """Mahalanobis distance of some vector made of one activation; subclasses say which."""
 
     n_passes = 1
@@ -160,11 +161,21 @@ class _ActivationDistance:
         self._fit: GaussianFit | None = None
         self._shape: tuple[int, ...] = ()
 
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted to a network yet.
+        """
+        check.fitted(self, self._fit)
+        return check.fitted(self, self._unet)
+
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Fit mean and covariance to the activations of the source cohort. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
 
         Raises:
@@ -193,7 +204,7 @@ class _ActivationDistance:
         """(B,) float32 distance, >= 0, higher = further from the source cohort.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If it is not fitted to a network, an image or an activation is not finite, or the
@@ -234,7 +245,7 @@ class _ActivationDistance:
             raise check.refuse("activations", f"of the shape of those in fit, {self._shape}", shape, fix)
 
     def _vectors(self, images: Tensor | np.ndarray) -> np.ndarray:
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
         assert self._unet is not None
         opened = splice(self._unet, self.module)
 
@@ -321,7 +332,7 @@ class LatentMahalanobis(_ActivationDistance):
         """Train the autoencoder, unless one was passed, then fit mean and covariance of its codes.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
         """
         check_fit_arguments(unet, source_cohort)

@@ -85,7 +85,7 @@ class SegmentationDistortion(PixelUncertainty):
         """Train the autoencoder on the source cohort, unless one was passed. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
 
         Raises:
@@ -103,7 +103,7 @@ class SegmentationDistortion(PixelUncertainty):
         """Class probabilities without and with the activation replaced; (B, C, H, W) each.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If it is not fitted, an image or a logit is not finite, or the activations have
@@ -125,11 +125,11 @@ class SegmentationDistortion(PixelUncertainty):
         assert opened is not None  # fit sets both before the network
         assert coder is not None
         check_same_device(unet, autoencoder=coder)
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
 
         def pair(batch: Tensor) -> tuple[Tensor, Tensor]:
             logits, activation, rest = opened.read(batch)
-            reconstruction = coder(activation)
+            reconstruction = coder(activation.float())
             if reconstruction.shape != activation.shape:
                 expected, got = tuple(activation.shape), tuple(reconstruction.shape)
                 raise check.refuse("the autoencoder's output", f"{expected}, as the activation", got)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.models.batches import as_tensor, joined
+from segconf_lite.models.batches import as_tensor, check_network, joined
 from segconf_lite.models.device import device_of
+from segconf_lite.saving import Savable
 
 AGGREGATIONS = ("mean", "l2")
 REGIONS = ("image", "foreground", "boundary")
@@ -142,7 +143,7 @@ def aggregate(
     return torch.where(n_inside > 0, values.sum(dim=(1, 2)) / n_inside.clamp(min=1), 1.0)
 
 
-class OfNetwork:
+class OfNetwork(Savable):
     """Base of the methods that keep the network as it is and learn nothing from the cohort.
 
     Args:
@@ -164,13 +165,13 @@ class OfNetwork:
         """Keep the network; nothing is learned from the cohort. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on.
 
         Raises:
-            ValueError: If the network is no module, or its parts lie on several devices.
+            ValueError: As `check_fit_arguments`.
         """
-        device_of(unet)
+        check_fit_arguments(unet, source_cohort)
         self._unet = unet
         return self
 
@@ -215,7 +216,7 @@ class PixelUncertainty(OfNetwork):
         """(B,) float32, higher = trust less.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
@@ -237,7 +238,7 @@ class PixelUncertainty(OfNetwork):
 
     def _batches(self, images: Tensor | np.ndarray) -> Iterator[tuple[int, Tensor | np.ndarray]]:
         """Index of the first case, and the images, of one batch after another."""
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
         for start in range(0, len(images), self.batch_size):
             yield start, images[start : start + self.batch_size]
 
@@ -250,7 +251,8 @@ def check_fit_arguments(unet: nn.Module, source_cohort: Cohort) -> None:
         source_cohort: The cases that the network was trained on.
 
     Raises:
-        ValueError: If the network is no module on one device, or the cohort is no `Cohort`.
+        ValueError: If the cohort is no `Cohort`, or the network is no module on one device that returns
+            logits of the cohort's classes; it is tried on the first case.
 
     Example:
         >>> check_fit_arguments(nn.Conv2d(1, 2, 1), None)
@@ -260,6 +262,7 @@ def check_fit_arguments(unet: nn.Module, source_cohort: Cohort) -> None:
     device_of(unet)
     if not isinstance(source_cohort, Cohort):
         raise check.refuse("source_cohort", "a Cohort", type(source_cohort).__name__)
+    check_network(unet, source_cohort.images, n_classes=len(source_cohort.class_names))
 
 
 def _check_choices(aggregation: str, region: str, band_px: int) -> None:

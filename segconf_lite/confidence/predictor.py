@@ -19,19 +19,21 @@ from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.adversary import Adversary, Limits, Perturbed, perturb
 from segconf_lite.confidence.heads import HEADS, BetaHead, beta_interval, probability_below
+from segconf_lite.confidence.pixels import check_fit_arguments
 from segconf_lite.confidence.predictor_training import FeatureReader, fit_quality_network
 from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.models.batches import in_batches, joined, network_input
 from segconf_lite.models.device import check_same_device, frozen
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training
+from segconf_lite.saving import Savable
 
 THREE_LEVELS = ("bottleneck", "decoder.0", "penultimate")
 PUBLISHED_TRAINING = Training(steps=200, learning_rate=2e-3, weight_decay=1e-3)
 TRAINING = PUBLISHED_TRAINING.changed(augmentation="strong")
 
 
-class QualityPredictor:
+class QualityPredictor(Savable):
     """Predicted mean quality of a case over its foreground classes, from the network's own activations.
 
     The reported quality is an output of its own, learned from the mean over the classes that are there; the
@@ -118,6 +120,15 @@ class QualityPredictor:
             probabilities=False,
         )
 
+    @property
+    def unet(self) -> nn.Module:
+        """The evaluated network.
+
+        Raises:
+            ValueError: If the method is not fitted to a network yet.
+        """
+        return self._fitted()[0].unet
+
     def fit(self, unet: nn.Module, source_cohort: Cohort) -> Self:
         """Train the predictor (or read it from the store) on the source cohort.
 
@@ -127,6 +138,7 @@ class QualityPredictor:
         Raises:
             ValueError: If the network has no such module, or an argument of the training is refused.
         """
+        check_fit_arguments(unet, source_cohort)
         self._read = FeatureReader(unet, self.modules, probabilities=self.probabilities)
         self.network = self._trained
         if self.network is None:
@@ -172,7 +184,7 @@ class QualityPredictor:
         """The adversary's step against this predictor: images in which it would predict a lower quality.
 
         Args:
-            images: (B, 1, H, W).
+            images: (B, channels, H, W).
             alpha: Size of the step, see `perturb`.
             unit: ``"quality"`` or ``"length"``.
             **limits: `bound`, `bound_norm` and `value_range`, see `segconf_lite.confidence.adversary.Limits`.
@@ -181,7 +193,7 @@ class QualityPredictor:
             What `perturb` returns, on the CPU.
         """
         read, network = self._fitted()
-        inputs = network_input(check.image_batch(images), read.unet).requires_grad_()
+        inputs = network_input(check.image_batch(images, channels=None), read.unet).requires_grad_()
         with frozen(read.unet), frozen(network), torch.enable_grad():
             predicted = HEADS[self.head].mean(network([level.float() for level in read(inputs)[0]]))[:, 0]
             gradient = torch.autograd.grad(predicted.sum(), inputs)[0]
@@ -199,7 +211,7 @@ class QualityPredictor:
     def _numbers(self, images: Tensor | np.ndarray) -> Tensor:
         """(B, n) what the quality network gives, on the CPU."""
         read, network = self._fitted()
-        check.image_batch(images)
+        check.image_batch(images, channels=None)
 
         def numbers(batch: Tensor) -> Tensor:
             return network([level.float() for level in read(batch)[0]]).cpu()

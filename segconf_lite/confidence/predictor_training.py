@@ -27,6 +27,7 @@ from segconf_lite.confidence.heads import HEADS, Head
 from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.evaluation import dice_per_class, surface_dice_per_class
 from segconf_lite.models.device import device_of, frozen, isolated_random_state
+from segconf_lite.models.outputs import logits_in
 from segconf_lite.models.taps import Taps
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 from segconf_lite.stress.corruptions import AUGMENTATIONS, make_any_augmentation
@@ -65,10 +66,10 @@ class FeatureReader:
     def __call__(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The activations, and the logits; gradients reach the images if they ask for them."""
         if not self.taps:
-            logits = self.unet(images.clone())  # a network may work in place on its input
+            logits = logits_in(self.unet(images.clone()), images)  # a network may work in place on its input
             return [logits.softmax(dim=1)], logits
         with Taps(self.unet, **self.taps) as taps:
-            logits = self.unet(images.clone())
+            logits = logits_in(self.unet(images.clone()), images)
             levels = [taps[name] for name in self.taps]
         return ([*levels, logits.softmax(dim=1)] if self.probabilities else levels), logits
 

@@ -21,8 +21,9 @@ from segconf_lite.models.batches import as_tensor, cases_from, checked_logits
 from segconf_lite.models.device import bf16_pays, device_of, isolated_random_state
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.store import fitted_each
+from segconf_lite.models.taps import check_open
 from segconf_lite.models.training import PRECISIONS, Training, as_settings
-from segconf_lite.models.unet import predict_probabilities
+from segconf_lite.models.unet import UNet, predict_probabilities
 
 
 class SampleSummary(NamedTuple):
@@ -123,7 +124,7 @@ class SampledUncertainty(PixelUncertainty):
         """Class probabilities (S, b, C, H, W), batch by batch, so that memory stays bounded.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
@@ -147,7 +148,7 @@ class SampledUncertainty(PixelUncertainty):
         """All maps of all cases, and the segmentation (B, S, H, W) int64 of each prediction, in one go.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or an image or a logit is not finite.
@@ -201,11 +202,12 @@ class MCDropout(SampledUncertainty):
         """Keep the network, if it has dropout. Returns the method itself.
 
         Args:
-            unet: Network from images (B, 1, H, W) to logits (B, C, H, W).
+            unet: Network from images (B, channels, H, W) to logits (B, C, H, W).
             source_cohort: The cases that the network was trained on; nothing is learned from them.
         """
         device_of(unet)
         if not any(layer.p > 0 for layer in _dropout_layers(unet)):
+            check_open(unet)
             fix = "without it every pass is equal: train with fit_unet(..., dropout=0.1), or use DeepEnsemble"
             raise check.refuse("the network", "one with a dropout layer of p > 0", "one without", fix)
         return super().fit(unet, source_cohort)
@@ -252,7 +254,8 @@ class DeepEnsemble(SampledUncertainty):
         **options: The arguments of `SampledUncertainty`.
 
     Raises:
-        ValueError: If there are fewer than two members.
+        ValueError: If there are fewer than two members; in `fit`, if members would be trained beside another
+            network that is not our `UNet`.
 
     Example:
         >>> from segconf_lite.cohorts import phantom
@@ -298,6 +301,10 @@ class DeepEnsemble(SampledUncertainty):
         """
         device = device_of(unet)
         self._others = list(self._trained)
+        if self.n_members > 1 + len(self._others) and not isinstance(unet, UNet):
+            expected, got = "given beside a network that fit_unet did not make", type(unet).__name__
+            fix = "train it again with other seeds: DeepEnsemble(members=[second, third])"
+            raise check.refuse("members", expected, f"none beside {got}", fix)
         training = dict(self.training)
         own_seed = training["training"].seed if "training" in training else 0
         first_seed = check.integer("seed of training", training.pop("seed", own_seed), low=0)

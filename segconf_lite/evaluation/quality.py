@@ -15,7 +15,10 @@ absent     absent      left out (NaN) / 1 / 0                                   
 The geometry of boundaries is that of MONAI: the boundary of a class is its pixels that have a pixel of
 another kind beside them, and distances go from pixel centre to pixel centre, in millimetres.
 
-Shape letters: N cases, S and T segmentations of a case, C classes, H rows, W columns.
+Slices or volumes: labels are (N, H, W) with two spacings, or (N, D, H, W) with three. Volumes of different
+sizes are measured one at a time.
+
+Shape letters: N cases, S and T segmentations of a case, C classes, D slices of a volume, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ def dice_per_class(prediction: Any, reference: Any, *, n_classes: int, empty: st
     .. math:: D = \frac{2 |P \cap R|}{|P| + |R|}
 
     Args:
-        prediction: (N, H, W) integer labels, 0 is background; numpy or torch.
-        reference: (N, H, W) labels of the reference.
+        prediction: (N, H, W) or (N, D, H, W) integer labels, 0 is background; numpy or torch.
+        reference: Labels of the reference, of the same shape.
         n_classes: Number of classes C, background included, >= 2.
         empty: What counts for a class that neither side has: ``"skip"`` leaves it out of the mean,
             ``"one"`` calls it perfect, ``"zero"`` a failure. It is required, because papers differ.
@@ -165,11 +168,12 @@ def surface_dice_per_class(
               + |\{r \in \partial R : d(r, \partial P) \le \tau\}|}{|\partial P| + |\partial R|}
 
     Args:
-        prediction: (N, H, W) integer labels, 0 is background; numpy or torch.
-        reference: (N, H, W) labels of the reference.
+        prediction: (N, H, W) or (N, D, H, W) integer labels, 0 is background; numpy or torch.
+        reference: Labels of the reference, of the same shape.
         n_classes: Number of classes C, background included, >= 2.
         tolerance_mm: Distance that still counts as right, >= 0 mm.
-        spacing_mm: Row and column spacing in mm, (2,) for all cases or (N, 2), > 0.
+        spacing_mm: Row and column spacing in mm, (2,) for all cases or (N, 2), > 0; of volumes slice, row
+            and column spacing, (3,) or (N, 3).
         empty: Policy for a class that neither side has, see the table of this module.
 
     Returns:
@@ -386,17 +390,19 @@ def mean_of_defined(per_class: np.ndarray) -> np.ndarray:
 
 
 def _foreground_pair(prediction: Any, reference: Any, n_classes: int, empty: str) -> tuple[Tensor, Tensor]:
-    """Two (N, C - 1, H, W) boolean tensors, one channel per foreground class."""
+    """Two (N, C - 1, [D,] H, W) boolean tensors, one channel per foreground class."""
     import torch
 
     n_classes = check.integer("n_classes", n_classes, low=2, high=65_536)
     check.one_of("empty", empty, _EMPTY)
-    if getattr(prediction, "ndim", 3) == 4:
+    is_volume = getattr(prediction, "ndim", 3) == 4
+    if is_volume and getattr(reference, "ndim", 3) != 4:
         fix = "probabilities (N, C, H, W) become labels with .argmax(1)"
         raise check.refuse("prediction", "labels (N, H, W)", tuple(prediction.shape), fix)
-    predicted = check.label_map("prediction", prediction, n_classes=n_classes)
+    axes = "N D H W" if is_volume else "N H W"
+    predicted = check.label_map("prediction", prediction, n_classes=n_classes, shape=axes)
     expected = check.label_map("reference", reference, n_classes=n_classes, shape=predicted.shape)
-    classes = np.arange(1, n_classes)[:, None, None]
+    classes = np.arange(1, n_classes).reshape(-1, *[1] * (predicted.ndim - 1))
     one, other = (torch.from_numpy(labels[:, None] == classes) for labels in (predicted, expected))
     return one, other
 
@@ -414,7 +420,7 @@ def _between_boundaries(
     one_absent: float,
 ) -> np.ndarray:
     """(N, C - 1) of a measure of MONAI, with the policy for absent classes."""
-    spacing = check.spacing(spacing_mm, length=len(masks[0]))
+    spacing = check.spacing(spacing_mm, length=len(masks[0]), axes=masks[0].ndim - 2)
     with warnings.catch_warnings():  # MONAI warns of each absent class, which the policy settles
         warnings.simplefilter("ignore")
         values = measure(*masks, include_background=True, spacing=spacing.tolist())

@@ -142,6 +142,15 @@ class HeadSearch:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.fragility import FragilityMap
+        >>> from segconf_lite.models import UNet
+        >>> cohort, unet = phantom.cohort(6, size=16), UNet(n_classes=4, channels=(4, 8)).eval()
+        >>> method = FragilityMap(search=HeadSearch(damping=1e-3)).fit(unet, cohort)
+        >>> method.flip_cost(cohort.images[:2]).shape
+        torch.Size([2, 16, 16])
     """
 
     head: str = "head"
@@ -195,7 +204,7 @@ class HeadSearch:
         if not self.gradient:
             fisher = fisher._replace(gradient=torch.zeros_like(fisher.gradient))
         inverse = fisher.inverse(head.out_channels, damping=self.damping)
-        return lambda images, budget: _head_terms(*_head_pass(unet, head, images), inverse).maps(budget)
+        return _FittedHead(unet, head, inverse)
 
 
 class ConvexCheck(NamedTuple):
@@ -228,7 +237,7 @@ def check_closed_form(
     Args:
         unet: Network with a 1x1 convolution named ``head``. It is not changed.
         train: Training cases.
-        images: (B, 1, H, W), numpy or torch.
+        images: (B, channels, H, W), numpy or torch.
         pixels: (n, 3) case, row and column of each pixel.
         n_training: Number of training pixels, drawn evenly from all cases; the solver passes over them many
             times.
@@ -251,7 +260,7 @@ def check_closed_form(
     """
     n_training = check.integer("n_training", n_training, low=1)
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
-    case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images))).T
+    case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images, channels=None))).T
     head = _find_head(unet, "head")
     with frozen(unet):
         n_each, parts = -(-n_training // len(train)), []
@@ -277,7 +286,7 @@ def pixel_index(pixels: Tensor | np.ndarray, images: Tensor | np.ndarray) -> np.
 
     Args:
         pixels: (n, 3) integers, n >= 1.
-        images: (B, 1, H, W), in which they must lie.
+        images: (B, channels, H, W), in which they must lie.
 
     Returns:
         (n, 3) int64.
@@ -302,6 +311,18 @@ class _HeadInverse(NamedTuple):
     factors: Tensor  # (D, P, D): v'H^-1 v = |f @ factors|^2 for each pair of classes
     newton_step: Tensor  # (C, D): H^-1 g
     excess_loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _FittedHead:
+    """A `FittedSearch`."""
+
+    unet: nn.Module
+    head: nn.Conv2d
+    inverse: _HeadInverse
+
+    def __call__(self, images: Tensor, budget: float) -> SearchMaps:
+        return _head_terms(*_head_pass(self.unet, self.head, images), self.inverse).maps(budget)
 
 
 class _HeadFisher(NamedTuple):

@@ -9,7 +9,7 @@ C classes, H rows, W columns.
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
@@ -110,24 +110,23 @@ class FragilityMap(PixelUncertainty):
             ValueError: If the network has no 1x1 convolution, or no module, of the name searched, or a label
                 is not among its classes.
         """
-        super().fit(unet, source_cohort)
         self._fitted_on, search = device_of(unet), self.search
+        self._unet = self._penalty = self._fitted = None  # a fit that fails leaves nothing half done
         with frozen(unet):
             if isinstance(search, MaskSearch):
                 n_images, seed = search.n_penalty, search.seed
                 self._penalty = penalty_set(unet, source_cohort, n_images=n_images, seed=seed)
-                self._fitted = self._mask_maps
             elif isinstance(search, PixelSearch):
-                self._fitted = functools.partial(_pixel_maps, unet, source_cohort, search)
+                self._fitted = _FittedPixels(unet, source_cohort, search)
             else:
                 self._fitted = search.fit(unet, source_cohort, batch_size=self.batch_size)
-        return self
+        return super().fit(unet, source_cohort)
 
     def flip_cost(self, images: Tensor | np.ndarray) -> Tensor:
         """Flip cost in nats per training pixel, (B, H, W), low = fragile; infinite if a search found no flip.
 
         Args:
-            images: (B, 1, H, W), numpy or torch.
+            images: (B, channels, H, W), numpy or torch.
 
         Raises:
             ValueError: If the method is not fitted, or the images are not finite or of another shape.
@@ -142,7 +141,7 @@ class FragilityMap(PixelUncertainty):
         """Total, aleatoric and epistemic uncertainty of the models found, (B, H, W) each, in nats.
 
         Args:
-            images: (B, 1, H, W), numpy or torch.
+            images: (B, channels, H, W), numpy or torch.
             setting: ``"a"`` or ``"b"``, see `segconf_lite.fragility.decompose`.
 
         Raises:
@@ -162,15 +161,14 @@ class FragilityMap(PixelUncertainty):
             yield maps.uncertainty.cpu(), maps.labels.cpu()
 
     def _search_maps(self, images: Tensor | np.ndarray) -> Iterator[SearchMaps]:
-        check.fitted(self, self._fitted)
-        assert self._fitted is not None
-        yield from self._batched(self._fitted, images)
+        check.fitted(self, self._unet)
+        yield from self._batched(self._fitted or self._mask_maps, images)
 
     def _batched(
         self, compute: Callable[[Tensor, float], Result], images: Tensor | np.ndarray
     ) -> Iterator[Result]:
         check_same_device(self.unet, **{"fitted search": self._fitted_on})
-        images, size = check.image_batch(images), self.batch_size
+        images, size = check.image_batch(images, channels=None), self.batch_size
         with frozen(self.unet):
             yield from in_batches(lambda x: compute(x, self.budget), images, self.unet, batch_size=size)
 
@@ -193,10 +191,16 @@ class FragilityMap(PixelUncertainty):
         return SearchMaps(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
-def _pixel_maps(
-    unet: nn.Module, cohort: Cohort, options: PixelSearch, images: Tensor, budget: float
-) -> SearchMaps:
-    every = to_numpy(torch.ones_like(images[:, 0], dtype=torch.bool).nonzero())  # (B H W, 3)
-    labels = predict_probabilities(unet, images).argmax(dim=1)
-    cost = search_pixels(unet, images, every, cohort, options).cost.reshape(labels.shape)
-    return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))
+@dataclasses.dataclass(frozen=True)
+class _FittedPixels:
+    """A `FittedSearch`."""
+
+    unet: nn.Module
+    cohort: Cohort
+    options: PixelSearch
+
+    def __call__(self, images: Tensor, budget: float) -> SearchMaps:
+        every = to_numpy(torch.ones_like(images[:, 0], dtype=torch.bool).nonzero())  # (B H W, 3)
+        labels = predict_probabilities(self.unet, images).argmax(dim=1)
+        cost = search_pixels(self.unet, images, every, self.cohort, self.options).cost.reshape(labels.shape)
+        return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))

@@ -57,6 +57,13 @@ class MaskSearch:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> MaskSearch(steps=3, multiplier=(1.0, 10.0, 100.0)).multipliers
+        (1.0, 10.0, 100.0)
+        >>> MaskSearch(steps=3, multiplier=(1.0, 10.0))
+        Traceback (most recent call last):
+        ValueError: multiplier must be one number or 3 (steps), got 2
     """
 
     steps: int = 6
@@ -236,11 +243,15 @@ def search_masks(
     if tuple(getattr(image, "shape", ())) != expected:
         got = getattr(image, "shape", type(image).__name__)
         raise check.refuse("image", f"one case {expected}", got, "take images[k]")
-    predicted = predict_probabilities(unet, check.image_batch(image[None], "image"))[0]  # (C, H, W)
+    predicted = predict_probabilities(unet, check.image_batch(image[None], "image", channels=None))[
+        0
+    ]  # (C, H, W)
     check.label_map("penalty.labels", penalty.labels, n_classes=len(predicted))
     case = network_input(image[None], unet)
     with frozen(unet):
         choose_weights(unet, ("",)).with_gradient(case)  # refuses a network that no search could change
+        with torch.no_grad():  # a network may keep its last features, and a graph cannot be copied
+            unet(case.clone())
     images, labels = network_input(penalty.images, unet), penalty.labels.to(case.device)
     task = _Task(unet, case, predicted, penalty._replace(images=images, labels=labels), options, budget)
     with isolated_random_state(options.seed, case.device), torch.enable_grad():

@@ -151,7 +151,7 @@ def search_pixels(
 
     Args:
         unet: Network at the optimum of the loss on the penalty set, see `polish`. It is not changed.
-        images: (B, 1, H, W), numpy or torch.
+        images: (B, channels, H, W), numpy or torch.
         pixels: (n, 3) case, row and column of each pixel.
         penalty: Training cases on which the loss is measured; ``n_penalty`` of them, used in every step.
         search: Settings; None takes those of ``PixelSearch()``.
@@ -177,7 +177,7 @@ def search_pixels(
     options = PixelSearch() if search is None else search
     if not isinstance(options, PixelSearch):
         raise check.refuse("search", "a PixelSearch or None", type(options).__name__)
-    index = pixel_index(pixels, check.image_batch(images))
+    index = pixel_index(pixels, check.image_batch(images, channels=None))
     if options.n_penalty < len(penalty):
         rng = np.random.default_rng(options.seed)
         penalty = penalty.take(np.sort(rng.choice(len(penalty), options.n_penalty, replace=False)))

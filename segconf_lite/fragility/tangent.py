@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ from torch.func import functional_call, jvp
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.fragility.head import FittedSearch, FlipTerms
+from segconf_lite.fragility.head import FittedSearch, FlipTerms, SearchMaps
 from segconf_lite.models.batches import checked_logits
+from segconf_lite.models.outputs import picked
+from segconf_lite.models.taps import check_open
 from segconf_lite.models.unet import UNet
 
 LARGEST_SEED = 2**63 - 1  # of a torch.Generator
@@ -48,7 +50,7 @@ class ChosenWeights(NamedTuple):
         """A copy of the weights, and logits (B, C, H, W) whose gradient flows back to it.
 
         Args:
-            images: (B, 1, H, W) on the device of the network.
+            images: (B, channels, H, W) on the device of the network.
 
         Raises:
             ValueError: If the output is no logits, or has no gradient: a search would find nothing, and the
@@ -106,6 +108,11 @@ def choose_weights(model: nn.Module, modules: tuple[str, ...]) -> ChosenWeights:
         >>> chosen.logits(chosen.weights, chosen.prepare(torch.zeros(1, 1, 8, 8))).shape
         torch.Size([1, 2, 8, 8])
     """
+    for name, part in model.named_modules():
+        check_open(model, name)
+        if isinstance(part, nn.DataParallel):
+            got = "a DataParallel, whose weights cannot be replaced"
+            raise check.refuse("the network", "a plain module", got, "pass network.module")
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     chosen: dict[str, Tensor] = {}
     for module in module_names(modules):
@@ -115,6 +122,9 @@ def choose_weights(model: nn.Module, modules: tuple[str, ...]) -> ChosenWeights:
             parts = list(dict(model.named_children()))
             raise ValueError(f"the model has no weights in a module {module!r}; its parts: {parts}")
         chosen |= inside
+    if any(value.is_floating_point() and value.dtype.itemsize < 4 for value in parameters.values()):
+        got, fix = "half precision, in which small steps vanish", "pass copy.deepcopy(network).float()"
+        raise check.refuse("the network's weights", "float32 for a search", got, fix)
     fixed = {name: v for name, v in parameters.items() if name not in chosen} | dict(model.named_buffers())
     if isinstance(model, UNet) and all(name.split(".")[0] in DECODER for name in chosen):
         decoder = _Decoder(model)
@@ -126,9 +136,28 @@ def choose_weights(model: nn.Module, modules: tuple[str, ...]) -> ChosenWeights:
         return ChosenWeights(chosen, model.encode, decode)
 
     def whole(weights: Mapping[str, Tensor], images: Any) -> Tensor:
-        return functional_call(model, fixed | dict(weights), (images.clone(),))  # it may work in place
+        outputs = call_with(model, fixed | dict(weights), images.clone())  # it may work in place
+        return cast(Tensor, picked(outputs, images))  # checked where the images are new
 
     return ChosenWeights(chosen, lambda images: images, whole)
+
+
+def call_with(model: nn.Module, state: Mapping[str, Tensor], images: Tensor) -> Any:
+    """What a network returns with other weights and buffers; its own stay as they are.
+
+    Args:
+        model: Any module of Python.
+        state: Name -> value; names that are not there keep their own value.
+        images: (B, channels, H, W) on the device of the network.
+
+    Example:
+        >>> layer = nn.Conv2d(1, 1, 1, bias=False)
+        >>> float(call_with(layer, {"weight": torch.full((1, 1, 1, 1), 3.0)}, torch.ones(1, 1, 1, 1)))
+        3.0
+    """
+    # A module that is registered twice would be replaced twice, and the second time not be given back.
+    shared = len(list(model.modules())) < len(list(model.named_modules(remove_duplicate=False)))
+    return functional_call(model, dict(state), (images,), tie_weights=not shared)
 
 
 class _Decoder(nn.Module):
@@ -156,6 +185,16 @@ class TangentSearch:
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> from segconf_lite.fragility import FragilityMap
+        >>> from segconf_lite.models import UNet
+        >>> cohort, unet = phantom.cohort(6, size=16), UNet(n_classes=4, channels=(4, 8)).eval()
+        >>> search = TangentSearch(modules=("head",), n_draws=2, n_slices=2)
+        >>> method = FragilityMap(search=search).fit(unet, cohort)
+        >>> method.flip_cost(cohort.images[:2]).shape
+        torch.Size([2, 16, 16])
     """
 
     modules: tuple[str, ...] = DECODER
@@ -205,7 +244,20 @@ class TangentSearch:
             raise check.refuse("unet", "a network whose loss has curvature in these weights", got, fix)
         added = self.damping * total / sum(value.numel() for value in fisher.values())
         sd = {name: (value + added).rsqrt() for name, value in fisher.items()}
-        return lambda images, budget: _tangent_terms(chosen, sd, images, self.n_draws, self.seed).maps(budget)
+        return _FittedTangent(self, unet, sd)
+
+
+@dataclasses.dataclass(frozen=True)
+class _FittedTangent:
+    """A `FittedSearch`."""
+
+    search: TangentSearch
+    unet: nn.Module
+    sd: dict[str, Tensor]  # of each weight
+
+    def __call__(self, images: Tensor, budget: float) -> SearchMaps:
+        search, chosen = self.search, choose_weights(self.unet, self.search.modules)
+        return _tangent_terms(chosen, self.sd, images, search.n_draws, search.seed).maps(budget)
 
 
 @torch.enable_grad()

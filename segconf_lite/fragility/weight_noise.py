@@ -8,17 +8,17 @@ same budget, the search itself adds nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self, Unpack
+from typing import Self, Unpack, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.sampling import SampledUncertainty, SamplingOptions
 from segconf_lite.fragility.mask_search import PenaltySet, penalty_set
+from segconf_lite.fragility.tangent import call_with
 from segconf_lite.models.device import check_same_device
 from segconf_lite.models.unet import predict_probabilities
 
@@ -108,7 +108,7 @@ class _NoisyNetwork(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Tensor:
-        return functional_call(self.network, self.weights, (images,))
+        return cast(Tensor, call_with(self.network, self.weights, images))
 
 
 def _noise(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:

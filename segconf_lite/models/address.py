@@ -64,6 +64,34 @@ def address(fit: Callable[..., object], arguments: Mapping[str, object]) -> str:
     return _hash(json.dumps([_token(fit, "fit", ()), content], sort_keys=True).encode())[:16]
 
 
+def near_address(fit: Callable[..., object], arguments: Mapping[str, object]) -> tuple[str, list[float]]:
+    """The address but for the intensities of the cohorts, and one number per image that stands for them.
+
+    Two processors simulate the same images with other last digits, and no hash can bear that. The numbers are
+    sums of all intensities of an image with random signs, over the root of their count: where they agree
+    within a tolerance, no pixel differs by more than the tolerance times the root of that count, unless
+    differences cancel.
+
+    Args:
+        fit: As of `address`.
+        arguments: As of `address`.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> where, numbers = near_address(address, {"cohort": phantom.cohort(3, size=16)})
+        >>> len(numbers)
+        3
+    """
+    cohorts = {name: value for name, value in arguments.items() if isinstance(value, Cohort)}
+    blank = {n: dataclasses.replace(c, images=np.zeros_like(c.images)) for n, c in cohorts.items()}
+    numbers = []
+    for cohort in cohorts.values():
+        size = cohort.images[0].size
+        signs = np.random.default_rng(0).integers(0, 2, size) * 2.0 - 1
+        numbers += [float(image.ravel() @ signs) / math.sqrt(size) for image in cohort.images]
+    return address(fit, {**arguments, **blank}), numbers
+
+
 def code_text(source: str) -> str:
     r"""Python source without comments, docstrings and blank lines.
 
@@ -172,6 +200,8 @@ def _network(network: nn.Module, where: str, inside: tuple[int, ...]) -> object:
         )
         plain = {key: value for key in kept if _is_plain(value := getattr(module, key))}
         tokens = {key: _token(value, f"{where}.{name}.{key}", inside) for key, value in plain.items()}
+        if isinstance(module, torch.jit.ScriptModule):  # one class for all of them
+            tokens["code"] = getattr(module, "code", "")
         modules.append([name, _token(type(module), where, inside), tokens])
     frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
     return ["network", modules, frozen, weights_fingerprint(network)]

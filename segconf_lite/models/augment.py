@@ -145,7 +145,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _checked_batch(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    check.image_batch(images)
+    check.image_batch(images, channels=None)
     shape = (len(images), *images.shape[2:])
     if not isinstance(labels, Tensor) or tuple(labels.shape) != shape:
         raise check.refuse("labels", f"a tensor {shape}", tuple(getattr(labels, "shape", ())))

@@ -132,7 +132,7 @@ class _Activations:
         parts, rests = [], []
         for index in torch.arange(len(cohort)).split(32):
             activation, rest = spliced.read(self._images[index])[1:]
-            parts.append((activation, self.logits_of(activation, rest)))
+            parts.append((activation.float(), self.logits_of(activation, rest)))
             rests.append(rest)
         self.activations, self.logits = (torch.cat(part) for part in zip(*parts, strict=True))
         fits = sum(tensor.nbytes for tensors in rests for tensor in tensors) <= CACHE_BYTES

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.models.device import device_of, kept_random_state
+from segconf_lite.models.device import device_of, frozen, kept_random_state
+from segconf_lite.models.outputs import logits_in, picked
 
 Result = TypeVar("Result")
 # PyTorch has a class of error for it on a GPU, and only a text on a CPU.
@@ -97,39 +98,75 @@ def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool
 def checked_logits(outputs: object, images: Tensor | np.ndarray, network: nn.Module | None = None) -> Tensor:
     """What a network returned, if these are logits; every output of a network passes through here.
 
-    A softmax over a single channel gives probability 1 everywhere, one over the wrong axis mixes cases, and
-    NaN has no largest class. All of these would look like certain predictions.
+    A softmax over a single channel gives probability 1 everywhere, one over the wrong axis mixes cases, one
+    over probabilities makes them all alike, and NaN has no largest class. All would look like predictions.
 
     Args:
-        outputs: What the network returned for `images`.
+        outputs: What the network returned for `images`: a tensor, or several of which one can be the logits,
+            see `segconf_lite.models.outputs.picked`.
         images: Images (N, channels, H, W) as the network took them; volumes have an axis more.
         network: The network. If it is there, the message names the layer whose output is not finite first,
             for which the network runs once more.
 
     Returns:
-        `outputs` itself, (N, C, H, W) with C >= 2, so that it keeps device, type and gradient.
+        The logits, (N, C, H, W) with C >= 2, as they came, so that they keep device, type and gradient.
 
     Raises:
-        ValueError: If it is not one dense tensor of finite floating-point numbers of that shape.
+        ValueError: If there is not one dense tensor of finite floating-point numbers of that shape.
 
     Example:
         >>> checked_logits(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 3, 8, 8])
-        >>> checked_logits(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8))
+        >>> checked_logits(torch.zeros(2, 1, 8, 8) + 3, torch.zeros(2, 1, 8, 8))
         Traceback (most recent call last):
-        ValueError: the network's output must be logits (2, C, 8, 8) with C >= 2, got (2, 1, 8, 8);
-        a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)
+        ValueError: the network's output must be logits (2, C, 8, 8) with C >= 2, got (2, 1, 8, 8), a single
+        channel; write adapt(network, output="sigmoid") for two classes
     """
-    cases, sides = len(images), tuple(images.shape[2:])
-    expected = f"logits ({', '.join(map(str, (cases, 'C', *sides)))}) with C >= 2"
-    got, fix = _what_is_wrong(outputs, cases, sides)
-    if fix or not isinstance(outputs, Tensor):
-        raise check.refuse("the network's output", expected, got, fix)
-    good = outputs.detach().isfinite().flatten(1).all(dim=1)
+    logits = logits_in(outputs, images)
+    good = logits.detach().isfinite().flatten(1).all(dim=1)
     if not good.all():
         layer = None if network is None else _first_layer_not_finite(network, images)
         raise NonFiniteLogitsError((~good).nonzero()[:, 0].tolist(), layer)
-    return outputs
+    return logits
+
+
+def check_network(network: nn.Module, images: Tensor | np.ndarray, *, n_classes: int | None = None) -> None:
+    """Refuse a network that does not turn these images into logits; it runs on the first of them.
+
+    Args:
+        network: Any module.
+        images: Images (N, channels, H, W).
+        n_classes: Number of classes C that the logits must have; None takes any.
+
+    Raises:
+        ValueError: If the network takes images of another size or number of channels only, or returns no
+            logits of that many classes. The message names the call of `segconf_lite.models.adapt` that
+            helps. Any other error of the network is raised as it is.
+
+    Example:
+        >>> check_network(nn.Conv2d(3, 2, 1), np.zeros((4, 1, 8, 8)))
+        Traceback (most recent call last):
+        ValueError: the network must be one that takes images (1, 1, 8, 8), got RuntimeError: ...; write
+        adapt(network, channels=(0, 0, 0))
+    """
+    device = device_of(network)
+    inputs = network_input(images[:1], network)
+    with frozen(network), torch.no_grad(), kept_random_state(device), enough_memory(1, network, "no case"):
+        result = _attempt(network, inputs)
+        if isinstance(result, Exception) or not _keeps_size(result, inputs):
+            fix, error = _what_would_run(network, inputs), result if isinstance(result, Exception) else None
+            if fix:
+                first_line = next(iter(str(error).strip().splitlines()), "")
+                got = f"{type(error).__name__}: {first_line}" if error else "logits of another size"
+                raise check.refuse(
+                    "the network", f"one that takes images {tuple(inputs.shape)}", got, fix
+                ) from error
+            if error:
+                raise error  # it is broken in a way that the network's own words say best
+        found = checked_logits(result, inputs, network).shape[1]
+    if n_classes is not None and found != n_classes:
+        fix = "pass the cohort with the classes that the network was trained on, background first"
+        raise check.refuse("the network's output", f"of the cohort's {n_classes} classes", found, fix)
 
 
 class NonFiniteLogitsError(ValueError):
@@ -194,8 +231,14 @@ def in_batches(
     batch_size = check.integer("batch_size", batch_size, low=1)
     _check_weights(network)
     for start in range(0, len(images), batch_size):
-        with enough_memory(batch_size, network, f"{start} of {len(images)} cases"), cases_from(start):
-            result = compute(network_input(images[start : start + batch_size], network))
+        batch = images[start : start + batch_size]
+        try:
+            with enough_memory(batch_size, network, f"{start} of {len(images)} cases"), cases_from(start):
+                result = compute(network_input(batch, network))
+        except (RuntimeError, TypeError, AttributeError, AssertionError, IndexError) as error:
+            if not isinstance(error, BatchTooLargeError):
+                check_network(network, batch)  # says what helps, if the fault is the network's
+            raise
         yield result
 
 
@@ -250,22 +293,35 @@ def joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(done)
 
 
-def _what_is_wrong(outputs: object, cases: int, sides: tuple[int, ...]) -> tuple[str, str]:
-    """What the outputs are instead of logits, and the remedy; an empty remedy if they are logits."""
-    wrap = "wrap the network in a module that returns one dense tensor with the classes on axis 1"
-    if not isinstance(outputs, Tensor):
-        details = f" with keys {list(outputs)}" if isinstance(outputs, dict) else ""
-        return f"{type(outputs).__name__}{details}", wrap
-    shape = tuple(outputs.shape)
-    if outputs.layout != torch.strided or outputs.is_meta:
-        return f"{outputs.layout} on {outputs.device}", wrap
-    if shape == (cases, 1, *sides):
-        return str(shape), "a single sigmoid channel z becomes torch.cat([-z / 2, z / 2], dim=1)"
-    if len(shape) != 2 + len(sides) or shape[0] != cases or shape[1] < 2:
-        return str(shape), wrap
-    if shape[2:] != sides:
-        return str(shape), "resize the logits to the images, or pad the images to a size that is kept"
-    return str(outputs.dtype), "" if outputs.is_floating_point() else "return them before the argmax"
+def _attempt(network: nn.Module, inputs: Tensor) -> object:
+    """What the network returns, or the error that it raises."""
+    try:
+        return network(inputs.clone())
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY):
+            raise
+        return error
+
+
+def _keeps_size(result: object, inputs: Tensor) -> bool:
+    found = picked(result, inputs)
+    return isinstance(found, Tensor) and found.shape[-inputs.ndim + 2 :] == inputs.shape[2:]
+
+
+def _what_would_run(network: nn.Module, inputs: Tensor) -> str:
+    """The call of `adapt` with which the network takes one image; empty if none is found."""
+    n_channels, sides = inputs.shape[1], inputs.shape[2:]
+    for channels in dict.fromkeys((n_channels, 1, 3, 2, 4)):
+        for multiple in (1, 2, 4, 8, 16, 32, 64):
+            if multiple > 1 and not any(side % multiple for side in sides):
+                continue  # of this size already
+            tried = inputs.new_zeros(1, channels, *(-(-side // multiple) * multiple for side in sides))
+            if _keeps_size(_attempt(network, tried), tried):
+                chosen = tuple(index % n_channels for index in range(channels))
+                arguments = [f"channels={chosen}"] if channels != n_channels else []
+                arguments += [f"pad_to={multiple}"] if multiple > 1 else []
+                return f"write adapt(network, {', '.join(arguments)})"
+    return ""
 
 
 def _first_layer_not_finite(network: nn.Module, images: Tensor | np.ndarray) -> str | None:

@@ -104,7 +104,8 @@ def frozen(network: nn.Module) -> Iterator[None]:
     required = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     network.eval()
     try:
-        network.requires_grad_(False)
+        for parameter, _ in required:  # scripted modules have no requires_grad_
+            parameter.requires_grad_(False)
         yield
     finally:
         for module, training in modes:

@@ -18,6 +18,7 @@ from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.case_reader import case_reader
 from segconf_lite.models.cuda_graph import as_cuda_graph
 from segconf_lite.models.device import isolated_random_state, pick_device
+from segconf_lite.models.outputs import picked
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 from segconf_lite.models.unet import UNet
 
@@ -76,7 +77,8 @@ def fit_unet(
         [1, 2]
     """
     n_classes, training = len(cohort.class_names), training.changed(**settings)
-    build = partial(UNet, n_classes=n_classes, channels=channels, norm=norm, skips=skips, dropout=dropout)
+    shape = {"n_classes": n_classes, "in_channels": cohort.images.shape[1], "channels": channels}
+    build = partial(UNet, **shape, norm=norm, skips=skips, dropout=dropout)
     return fit_network(
         build, cohort, validation=validation, training=training, device=device, progress=progress
     )
@@ -176,7 +178,7 @@ class _LossOf(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.use_bf16):
-            logits = self.network(images)
+            logits = cast(Tensor, picked(self.network(images), images))
         return cast(Tensor, self.loss(logits.float(), labels[:, None]))
 
 

@@ -62,6 +62,7 @@ class Segmenter(nn.Module):
             other size; the others ignore it and take every H and W (and D) divisible by
             ``2**(len(channels) - 1)``; with instance norm, not all of them equal to it.
         spatial_dims: Number of spatial axes, 2 for slices, 3 for volumes.
+        in_channels: Number of image channels.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -81,6 +82,7 @@ class Segmenter(nn.Module):
         channels: Sequence[int] = (16, 32, 64),
         size: int | None = None,
         spatial_dims: int = 2,
+        in_channels: int = 1,
     ) -> None:
         super().__init__()
         axes = check.integer("spatial_dims", spatial_dims, low=2, high=3, fix="2 for slices, 3 for volumes")
@@ -96,6 +98,7 @@ class Segmenter(nn.Module):
             "channels": list(channels),
             "size": size,
             "spatial_dims": axes,
+            "in_channels": check.integer("in_channels", in_channels, low=1),
         }
         self.history: list[dict[str, float]] = []  # filled by training; plain, not in the state dict
         network: nn.Module
@@ -104,14 +107,14 @@ class Segmenter(nn.Module):
             _check_unetr(channels, size)
             first = channels[0]
             sizes = {"feature_size": first // 2, "hidden_size": 3 * first, "mlp_dim": 6 * first}
-            network = UNETR(1, self.n_classes, size, spatial_dims=axes, num_heads=_HEADS, **sizes)
+            network = UNETR(in_channels, self.n_classes, size, spatial_dims=axes, num_heads=_HEADS, **sizes)
         elif kind == "attention":
-            network = AttentionUnet(axes, 1, self.n_classes, **halvings)
+            network = AttentionUnet(axes, in_channels, self.n_classes, **halvings)
         elif kind == "residual" or axes == 3:
             halvings["num_res_units"] = 2 if kind == "residual" else 0
-            network = StridedUNet(axes, 1, self.n_classes, **halvings)
+            network = StridedUNet(axes, in_channels, self.n_classes, **halvings)
         else:
-            network = UNet(n_classes=self.n_classes, channels=channels, norm=norm)
+            network = UNet(n_classes=self.n_classes, in_channels=in_channels, channels=channels, norm=norm)
         if norm != "mixed":
             _set_norms(network, getattr(nn, f"{norm.title()}Norm{axes}d"))  # nn.BatchNorm2d and so on
         self.network = network
@@ -119,7 +122,7 @@ class Segmenter(nn.Module):
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor | np.ndarray) -> Tensor:
-        """Logits (N, C, H, W) of images (N, 1, H, W), numpy or torch; volumes have an axis D before H.
+        """Logits (N, C, H, W) of images (N, in_channels, H, W), numpy or torch; volumes have D before H.
 
         Args:
             images: Images of any real type; they are converted to the device and type of the parameters.
@@ -131,7 +134,7 @@ class Segmenter(nn.Module):
         size, axes = self.config["size"], self.config["spatial_dims"]
         unetr = self.config["kind"] == "unetr"
         multiple = 1 if unetr else 2 ** (len(self.config["channels"]) - 1)
-        check_divisible(inputs, 1, multiple, axes=axes)
+        check_divisible(inputs, self.config["in_channels"], multiple, axes=axes)
         sides = tuple(inputs.shape[2:])
         if self.config["norm"] != "batch" and sides == (multiple,) * axes:
             expected = f"larger than {multiple} (an instance norm needs two pixels on the coarsest level)"

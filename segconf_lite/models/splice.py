@@ -181,7 +181,10 @@ class TapSplice:
 
     def logits(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
         """Logits (N, C, H, W)."""
-        with Taps(self.model, spliced=self.module) as taps, taps.replacing(spliced=activation):
+        with (
+            Taps(self.model, spliced=self.module) as taps,
+            taps.replacing(spliced=activation.to(rest[0].dtype)),
+        ):
             return checked_logits(self.model(rest[0].clone()), rest[0])
 
 

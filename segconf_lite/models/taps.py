@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -18,6 +19,33 @@ from segconf_lite import check
 from segconf_lite.models.device import device_of
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
+
+
+def check_open(model: nn.Module, name: str = "") -> None:
+    """Refuse a module that cannot be read or replaced: compiled code does not call hooks, or calls old ones.
+
+    Args:
+        model: Any module.
+        name: Name of a module inside it.
+
+    Raises:
+        ValueError: If it, or a module around it, was scripted, traced or compiled.
+
+    Example:
+        >>> check_open(torch.jit.script(nn.Conv2d(1, 2, 1)))
+        Traceback (most recent call last):
+        ValueError: the network must be made of Python modules, got a RecursiveScriptModule: its modules
+        cannot be read or replaced; pass the network that it was made from
+    """
+    for outer, part in model.named_modules():
+        if outer and not f"{name}.".startswith(f"{outer}."):
+            continue  # neither the module nor around it
+        if isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod"):
+            got = f"a {type(part).__name__}: its modules cannot be read or replaced"
+            made_from = (
+                "network._orig_mod" if hasattr(part, "_orig_mod") else "the network that it was made from"
+            )
+            raise check.refuse("the network", "made of Python modules", got, f"pass {made_from}")
 
 
 class Taps:
@@ -52,9 +80,11 @@ class Taps:
             raise check.refuse("taps", "at least one, e.g. Taps(model, deep='encoder.4')", "none")
         known = dict(model.named_modules())
         for name in places.values():
+            check_open(model, str(name))
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or list(known)[1:6]
-                raise ValueError(f"the model has no module {name!r}; near names: {near}")
+                fix = "segconf_lite.models.probe(network) lists all"
+                raise ValueError(f"the model has no module {name!r}; near names: {near}; {fix}")
         self.model, self.places = model, places
         self._modules = {tap: known[name] for tap, name in places.items()}
         self._handles: list[RemovableHandle] = []

@@ -48,7 +48,7 @@ def read(path: Path, *, role: str, most_bytes: int, turned: bool = True) -> Stor
 
     Args:
         path: The file.
-        role: ``"image"`` or ``"labels"``, which differ in how colours are read.
+        role: ``"image"`` or ``"labels"``, which differ in how colours are read, or ``"probabilities"`` (NPZ).
         most_bytes: Largest size of the values as float32; a header that claims more is not believed.
         turned: Whether volumes are turned to LPS axes, or left as they are stored.
 

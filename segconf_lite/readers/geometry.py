@@ -20,7 +20,7 @@ PLANES = ("coarsest", "axial", "coronal", "sagittal", "stored")
 _NORMALS = ("sagittal", "coronal", "axial")  # of the axes left, back and head
 
 
-def check_same_grid(path: str, labels: Stored, image: Stored) -> None:
+def check_same_grid(path: str, labels: Stored, image: Stored, *, of: str = "its image") -> None:
     """Refuse labels that do not lie on the grid of their image, voxel by voxel.
 
     Corners of the two grids may be a quarter of the smallest voxel apart, because headers are rounded.
@@ -29,6 +29,7 @@ def check_same_grid(path: str, labels: Stored, image: Stored) -> None:
         path: The file of the labels (or of a further channel), for the message.
         labels: What it holds.
         image: What the image holds.
+        of: What the second one is, for the message.
 
     Raises:
         DamagedCaseError: Naming both grids.
@@ -46,7 +47,7 @@ def check_same_grid(path: str, labels: Stored, image: Stored) -> None:
         same = corner_distance(image.affine, labels.affine, shape) <= most_mm
     if not same:
         fix = "resample one onto the other with the tool that wrote them; it is not guessed here"
-        raise damaged(path, f"on the grid of its image ({image.grid})", labels.grid, fix)
+        raise damaged(path, f"on the grid of {of} ({image.grid})", labels.grid, fix)
 
 
 def plane_of(image: Stored, asked: str) -> str:

@@ -58,7 +58,7 @@ def find(root: Path, naming: Naming) -> Found:
         [('p1_ED', 'p1', 'train')]
     """
     folders = _folders(root)
-    described = _described(folders.get("dataset.json"))
+    described = described_in(folders.get("dataset.json"))
     cases: list[Case] = []
     notes: list[str] = []
     for end, split in _SPLITS.items():
@@ -88,7 +88,7 @@ def find(root: Path, naming: Naming) -> Found:
         notes.append(
             f"{len(cases)} cases of {people} subjects, whose names end before _ED, _frame01 and the like"
         )
-    return Found("nnunet", tuple(cases), _label_names(described), tuple(notes))
+    return Found("nnunet", tuple(cases), label_names(described), tuple(notes))
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -129,9 +129,7 @@ def _case(
     naming: Naming,
     described: dict[str, Any],
 ) -> Case:
-    where, subject = images[0].relative_to(root).as_posix(), name
-    while naming.subject is None and _PHASE.search(subject):
-        subject = _PHASE.sub("", subject)
+    where, subject = images[0].relative_to(root).as_posix(), subject_of(name)
     if naming.subject is not None:
         subject = name_from_path("subject", where, naming.subject)
     domain = str(described.get("name") or root.resolve().name)
@@ -143,7 +141,31 @@ def _case(
     return Case(name, tuple(images), {"": label}, subject=subject, domain=domain, split=split)
 
 
-def _described(path: Path | None) -> dict[str, Any]:
+def subject_of(case: str) -> str:
+    """The name of a case without its phase.
+
+    Example:
+        >>> subject_of("patient001_frame01"), subject_of("001_SA_ED")
+        ('patient001', '001_SA')
+    """
+    while _PHASE.search(case):
+        case = _PHASE.sub("", case)
+    return case
+
+
+def described_in(path: Path | None) -> dict[str, Any]:
+    """The content of dataset.json; nothing where there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is no JSON object.
+
+    Example:
+        >>> described_in(None)
+        {}
+    """
     if path is None:
         return {}
     try:
@@ -157,8 +179,22 @@ def _described(path: Path | None) -> dict[str, Any]:
     return content
 
 
-def _label_names(described: dict[str, Any]) -> dict[int, str] | None:
-    """Value -> name, from {"0": "background"} (version 1) or {"background": 0} (version 2)."""
+def label_names(described: dict[str, Any]) -> dict[int, str] | None:
+    """Value -> name, from {"0": "background"} (version 1) or {"background": 0} (version 2).
+
+    Args:
+        described: The content of dataset.json.
+
+    Returns:
+        The names, or None where it states none.
+
+    Raises:
+        ValueError: If a label is no integer (a region, say).
+
+    Example:
+        >>> label_names({"labels": {"background": 0, "organ": 1, "ignore": 2}})
+        {0: 'background', 1: 'organ'}
+    """
     labels = described.get("labels")
     if not isinstance(labels, dict):
         return None

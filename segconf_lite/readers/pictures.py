@@ -107,7 +107,7 @@ def read_npz(path: Path, *, role: str, most_bytes: int) -> Stored:
     Args:
         path: The file. It holds one array, or one named as the role: ``image`` or ``labels``. An array
             ``spacing_mm`` (2,) is taken for row and column spacing.
-        role: ``"image"`` or ``"labels"``.
+        role: ``"image"``, ``"labels"`` or ``"probabilities"``, which must be named so.
         most_bytes: Largest size of the values as float32.
 
     Returns:
@@ -127,9 +127,11 @@ def read_npz(path: Path, *, role: str, most_bytes: int) -> Stored:
     with zipfile.ZipFile(path) as members:
         headers = {name.removesuffix(".npy"): _header(members, name) for name in members.namelist()}
     arrays = [name for name in headers if name != "spacing_mm"]
-    name = role if role in headers else arrays[0] if len(arrays) == 1 else ""
+    alone = len(arrays) == 1 and role != "probabilities"
+    name = role if role in headers else arrays[0] if alone else ""
     if not name:
-        raise damaged(path, f"with one array, or one named {role!r}", f"arrays {arrays}", "name it so")
+        expected = f"with {'an array' if role == 'probabilities' else 'one array, or one'} named {role!r}"
+        raise damaged(path, expected, f"arrays {arrays}", "name it so")
     shape, dtype = headers[name]
     if len(shape) not in (2, 3, 4) or (len(shape) == 4 and role == "labels") or dtype.kind not in "biuf":
         expected = "real numbers (H, W), (S, H, W) or an image (C, S, H, W)"

@@ -62,7 +62,7 @@ def read_nifti(path: Path, *, most_bytes: int, turned: bool = True) -> Stored:
         content = head + file.read(room)
     values = np.asarray(kind.from_bytes(content).dataobj)
     affine, notes = _affine(path, header, len(shape))
-    return _stored(values.reshape(shape + (1,) * (3 - len(shape))), affine, notes, turned)
+    return on_axes(values.reshape(shape + (1,) * (3 - len(shape))), affine, notes=notes, turned=turned)
 
 
 def _affine(path: Path, header: Any, n_axes: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -151,11 +151,24 @@ def read_itk(path: Path, *, most_bytes: int, turned: bool = True) -> Stored:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     values = itk.GetArrayFromImage(image)  # (S, H, W) or (S, H, W, C)
-    return _stored(np.swapaxes(values, 0, 2), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, (), turned)
+    return on_axes(np.swapaxes(values, 0, 2), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, turned=turned)
 
 
-def _stored(values: np.ndarray, affine: np.ndarray, notes: tuple[str, ...], turned: bool) -> Stored:
-    """(X, Y, Z) or (X, Y, Z, C) values, on LPS axes if asked."""
+def on_axes(
+    values: np.ndarray, affine: np.ndarray, *, notes: tuple[str, ...] = (), turned: bool = True
+) -> Stored:
+    """A volume on the axes of the patient (left, back, head).
+
+    Args:
+        values: (X, Y, Z) or (X, Y, Z, C), in the order of NIfTI.
+        affine: (4, 4) from (x, y, z) to millimetres.
+        notes: What is odd about the file.
+        turned: Whether to turn the volume to LPS axes, or to leave it as it is stored.
+
+    Example:
+        >>> on_axes(np.zeros((6, 4, 2)), np.eye(4)).values.shape
+        (1, 2, 4, 6)
+    """
     axes = nibabel.orientations
     if turned:
         turn = axes.ornt_transform(axes.io_orientation(affine), axes.axcodes2ornt("LPS"))

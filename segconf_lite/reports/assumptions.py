@@ -119,27 +119,60 @@ def check_input_assumptions(
         >>> checked.loc["noise", "verdict"]
         'OUTSIDE'
     """
-    coverage = check.number("coverage", coverage, low=0, high=1, open_low=True)
-    tolerated = check.number("tolerated", tolerated, low=0, high=1, open_high=True)
-    new, known = input_properties(cohort), input_properties(source)
-    rows: list[dict[str, object]] = []
-    for name, unit in _UNITS.items():
-        # what counts as large: z-scored means are 0 but for rounding of values around 1
-        size = float(known["sd" if unit == "intensity" else name].median())
-        compared = _compare(new[name].to_numpy(), known[name].to_numpy(), size, coverage, tolerated)
-        rows.append({"property": name, "unit": unit, **compared})
+    table = compare_properties(
+        input_properties(cohort), input_properties(source), coverage=coverage, tolerated=tolerated
+    )
     same = cohort.class_names == source.class_names
     names = [", ".join(cases.class_names) for cases in (cohort, source)]
-    rows.append(
-        {
-            "property": "class_names",
-            "unit": "",
-            "n_outside": 0 if same else len(cohort),
-            "share_outside": 0.0 if same else 1.0,
-            "distance": 0.0 if same else np.nan,
-            "verdict": "same" if same else f"DIFFERENT: {names[0]} in place of {names[1]}",
-        }
-    )
+    row = {
+        "property": "class_names",
+        "unit": "",
+        "n_outside": 0 if same else len(cohort),
+        "share_outside": 0.0 if same else 1.0,
+        "distance": 0.0 if same else np.nan,
+        "verdict": "same" if same else f"DIFFERENT: {names[0]} in place of {names[1]}",
+    }
+    rows = [*table.astype({"worst_case": object}).to_dict("records"), row]
+    return pd.DataFrame(rows).astype({"worst_case": "Int64"})
+
+
+def compare_properties(
+    new: pd.DataFrame, known: pd.DataFrame, *, coverage: float = 1.0, tolerated: float = 0.05
+) -> pd.DataFrame:
+    """Which properties lie outside the range of training images, from tables of `input_properties`.
+
+    It is for images of different sizes, which no cohort holds together: the tables of one image each are
+    joined first, and may leave out columns that nobody knows, such as a spacing.
+
+    Args:
+        new: One row per case that a network is to be used on.
+        known: One row per training case.
+        coverage: As of `check_input_assumptions`.
+        tolerated: As of `check_input_assumptions`.
+
+    Returns:
+        The rows of `check_input_assumptions`, of the properties that both tables have.
+
+    Raises:
+        ValueError: If coverage or tolerated is out of range, or a table has no rows or no such property.
+
+    Example:
+        >>> new, known = pd.DataFrame({"rows": [64, 80]}), pd.DataFrame({"rows": [64, 64, 96]})
+        >>> compare_properties(new, known)["verdict"].tolist()
+        ['inside']
+    """
+    coverage = check.number("coverage", coverage, low=0, high=1, open_low=True)
+    tolerated = check.number("tolerated", tolerated, low=0, high=1, open_high=True)
+    shared = [name for name in _UNITS if name in new and name in known]
+    for name, table in (("new", new), ("known", known)):
+        check.columns(table, shared or list(_UNITS), name)
+    rows: list[dict[str, object]] = []
+    for name in shared:
+        # what counts as large: z-scored means are 0 but for rounding of values around 1
+        is_intensity = _UNITS[name] == "intensity" and "sd" in shared
+        size = float(known["sd" if is_intensity else name].median())
+        compared = _compare(new[name].to_numpy(), known[name].to_numpy(), size, coverage, tolerated)
+        rows.append({"property": name, "unit": _UNITS[name], **compared})
     return pd.DataFrame(rows).astype({"worst_case": "Int64"})
 
 

@@ -17,6 +17,7 @@ from .plots import quality_by_domain as quality_by_domain
 from .plots import reliability_diagram as reliability_diagram
 from .plots import risk_coverage_curves as risk_coverage_curves
 from .plots import scatter as scatter
+from .questions import quiz as quiz
 from .widgets import live_picture as live_picture
 from .widgets import picture_slider as picture_slider
 
@@ -37,6 +38,7 @@ __all__ = [
     "picture_grid",
     "picture_slider",
     "quality_by_domain",
+    "quiz",
     "reliability_diagram",
     "risk_coverage_curves",
     "scatter",

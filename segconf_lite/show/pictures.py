@@ -40,7 +40,8 @@ _METHODS = (
     "Beta|small prediction",
     "plain, as it is|adversary|plain|dropout: entropy|noise|dropout, 2 answers: agreement|ensemble: entropy",
     "|entropy, boundary|test-time: entropy|last layer, boundary|distortion|code distance|ensemble entropy",
-    "||||decoder, boundary|weight noise, boundary",
+    "test-time: agreement, strict|probability, foreground|soft Dice|Beta, plain|decoder, boundary|"
+    "weight noise, boundary",
     "||||ensemble: agreement, strict|dropout: agreement, strict",
 )
 _BASELINES = {"best possible order": "solid", "no order at all": "dot"}  # in grey

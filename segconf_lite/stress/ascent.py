@@ -192,7 +192,7 @@ def climb(
         >>> radius, infinite = torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), torch.inf)
         >>> ball = Ball("linf", images, radius.flatten(), radius, -infinite, infinite)
         >>> network = nn.Conv2d(1, 2, 1, bias=False)
-        >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
+        >>> network.weight.data = torch.tensor([-0.5, 0.5]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> task = Task.of(network, images, labels, ignore=None, batch_size=1)
         >>> images, losses = climb(task, ball, loss="cross_entropy", steps=2, step_fraction=0.5)
         >>> images.unique(), losses.T.round(decimals=2)

@@ -108,7 +108,7 @@ def fgsm(
 
     Example:
         >>> network = nn.Conv2d(1, 2, 1, bias=False)
-        >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
+        >>> network.weight.data = torch.tensor([-0.5, 0.5]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> images, labels = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long)
         >>> fgsm(network, images, labels, eps=0.25, unit="absolute", bounds=None).images.unique()
         tensor([0.7500])
@@ -155,7 +155,7 @@ def pgd(
 
     Example:
         >>> network = nn.Conv2d(1, 2, 1, bias=False)
-        >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
+        >>> network.weight.data = torch.tensor([-0.5, 0.5]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> images, labels = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long)
         >>> attacked = pgd(network, images, labels, eps=0.5, unit="absolute", bounds=None, steps=2)
         >>> attacked.loss.T.round(decimals=2)  # one column per step, the clean image first
@@ -230,7 +230,7 @@ def apgd(
 
     Example:
         >>> network = nn.Conv2d(1, 2, 1, bias=False)
-        >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
+        >>> network.weight.data = torch.tensor([-0.5, 0.5]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> images, labels = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long)
         >>> apgd(network, images, labels, eps=0.5, unit="absolute", bounds=(0.6, 1.0)).images.unique()
         tensor([0.6000])
@@ -355,7 +355,7 @@ def loss_gradient(
 
     Example:
         >>> network = nn.Conv2d(1, 2, 1, bias=False)
-        >>> network.weight.data = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)  # bright is class 1
+        >>> network.weight.data = torch.tensor([-0.5, 0.5]).reshape(2, 1, 1, 1)  # bright is class 1
         >>> labels = torch.ones(1, 1, 2, dtype=torch.long)
         >>> loss_gradient(network, torch.zeros(1, 1, 1, 2), labels)
         (tensor([0.6931]), tensor([[[[-0.2500, -0.2500]]]]))

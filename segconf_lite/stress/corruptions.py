@@ -82,15 +82,15 @@ class StrongCorruption:
         self._after.set_random_state(seed + 1)
 
     def __call__(self, images: Images) -> Tensor:
-        """Corrupted copies (B, 1, H, W) float32 on the CPU.
+        """Corrupted copies (B, C, H, W) float32 on the CPU; all channels of an image change alike.
 
         Args:
-            images: Images (B, 1, H, W), numpy or torch.
+            images: Images (B, C, H, W), numpy or torch.
 
         Raises:
             ValueError: If the images are invalid.
         """
-        clean = to_images(images)
+        clean = to_images(images, channels=None)
         chosen = torch.rand(len(clean), generator=self._generator) < self.fraction
         pairs = zip(clean, chosen.tolist(), strict=True)
         return _finite(torch.stack([self._one(image) if change else image for image, change in pairs]))

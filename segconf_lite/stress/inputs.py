@@ -17,11 +17,12 @@ MOST = 10**6  # of steps, samples, levels, pixels of a side: more is a slip of t
 Kind = TypeVar("Kind")
 
 
-def to_images(images: Images) -> Tensor:
-    """A copy of images as (N, 1, H, W) float32 on the CPU.
+def to_images(images: Images, *, channels: int | None = 1) -> Tensor:
+    """A copy of images as (N, channels, H, W) float32 on the CPU.
 
     Args:
-        images: Images (N, 1, H, W), numpy or torch.
+        images: Images (N, channels, H, W), numpy or torch.
+        channels: Expected number of channels; None takes any.
 
     Raises:
         ValueError: If the shape is another, or a value is not finite in float32.
@@ -31,7 +32,7 @@ def to_images(images: Images) -> Tensor:
         tensor([[[[1., 1.]]]])
     """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-        copy = np.array(to_numpy(check.image_batch(images)), dtype=np.float32, order="C")
+        copy = np.array(to_numpy(check.image_batch(images, channels=channels)), dtype=np.float32, order="C")
     check.finite("images", copy, fix="float32 ends at 3.4e38; scale them to standard deviation 1")
     return torch.from_numpy(copy)
 

@@ -14,9 +14,16 @@ from segconf_lite.claims.statistics import GAP_BINS
 
 def claim(**changes):
     base = {
-        "id": "a-claim", "sentence": "The value is above zero.", "source": "here", "chapter": 2, "seeds": 3,
-        "statistic": "mean", "columns": {"value": "x"}, "direction": "greater", "registered": "2026-01-01",
-    }  # fmt: skip
+        "id": "a-claim",
+        "sentence": "The value is above zero.",
+        "source": "here",
+        "chapter": 2,
+        "seeds": 3,
+        "statistic": "mean",
+        "columns": {"value": "x"},
+        "direction": "greater",
+        "registered": "2026-01-01",
+    }
     return Claim(**{**base, **changes})
 
 
@@ -24,8 +31,11 @@ def table(mean, *, seeds=3, subjects=8, spread=0.1, domains=("A",), random_seed=
     rng = np.random.default_rng(random_seed)
     rows = [
         {"seed": seed, "subject": f"s{subject}", "domain": domain, "x": mean + spread * rng.normal()}
-        for seed in range(seeds) for subject in range(subjects) for domain in domains for _ in range(2)
-    ]  # fmt: skip
+        for seed in range(seeds)
+        for subject in range(subjects)
+        for domain in domains
+        for _ in range(2)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -36,13 +46,18 @@ def verdict_of(samples, **changes):
 @pytest.mark.parametrize(
     ("mean", "direction", "margin", "expected"),
     [
-        (1.0, "greater", None, "holds"), (-1.0, "greater", None, "fails"),
+        (1.0, "greater", None, "holds"),
+        (-1.0, "greater", None, "fails"),
         (0.0, "greater", None, "undecided"),
-        (1.0, "less", None, "fails"), (-1.0, "less", None, "holds"), (0.0, "less", None, "undecided"),
-        (0.0, "equivalent", 0.5, "holds"), (1.0, "equivalent", 0.5, "fails"),
-        (-1.0, "equivalent", 0.5, "fails"), (0.5, "equivalent", 0.5, "undecided"),
+        (1.0, "less", None, "fails"),
+        (-1.0, "less", None, "holds"),
+        (0.0, "less", None, "undecided"),
+        (0.0, "equivalent", 0.5, "holds"),
+        (1.0, "equivalent", 0.5, "fails"),
+        (-1.0, "equivalent", 0.5, "fails"),
+        (0.5, "equivalent", 0.5, "undecided"),
     ],
-)  # fmt: skip
+)
 def test_the_interval_decides(mean, direction, margin, expected):
     samples = table(mean)
     samples["x"] += mean - samples["x"].mean()  # so that the line runs through the middle
@@ -138,9 +153,16 @@ def test_holm_by_hand_and_bounds():
 
 def test_paired_statistics_by_hand():
     risk = np.arange(10) / 10
-    samples = pd.DataFrame({"seed": np.repeat([0, 1, 2], 10), "subject": np.tile(np.arange(10), 3),
-                            "risk": np.tile(risk, 3), "good": np.tile(risk, 3), "bad": np.tile(-risk, 3),
-                            "stuck": 0.5})  # fmt: skip
+    samples = pd.DataFrame(
+        {
+            "seed": np.repeat([0, 1, 2], 10),
+            "subject": np.tile(np.arange(10), 3),
+            "risk": np.tile(risk, 3),
+            "good": np.tile(risk, 3),
+            "bad": np.tile(-risk, 3),
+            "stuck": 0.5,
+        }
+    )
     columns = {"risk": "risk", "first": "good", "second": "bad"}
     rank = verdict_of(samples, statistic="rank_correlation_difference", columns=columns)
     assert rank.groups["all"]["estimate"] == pytest.approx(2)
@@ -551,3 +573,10 @@ def test_ratio_of_means():
     found = verdict_of(samples, statistic="ratio_of_means", columns=columns, threshold=0.4)
     assert found.groups["all"]["estimate"] == pytest.approx(0.5, abs=0.05)
     assert found.verdict == "holds"
+
+
+def test_a_group_keeps_its_name_where_whole_numbers_became_floats():
+    samples = table(1.0).assign(domain=32)
+    wanted = verdict_of(samples, each="domain").groups
+    found = verdict_of(samples.assign(domain=32.0), each="domain").groups
+    assert list(wanted) == list(found) == ["32"]

@@ -8,10 +8,18 @@ from segconf_lite.claims import joined, joined_cases
 
 def cases(chapter, n=4, seeds=(11, 12), **changed):
     rows = [
-        {"cohort": "phantom", "seed": s, "domain": d, "subject": f"s{s}{k}", "risk": 0.1 * k,
-         f"method {chapter}": k}
-        for s in seeds for d in "AB" for k in range(n)
-    ]  # fmt: skip
+        {
+            "cohort": "phantom",
+            "seed": s,
+            "domain": d,
+            "subject": f"s{s}{k}",
+            "risk": 0.1 * k,
+            f"method {chapter}": k,
+        }
+        for s in seeds
+        for d in "AB"
+        for k in range(n)
+    ]
     return pd.DataFrame(rows).assign(**changed)
 
 

@@ -261,10 +261,27 @@ def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
 
 def snakemake(project):
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2",
-         "--keep-going", "--rerun-triggers", "mtime", "--quiet", "all", "--config", "only={1: [11, 12]}"],
-        cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            "workflow/Snakefile",
+            "--cores",
+            "2",
+            "--keep-going",
+            "--rerun-triggers",
+            "mtime",
+            "--quiet",
+            "all",
+            "--config",
+            "only={1: [11, 12]}",
+        ],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(project):

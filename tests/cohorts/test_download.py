@@ -142,7 +142,7 @@ def test_nothing_there_says_where_was_looked_and_how_to_get_it(tmp_path, monkeyp
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SEGCONF_DATA", str(tmp_path / "own"))
     with pytest.raises(
-        FileNotFoundError, match=r"own/gm_challenge and .*home/data/gm_challenge.*segconf data gm_ch"
+        FileNotFoundError, match=r"own/gm_challenge and .*home/data/gm_challenge.*segconf data get gm_ch"
     ):
         download.find("gm_challenge")
     monkeypatch.delenv("SEGCONF_DATA")

@@ -120,9 +120,14 @@ def test_image_and_labels_lie_at_the_same_place(old, new):
         true_mm, middle_mm = rng.uniform(18, 20, 2), rng.uniform(18, 20, 2)
         drawn = disc(true_mm, 7.0, shape, old)
         image, labels = crop(
-            drawn.astype(float), drawn.astype(int), middle_mm / old,
-            n_classes=2, spacing_mm=old, size=n, new_spacing_mm=new,
-        )  # fmt: skip
+            drawn.astype(float),
+            drawn.astype(int),
+            middle_mm / old,
+            n_classes=2,
+            spacing_mm=old,
+            size=n,
+            new_spacing_mm=new,
+        )
         of_image, of_labels = ((grid * weight.ravel()).sum(1) / weight.sum() for weight in (image, labels))
         between.append(of_image - of_labels)
         off.append(of_labels - (true_mm - middle_mm) / new - (n - 1) / 2)
@@ -148,9 +153,14 @@ def test_crop_on_the_scans_own_grid_changes_nothing_and_outside_is_air():
 def test_a_coarser_grid_averages_instead_of_picking():
     fine = np.indices((64, 64)).sum(0) % 2  # a checkerboard: picking gives 0 or 1, averaging 0.5
     image, _ = crop(
-        fine.astype(float), fine, np.array([31.5, 31.5]),
-        n_classes=2, spacing_mm=(0.25, 0.25), size=12, new_spacing_mm=1.0,
-    )  # fmt: skip
+        fine.astype(float),
+        fine,
+        np.array([31.5, 31.5]),
+        n_classes=2,
+        spacing_mm=(0.25, 0.25),
+        size=12,
+        new_spacing_mm=1.0,
+    )
     np.testing.assert_allclose(image, 0.5, atol=0.01)
 
 
@@ -402,7 +412,7 @@ def test_a_folder_that_is_not_the_data_set_says_what_is_in_it(tmp_path):
 def test_no_data_set_anywhere_is_said_and_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCONF_DATA", str(tmp_path / "own"))
     monkeypatch.setenv("SEGCONF_HOME", str(tmp_path / "home"))
-    with pytest.raises(FileNotFoundError, match="segconf data gm_challenge"):
+    with pytest.raises(FileNotFoundError, match="segconf data get gm_challenge"):
         gm_challenge.cohort()
     assert list(tmp_path.iterdir()) == []
 
@@ -462,7 +472,7 @@ def real_root():
     beside = Path(__file__).parents[2].parent / "shared" / "data"
     root = (Path(own) if own else beside) / "gm_challenge"
     if not root.is_dir():
-        pytest.skip("needs the published scans: segconf data gm_challenge, then SEGCONF_DATA to their folder")
+        pytest.skip("needs the published scans: segconf data get gm_challenge")
     return root
 
 
@@ -474,13 +484,21 @@ def real(real_root):
 def test_real_cohort_has_the_stated_slices_people_and_scanners(real):
     assert real.images.shape == (143, 1, 96, 96)
     assert {name: int((real.domains == name).sum()) for name in real.domain_names} == {
-        "Siemens 3T": 72, "Philips 3T": 31, "Siemens 1.5T": 40,
-    }  # fmt: skip
+        "Siemens 3T": 72,
+        "Philips 3T": 31,
+        "Siemens 1.5T": 40,
+    }
     per_session = dict(zip(*np.unique(real.sessions, return_counts=True), strict=True))
     assert per_session == {
-        "sub-10062Ses1": 20, "sub-10062Ses2": 20, "sub-9418": 17, "sub-9584": 17,
-        "sub-9604": 14, "sub-9669": 15, "sub-9709Ses1": 20, "sub-9709Ses2": 20,
-    }  # fmt: skip
+        "sub-10062Ses1": 20,
+        "sub-10062Ses2": 20,
+        "sub-9418": 17,
+        "sub-9584": 17,
+        "sub-9604": 14,
+        "sub-9669": 15,
+        "sub-9709Ses1": 20,
+        "sub-9709Ses2": 20,
+    }
     assert set(real.subjects) == {"sub-10062", "sub-9418", "sub-9584", "sub-9604", "sub-9669", "sub-9709"}
     assert real.raters is None
 

@@ -11,9 +11,16 @@ import pytest
 from segconf_lite.cohorts import download, published
 
 SKIP = {
-    "dataset": "BUSI", "network": "U-Net", "level": "hardest", "seed": 1, "image": "a.png", "dice": 0.5,
-    "hausdorff_px": np.inf, "surface_dice_5px": 0.1, "mean_surface_distance_px": 3.0,
-}  # fmt: skip
+    "dataset": "BUSI",
+    "network": "U-Net",
+    "level": "hardest",
+    "seed": 1,
+    "image": "a.png",
+    "dice": 0.5,
+    "hausdorff_px": np.inf,
+    "surface_dice_5px": 0.1,
+    "mean_surface_distance_px": 3.0,
+}
 
 
 def write(tmp_path, monkeypatch, name="skip_connections_per_image.csv.gz", **changes):

@@ -74,8 +74,15 @@ def test_two_cameras_are_two_domains_and_eyes_are_sessions_of_a_child(tmp_path):
     assert got.images.shape == (8, 1, 32, 32)
     assert got.domain_names == ("Nidek NM-200-D", "Canon CR-1")
     assert got.subjects.tolist() == [
-        "chase-01", "chase-01", "chase-02", "chase-02", "chase-03", "hrf-01_dr", "hrf-01_h", "hrf-02_g",
-    ]  # fmt: skip
+        "chase-01",
+        "chase-01",
+        "chase-02",
+        "chase-02",
+        "chase-03",
+        "hrf-01_dr",
+        "hrf-01_h",
+        "hrf-02_g",
+    ]
     assert got.sessions.tolist()[:5] == ["chase-01-L", "chase-01-R", "chase-02-L", "chase-02-R", "chase-03-L"]
     assert got.sessions.tolist()[5:] == got.subjects.tolist()[5:]
     assert got.class_names == ("background", "vessel")

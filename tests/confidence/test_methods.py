@@ -140,7 +140,7 @@ def test_use_before_fit(name, make_unet, cohort):
 
 
 def test_no_images(make_unet, cohort):
-    with pytest.raises(ValueError, match=r"images must be non-empty \(N, 1, H, W\), got \(0, 1, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"images must be non-empty \(N, C, H, W\), got \(0, 1, 16, 16\)"):
         PredictiveEntropy().fit(make_unet(), cohort).uncertainty(cohort.images[:0])
 
 
@@ -194,7 +194,7 @@ def test_an_overflow_inside_the_network_is_refused(name, make_unet, cohort):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((2, 16, 16)), r"images must be non-empty \(N, 1, H, W\), got \(2, 16, 16\)"),
+        (np.zeros((2, 16, 16)), r"images must be non-empty \(N, C, H, W\), got \(2, 16, 16\)"),
         (np.zeros((2, 2, 16, 16)), r"images must be non-empty \(N, 1, H, W\), got \(2, 2, 16, 16\)"),
         ([[[[1.0]]]], "images must be a numpy array or a dense tensor of real numbers, got builtins.list"),
         (np.zeros((1, 1, 16, 16), complex), "images must be .* got numpy.ndarray of complex128"),
@@ -246,7 +246,7 @@ class _Head(torch.nn.Module):
     [
         lambda z: z[:, :1],
         lambda z: (z, z),
-        lambda z: {"out": z},
+        lambda z: {"first": z, "second": z},
         lambda z: torch.stack([z, z], dim=1),
         lambda z: z[..., ::2, ::2],
         lambda z: z.argmax(dim=1, keepdim=True),
@@ -426,10 +426,12 @@ class _Blur(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(2, 1, 3, 3) / 9)
+        self.weight = torch.nn.Parameter(torch.ones(3, 1, 3, 3) / 9)
 
     def forward(self, images):
-        return torch.nn.functional.conv2d(images, self.weight, padding=1) * torch.tensor([[[3.0]], [[-3.0]]])
+        return torch.nn.functional.conv2d(images, self.weight, padding=1) * torch.tensor(
+            [[[3.0]], [[-3.0]], [[0.0]]]
+        )
 
 
 def test_turns_and_flips_are_taken_back_exactly(cohort):

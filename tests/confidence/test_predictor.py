@@ -368,7 +368,7 @@ def test_no_defined_quality_is_told(trained):
             self.penultimate = torch.nn.Conv2d(1, 4, 1)
 
         def forward(self, images):
-            return 0 * self.penultimate(images) + torch.tensor([1.0, 0, 0, 0])[:, None, None]
+            return 0 * self.penultimate(images) + torch.tensor([9.0, 0, 0, 0])[:, None, None]
 
     empty = dataclasses.replace(trained[1], labels=np.zeros_like(trained[1].labels))
     with pytest.raises(ValueError, match="has a defined quality"):

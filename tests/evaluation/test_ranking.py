@@ -162,8 +162,12 @@ def test_all_draws_at_once_give_the_interval_of_one_draw_after_the_other(n_subje
     at_once = ranking.rank_correlation(risk, uncertainty, subjects=subjects, n_resamples=200, seed=3)
     in_turn = bootstrap_interval(
         lambda a, b: plain_spearman(a, b),
-        subjects, risk, uncertainty, n_resamples=200, seed=3,
-    )  # fmt: skip
+        subjects,
+        risk,
+        uncertainty,
+        n_resamples=200,
+        seed=3,
+    )
     np.testing.assert_allclose(at_once, in_turn, rtol=0, atol=1e-12)
 
 
@@ -171,8 +175,13 @@ def test_differences_too_are_those_of_one_draw_after_the_other():
     second = np.round(UNCERTAINTY[::-1])
     in_turn = bootstrap_interval(
         lambda r, a, b: plain_spearman(r, a) - plain_spearman(r, b),
-        SUBJECTS, RISK, UNCERTAINTY, second, n_resamples=200, seed=3,
-    )  # fmt: skip
+        SUBJECTS,
+        RISK,
+        UNCERTAINTY,
+        second,
+        n_resamples=200,
+        seed=3,
+    )
     options = {"subjects": SUBJECTS, "n_resamples": 200, "seed": 3}
     at_once = ranking.rank_correlation_difference(RISK, UNCERTAINTY, second, **options)
     np.testing.assert_allclose(at_once, in_turn, rtol=0, atol=1e-12)
@@ -279,9 +288,15 @@ def cases():
     rng = np.random.default_rng(0)
     risk = rng.random(40)
     return pd.DataFrame(
-        {"domain": np.repeat(["B", "A"], 20), "subject": np.arange(40) // 4, "risk": risk, "good": risk,
-         "noisy": risk + rng.normal(0, 0.3, 40), "flat": 0.0}
-    )  # fmt: skip
+        {
+            "domain": np.repeat(["B", "A"], 20),
+            "subject": np.arange(40) // 4,
+            "risk": risk,
+            "good": risk,
+            "noisy": risk + rng.normal(0, 0.3, 40),
+            "flat": 0.0,
+        }
+    )
 
 
 def test_each_group_and_method_alone(cases):

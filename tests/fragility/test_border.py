@@ -115,7 +115,8 @@ def test_every_kind_of_array_gives_the_same_costs(network, cases):
     {
         "one channel": lambda z: z[:, :1],
         "a tuple": lambda z: (z, z),
-        "a dictionary": lambda z: {"out": z},
+        "a dictionary": lambda z: {"first": z, "second": z},
+        "probabilities": lambda z: z.softmax(dim=1),
         "an extra axis": lambda z: z[:, None],
         "half the size": lambda z: z[..., ::2, ::2],
         "labels": lambda z: z.argmax(dim=1),
@@ -171,7 +172,7 @@ def test_a_network_without_weights_is_refused(cases):
 
 
 def test_a_last_layer_that_does_not_return_the_logits_is_refused(cases):
-    for network in (Returning(lambda z: 2 * z), Returning(lambda z: z.softmax(dim=1))):
+    for network in (Returning(lambda z: 2 * z), Returning(lambda z: z.log_softmax(dim=1))):
         with pytest.raises(ValueError, match="the logits are not what the last layer returned"):
             FragilityMap().fit(network, cases)
 

@@ -126,7 +126,9 @@ def test_rises_are_those_of_the_whole_penalty_set_in_eval_mode(trained, hearts, 
     options = dataclasses.replace(QUICK, steps=2, targets=("dilated",))
     found = search_masks(Recorder(trained), hearts.images[2], penalty, options, budget=BUDGET)
     assert not any(training for _, training in seen)
-    for (visited, _), rise in zip(seen[3:], found.rises[1:], strict=True):  # twice the network, and the start
+    for (visited, _), rise in zip(
+        seen[4:], found.rises[1:], strict=True
+    ):  # three times the network, and the start
         told = predict_probabilities(visited, penalty.images)
         loss = nn.functional.nll_loss(told.clamp(min=1e-30).log(), penalty.labels)
         assert loss.item() - penalty.reference_loss == pytest.approx(rise.item(), abs=1e-5)

@@ -192,3 +192,15 @@ def test_what_has_no_content_is_refused():
     message = r"prepare must be something whose content can be read: .* got _?Generator"
     with pytest.raises(ValueError, match=message):
         where(torch.Generator())
+
+
+@pytest.mark.not_on_the_pretended_device(reason="it cannot trace a network")
+def test_scripted_networks_of_equal_weights_differ_by_their_code():
+    convolution = torch.nn.Conv2d(1, 2, 1)
+    plain, rectified = (
+        torch.jit.trace(torch.nn.Sequential(convolution, last), torch.zeros(1, 1, 4, 4))
+        for last in (torch.nn.Identity(), torch.nn.ReLU())
+    )
+    first, second = (address(address, {"network": network}) for network in (plain, rectified))
+    assert first != second
+    assert first == address(address, {"network": plain})

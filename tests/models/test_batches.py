@@ -153,15 +153,16 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda z: z[:, :1], r"with C >= 2, got \(5, 1, 8, 8\); a single sigmoid channel"),
-        (
-            lambda z: (z, z),
-            "must be logits .*, got tuple; wrap the network in a module that returns one dense",
-        ),
-        (lambda z: [z], "got list; wrap"),
-        (lambda z: {"out": z}, r"got dict with keys \['out'\]"),
+        (lambda z: z[:, :1] * 9 + 2, r"got \(5, 1, 8, 8\), a single channel; write .*output=\"sigmoid\""),
+        (lambda z: z[:, :1].sigmoid(), r"a single channel; write adapt\(network, output=\"probabilities\"\)"),
+        (lambda z: z.softmax(1), r"got probabilities, .*; write adapt\(network, output=\"probabilities\"\)"),
+        (lambda z: (z, z), r"logits .*, got tuple of .*; choose one, e\.g\. adapt\(network, output=0\)"),
+        (lambda z: {"low": z[..., ::2]}, r"got dict of \{'low': \(5, 3, 8, 4\)\}; wrap the network"),
         (lambda z: z.detach().numpy(), "got ndarray; wrap"),
-        (lambda z: torch.stack([z, z], dim=1), r"got \(5, 2, 3, 8, 8\); .* classes on axis 1"),
+        (
+            lambda z: torch.stack([z, z], dim=1),
+            r"got \(5, 2, 3, 8, 8\), several predictions; write .*output=0",
+        ),
         (lambda z: z[:2], r"must be logits \(5, C, 8, 8\) with C >= 2, got \(2, 3, 8, 8\)"),
         (lambda z: z[..., ::2], r"got \(5, 3, 8, 4\); resize the logits"),
         (lambda z: z.argmax(dim=1), r"got \(5, 8, 8\)"),

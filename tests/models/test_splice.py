@@ -126,7 +126,7 @@ def test_a_replaced_activation_that_overflows_is_refused():
             opened.logits(activation, rest)
 
 
-def test_a_model_with_several_outputs_is_refused_with_the_fix():
+def test_the_logits_are_found_among_several_outputs():
     class Pair(nn.Module):
         def __init__(self):
             super().__init__()
@@ -135,5 +135,7 @@ def test_a_model_with_several_outputs_is_refused_with_the_fix():
         def forward(self, x):
             return {"out": self.features(x)}
 
-    with pytest.raises(ValueError, match=r"must be logits .* keys \['out'\]; wrap the network"):
-        splice(Pair(), "features").read(images())
+    opened = splice(pair := Pair(), "features")
+    logits, activation, rest = opened.read(images())
+    assert torch.equal(logits, pair(images())["out"])
+    assert torch.equal(opened.logits(activation, rest), logits)

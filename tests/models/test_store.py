@@ -1,6 +1,7 @@
 """One door to the store: the call is the address, and what lies there is never trusted when damaged."""
 
 import copy
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from segconf_lite.artefacts import checksum
 from segconf_lite.confidence.adversary import Adversary
 from segconf_lite.confidence.predictor_training import fit_quality_network
 from segconf_lite.models import fit_unet, store
@@ -140,6 +142,38 @@ def test_the_cohort_counts_by_its_content(cohort, disc_cohort):
     assert artefact_path(fit_unet, cohort, validation=cohort) != artefact_path(fit_unet, cohort)
 
 
+def test_images_that_are_equal_but_for_rounding_are_one_training(cohort, home, monkeypatch):
+    """Two processors simulate one image with other last digits; a pixel that was changed is another image."""
+    first = fitted(fit, cohort)
+    noise = np.random.default_rng(1).normal(scale=2e-6, size=cohort.images.shape)
+    rounded = dataclasses.replace(cohort, images=(cohort.images + noise).astype(np.float32))
+    assert artefact_path(fit, rounded) != artefact_path(fit, cohort)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(store, "_machine", lambda: "another")
+        assert torch.equal(fitted(fit, rounded).head.weight, first.head.weight)
+        assert calls(home) == [0]
+        changed = cohort.images.copy()
+        changed[1, 0, 2, 3] += 1e-3
+        fitted(fit, dataclasses.replace(cohort, images=changed))
+        labels = cohort.labels.copy()
+        labels[0, 0, 0] = 1 - labels[0, 0, 0]
+        fitted(fit, dataclasses.replace(rounded, labels=labels))
+        fitted(fit, rounded, size=8)
+        assert calls(home) == [0, 0, 0, 0]
+        flip_a_byte(artefact_path(fit, cohort))
+        with pytest.warns(UserWarning, match="is damaged"):
+            fitted(fit, rounded)
+        assert calls(home) == [0, 0, 0, 0, 0]
+
+
+def test_on_one_computer_images_that_differ_in_the_last_digit_are_two_trainings(cohort, home):
+    fitted(fit, cohort)
+    nudged = cohort.images.copy()
+    nudged[0, 0, 0, 0] = np.nextafter(nudged[0, 0, 0, 0], np.float32(9))
+    fitted(fit, dataclasses.replace(cohort, images=nudged))
+    assert calls(home) == [0, 0]
+
+
 def test_what_cannot_be_read_is_refused_and_named(cohort):
     with pytest.raises(
         ValueError, match=r"made_of must be something whose content can be read.*got _?Generator"
@@ -212,7 +246,7 @@ def test_a_record_cannot_name_another_class(cohort, home, name):
     with safetensors.safe_open(path, "pt") as file:
         record = json.dumps(json.loads(file.metadata()["record"]) | {"class": name})
     state = safetensors.torch.load(path.read_bytes())
-    metadata = {"record": record, "sha256": store._checksum(state, record)}
+    metadata = {"record": record, "sha256": checksum(state, record)}
     path.write_bytes(safetensors.torch.save(state, metadata))
     with pytest.warns(UserWarning, match="is not a network of this package"):
         fitted(fit, cohort)
@@ -243,7 +277,7 @@ def frozen_and_wide(cohort):
 
 def test_what_cannot_be_stored_is_not_lost(cohort):
     for training, message in (
-        (linear, r"restores only networks of segconf_lite .* not torch.nn.modules.linear:Linear"),
+        (linear, r"only networks of segconf_lite .* not torch.nn.modules.linear:Linear"),
         (odd_history, "UNet could not be stored .* It is used now and trained again next time"),
     ):
         with pytest.warns(UserWarning, match=message):

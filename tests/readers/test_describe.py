@@ -21,8 +21,12 @@ def test_a_good_folder_is_described_and_nothing_is_wrong(tmp_path, write):
     assert report.problems == ()
     assert report.cases["subject"].tolist() == ["p1", "p1", "p2"]
     assert report.cases[["slices", "size", "spacing_mm", "plane", "labels"]].iloc[0].tolist() == [
-        "5", "36x40", "1x1", "axial", "0 1",
-    ]  # fmt: skip
+        "5",
+        "36x40",
+        "1x1",
+        "axial",
+        "0 1",
+    ]
     _, drawn = write.ball()
     assert report.labels.to_dict("list") == {
         "value": [0, 1],
@@ -131,10 +135,14 @@ def test_the_command_exits_with_two_if_something_looks_wrong(tmp_path, write, ca
 @pytest.mark.parametrize(
     "words",
     [
-        ["no/such/folder"], ["."], [".", "--layout", "dicom"], [".", "--labels", "background"],
-        [".", "--domain", "("], [".", "--limit", "0"],
+        ["no/such/folder"],
+        ["."],
+        [".", "--layout", "dicom"],
+        [".", "--labels", "background"],
+        [".", "--domain", "("],
+        [".", "--limit", "0"],
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["cohort", *words]) == 2

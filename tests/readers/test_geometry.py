@@ -133,8 +133,10 @@ def test_slices_are_seen_as_a_radiologist_sees_them():
     assert coronal[1][4].tolist() == [10, 11, 12]
     assert sagittal[0][0].tolist() == [400, 410, 420, 430]  # head at the top, front at the left
     assert [spacing_in_plane(stored, plane) for plane in ("axial", "coronal", "sagittal")] == [
-        (2.0, 1.0), (3.0, 1.0), (3.0, 2.0),
-    ]  # fmt: skip
+        (2.0, 1.0),
+        (3.0, 1.0),
+        (3.0, 2.0),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,14 @@ def cases():
     """Domain A: quality 0.00 to 0.19 in steps of 0.01; domain B: 0.80 to 0.99."""
     quality = np.concatenate([np.arange(20) / 100, 0.8 + np.arange(20) / 100])
     return pd.DataFrame(
-        {"domain": np.repeat(["A", "B"], 20), "subject": np.arange(40) // 4, "quality": quality,
-         "area": np.arange(40)[::-1]},
+        {
+            "domain": np.repeat(["A", "B"], 20),
+            "subject": np.arange(40) // 4,
+            "quality": quality,
+            "area": np.arange(40)[::-1],
+        },
         index=np.arange(40) + 100,
-    )  # fmt: skip
+    )
 
 
 def row(report, stratum):
@@ -27,8 +31,10 @@ def row(report, stratum):
 def test_known_answers(cases):
     report = failure_report(cases, threshold=0.1)
     assert report.summary[["kind", "stratum"]].to_numpy().tolist() == [
-        ["all", "all"], ["domain", "A"], ["domain", "B"],
-    ]  # fmt: skip
+        ["all", "all"],
+        ["domain", "A"],
+        ["domain", "B"],
+    ]
     assert row(report, "all")["share_below"] == 0.25
     assert row(report, "A")["share_below"] == 0.5  # 0.10 itself did not fail
     assert row(report, "A")["median"] == pytest.approx(0.095)

@@ -45,8 +45,11 @@ def test_two_by_two_known_answer(two_by_two):
     assert found["range"].to_dict() == pytest.approx({"a": 4, "b": 2, "a x b": 1})
     assert found.loc["a", ["highest", "lowest", "n_levels"]].to_list() == ["1", "0", 2]
     assert {found.loc["a x b", "highest"], found.loc["a x b", "lowest"]} <= {
-        "a=0, b=0", "a=1, b=1", "a=0, b=1", "a=1, b=0",
-    }  # fmt: skip
+        "a=0, b=0",
+        "a=1, b=1",
+        "a=0, b=1",
+        "a=1, b=0",
+    }
     assert (found["design"] == "balanced").all()
 
 

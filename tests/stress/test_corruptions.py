@@ -431,8 +431,7 @@ def test_bad_images_are_refused_at_every_severity(severity, images):
     broken = images.clone()
     broken[2, 0, 5, 5] = math.nan
     for bad, message in (
-        (images[:, 0], r"images must be non-empty \(N, 1, H, W\), got \(4, 48, 48\)"),
-        (images.repeat(1, 3, 1, 1), r"images must be non-empty \(N, 1, H, W\)"),
+        (images[:, 0], r"images must be non-empty \(N, [1C], H, W\), got \(4, 48, 48\)"),
         (images[:0], r"images must be non-empty"),
         (broken, r"images must be finite, got NaN or infinity in 1 cases \(first: case 2\)"),
         (images.double() * 1e300, r"images must be finite, .* float32 ends at 3.4e38"),
@@ -445,6 +444,18 @@ def test_bad_images_are_refused_at_every_severity(severity, images):
             corrupt(bad, "gaussian_noise", severity)
         with pytest.raises(ValueError, match=message):
             StrongCorruption(0)(bad)
+    with pytest.raises(ValueError, match=r"images must be non-empty \(N, 1, H, W\)"):
+        corrupt(images.repeat(1, 3, 1, 1), "gaussian_noise", severity)
+
+
+def test_strong_corruption_takes_several_channels_and_keeps_mean_and_deviation(images):
+    colours = torch.cat([images, 2 * images + 1, -images], dim=1)
+    corrupted = StrongCorruption(0, probability=1.0)(colours)
+    assert not torch.isclose(corrupted, colours).all(dim=(1, 2, 3)).any()
+    for of in (torch.mean, torch.std):
+        torch.testing.assert_close(
+            of(corrupted, dim=(1, 2, 3)), of(colours, dim=(1, 2, 3)), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_generators_of_other_libraries_are_refused(images):
