@@ -726,7 +726,7 @@ show.method_intervals(
 # ## Lung nodules: failures, or disagreement?
 #
 # One volunteer per site is few. The lung nodules (LIDC {cite:p}`armato2011lidc`, data card on the page
-# [Definitions](definitions.md)) are many: a U-Net learned to segment them on CT of GE scanners, and is tested on
+# [Definitions](../definitions.md)) are many: a U-Net learned to segment them on CT of GE scanners, and is tested on
 # patients of three vendors that it has not seen, Siemens (177 slices of 74 patients), Philips (106 of 38) and Toshiba (74
 # of 31). Four radiologists segmented each slice, so there are two reasons why a slice may deserve less trust: the network
 # fails, or the people disagree as well. The **disagreement** of a slice is 1 minus the mean Dice of the six pairs of
