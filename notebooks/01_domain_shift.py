@@ -753,7 +753,7 @@ print(f"Dice {below:.3f} at {my_noise:.2f}, {earlier}: {verdict}")
 # %% [markdown] tags=["exercise"]
 # ## Exercises with a check
 #
-# Each exercise has hints, and a check that tells you what is wrong with an answer. Write the function, and then run
+# Each exercise has hints, and a check that says what is wrong with a solution. Write the function, and then run
 # the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
 # `make editions` writes, a blank stands in its place.
 

@@ -234,7 +234,7 @@ show.method_intervals(
 # [undecided](evidence:foreground-mean-beats-image-mean?undecided). On F the mean over the image may even point the
 # wrong way: its correlation is [−0.44 [−0.90, 0.03]](evidence:image-entropy-hardly-orders/F?across).
 #
-# The size of the prediction contains no information on uncertainty, and yet it is a serious rival, because small
+# The size of the prediction contains no information on uncertainty, and yet it is a serious baseline, because small
 # structures have a low Dice. In this run it even ranks the slices of D better than the foreground entropy. Over the
 # [five](evidence:doubt-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
 # [0.11 [0.07, 0.16]](evidence:doubt-knows-more-than-size/B?holds)) and on C (by
@@ -306,7 +306,7 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # foreground, as we learned), and the **score agreement** {cite:p}`roy2018agreement`, the mean Dice of each pair of
 # predictions. High agreement means trust, so as an uncertainty we use 1 − agreement. A comparison over five data sets
 # {cite:p}`zenk2025failure` found that the agreement of ensemble members is the best simple baseline. Therefore it is the
-# rival that any method in this book has to beat. As the cheapest rival of this kind we add the agreement of only two
+# baseline that any method in this book has to beat. As the cheapest baseline of this kind we add the agreement of only two
 # passes with dropout; the tables call it "2 answers".
 #
 # **Predict:** 15 passes cost 15 times as much as one. Rank: one pass, 15 passes with dropout, four networks.
@@ -357,7 +357,7 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # agreement of the dropout passes, which looks good in this run, has
 # [85 [−15, 184]](evidence:chapter_02_cases/excess_aurc/dropout:+agreement?domain=F&x1000), and one pass
 # [13 [6, 20]](evidence:chapter_02_cases/excess_aurc/entropy,+foreground?domain=F&x1000). The agreement of the
-# ensemble, the rival that we set out to beat, has a higher eAURC than one pass
+# ensemble, the baseline that we set out to beat, has a higher eAURC than one pass
 # [on B, D and E](evidence:ensemble-agreement-beats-one-pass/B,D,E?fails) over these runs; on C and F that is
 # [undecided](evidence:ensemble-agreement-beats-one-pass/C,F?undecided).
 #
@@ -517,14 +517,14 @@ for name in watched:
         rings, bad = part[name] > alarms[name], part["failed"]
         apart = ev.auroc(told[name], part[name])
         rows.append((name, domain, apart, rings[bad].mean(), rings[~bad].mean()))
-names = ["method", "scanner", "AUROC", "failures that ring", "good slices that ring"]
+names = ["method", "scanner", "AUROC", "failures flagged", "good slices flagged"]
 detected = pd.DataFrame(rows, columns=names)
 long = detected.melt(id_vars=["method", "scanner"], var_name="what")
 long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 
 # %% [markdown]
 # *AUROC: probability that a slice of the scanner has a higher uncertainty than one of the further hearts on A (0.5: no
-# detection). "Failures that ring", "good slices that ring": fraction of the failures, and of the other slices, that are
+# detection). "Failures flagged", "good slices flagged": fraction of the failures, and of the other slices, that are
 # flagged (NaN: there is no such slice). One run.*
 #
 # The uncertainties of the network flag nearly every failure on D and F, but also every other slice there. On C and
@@ -736,7 +736,7 @@ show.method_intervals(
 # [0.78 [0.70, 0.85]](evidence:lidc_cases/quality?domain=Toshiba&shared) on Toshiba, over
 # [five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) seeds.
 #
-# **Predict:** which of the two does a confidence see? Which method sees failures best, and can the size of the prediction
+# **Predict:** with which of the two does a confidence correlate? Which method ranks failures best, and can the size of the prediction
 # alone win?
 
 # %% tags=["hide-input"]
@@ -767,10 +767,10 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # The network fails more often where people disagree: within each vendor, the correlation of the risk with the
 # disagreement is [clearly positive](evidence:nodule-risk-goes-with-disagreement?holds), between
 # [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
-# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So a confidence may see either. The soft Dice confidence
-# sees failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
+# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So a confidence may measure either. The soft Dice confidence
+# measures failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
 # with the risk more strongly, by [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
-# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. It also sees disagreement, though:
+# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. It also goes with disagreement, though:
 # the correlation with it is
 # [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
 #
@@ -981,7 +981,7 @@ print("right, none is better" if chose_best else "there is a better one")
 # %% [markdown] tags=["exercise"]
 # ## Exercises with a check
 #
-# Each exercise has hints, and a check that tells you what is wrong with an answer. Write the function, and then run
+# Each exercise has hints, and a check that says what is wrong with a solution. Write the function, and then run
 # the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
 # `make editions` writes, a blank stands in its place.
 
