@@ -950,9 +950,9 @@ if eyes is not None:
     for name, cohort in {"CHASE": fifth, "HRF": other}.items():
         x = cohort.images
         answer = predict_probabilities(reader, x).argmax(dim=1)
-        seen = {n: m.fit(reader, taught).uncertainty_map(x) for n, m in searched}
-        seen["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
-        rows[name] = errors_seen(seen, to_numpy(answer) != cohort.labels)
+        asked = {n: m.fit(reader, taught).uncertainty_map(x) for n, m in searched}
+        asked["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
+        rows[name] = errors_seen(asked, to_numpy(answer) != cohort.labels)
     print(pd.DataFrame(rows).T.round(3).rename(columns=PLAIN).to_string())
 
 # %% [markdown]
