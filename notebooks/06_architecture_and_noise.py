@@ -1312,6 +1312,159 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # one volunteer is for training and the other for testing. The methods of chapters 3 to 5 have the settings of their
 # chapters; none was tuned to any corruption.
 
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
+#
+# Each exercise has hints, and a check that says what is wrong with a solution. Write or change what is asked for, and
+# then run the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises_later as exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: write the forward pass of a U-Net
+#
+# A U-Net of two levels has three parts. The encoder makes features of the image, at full resolution. The bottleneck works
+# at half the resolution. The decoder gets both: the features of the encoder come first, and what comes from the
+# bottleneck follows as further channels. Write the forward pass, with its skip connection. All arrays have the shape
+# (channels, rows, columns). The functions `halve` and `double` below change the resolution.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The features of the encoder are used twice: they are halved for the bottleneck, and they are handed to the decoder as
+# they are. This second use is the skip connection.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `np.concatenate([first, second])` joins two arrays along their first axis, and here this is the axis of the channels.
+# :::
+
+
+# %% tags=["exercise"]
+def halve(x):
+    rows, columns = x.shape[1] // 2, x.shape[2] // 2
+    return x.reshape(len(x), rows, 2, columns, 2).max(axis=(2, 4))
+
+
+def double(x):
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+# %% tags=["hide-input", "solution"]
+def my_forward(x, encoder, bottleneck, decoder):
+    features = encoder(x)
+    deep = double(bottleneck(halve(features)))
+    return decoder(np.concatenate([features, deep]))
+
+
+# %% tags=["check"]
+exercises.check_forward(my_forward)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: write the explained variance
+#
+# Which fraction of the variance does a factor explain? Write a function of $N$ values and of the level of a factor for
+# each of them (for example the norm of the network). It replaces each value by the mean of its level, and returns the
+# variance of these means divided by the variance of the values.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `values[levels == level].mean()` is the mean of one level, and `np.unique(levels)` lists the levels.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# A level with more values must count more. This comes by itself if you make an array with one mean per *value*, and not
+# one per level.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_explained(values, levels):
+    means = np.array([values[levels == level].mean() for level in levels])
+    return means.var() / values.var()
+
+
+# %% tags=["check"]
+exercises.check_explained(my_explained)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: change the noise level
+#
+# Half of the pixels of an image are object, and half are background. The image is z-scored, noise is added, and it is
+# z-scored again, as in the severity scales. The function below computes which fraction of the contrast between object and
+# background is left. Change the noise level so that *half* of the contrast is left. State first what you expect: with
+# twice the noise, is half as much contrast left?
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The second z-scoring divides by the standard deviation of the noisy image. So this standard deviation must become twice
+# as large as before.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The variance of the noisy image is $1 + \sigma^2$, because the variances of independent parts add up.
+# :::
+
+
+# %% tags=["exercise"]
+def contrast_left(noise_level):
+    clean_signal = np.repeat([1.0, -1.0], 5000)
+    drawn = np.random.default_rng(0).normal(size=clean_signal.size)
+    with_noise = clean_signal + noise_level * drawn
+    with_noise = (with_noise - with_noise.mean()) / with_noise.std()
+    return (with_noise * clean_signal).mean()
+
+
+contrast_left(0.5)
+
+# %% tags=["hide-input", "solution"]
+my_noise_level = np.sqrt(3)
+
+# %% tags=["check"]
+exercises.check_noise_level(my_noise_level)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: break a score
+#
+# The dead network of this chapter had a respectable Dice, although it seems to ignore its image. How far can a
+# segmentation get that never looks? Below are the true masks of 40 images whose object fills about half of the image.
+# Find **one** mask that is used for all of them, and that reaches a mean Dice of `needed`. Your score is its mean Dice;
+# the mask of the dead network, object everywhere, does not reach the limit.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `true_masks.mean(axis=0)` says for each pixel in which fraction of the images it is object.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# A pixel should belong to the mask if it is object often enough. Try several limits.
+# :::
+
+# %% tags=["exercise", "hide-input"]
+down_axis, right_axis = np.mgrid[-1:1:32j, -1:1:32j]
+lowest, highest = [-0.25, -0.25, 0.7, 0.7], [0.25, 0.25, 1.0, 1.0]
+drawn_ovals = np.random.default_rng(0).uniform(lowest, highest, (40, 4))
+true_masks = np.stack(
+    [
+        ((down_axis - a) / height) ** 2 + ((right_axis - b) / width) ** 2 < 1
+        for a, b, height, width in drawn_ovals
+    ]
+)
+needed = 0.8
+
+# %% tags=["hide-input", "solution"]
+my_mask = true_masks.mean(axis=0) > 0.5
+
+# %% tags=["check"]
+exercises.check_blind_mask(true_masks, my_mask, limit=needed)
+
 # %% tags=["remove-cell"]
 if cases_out:
     names = ["subject", "norm", "direction", "skips", "trouble", "quality"]

@@ -762,6 +762,158 @@ print("right!" if np.allclose(my_values, right, atol=0.01) else "not yet")
 # differ in more than the shortcuts. UNETR's layer norms inside the transformer stay in both of its versions. The
 # published table has three trainings of each network, ours has one in this run and ten in the stored runs.
 
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
+#
+# Each exercise has hints, and a check that says what is wrong with a solution. Write or change what is asked for, and
+# then run the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises_later as exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: write the receptive field
+#
+# How much context does one output pixel see? Its **receptive field** is the number of pixels of the image, along one axis,
+# on which it depends. Write a function of a list of layers, each a pair (kernel, stride), in the order of the forward pass.
+# Start with a field of 1 and a step of 1. A layer adds (kernel − 1) times the step to the field, and then multiplies the
+# step by its stride.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The step says how many pixels of the image lie between two neighbours in the present feature map. It is 1 before the
+# first layer with a stride.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Use `for kernel, stride in layers:` and keep two numbers. Change the field first, and the step after it.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_field(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * step
+        step *= stride
+    return field
+
+
+# %% tags=["check"]
+exercises.check_field(my_field)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: write the foreground ratio
+#
+# Write a function of a boolean mask (H, W) and of the edge of a window. It cuts the mask into windows that do not overlap,
+# row by row, and returns the fraction of each window that is object. Both sides of the mask are multiples of the edge.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `mask.reshape(H // window, window, W // window, window)` has four axes: row of windows, row inside, column of windows,
+# column inside.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Take the mean over the second and the fourth axis, and then `.ravel()`.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_ratios(mask, window):
+    rows, columns = mask.shape[0] // window, mask.shape[1] // window
+    parts = mask.reshape(rows, window, columns, window)
+    return parts.mean(axis=(1, 3)).ravel()
+
+
+# %% tags=["check"]
+exercises.check_ratios(my_ratios)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: change the discs
+#
+# With windows of 32 pixels, an image of 96 × 96 pixels is cut into nine windows. If the disc lies in the centre, which is
+# the smallest `radius_min` of the parameters cell (an integer) at which *no* window is empty? State first which windows
+# are the last ones to get a part of the disc. With this setting you can run the chapter again.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The windows in the corners are the last ones. Their pixel that is nearest to the centre decides.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The centre lies between the pixels 47 and 48, and the nearest pixel of a corner window has the number 31 in both axes. Its
+# distance from the centre follows from Pythagoras, and the disc must reach it.
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_radius = int(np.ceil(np.hypot(47.5 - 31, 47.5 - 31)))
+
+# %% tags=["check"]
+exercises.check_radius(my_radius, size=96, window=32)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: break both norms
+#
+# The smallest network of this book has one norm layer and one threshold, and it has learned one disc in noise. With batch
+# norm, it keeps the mean and the standard deviation of that image; with instance norm, it takes those of the image that it
+# sees. Break each with a single change that is as small as possible: find the **largest radius** (an integer) at which
+# instance norm has a Dice below `failed_at`, and the **largest contrast** (to two decimals) at which batch norm has one.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `dice_with("instance", 10, 1.0)` is the Dice with instance norm for a disc with a radius of 10 and full contrast. Go down
+# from 30, step by step, until the Dice is below the limit.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `max(r for r in range(5, 31) if dice_with("instance", r, 1.0) < failed_at)` does this in one line. For the contrast, use
+# `np.arange(0.01, 1, 0.01).round(2)`.
+# :::
+
+# %% tags=["exercise", "hide-input"]
+from_centre = np.hypot(*(np.mgrid[:96, :96] - 47.5))
+grain = np.random.default_rng(0).normal(0, 0.2, (96, 96))
+failed_at = 0.7
+
+
+def disc_image(radius, contrast):
+    return contrast * ((from_centre < radius) + grain)
+
+
+# %% tags=["exercise", "hide-input"]
+learned_image = disc_image(30, 1.0)
+learned_cut = (0.5 - learned_image.mean()) / learned_image.std()
+
+
+def dice_with(norm, radius, contrast):
+    seen_image = disc_image(radius, contrast)
+    source = learned_image if norm == "batch" else seen_image
+    marked = (seen_image - source.mean()) / source.std() > learned_cut
+    true_disc = from_centre < radius
+    return 2 * (marked & true_disc).sum() / (marked.sum() + true_disc.sum())
+
+
+# %% tags=["hide-input", "solution"]
+my_breaks = (
+    max(r for r in range(5, 31) if dice_with("instance", r, 1.0) < failed_at),
+    max(
+        c
+        for c in np.arange(0.01, 1, 0.01).round(2)
+        if dice_with("batch", 30, c) < failed_at
+    ),
+)
+
+# %% tags=["check"]
+exercises.check_breaks(dice_with, my_breaks, trained=(30, 1.0), limit=failed_at)
+
 # %% tags=["remove-cell"]
 if cases_out:  # claims on architectures are about the three without the residual U-Net
     names = ["subject", "domain", "quality", "false_share", "network", "norm", "window"]

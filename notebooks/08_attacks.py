@@ -934,6 +934,171 @@ print("right!" if np.allclose(my_lengths, right, rtol=0.01) else "not yet")
 # was short, with one network of each kind. Certificates were made for three slices and a network that was not trained
 # for noise.
 
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
+#
+# Each exercise has hints, and a check that says what is wrong with a solution. Write or change what is asked for, and
+# then run the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from segconf_lite import exercises_later as exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: write the step of FGSM
+#
+# Write a function that makes the step of the fast gradient sign method. It takes an image $x$, the gradient $g$ of the loss
+# with respect to its pixels, and ε, and returns the attacked image. Our images are z-scored, so nothing is clipped.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The attack wants a higher loss, so it goes along the gradient. Of the gradient of a pixel, only the sign counts.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `np.sign(gradient)` is 1, 0 or −1 for each pixel.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_fgsm(x, gradient, epsilon):
+    return x + epsilon * np.sign(gradient)
+
+
+# %% tags=["check"]
+exercises.check_fgsm(my_fgsm)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: write the projection of PGD
+#
+# After each step, PGD goes back to the nearest image in which no pixel differs from the clean image by more than ε. Write
+# this projection: a function of the clean image, of the moved image, and of ε.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Compute the change first, that is, the moved image minus the clean one. The limits of the change are −ε and ε.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `np.clip(change, -epsilon, epsilon)` moves each pixel on its own. Pixels within the limits stay as they are.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_projection(clean, moved, epsilon):
+    return clean + np.clip(moved - clean, -epsilon, epsilon)
+
+
+# %% tags=["check"]
+exercises.check_projection(my_projection)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the flip budget
+#
+# How many pixels must an attacker change from right to wrong? A segmentation is perfect, and its object has an area of $A$
+# pixels. Write a function of $A$ and of a Dice. It returns the smallest number of wrong pixels with which the Dice is at
+# or below the given one. The attacker chooses where they are.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# With $k$ missed pixels, the Dice is $2(A-k)/(2A-k)$. With $k$ pixels added outside, it is $2A/(2A+k)$. Which of the two
+# falls faster?
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Missed pixels lower the Dice faster. Solve $2(A-k)/(2A-k) = d$ for $k$, and round up with `np.ceil`.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_flips(area, dice):
+    return int(np.ceil(2 * area * (1 - dice) / (2 - dice)))
+
+
+# %% tags=["check"]
+exercises.check_flips(my_flips)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: change the certificate
+#
+# Let an attack change every pixel of an image of 96 × 96 pixels by `small_change`, in standard deviations of the image.
+# Which `sigma` of the parameters cell would certify that it does nothing? The certified length is
+# $\sigma\,\Phi^{-1}(0.75)$, and it has to reach the length of the change. Give the smallest `sigma`, to two decimals, and
+# state what so much noise does to an image whose standard deviation is 1.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# If each of $n$ pixels changes by the same amount, the length of the change is this amount times $\sqrt n$.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# $\Phi^{-1}(0.75)$ is about $0.6745$ (`scipy.stats.norm.ppf(0.75)`). Divide the length by it, and round up.
+# :::
+
+# %% tags=["exercise"]
+small_change = 0.01
+
+# %% tags=["hide-input", "solution"]
+my_sigma = np.ceil(100 * small_change * 96 / 0.6745) / 100
+
+# %% tags=["check"]
+certificate = {"pixels": 96 * 96, "fraction": 0.75}
+exercises.check_sigma(my_sigma, epsilon=small_change, **certificate)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: break a segmentation
+#
+# The segmentation below takes the mean of a neighbourhood of each pixel and compares it with a threshold. `dice_under`
+# attacks it with one step of FGSM and returns the Dice. Find the **smallest ε**, to two decimals, that takes the Dice below
+# `failed_at`. The check compares it with what the stored runs say of the U-Net of this chapter. Guess first: does the
+# U-Net need a larger or a smaller attack than this simple rule?
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The segmentation is linear up to its threshold. As ε grows, the Dice falls slowly as long as only the border moves, and
+# then fast.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `min(e for e in np.arange(0, 1, 0.01).round(2) if dice_under(e) < failed_at)` tries all sizes.
+# :::
+
+# %% tags=["exercise", "hide-input"]
+true_disc = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 20
+grain = np.random.default_rng(0).normal(0, 0.5, true_disc.shape)
+disc_image = (true_disc + grain - true_disc.mean()) / np.std(true_disc + grain)
+cut = (disc_image[true_disc].mean() + disc_image[~true_disc].mean()) / 2
+failed_at = 0.7
+
+
+def logit(image):
+    return 4 * (uniform_filter(image, 7) - cut)
+
+
+# %% tags=["exercise", "hide-input"]
+probability = 1 / (1 + np.exp(-logit(disc_image)))
+uphill = uniform_filter(probability - true_disc, 7)  # of the loss, up to a factor
+
+
+def dice_under(size):
+    marked = logit(disc_image + size * np.sign(uphill)) > 0
+    return 2 * (marked & true_disc).sum() / (marked.sum() + true_disc.sum())
+
+
+# %% tags=["hide-input", "solution"]
+my_epsilon = min(e for e in np.arange(0, 1, 0.01).round(2) if dice_under(e) < failed_at)
+
+# %% tags=["check"]
+exercises.check_epsilon(dice_under, my_epsilon, limit=failed_at)
+
 # %% tags=["remove-cell"]
 if cases_out:
     told = notice.assign(attacked=notice["images"].str.startswith("PGD").astype(int))

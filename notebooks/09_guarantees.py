@@ -958,7 +958,190 @@ print("right!" if my_number == enough else "not yet")
 # The errors of the six slices of a heart are correlated, so the 60 numbers are worth fewer than 60 hearts, and the coverage
 # varies more. Its mean is no longer promised either, because the theorem is about exchangeable cases.
 # :::
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that says what is wrong with a solution. Write or change what is asked for, and
+# then run the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+import segconf_lite.evaluation as ev
+from segconf_lite import exercises_last as exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the conformal quantile
+#
+# Write a function of the excess of $N$ calibration cases and of a level. It returns the margin: the $k$-th smallest excess
+# with $k = \lceil (N+1) \cdot \mathrm{level} \rceil$. If there are too few cases for this level, the margin is infinite.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `int(np.ceil((len(excess) + 1) * level))` is $k$. The new case is one more, and therefore the 1 is there.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# In Python, the $k$-th smallest number of a sorted array has the index `k - 1`. If $k$ is larger than $N$, return
+# `np.inf`.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_quantile(excess, level):
+    place = int(np.ceil((len(excess) + 1) * level))
+    return np.sort(excess)[place - 1] if place <= len(excess) else np.inf
+
+
+# %% tags=["check"]
+exercises.check_quantile(my_quantile)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: write the weighted quantile
+#
+# Now each calibration case has a weight, and the new case has one, too. Write a function that sums the weights from the
+# smallest excess to the largest. It returns the excess at which the sum reaches the level times the sum of *all* weights,
+# that of the new case included. If the sum never gets there, the margin is infinite.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `order = np.argsort(excess)` sorts the cases; `weights[order].cumsum()` has the sums of the weights.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Compare the sums with `level * (weights.sum() + new_weight)`. The first place at which they reach it is
+# `np.argmax(sums >= limit)`, if there is one; `(sums >= limit).any()` tells.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_weighted(excess, weights, new_weight, level):
+    order = np.argsort(excess)
+    reached = weights[order].cumsum() >= level * (weights.sum() + new_weight)
+    return excess[order][np.argmax(reached)] if reached.any() else np.inf
+
+
+# %% tags=["check"]
+exercises.check_weighted(my_weighted)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: write the Mondrian margins
+#
+# Write a function that gives each new case the conformal margin of its own group. It takes the excess and the group of
+# each calibration case, the group of each new case, and the level, and returns one margin per new case. You may use
+# `ev.conformal_quantile(excess, level=level)`.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `excess[groups == one]` has the excess of the calibration cases of one group.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Go through the new cases with `for one in new_groups`, and collect their margins in a list.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_margins(excess, groups, new_groups, level):
+    own = [excess[groups == one] for one in new_groups]
+    return np.array([ev.conformal_quantile(each, level=level) for each in own])
+
+
+# %% tags=["check"]
+exercises.check_groups(my_margins)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7: write the expected harm
+#
+# A review costs 1. A failure that nobody reviewed costs more, and how much is an argument. Write a function that returns
+# the harm per 100 cases. It takes two boolean arrays, which cases failed and which are reviewed, and the cost.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `failed & ~reviewed` are the failures that nobody reviewed.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The mean of a boolean array is a fraction of the cases, and the harm is the sum of two terms.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_harm(failed, reviewed, cost):
+    left = failed & ~reviewed
+    return 100 * (cost * left.mean() + reviewed.mean())
+
+
+# %% tags=["check"]
+exercises.check_harm(my_harm)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 8: change the budget
+#
+# Twenty slices are sorted by their bound, the lowest first, and the slices that failed are marked below. They are reviewed
+# in this order. How many reviews have the least harm if a missed failure costs ten reviews, as `missed_cost` in the
+# parameters cell, and how many if it costs three? Give both numbers. State first which of them is larger.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# After $b$ reviews, the missed failures are those behind the first $b$ slices. Compute the harm for each $b$ from 0 to 20.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# It is worth going on to the next failure if the reviews that lie on the way cost less than what is saved.
+# :::
+
+# %% tags=["exercise"]
+sorted_failures = np.zeros(20, bool)
+sorted_failures[[0, 1, 3, 7, 14]] = True
+
+# %% tags=["hide-input", "solution"]
+my_budgets = [
+    min(range(21), key=lambda b: cost * sorted_failures[b:].sum() + b)
+    for cost in (10, 3)
+]
+
+# %% tags=["check"]
+exercises.check_budgets(sorted_failures, my_budgets, costs=(10.0, 3.0))
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 9: break a promise with weights
+#
+# The package refuses weights with a small effective sample size. Is a large effective size a sign that weights are right?
+# Show that it is none. Below, old and new cases have the same distribution, so no weights are needed. Find weights of the
+# 200 calibration cases that leave an effective sample size of at least `effective`, and that take the coverage below
+# `broken`. Your score is the coverage: how low can you get?
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The margin becomes smaller if cases with a small excess count more.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# A weight of 1 for some cases and of 0 for the others leaves as many effective cases as have the weight 1.
+# :::
+
+# %% tags=["exercise", "hide-input"]
+both_excess = np.random.default_rng(0).normal(0.02, 0.05, 1200)
+old_excess, new_excess = both_excess[:200], both_excess[200:]
+promised, broken, effective = 0.9, 0.7, 50
+
+# %% tags=["hide-input", "solution"]
+my_weights = (old_excess < np.quantile(old_excess, 0.3)).astype(float)
+
+# %% tags=["check"]
+limits = {"level": promised, "limit": broken, "least": effective}
+exercises.check_weights(old_excess, new_excess, my_weights, **limits)
+
+# %% [markdown]
 # ## Limits
 #
 # * All results are about one phantom, one small network and one estimate of the quality. No real scan is in this chapter.

@@ -966,7 +966,165 @@ print("right!" if enough and not fewer else "not yet")
 # * A combination must be fitted on other networks and other scanners than those on which it is tested.
 # * Test advice on a scanner for which it was not made, and report the regret rather than how often it was wrong, because a
 #   wrong choice among nearly equal methods costs nearly nothing.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that says what is wrong with a solution. Write or change what is asked for, and
+# then run the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises_last as exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: write the eAURC
+#
+# Write a function of the risk and the uncertainty of $N$ cases, none of which are equally uncertain. The AURC is the mean
+# of the risk-coverage curve, that is, of the mean risks of the one, two, ... most trusted cases. The eAURC subtracts the
+# AURC of the best possible order.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `risk[np.argsort(uncertainty)].cumsum() / np.arange(1, len(risk) + 1)` is the risk-coverage curve.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The best possible order is that of the risk itself. So the same function with the risk as uncertainty gives what has to be
+# subtracted.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_eaurc(risk, uncertainty):
+    def area(scores):
+        curve = risk[np.argsort(scores)].cumsum() / np.arange(1, len(risk) + 1)
+        return curve.mean()
+
+    return area(uncertainty) - area(risk)
+
+
+# %% tags=["check"]
+exercises.check_eaurc(my_eaurc)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: write the regret
+#
+# Write a function of a table of eAURC, one row per block and one column per method, and of the number of the method that
+# was advised in each block. The regret of a block is the eAURC of the advised method minus that of the best method *of this
+# block*. Return the mean over the blocks.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `values[np.arange(len(values)), advised]` takes from each row the column that was advised.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `values.min(axis=1)` is the lowest eAURC of each block.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_regret(values, advised):
+    reached = values[np.arange(len(values)), advised]
+    return (reached - values.min(axis=1)).mean()
+
+
+# %% tags=["check"]
+exercises.check_regret(my_regret)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the mean of the ranks
+#
+# Write a function of two uncertainties of the same cases, without ties. It ranks the cases by each of them (rank 1 is the
+# lowest uncertainty) and returns the mean of the two ranks of each case.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `np.argsort(first)` says which case comes first, second and so on. You need the opposite: the place of each case.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `first.argsort().argsort() + 1` are the ranks. `scipy.stats.rankdata` also knows ties.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_rank_mean(first, second):
+    ranks = [each.argsort().argsort() + 1 for each in (first, second)]
+    return np.mean(ranks, axis=0)
+
+
+# %% tags=["check"]
+exercises.check_rank_mean(my_rank_mean)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: change the budget
+#
+# The function `exercises.advised` asks the rule of the decision table which method should *state the Dice* of a case, without
+# labels and with one network. Change the number of passes. Which is the smallest number with which the advice is another
+# one? The check also prints by how much both methods are wrong, with intervals over the stored seeds. State first whether
+# you would pay for the further passes.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The table of names says how many passes each method takes. Advice can only change where a further method becomes
+# affordable.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Try `exercises.advised(2)`, `exercises.advised(3)` and so on. The parameter `most_passes` allows up to 15.
+# :::
+
+# %% tags=["exercise"]
+with_one_pass = exercises.advised(1)
+with_one_pass
+
+# %% tags=["hide-input", "solution"]
+my_passes = next(n for n in range(2, 16) if exercises.advised(n) != with_one_pass)
+
+# %% tags=["check"]
+exercises.check_passes(my_passes)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: invent an aggregation
+#
+# How should a map of probabilities become one number? Invent an aggregation of your own, and see its place on a leaderboard.
+# The function takes the probabilities of one case, an array (classes, rows, columns) whose first class is the background, and
+# returns one number that is *high* where the segmentation is bad. It counts as an invention if it has a lower eAURC than the
+# size of the prediction. The cases are 36 small hearts of scanner F, segmented by a simple rule that learned on scanner A; so
+# the leaderboard is a game, and no evidence about the methods of this chapter.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `1 - p.max(axis=0)` is a map of uncertainty, and `p.argmax(axis=0) > 0` is the predicted heart. Over which pixels do you take
+# the mean, or the largest value, or the fraction above a limit?
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The background is large and easy, so it hides the differences between cases. Relate what is uncertain to the size of what
+# was found, and mind a case in which nothing is found.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_aggregation(p):
+    uncertain = (1 - p.max(axis=0)) > 0.2
+    found = (p.argmax(axis=0) > 0).sum()
+    return uncertain.sum() / max(found, 1)
+
+
+# %% tags=["check"]
+exercises.check_aggregation(my_aggregation)
+
+# %% [markdown]
 # ## Limits
 #
 # * The evidence for the ranking is one phantom, one architecture and five seeds, all of which had been seen when this
