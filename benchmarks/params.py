@@ -4,6 +4,7 @@
     python benchmarks/params.py 90 04      # these only
     python benchmarks/params.py 90 --first # only the first setting of each
 
+Each run also writes its table of cases, so the cells that only a sweep runs are run, too.
 Together the settings turn every parameter of every chapter at least once (a test holds that). Trained
 networks go into a store of their own under the folder of results, so nothing here fills the reader's.
 """
@@ -162,6 +163,8 @@ def run(chapter: str, values: dict[str, Any], folder: Path, name: str) -> tuple[
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "SEGCONF_QUIET": "1"}
     alone["SEGCONF_HOME"] = str((folder / "home").resolve())
     source = next(ROOT.glob(f"notebooks/{chapter}*.py"))
+    swept = "cases_out = " in source.read_text("utf-8")  # then also run what only a sweep runs
+    given += ["-p", "cases_out", str(out.with_suffix(".csv.gz"))] if swept else []
     command = [sys.executable, "-m", "segconf_lite.cli", "run", str(source), *given, "--out", str(out)]
     start = time.perf_counter()
     done = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)

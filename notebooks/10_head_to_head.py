@@ -639,7 +639,7 @@ pd.DataFrame(apart).round(2)
 curve = IsotonicRegression(out_of_bounds="clip")
 curve.fit(home["soft Dice"], home["risk"])
 live["soft Dice, calibrated"] = curve.predict(live["soft Dice"])
-given = {"groups": home["subject"], "cv": GroupKFold(5)}
+given = {"groups": home["subject"], "cv": GroupKFold(min(5, home["subject"].nunique()))}
 other_hearts = cross_val_predict(curve, home["soft Dice"], home["risk"], **given)
 live.loc[home.index, "soft Dice, calibrated"] = other_hearts
 
