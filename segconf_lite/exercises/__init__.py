@@ -1,0 +1,35 @@
+"""Checks of the exercises in the chapters: they say what is wrong with an answer, not only that it is wrong.
+
+Each check takes the reader's function or numbers, tries them on small cases or on stored runs, and compares
+the result with the right one and with those of common mistakes. A right answer prints what it has shown. A
+wrong one raises `NotYetError`, which Jupyter shows as one sentence, and which nbgrader counts as a failed
+test.
+"""
+
+from segconf_lite.exercises.answers import Function as Function
+from segconf_lite.exercises.answers import NotYetError as NotYetError
+from segconf_lite.exercises.answers import _call as _call
+from segconf_lite.exercises.answers import _compare as _compare
+from segconf_lite.exercises.answers import _numbers as _numbers
+from segconf_lite.exercises.chapter_01 import check_dice as check_dice
+from segconf_lite.exercises.chapter_01 import check_n_test as check_n_test
+from segconf_lite.exercises.chapter_01 import check_resample as check_resample
+from segconf_lite.exercises.chapter_01 import check_smallest_change as check_smallest_change
+from segconf_lite.exercises.chapter_02 import check_entropy as check_entropy
+from segconf_lite.exercises.chapter_02 import check_misleading_numbers as check_misleading_numbers
+from segconf_lite.exercises.chapter_02 import check_pass_rate as check_pass_rate
+from segconf_lite.exercises.chapter_02 import check_selective_risk as check_selective_risk
+from segconf_lite.exercises.chapter_02 import check_uncertainty as check_uncertainty
+from segconf_lite.exercises.chapter_03 import check_distance as check_distance
+from segconf_lite.exercises.chapter_03 import check_distortion as check_distortion
+from segconf_lite.exercises.chapter_03 import check_harmless as check_harmless
+from segconf_lite.exercises.chapter_03 import check_scanners as check_scanners
+from segconf_lite.exercises.chapter_03 import check_threshold as check_threshold
+from segconf_lite.exercises.chapter_04 import check_attack as check_attack
+from segconf_lite.exercises.chapter_04 import check_controller as check_controller
+from segconf_lite.exercises.chapter_04 import check_noise as check_noise
+from segconf_lite.exercises.chapter_04 import check_step as check_step
+from segconf_lite.exercises.chapter_05 import check_flip_cost as check_flip_cost
+from segconf_lite.exercises.chapter_05 import check_mask_map as check_mask_map
+from segconf_lite.exercises.chapter_05 import check_n_models as check_n_models
+from segconf_lite.exercises.chapter_05 import check_parts as check_parts
