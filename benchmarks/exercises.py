@@ -2,10 +2,10 @@
 
     python benchmarks/exercises.py
 
-Writes ``book/results/chapter_01_knobs.csv``. One row per setting, value and network: the mean Dice of 60
-slices of ten hearts, and how far the images moved (root mean square over pixels, in standard deviations of
-the image). The networks are the five of chapter 2, which learned the same hearts from different random
-numbers.
+Writes ``book/results/chapter_01_knobs.csv``. One row per setting and value: the mean Dice of 60 slices of
+ten hearts and of five networks, and how far the images moved (root mean square over pixels, in standard
+deviations of the image). The networks are those of chapter 2: they learned the same hearts from different
+random numbers.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ VALUES = {
     "blur_mm": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
     "fat_signal": [0.8, 0.6, 0.4, 0.3, 0.2, 0.0],
     "flip_deg": [10.0, 20.0, 30.0, 40.0, 75.0, 90.0],
-    "gamma": [0.4, 0.55, 0.7, 1.4, 1.8, 2.5],
-    "ghost": [0.2, 0.4, 0.6, 0.8, 1.0, 1.2],
-    "noise": [0.08, 0.12, 0.16, 0.2, 0.25, 0.3],
+    "noise": [0.1, 0.15, 0.2, 0.3],
 }
 
 
@@ -40,7 +38,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT / "book/results/chapter_01_knobs.csv")
-    out = parser.parse_args().out
+    parser.add_argument("--knobs", nargs="+", default=list(VALUES), help="settings to change")
+    arguments = parser.parse_args()
     sizes, a = profile_named("lite"), phantom.SCANNERS["A"]
 
     def make(scanner: phantom.Scanner, n_cases: int, seed: int) -> Cohort:
@@ -49,17 +48,15 @@ def main() -> None:
     settings = {"steps": sizes.steps, "channels": sizes.channels, "dropout": 0.1}
     networks = fitted_each(fit_unet, make(a, sizes.n_train, 0), seeds=range(5), **settings)
     plain, rows = make(a, 60, 1000), []
-    steps = [(knob, value) for knob, values in VALUES.items() for value in [getattr(a, knob), *values]]
-    for knob, value in steps:
+    facts = {k: v for k, v in ledger.provenance(profile="lite", seed=0).items() if isinstance(v, str)}
+    for knob, value in [(k, v) for k in arguments.knobs for v in [getattr(a, k), *VALUES[k]]]:
         changed = make(dataclasses.replace(a, name="custom", **{knob: value}), 60, 1000)
         moved = np.sqrt(np.mean((changed.images - plain.images) ** 2))
-        for seed, unet in enumerate(networks):
-            dice = case_table(predict_probabilities(unet, changed.images), changed, empty="skip")["quality"]
-            rows.append({"knob": knob, "value": value, "network": seed, "dice": dice.mean(), "moved": moved})
-        print(knob, value, f"{np.mean([row['dice'] for row in rows[-5:]]):.3f}", f"{moved:.3f}", flush=True)
-    facts = ledger.provenance(profile="lite", seed=0)
-    table = pd.DataFrame(rows).round(4)
-    table.assign(**{k: facts[k] for k in ("profile", "commit", "device", "day")}).to_csv(out, index=False)
+        told = [predict_probabilities(unet, changed.images) for unet in networks]
+        dice = np.mean([case_table(p, changed, empty="skip")["quality"].mean() for p in told])
+        rows.append({"knob": knob, "value": value, "dice": dice, "moved": moved, **facts})
+        pd.DataFrame(rows).round(3).to_csv(arguments.out, index=False)  # a run cut short keeps what it has
+        print(knob, value, f"{dice:.3f} {moved:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.cohorts.appearance import appearance_distance
 from segconf_lite.claims import ledger
-from segconf_lite.evaluation import case_table, mean_interval
+from segconf_lite.evaluation import case_table, dice_per_case, mean_interval
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
 from segconf_lite import show
@@ -230,6 +230,18 @@ show.line_panels(curves, x="step", y="loss", line="slices", log="y", axes=axes, 
 # prediction contains (the right ventricle at the apex) is left out of the slice's mean; that choice is the
 # `empty="skip"` below, and papers differ in it.
 #
+# Here is a toy image of eight pixels in a row. The prediction has four of them, the reference six, and they share
+# three. The function of the package finds the same number.
+
+# %%
+prediction, reference = {1, 2, 3, 4}, {2, 3, 4, 5, 6, 7}  # numbers of pixels
+by_hand = 2 * len(prediction & reference) / (len(prediction) + len(reference))
+row = np.arange(8)[None, None]
+masks = [np.isin(row, list(pixels)).astype(int) for pixels in (prediction, reference)]
+by_package = dice_per_case(*masks, n_classes=2, empty="skip")[0]
+print(f"by hand {by_hand:.2f}, by the package {by_package:.2f}")
+
+# %% [markdown]
 # Other hearts would give another mean. How far could it move? The interval around each mean shows this. It is a
 # **bootstrap** interval: we draw as many *subjects* as there are, with replacement, so that some come twice and
 # others not at all; we compute the mean anew; and we repeat that many times. The middle 95 % of these means are the
@@ -827,6 +839,70 @@ def my_resample(subjects, rng):
 
 # %% tags=["check"]
 exercises.check_resample(my_resample)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: change the number of test slices
+#
+# With `n_test = 120`, there are six slices of each of 20 subjects on every scanner, and the interval around the mean
+# Dice on scanner D has a certain width. Which `n_test` makes it half as wide? The check computes both widths from ten
+# stored runs of this chapter.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The slices of one subject resemble each other, so what counts is the number of subjects.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The width of the interval is proportional to $1/\sqrt{n}$ with $n$ subjects. By which factor must $n$ grow?
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_n_test = 480
+
+# %% tags=["check"]
+exercises.check_n_test(my_n_test)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: break the network with the smallest single change
+#
+# Take scanner A and change *one* setting, so that the mean Dice over ten hearts falls below 0.7. The image should
+# change as little as possible; the size of a change is the root of the mean squared change of the pixels, in standard
+# deviations of the image. Your answer is the name of the setting and its value. You can try it with the sliders
+# above.
+#
+# | setting | on A | measured from | to |
+# |---|---|---|---|
+# | `bias` (shading by the coil) | `0.3` | `0.3` | `3` |
+# | `blur_mm` | `0.6` | `0.6` | `6` |
+# | `fat_signal` | `1` | `0` | `1` |
+# | `flip_deg` (flip angle) | `60` | `10` | `90` |
+# | `noise` | `0.04` | `0.04` | `0.3` |
+#
+# The check reads the Dice from a stored table of five networks (`benchmarks/exercises.py`) and interpolates between
+# the measured values. It says whether a smaller change would do.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The heat map above shows by how much each cause lowers the Dice. It does not show how far the cause moves the image.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Shading and fat change the intensity of large areas. Look for a setting that acts on the borders of the heart, or on
+# the contrast between blood and muscle.
+# :::
+#
+# :::{admonition} Hint 3
+# :class: dropdown
+# Approach the Dice of 0.7 from above, in small steps. The check says how far you are.
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_change = ("blur_mm", 2.95)
+
+# %% tags=["check"]
+exercises.check_smallest_change(my_change)
 
 # %% [markdown]
 # ## Limits

@@ -277,6 +277,27 @@ show.risk_coverage_curves(
 # their mean risk. The eAURC is 0 for a perfect ranking and never negative; the page *[Which eAURC?](90_which_eaurc.ipynb)*
 # shows what goes wrong with other rules.
 #
+# A toy with three cases: the risks stand in the order of trust, and the second and the third case are in the wrong
+# order.
+
+# %%
+risks = [0.1, 0.5, 0.3]  # from the most to the least trusted case
+running = [sum(risks[:k]) / k for k in (1, 2, 3)]  # of the k most trusted
+at_best = [sum(sorted(risks)[:k]) / k for k in (1, 2, 3)]
+excess = sum(running) / 3 - sum(at_best) / 3
+print(np.round(running, 3), np.round(at_best, 3), round(excess, 4))
+print("the package's function:", round(ev.excess_aurc(risks, [1, 2, 3]), 4))
+
+# %% tags=["hide-input"]
+toy = pd.DataFrame({"domain": "toy", "risk": risks, "trust lost": [1, 2, 3]})
+alt = "Selective risk of the three cases against the coverage, with the area below the curve shaded."
+figure = show.risk_coverage_curves(toy, ["trust lost"], alt=alt)
+figure.update_traces(fill="tozeroy", selector={"name": "trust lost"})
+
+# %% [markdown]
+# *Selective risk of the three cases against the coverage. The AURC is the mean height of the curve over the three
+# points; the shaded area shows it. Grey: the best possible ranking, and no ranking.*
+#
 # :::{admonition} Exercise 1, by hand
 # Four cases have risk 0.1, 0.2, 0.4, 0.8 and uncertainty 0.3, 0.1, 0.2, 0.9. Write down the four selective
 # risks, those of the best ranking, and the eAURC. Then change `my_eaurc`.
@@ -1069,6 +1090,68 @@ my_predictions = np.array([0.99, 0.98, 0.97, 0.96])
 
 # %% tags=["check"]
 exercises.check_misleading_numbers(true_dice, my_predictions)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7: change the pass rate
+#
+# With `pass_rate = 0.95`, the entropy over the foreground flags many slices of scanner B that are segmented well.
+# What is the lowest pass rate, in steps of `0.01`, at which a fraction of at most `0.15` of these good slices is
+# flagged? The check sets the threshold on the slices of A in each of five stored runs, takes the mean over the runs,
+# and prints what the same threshold does on D.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# A higher pass rate raises the threshold, so fewer slices are flagged on every scanner.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The fraction that is flagged on B is larger than the fraction that is flagged on A. Go up from `0.95` in steps of
+# `0.01`.
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_pass_rate = 0.99
+
+# %% tags=["check"]
+exercises.check_pass_rate(my_pass_rate)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 8: break the leaderboard with an aggregation of your own
+#
+# Invent an aggregation for the first place on a leaderboard of D and F, where these five compete: *entropy, image*;
+# *entropy, foreground*; *entropy, boundary*; *probability, foreground*; *small prediction*. Your function gets a
+# table with these five columns and one row per slice, and returns one number per row. The leaderboard is the eAURC
+# (mean over D and F and over five stored runs, lower is better). It is read after the fact: you choose on the slices
+# on which you are judged.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The column *small prediction* is minus the fraction of the pixels that are predicted as heart, so its negative is a
+# size.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Entropy lies along the borders. The length of a border grows with the root of the size, so divide the mean over the
+# image by it.
+# :::
+#
+# :::{admonition} Hint 3
+# :class: dropdown
+# Where nothing is found the size is 0; `.clip(lower=1e-4)` avoids the division by zero and gives these slices a high
+# value.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_uncertainty(slices):
+    size = (-slices["small prediction"]).clip(lower=1e-4)
+    return slices["entropy, image"] / np.sqrt(size)
+
+
+# %% tags=["check"]
+exercises.check_uncertainty(my_uncertainty)
 
 # %% [markdown]
 # ## Limits

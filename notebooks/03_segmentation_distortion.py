@@ -84,7 +84,7 @@ from segconf_lite.confidence import DeepEnsemble, LatentMahalanobis
 from segconf_lite.confidence import PooledMahalanobis, SegmentationDistortion
 from segconf_lite.confidence.baselines import one_pass_columns
 from segconf_lite.confidence.distortion import distortion_columns
-from segconf_lite.confidence.distance import pool_activations
+from segconf_lite.confidence.distance import fit_gaussian, pool_activations
 from segconf_lite.claims import ledger
 from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import fit_unet, fitted, fitted_each
@@ -165,6 +165,21 @@ show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 # vary a lot {cite:p}`lee2018mahalanobis`. It needs the covariance of the pooled numbers. With more numbers than
 # slices that can only be found by *shrinking* it towards a ball {cite:p}`ledoit2004covariance`, and the code warns of
 # it (silenced below).
+#
+# A toy with two numbers per slice, of which the second varies three times as much as the first. Two new slices lie
+# equally far from the mean by the ruler, and not at all equally far in standard deviations.
+
+# %%
+cloud = np.random.default_rng(0).normal(size=(5000, 2)) * [1, 3]
+new = np.array([[6.0, 0.0], [0.0, 6.0]])
+in_deviations = np.sqrt((((new - cloud.mean(axis=0)) / cloud.std(axis=0)) ** 2).sum(1))
+print("by hand:", in_deviations.round(1))
+print("the package's function:", fit_gaussian(cloud).distance(new).round(1))
+
+# %% [markdown]
+# By hand, we have divided each number by its standard deviation. The package's function uses the inverse covariance,
+# which also counts how the two numbers vary together. Here they vary independently, so the results nearly agree (the
+# covariance is shrunk a little).
 #
 # **Predict:** we set the threshold so that 95 % of new hearts on A pass. Which scanners will the distance flag?
 
@@ -251,6 +266,16 @@ show.diagram("distortion")
 # %% [markdown]
 # *Segmentation distortion. The autoencoder has seen activations of the training scanner only, so it makes every activation a usual one.*
 #
+# A toy with two pixels and two classes: only the second pixel changes its probabilities, from `0.9` to `0.4`.
+
+# %%
+p, q = np.array([[0.2, 0.9], [0.8, 0.1]]), np.array([[0.2, 0.4], [0.8, 0.6]])
+squares = [(p[c, k] - q[c, k]) ** 2 for c in (0, 1) for k in (0, 1)]
+images = [torch.from_numpy(x).reshape(1, 2, 1, 2) for x in (p, q)]
+of_package = distortion_columns(*images)["distortion"][0]
+print(f"by hand {sum(squares) / 4:.4f}, the package's function {of_package:.4f}")
+
+# %% [markdown]
 # The autoencoder learns two things at once, to copy the activation and to keep the segmentation:
 # $L = \lVert U(I) - U\!\circ r(x)\rVert^2 + \lVert x - r(x)\rVert^2$. The U-Net itself is frozen.
 
@@ -894,6 +919,85 @@ def my_threshold(used, left_out):
 
 # %% tags=["check"]
 exercises.check_threshold(my_threshold)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: write the distortion
+#
+# Two arrays of shape (C, H, W) hold the probabilities from the activation itself and from the reconstructed
+# activation. Write a function that returns the segmentation distortion, the mean over pixels and classes of the
+# squared change.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Subtract the arrays, and square every entry before you average.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `.mean()` without an axis averages over classes, rows and columns at once, so nothing has to be divided by hand.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_distortion_of(p, q):
+    return ((p - q) ** 2).mean()
+
+
+# %% tags=["check"]
+exercises.check_distortion(my_distortion_of)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7: change the severity
+#
+# Within a single scanner the distance may rank the slices poorly. Choose *two* scanners which, pooled in one test
+# set, let it look good: its Spearman's correlation with the risk must be at least `0.8` as a mean over five stored
+# runs. Your answer is a text of two letters, such as `"CE"`. The check also prints the correlation within each of the
+# two.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The distance is high on scanners that look unusual to the network, and low on the others.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Pool a scanner on which the network does well with one on which it fails: then the severity varies a lot within the
+# test set.
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_scanners = "AD"
+
+# %% tags=["check"]
+exercises.check_scanners(my_scanners)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 8: break the distance with a harmless activation
+#
+# Here is a network with activations of three numbers. In training, each of them has mean 0 and variance 1, so the
+# Mahalanobis distance is the length of the activation. Its last layer has the `weights` below, one row per class, and
+# the softmax turns the scores into probabilities. Find an activation at a distance of 10 or more that changes no
+# probability. The autoencoder reconstructs every activation as the mean, so the distortion compares with an
+# activation of zeros.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The softmax does not change if all scores rise by the same amount.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The scores are `weights @ activation`. Look for an activation with which both rows give the same score.
+# :::
+
+# %% tags=["exercise"]
+weights = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+
+# %% tags=["hide-input", "solution"]
+my_activation = np.array([0.0, 12.0, 0.0])
+
+# %% tags=["check"]
+exercises.check_harmless(my_activation, weights)
 
 # %% [markdown]
 # ## Limits

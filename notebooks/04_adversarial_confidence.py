@@ -1110,6 +1110,74 @@ def my_noise(change, rng):
 # %% tags=["check"]
 exercises.check_noise(my_noise)
 
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: change the controller
+#
+# The function below never changes α, so the prediction falls by another amount than `effect_size`. Change it: it gets
+# α, the mean fall of the prediction with this α, and the effect size, and returns the next α. Within 300 steps, the
+# fall must settle at the effect size, whether that is `0.05`, `0.1`, `0.2` or `0.3`. The check uses predictors that
+# are not linear.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# If the fall is larger than the effect size, the next α must be smaller, and the other way round.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Multiply α by a factor that is 1 where the fall is right, such as the effect size divided by the fall. A root of
+# this factor makes the steps gentler.
+# :::
+
+
+# %% tags=["exercise"]
+def same_alpha(alpha, fall, effect_size):
+    return alpha
+
+
+# %% tags=["hide-input", "solution"]
+def my_controller(alpha, fall, effect_size):
+    return alpha * np.sqrt(effect_size / fall)
+
+
+# %% tags=["check"]
+exercises.check_controller(my_controller)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7: break the segmentation without the predictor noticing
+#
+# Suppose that predicted and true Dice are linear near an image, with the gradients $g$ and $h$. Write a function that
+# returns a change of the image which is at most `length` long (root of the sum of squares), lowers the true Dice as
+# far as possible, and does not lower the predicted one. The score is the fraction of the possible fall.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Going against $h$ lowers the true Dice fastest, but if $g$ and $h$ point in similar directions, the prediction falls
+# as well.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Take from $h$ the part that lies along $g$: $h - g\,(g \cdot h) / (g \cdot g)$. A step against what remains leaves
+# the prediction as it is.
+# :::
+#
+# :::{admonition} Hint 3
+# :class: dropdown
+# Scale the step to the allowed length with `np.linalg.norm`.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_attack(predicted, true, length):
+    along = (true * predicted).sum() / (predicted**2).sum()
+    hidden = true - along * predicted
+    return -length * hidden / np.linalg.norm(hidden)
+
+
+# %% tags=["check"]
+exercises.check_attack(my_attack)
+
 # %% [markdown]
 # ## Limits
 #

@@ -1190,7 +1190,135 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 # and few where whole structures are wrong (D). A method that finds no more has not shown that it contains anything
 # but the shape of the mask.
 # :::
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
 #
+# Each exercise has hints, and a check that says what is wrong with a solution. Write the function, and then run
+# the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+from scipy import ndimage
+
+from segconf_lite import exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: write the flip cost
+#
+# For two classes, write a function that returns the flip cost of a pixel in closed form, $m^2 / (2\, f^\top H^{-1}
+# f)$. It gets the margin $m$, the features $f$ and the curvature $H$ of the training loss.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `np.linalg.solve(curvature, features)` is $H^{-1} f$, and `a @ b` is the product of two vectors.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The leverage $f^\top H^{-1} f$ stands in the denominator, together with a factor 2.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_flip_cost(margin, features, curvature):
+    leverage = features @ np.linalg.solve(curvature, features)
+    return margin**2 / (2 * leverage)
+
+
+# %% tags=["check"]
+exercises.check_flip_cost(my_flip_cost)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5: write the two parts of the uncertainty
+#
+# The probabilities of $M$ models are an array of shape (M, C, H, W). Write a function that returns three maps of
+# shape (H, W): the total uncertainty (the entropy of the mean of the models), the aleatoric part (the mean of their
+# entropies) and the epistemic part (the total minus the aleatoric part). The entropies are in nats, so do not divide
+# by $\log C$.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The mean over the models is `p.mean(axis=0)`, of shape (C, H, W).
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The entropy of all models at once is `-(p * np.log(p)).sum(axis=1)`, of shape (M, H, W). Its mean over the models is
+# the aleatoric part.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_parts(p):
+    mean = p.mean(axis=0)
+    total = -(mean * np.log(mean)).sum(axis=0)
+    aleatoric = -(p * np.log(p)).sum(axis=1).mean(axis=0)
+    return total, aleatoric, total - aleatoric
+
+
+# %% tags=["check"]
+exercises.check_parts(my_parts)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6: change the number of models
+#
+# The epistemic part cannot be large if there are few models. Divided by $\log 4$, with four classes, it lies between
+# 0 and 1. What is the least `n_models` with which it can reach `0.75` at a pixel?
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The epistemic part is largest where each model is sure, and each of another class. Then the aleatoric part is 0.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The mean of $M \le 4$ such models has the entropy $\log M$.
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_n_models = 3
+
+# %% tags=["check"]
+exercises.check_n_models(my_n_models)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7: break the leaderboard with a map from the mask alone
+#
+# Invent a map that needs no network. Your function gets the masks of one rater, an array (N, H, W) of the labels 0 to
+# 3, and returns a map in [0, 1] of the same shape. It should be high where eight other raters disagree. The
+# leaderboard is the mean Pearson correlation within 6 mm of the true borders; the boundary band and 1 over the
+# distance to the border compete.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Raters disagree most on the border itself, and less and less away from it, over about a pixel.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# Blur the mask of each class with `ndimage.gaussian_filter(mask, (0, width, width))`: this makes probabilities that
+# add up to 1.
+# :::
+#
+# :::{admonition} Hint 3
+# :class: dropdown
+# Take the entropy of these probabilities over the classes, divided by `np.log(4)`. Try a width below 1.
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_mask_map(masks):
+    each = [(masks == c).astype(float) for c in range(4)]
+    p = np.stack([ndimage.gaussian_filter(m, (0, 0.6, 0.6)) for m in each])
+    return -(p * np.log(p.clip(1e-12))).sum(axis=0).clip(max=0) / np.log(4)
+
+
+# %% tags=["check"]
+exercises.check_mask_map(my_mask_map)
+
+# %% [markdown]
 # ## Limits
 #
 # * There is one phantom and one small U-Net, trained for 200 steps, and five other seeds; the closed form needs a last layer that
