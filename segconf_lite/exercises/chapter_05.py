@@ -110,7 +110,7 @@ def check_n_models(n_models: Any) -> None:
         return abs(float((mean * np.log(mean.clip(1e-12))).sum() / np.log(4)))
 
     if highest(int(n)) < 0.75:
-        raise NotYetError(f"{n:g} model{'s' * (n > 1)} reach {highest(int(n)):.2f} at most")
+        raise NotYetError(f"with {n:g} the part is {highest(int(n)):.2f} at most")
     if highest(int(n) - 1) >= 0.75:
         raise NotYetError(f"{n:g} models can reach 0.75, but fewer can as well")
     reached = ", ".join(f"{highest(m):.2f} with {m}" for m in (1, 2, 3, 4, 6))
