@@ -1322,7 +1322,7 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # %% tags=["exercise", "hide-input"]
 import numpy as np
 
-from segconf_lite import exercises_later as exercises
+from segconf_lite import exercises
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: write the forward pass of a U-Net

@@ -772,7 +772,7 @@ print("right!" if np.allclose(my_values, right, atol=0.01) else "not yet")
 # %% tags=["exercise", "hide-input"]
 import numpy as np
 
-from segconf_lite import exercises_later as exercises
+from segconf_lite import exercises
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: write the receptive field

@@ -945,7 +945,7 @@ print("right!" if np.allclose(my_lengths, right, rtol=0.01) else "not yet")
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from segconf_lite import exercises_later as exercises
+from segconf_lite import exercises
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: write the step of FGSM

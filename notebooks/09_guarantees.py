@@ -970,7 +970,7 @@ print("right!" if my_number == enough else "not yet")
 import numpy as np
 
 import segconf_lite.evaluation as ev
-from segconf_lite import exercises_last as exercises
+from segconf_lite import exercises
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: write the conformal quantile

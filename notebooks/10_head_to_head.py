@@ -977,7 +977,7 @@ print("right!" if enough and not fewer else "not yet")
 # %% tags=["exercise", "hide-input"]
 import numpy as np
 
-from segconf_lite import exercises_last as exercises
+from segconf_lite import exercises
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: write the eAURC

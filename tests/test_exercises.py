@@ -22,7 +22,7 @@ from editions import (
     setup_of,
 )
 
-from segconf_lite import exercises, exercises_last, exercises_later
+from segconf_lite import exercises
 from segconf_lite.exercises import NotYetError
 
 CHAPTERS = [f"{n:02d}" for n in range(1, 11)]
@@ -106,16 +106,16 @@ def test_a_function_that_stops_and_a_strange_result_are_explained(name):
         (exercises.check_threshold, (lambda a, b: b.max(),), "one slice decides it"),
         (exercises.check_noise, (lambda c, rng: c * 1.0,), "two generators give the same"),
         (exercises.check_noise, (lambda c, rng: rng.random(3),), "a change of shape"),
-        (exercises_later.check_forward, (lambda x, e, b, d: d(e(x)),), "the bottleneck is not used"),
-        (exercises_later.check_noise_level, ([1, 2],), "one number is asked for"),
-        (exercises_later.check_ratios, (lambda m, w: m.mean(axis=1),), r"a result of shape \(6,\)"),
-        (exercises_later.check_fgsm, (lambda x, g, e: e * np.sign(g),), "add it to the image"),
-        (exercises_last.check_quantile, (lambda e, level: np.sort(e)[-1],), "has the index k − 1"),
-        (exercises_last.check_budgets, (np.ones(3, bool), [1.5], (10.0,)), "an integer from 0 to 3"),
-        (exercises_last.check_budgets, (np.ones(3, bool), 2, (10.0,)), "give 1 numbers"),
-        (exercises_last.check_passes, (2.5,), "an integer from 1 to 15"),
-        (exercises_last.check_aggregation, (lambda p: np.nan,), "not finite"),
-        (exercises_last.check_aggregation, (lambda p: 1,), "cases have the same"),
+        (exercises.check_forward, (lambda x, e, b, d: d(e(x)),), "the bottleneck is not used"),
+        (exercises.check_noise_level, ([1, 2],), "one number is asked for"),
+        (exercises.check_ratios, (lambda m, w: m.mean(axis=1),), r"a result of shape \(6,\)"),
+        (exercises.check_fgsm, (lambda x, g, e: e * np.sign(g),), "add it to the image"),
+        (exercises.check_quantile, (lambda e, level: np.sort(e)[-1],), "has the index k − 1"),
+        (exercises.check_budgets, (np.ones(3, bool), [1.5], (10.0,)), "an integer from 0 to 3"),
+        (exercises.check_budgets, (np.ones(3, bool), 2, (10.0,)), "give 1 numbers"),
+        (exercises.check_passes, (2.5,), "an integer from 1 to 15"),
+        (exercises.check_aggregation, (lambda p: np.nan,), "not finite"),
+        (exercises.check_aggregation, (lambda p: 1,), "cases have the same"),
     ],
 )
 def test_checks_name_further_mistakes(check, arguments, message):
@@ -132,12 +132,12 @@ PROMISE = {"level": 0.9, "limit": 0.7, "least": 50}
 @pytest.mark.parametrize(
     ("check", "arguments", "options", "message"),
     [
-        (exercises_later.check_blind_mask, (np.ones((2, 4, 4)), ONES), {"limit": 0.8}, "one boolean mask"),
-        (exercises_later.check_blind_mask, (np.ones((2, 4, 4)), np.zeros((4, 4))), {"limit": 0.8}, "empty"),
-        (exercises_later.check_radius, (23.5,), {"size": 96, "window": 32}, "as an integer"),
-        (exercises_later.check_breaks, (lambda n, r, c: c, 3), DISC, "two numbers"),
-        (exercises_later.check_sigma, (1.44,), CERTIFICATE, "more than 0.960"),
-        (exercises_last.check_weights, (HUNDRED, HUNDRED, -ONES), PROMISE, "none of them negative"),
+        (exercises.check_blind_mask, (np.ones((2, 4, 4)), ONES), {"limit": 0.8}, "one boolean mask"),
+        (exercises.check_blind_mask, (np.ones((2, 4, 4)), np.zeros((4, 4))), {"limit": 0.8}, "empty"),
+        (exercises.check_radius, (23.5,), {"size": 96, "window": 32}, "as an integer"),
+        (exercises.check_breaks, (lambda n, r, c: c, 3), DISC, "two numbers"),
+        (exercises.check_sigma, (1.44,), CERTIFICATE, "more than 0.960"),
+        (exercises.check_weights, (HUNDRED, HUNDRED, -ONES), PROMISE, "none of them negative"),
     ],
 )
 def test_checks_of_settings_name_further_mistakes(check, arguments, options, message):
@@ -146,10 +146,10 @@ def test_checks_of_settings_name_further_mistakes(check, arguments, options, mes
 
 
 def test_what_breaks_has_a_score_that_is_computed_from_the_answer(capsys):
-    exercises_later.check_epsilon(lambda size: 1 - size, 0.31, limit=0.695)
+    exercises.check_epsilon(lambda size: 1 - size, 0.31, limit=0.695)
     first = capsys.readouterr().out
     assert "0.31 standard deviations" in first
-    exercises_later.check_epsilon(lambda size: 1 - size, 0.41, limit=0.595)
+    exercises.check_epsilon(lambda size: 1 - size, 0.41, limit=0.595)
     second = capsys.readouterr().out
     assert first.split("it is ")[1] != second.split("it is ")[1], "the stored runs are read at this limit"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite.claims import ledger
+from segconf_lite.evaluation import repeated_estimate
 
 Function = Callable[..., Any]
 
@@ -66,7 +68,7 @@ def _number(value: Any) -> float:
     """One finite number."""
     numbers = _numbers(value)
     if numbers.size != 1 or not np.isfinite(numbers).all():
-        raise NotYetError(f"expected one number, got {value!r:.60}")
+        raise NotYetError(f"one number is asked for, and the answer is {value!r:.60}")
     return float(numbers.item())
 
 
@@ -78,6 +80,18 @@ def _stored(chapter: int) -> pd.DataFrame:
 
 
 def _over_runs(values: Any, *, digits: int = 2) -> str:
-    """Mean and range over stored runs, for what a check prints."""
-    low, mean, high = (f"{v:.{digits}f}" for v in (np.min(values), np.mean(values), np.max(values)))
-    return f"{mean} ({low} to {high} over {len(values)} runs)"
+    """Mean and 95 % t interval over stored runs, one value a run, for what a check prints."""
+    runs = np.asarray(values, dtype=float)
+    each = np.arange(len(runs))
+    seen = repeated_estimate(np.mean, each, each, runs).interval()
+    mean, low, high = (f"{v:.{digits}f}" for v in (seen.estimate, seen.low, seen.high))
+    return f"{mean} [{low}, {high}] over {len(runs)} stored runs"
+
+
+def _trial(function: Function, arguments: tuple[Any, ...], right: Any, wrong: Mapping[str, Any]) -> None:
+    """Try a function once, and name its mistake if it is a known one, of whatever shape."""
+    got = _numbers(_call(function, *copy.deepcopy(arguments)))
+    for why, values in wrong.items():
+        if got.shape == np.shape(values) and np.allclose(got, values):
+            raise NotYetError(why)
+    _compare(got, right, {})

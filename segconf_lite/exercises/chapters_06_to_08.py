@@ -6,9 +6,8 @@ of a setting computes what follows from it. An exercise that asks the reader to 
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,14 @@ import pandas as pd
 from scipy.stats import norm
 
 from segconf_lite.claims import ledger
-from segconf_lite.evaluation import repeated_estimate
-from segconf_lite.exercises import Function, NotYetError, _call, _compare, _numbers
+from segconf_lite.exercises.answers import (
+    Function,
+    NotYetError,
+    _number,
+    _numbers,
+    _over_runs,
+    _trial,
+)
 
 
 def check_forward(forward: Function) -> None:
@@ -113,7 +118,7 @@ def check_noise_level(sigma: float) -> None:
         Traceback (most recent call last):
         segconf_lite.exercises.NotYetError: with this noise, 71% of the contrast is left...
     """
-    level = _one(sigma)
+    level = _number(sigma)
     drawn = np.random.default_rng(0).normal(size=200_000)
     half = np.arange(len(drawn)) % 2 > 0  # object and background, of equal size
     noisy = np.where(half, 1.0, -1.0) + level * drawn
@@ -230,7 +235,7 @@ def check_radius(radius: int, *, size: int, window: int) -> None:
         Traceback (most recent call last):
         segconf_lite.exercises.NotYetError: a disc with a radius of 10 leaves 8 of 9 windows empty...
     """
-    edge = _one(radius)
+    edge = _number(radius)
     away = np.abs(np.arange(size) - (size - 1) / 2).reshape(-1, window).min(axis=1)
     nearest = np.hypot.outer(away, away)  # distance of each window from the centre of the disc
     empty = int((nearest > edge).sum())
@@ -282,7 +287,7 @@ def check_breaks(dice_with: Function, breaks: Any, *, trained: tuple[int, float]
         if dice(value + step) < limit:
             raise NotYetError(f"{name}: a smaller change breaks it, too, for example {value + step:g}")
     rows = "cohort == 'balls' and domain == 'below' and norm == "
-    small = {name: _stored(7, f"{rows}'{name}'", "quality") for name in ("instance", "batch")}
+    small = {name: _of_rows(7, f"{rows}'{name}'", "quality") for name in ("instance", "batch")}
     others = dice_with("batch", radius, trained[1]), dice_with("instance", trained[0], contrast)
     print(
         f"Right: at these changes, the other norm has a Dice of {others[0]:.2f} (batch norm, radius "
@@ -393,7 +398,7 @@ def check_sigma(sigma: float, *, epsilon: float, pixels: int, fraction: float) -
         Traceback (most recent call last):
         segconf_lite.exercises.NotYetError: the certified length is 0.169...
     """
-    level, length = _one(sigma), epsilon * math.sqrt(pixels)
+    level, length = _number(sigma), epsilon * math.sqrt(pixels)
     certified = level * norm.ppf(fraction)
     if certified < length:
         raise NotYetError(
@@ -427,7 +432,7 @@ def check_epsilon(dice_under: Function, epsilon: float, *, limit: float) -> None
         Traceback (most recent call last):
         segconf_lite.exercises.NotYetError: a smaller attack does it, too: at 0.49, the Dice is 0.51...
     """
-    size = _one(epsilon)
+    size = _number(epsilon)
     if (dice := dice_under(size)) >= limit:
         raise NotYetError(f"at {size:g}, the Dice is {dice:.2f}, which is not below {limit:g}")
     if (dice := dice_under(size - 0.01)) < limit:
@@ -441,27 +446,6 @@ def check_epsilon(dice_under: Function, epsilon: float, *, limit: float) -> None
     )
 
 
-def _stored(chapter: int, rows: str, column: str) -> str:
+def _of_rows(chapter: int, rows: str, column: str) -> str:
     """Mean and interval over the stored runs of a chapter: what a lecturer can expect of a class."""
     return _over_runs(ledger.stored_cases(chapter).query(rows).groupby("seed")[column].mean())
-
-
-def _over_runs(runs: pd.Series) -> str:
-    seen = repeated_estimate(np.mean, runs.index, runs.index, runs).interval()
-    return f"{seen.estimate:.2f} [{seen.low:.2f}, {seen.high:.2f}] over {len(runs)} stored runs"
-
-
-def _one(value: Any) -> float:
-    numbers = _numbers(value)
-    if numbers.size != 1 or not np.isfinite(numbers).all():
-        raise NotYetError(f"one number is asked for, and the answer is {value!r:.60}")
-    return float(numbers.item())
-
-
-def _trial(function: Function, arguments: tuple[Any, ...], right: Any, wrong: Mapping[str, Any]) -> None:
-    """Try a function once, and name its mistake if it is a known one, of whatever shape."""
-    got = _numbers(_call(function, *copy.deepcopy(arguments)))
-    for why, values in wrong.items():
-        if got.shape == np.shape(values) and np.allclose(got, values):
-            raise NotYetError(why)
-    _compare(got, right, {})

@@ -20,8 +20,8 @@ from segconf_lite.evaluation import (
     excess_aurc,
     weighted_quantile,
 )
-from segconf_lite.exercises import Function, NotYetError, _call, _numbers
-from segconf_lite.exercises_later import _one, _over_runs, _stored, _trial
+from segconf_lite.exercises.answers import Function, NotYetError, _call, _number, _numbers, _over_runs, _trial
+from segconf_lite.exercises.chapters_06_to_08 import _of_rows
 from segconf_lite.reports import recommend_method
 from segconf_lite.reports.recommend import seed_means
 
@@ -132,7 +132,7 @@ def check_groups(margins: Function) -> None:
     print(
         f"Right: the margin is {own['apex']:.2f} at the apex and {own['base']:.2f} at the base; for both "
         f"together it would be {both:.2f}. In the chapter, where one margin is used for all slices, the "
-        f"coverage of the two basal ones is {_stored(9, rows, 'covered')}."
+        f"coverage of the two basal ones is {_of_rows(9, rows, 'covered')}."
     )
 
 
@@ -374,7 +374,7 @@ def check_passes(passes: int) -> None:
         Traceback (most recent call last):
         segconf_lite.exercises.NotYetError: with 1, the rule advises soft Dice...
     """
-    number = _one(passes)
+    number = _number(passes)
     if number not in range(1, 16):
         raise NotYetError("give an integer from 1 to 15, as the parameters cell allows")
     before, now = advised(1), advised(int(number))
