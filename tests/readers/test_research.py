@@ -197,7 +197,7 @@ def test_a_decathlon_list_that_does_not_fit_is_refused(tmp_path, write):
         decathlon.cohort(root, **PART)
 
 
-# The two recipes of the book's page on cohorts; `test_the_page_shows_these_recipes` compares them.
+# The two recipes of the page "Research cohorts".
 def brats(root):
     patients = sorted(root.glob("BraTS-GLI-*-*"))
     kinds = ("t1n", "t1c", "t2w", "t2f")
@@ -227,6 +227,12 @@ def qubiq(root, task="task01"):
     pd.DataFrame(rows).to_csv(root / "files.csv", index=False)
     names = {0: "background", 1: "structure"}
     return from_folder(root / "files.csv", labels=names, plane="stored")
+
+
+@pytest.mark.parametrize("recipe", [brats, qubiq])
+def test_the_page_shows_the_recipes_that_are_tested(recipe):
+    page = Path(__file__).parents[2] / "book/cohorts.md"
+    assert inspect.getsource(recipe) in page.read_text("utf-8")
 
 
 def test_the_recipe_for_brats_reads_four_sequences_and_two_visits_of_one_person(tmp_path, write):
