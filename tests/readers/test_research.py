@@ -1,6 +1,8 @@
 """Readers of prostates, brains, retinas and the Decathlon, and recipes for two more, on miniatures."""
 
+import inspect
 import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
