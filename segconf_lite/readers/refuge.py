@@ -90,5 +90,5 @@ def _cases(folder: Path, structure: str) -> Iterator[Case]:
 def _by_majority(cohort: Cohort, raters: np.ndarray | None, class_names: tuple[str, ...]) -> Cohort:
     """The cohort with the majority of raters as its labels; classes lie inside those before them."""
     votes = [(np.asarray(raters) >= k).mean(axis=1) >= 0.5 for k in range(1, len(class_names))]
-    labels = np.sum(votes, axis=0, dtype=np.int64)
+    labels = np.asarray(np.sum(votes, axis=0, dtype=np.int64))
     return dataclasses.replace(cohort, labels=labels, raters=raters, class_names=class_names)
