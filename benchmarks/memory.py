@@ -7,11 +7,12 @@ memory does not depend on what was learned, and trainings take two steps, becaus
 number either. Its 3x3 convolutions act on each channel by itself, where a method allows that: activations
 keep their sizes, and a pass takes a fraction of its time. Linux only.
 
-    python benchmarks/memory.py --slices 64 128 256             # every method, writes book/results/memory.csv
+    python benchmarks/memory.py --slices 128 256 512            # every method, writes book/results/memory.csv
     python benchmarks/memory.py --slices 2000 --only Distortion
 
 New rows replace those of the same method and size. Where a method was not run at 2,000 slices, its figure
-there is the straight line through the sizes that were; the column `how` says which it is.
+there is the straight line through at least three sizes from 128 on; the column `how` says which it is. A
+batch holds 64 slices, and from one batch to two the memory makes a step that no line must follow.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "book/results/memory.csv"
-N_SLICES, SIZE, LIMIT_MIB = 2000, 256, 3 * 1024
+N_SLICES, SIZE, LIMIT_MIB, TWO_BATCHES = 2000, 256, 3 * 1024, 128
 KEY = ["method", "part", "slices", "how"]
 SHORT = {"steps": 2, "progress": False}
 OPENED = ("SegmentationDistortion", "LatentMahalanobis")  # they cut the U-Net open, which must be ours then
@@ -172,7 +173,8 @@ def with_lines(table):
     rows = table[table["how"] == "measured"]
     lines = []
     for _, group in rows.groupby(KEY[:2], sort=False):
-        if group["slices"].max() < N_SLICES and len(group) > 1:
+        group = group[group["slices"] >= TWO_BATCHES]
+        if len(group) > 2 and group["slices"].max() < N_SLICES:
             slope, start = np.polyfit(group["slices"], group["peak_mib"], 1)
             last, sizes = group.iloc[-1].to_dict(), ", ".join(map(str, sorted(group["slices"])))
             peak = max(round(start + slope * N_SLICES), int(group["peak_mib"].max()))
