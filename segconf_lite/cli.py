@@ -1,6 +1,7 @@
 """The command `segconf`: look at the installation, fetch data, run notebooks, keep the ledger of claims."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["run", "no_such_chapter"])
         2
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what the next word may be
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
     try:
         return int(options.act(options))
     except ValueError as error:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import types
 
 import pytest
 
@@ -235,3 +236,15 @@ def test_probe_prints_the_modules_and_takes_weights_without_code(tmp_path, monke
     assert "must hold tensors only" in capsys.readouterr().err
     assert cli.main(["probe", "a_network:no_such_name"]) == 2
     assert "PACKAGE.MODULE:NAME" in capsys.readouterr().err
+
+
+def test_the_shell_is_told_the_next_words_where_argcomplete_asks(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setitem(sys.modules, "argcomplete", types.SimpleNamespace(autocomplete=asked.append))
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    assert cli.main(["claims", "--chapter", "1"]) == 0
+    (parser,) = asked
+    assert "claims" in parser.format_help()
+    monkeypatch.delenv("_ARGCOMPLETE")
+    cli.main(["claims", "--chapter", "1"])
+    assert len(asked) == 1  # and nothing is imported otherwise

@@ -16,9 +16,9 @@ from torch.nn import functional
 from segconf_lite import check
 from segconf_lite.models.batches import network_input
 from segconf_lite.models.device import device_of
-from segconf_lite.models.outputs import are_probabilities, logits_in, named_outputs, picked
+from segconf_lite.models.outputs import are_probabilities, coarse_logits, logits_in, named_outputs, picked
 
-KINDS = ("auto", "logits", "probabilities", "sigmoid")
+KINDS = ("auto", "logits", "probabilities", "sigmoid", "upsampled")
 NORMALISATIONS = (None, "zscore", "range")
 
 
@@ -41,8 +41,10 @@ def adapt(
         output: What the network returns. ``"auto"`` and ``"logits"``: logits, alone or among other outputs.
             ``"probabilities"``: values after a softmax, or of a single channel after a sigmoid.
             ``"sigmoid"``: a single channel z *before* the sigmoid, which becomes the logits -z/2 and z/2 of
-            two classes. Any other text or number: that key of a dictionary, that entry of a list, or that
-            prediction of a stack (N, K, C, H, W). If it holds no logits either, adapt the result again.
+            two classes. ``"upsampled"``: logits at a whole fraction of the images' resolution, as those of
+            SegFormer, which are interpolated linearly to the size of the images. Any other text or number:
+            that key of a dictionary, that entry of a list, or that prediction of a stack (N, K, C, H, W). If
+            it holds no logits either, adapt the result again.
         normalise: What the network does not do itself. None leaves the images; ``"zscore"`` subtracts the
             mean of each case and channel and divides by its standard deviation; ``"range"`` maps each to
             [0, 1]; of a pair, numbers or one per channel, the first is subtracted and the second divides.
@@ -134,9 +136,12 @@ class Adapted(nn.Module):
     def _logits(self, outputs: object, inputs: Tensor) -> Tensor:
         if self.output not in KINDS:
             return self._chosen(outputs)
+        if self.output == "upsampled" and (coarse := coarse_logits(outputs, inputs)) is not None:
+            mode = {4: "bilinear", 5: "trilinear"}[inputs.ndim]
+            return functional.interpolate(coarse, size=inputs.shape[2:], mode=mode, align_corners=False)
         found, like = picked(outputs, inputs), (len(inputs), *inputs.shape[2:])
         fits = isinstance(found, Tensor) and (len(found), *found.shape[2:]) == like
-        if self.output in KINDS[:2] or not isinstance(found, Tensor) or not fits:
+        if self.output in ("auto", "logits", "upsampled") or not isinstance(found, Tensor) or not fits:
             return logits_in(outputs, inputs)  # refuses what does not fit
         name = f"the network's output, adapted as {self.output!r},"
         one, bounded = found.shape[1] == 1, are_probabilities(found)

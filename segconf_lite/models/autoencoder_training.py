@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.autoencoder import ActivationAutoencoder
+from segconf_lite.models.batches import as_tensor
 from segconf_lite.models.device import device_of, frozen, isolated_random_state
 from segconf_lite.models.splice import Splice, splice
 from segconf_lite.models.training import Settings, Training, optimise, shuffled_batches, train_and_validation
 
 LOSSES = ("both", "segmentation", "reconstruction")
 DIVERGENCE_WEIGHT = 1e-3  # of the variational variant, against L_seg + L_mse
-CACHE_BYTES = 2_000_000_000  # beyond this, what the decoder needs is computed anew in every step
+CACHE_BYTES = 2_000_000_000  # beyond this, what the decoder needs and its logits are computed in every step
 
 
 def fit_autoencoder(
@@ -87,6 +88,8 @@ def fit_autoencoder(
     with frozen(unet), isolated_random_state(training.seed, device):
         with torch.no_grad():
             train, held_out = (_Activations(spliced, part, use_bf16) for part in (cohort, held_out_cohort))
+        n_train = len(cohort)
+        del cohort, held_out_cohort  # copies, and twice as much memory with their labels as without
         build = partial(
             ActivationAutoencoder, code=code, width=width, depth=depth, variant=variant, noise=noise
         )
@@ -94,14 +97,15 @@ def fit_autoencoder(
         coder.set_scale(train.activations)
 
         def parts_of_loss(cases: _Activations, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            activation, target = cases.activations[index], cases.logits[index]  # (n, F, h, w), (n, C, H, W)
+            activation = cases.activations[index]  # (n, F, h, w)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
                 decoded, divergence = coder.reconstruct(activation)
             decoded = decoded.float()
             l_mse = (decoded - activation).square().mean()
             if loss == "reconstruction" and coder.training:
                 return l_mse.new_zeros(()), l_mse, divergence  # the decoder is not needed
-            l_seg = (cases.logits_of(decoded, cases.rest(index)) - target).square().mean()
+            rest, target = cases.rest_and_logits(index)
+            l_seg = (cases.logits_of(decoded, rest) - target).square().mean()  # over (n, C, H, W)
             return l_seg, l_mse, divergence
 
         def loss_on(cases: _Activations, index: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ def fit_autoencoder(
             return torch.stack(values).sum(dim=0) / len(held_out.activations)
 
         generator = torch.Generator().manual_seed(training.seed)
-        batches = shuffled_batches(len(cohort), training.batch_size, generator)
+        batches = shuffled_batches(n_train, training.batch_size, generator)
         train_loss, held_out_loss = partial(loss_on, train), lambda: float(mean_over_validation(loss_on))
         coder.history = optimise(coder, batches, train_loss, held_out_loss, training, progress=progress)
         with torch.no_grad():
@@ -128,24 +132,30 @@ class _Activations:
     """What the training reads of one cohort: activations, target logits, and what the decoder needs."""
 
     def __init__(self, spliced: Splice, cohort: Cohort, use_bf16: bool) -> None:
-        self._spliced, self._images, self._use_bf16 = spliced, torch.tensor(cohort.images), use_bf16
-        parts, rests = [], []
+        self._spliced, self._use_bf16 = spliced, use_bf16
+        self._images = as_tensor("images", cohort.images)
+        parts: list[list[Tensor]] = []  # the logits and the rest, batch by batch, while they fit
+        activations, fits = [], True
         for index in torch.arange(len(cohort)).split(32):
             activation, rest = spliced.read(self._images[index])[1:]
-            parts.append((activation.float(), self.logits_of(activation, rest)))
-            rests.append(rest)
-        self.activations, self.logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        fits = sum(tensor.nbytes for tensors in rests for tensor in tensors) <= CACHE_BYTES
-        self._rest = [torch.cat(tensors) for tensors in zip(*rests, strict=True)] if fits else None
+            kept = [self.logits_of(activation, rest), *rest] if fits else []
+            if not index[0]:  # asked before the others are collected
+                fits = sum(tensor.nbytes for tensor in kept) * len(cohort) <= CACHE_BYTES * len(index)
+            activations.append(activation.float())
+            parts += [kept] * fits
+        self.activations = torch.cat(activations)
+        self._kept = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
 
     def logits_of(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
         """Logits from an activation, in the precision of the training."""
         with torch.autocast(activation.device.type, dtype=torch.bfloat16, enabled=self._use_bf16):
             return self._spliced.logits(activation, rest).float()
 
-    def rest(self, index: Tensor) -> list[Tensor]:
-        """What `Splice.logits` needs of these cases, read from memory where it fits."""
-        if self._rest is None:
-            with torch.no_grad():
-                return self._spliced.rest(self._images[index])
-        return [tensor[index] for tensor in self._rest]
+    def rest_and_logits(self, index: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What `Splice.logits` needs of these cases, and their logits; read from memory where they fit."""
+        if self._kept:
+            logits, *rest = (tensor[index] for tensor in self._kept)
+            return rest, logits
+        with torch.no_grad():
+            rest = self._spliced.rest(self._images[index])
+            return rest, self.logits_of(self.activations[index], rest)

@@ -82,6 +82,34 @@ def logits_in(outputs: object, images: Tensor | np.ndarray) -> Tensor:
     return found
 
 
+def coarse_logits(outputs: object, images: Tensor | np.ndarray) -> Tensor | None:
+    """Logits at a whole fraction of the images' resolution, such as a quarter in SegFormer.
+
+    Args:
+        outputs: What the network returned for `images`: one tensor, or several of which one is called
+            ``logits`` or ``out``.
+        images: Images (N, channels, H, W) as the network took them.
+
+    Returns:
+        (N, C, H/k, W/k) with C >= 2 and k >= 2, or None if there are none.
+
+    Example:
+        >>> coarse_logits({"logits": torch.zeros(1, 2, 4, 4)}, torch.zeros(1, 3, 16, 16)).shape
+        torch.Size([1, 2, 4, 4])
+    """
+    parts, cases, sides = named_outputs(outputs), len(images), tuple(images.shape[2:])
+    found = next((parts[name] for name in NAMES if name in parts), outputs)
+    if (
+        not isinstance(found, Tensor)
+        or found.ndim != images.ndim
+        or found.shape[1] < 2
+        or len(found) != cases
+    ):
+        return None
+    factors = {divmod(side, max(1, own)) for side, own in zip(sides, found.shape[2:], strict=True)}
+    return found if len(factors) == 1 and min(factors)[0] > 1 and not min(factors)[1] else None
+
+
 def are_probabilities(values: Tensor) -> bool:
     """Whether the first case of (N, C, ...) holds probabilities: in [0, 1], with sum 1 over the classes.
 
@@ -112,6 +140,8 @@ def _of_the_images_size(outputs: object, images: Tensor | np.ndarray) -> dict[An
 def _what_is_wrong(outputs: object, images: Tensor | np.ndarray) -> tuple[str, str]:
     """What the outputs are instead of logits, and the remedy; an empty remedy if they are logits."""
     cases, sides = len(images), tuple(images.shape[2:])
+    if (coarse := coarse_logits(outputs, images)) is not None:
+        return f"{tuple(coarse.shape)}, a lower resolution", 'write adapt(network, output="upsampled")'
     if not isinstance(outputs, Tensor):
         parts, fits = named_outputs(outputs), _of_the_images_size(outputs, images)
         shapes = {k: tuple(getattr(part, "shape", ())) or type(part).__name__ for k, part in parts.items()}

@@ -7,30 +7,24 @@ https://www.creatis.insa-lyon.fr/Challenge/acdc (free for research, after a regi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.readers import heart
-from segconf_lite.readers.cases import Case, Found
-from segconf_lite.readers.folder import cohort_of
-from segconf_lite.readers.settings import Reading
+from segconf_lite.readers import heart, research
+from segconf_lite.readers.cases import Case
 
 _LABELS = {0: "background", 1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 _SPLITS = {"training": "train", "testing": "test"}
+_PUBLISHED = {"train": 100, "test": 50}
 _WHERE = "the folder that holds training/patient001, as it comes from the challenge's page"
 
 
 def cohort(
     root: Path | str,
     *,
-    size: int = 192,
-    spacing_mm: float = 1.25,
     phases: tuple[str, ...] = ("ED", "ES"),
-    slices: str = "all",
-    split: str | None = None,
-    limit: int | None = None,
-    skip_damaged: bool = False,
-    progress: bool | None = None,
+    **options: Unpack[research.Options],
 ) -> Cohort:
     """Short-axis slices of ACDC at end-diastole (ED) and end-systole (ES).
 
@@ -39,14 +33,9 @@ def cohort(
 
     Args:
         root: Folder with ``training`` (or ``database/training``) and, if you like, ``testing``.
-        size: Rows and columns in pixels, about the middle of the image.
-        spacing_mm: Pixel spacing onto which slices are resampled.
         phases: "ED", "ES" or both.
-        slices: ``"all"``, or ``"labelled"``, see `segconf_lite.readers.from_folder`.
-        split: "train" (patients 1 to 100), "test" (101 to 150), or None for both.
-        limit: Read at most so many cases of each diagnosis.
-        skip_damaged: Leave out cases that cannot be read, with a warning.
-        progress: Whether to show a bar.
+        **options: Settings of `segconf_lite.readers.from_folder`; by default 192 x 192 pixels of 1.25 mm. The
+            splits are "train" (patients 1 to 100) and "test" (101 to 150).
 
     Returns:
         Classes in the order of `segconf_lite.readers.heart.CLASS_NAMES`. Domains are the diagnoses (DCM, HCM,
@@ -54,8 +43,8 @@ def cohort(
         phases of them ("patient001_ED"). Rows and columns are as stored.
 
     Raises:
-        ValueError: If an argument is out of range, the folder is another, a file cannot be used, or the
-            labels of a heart are not in order.
+        ValueError: If an argument is out of range, the folder is another, patients are missing, a file cannot
+            be used, or the labels of a heart are not in order.
 
     Example:
         >>> cohort("no/such/folder")
@@ -72,19 +61,8 @@ def cohort(
         for patient in sorted((folder / part).glob("patient[0-9]*"))
         for case in _cases(patient, name, phases)
     ]
-    if not cases:
-        raise check.refuse("root", _WHERE, root, "unpack the archive there")
-    reading = Reading(
-        plane="stored",
-        size=size,
-        spacing_mm=spacing_mm,
-        slices=slices,
-        split=split,
-        limit=limit,
-        skip_damaged=skip_damaged,
-    )
     return heart.checked(
-        cohort_of(Found("acdc", tuple(cases), _LABELS, ()), None, reading, progress=progress)
+        research.read(cases, _LABELS, _PUBLISHED, root=root, where=_WHERE, defaults=heart.DEFAULTS, **options)
     )
 
 

@@ -14,6 +14,8 @@ from segconf_lite.cohorts.cohort import Cohort
 
 #: Names of the classes in their order, which is that of ``cohorts.phantom``.
 CLASS_NAMES = ("background", "right ventricle", "myocardium", "left ventricle")
+#: Settings of the readers: short axes are oblique, so that they are read as they are stored.
+DEFAULTS = {"plane": "stored", "size": 192, "spacing_mm": 1.25}
 _RIGHT, _MUSCLE, _LEFT = 1, 2, 3
 
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
 import pandas as pd
 
 from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
-from segconf_lite.readers import heart
-from segconf_lite.readers.cases import Case, Found
-from segconf_lite.readers.folder import cohort_of
-from segconf_lite.readers.settings import Reading
+from segconf_lite.readers import heart, research
+from segconf_lite.readers.cases import Case
 
 # In the order of classes of `heart`: 1 and 3 are the other way round than in ACDC.
 _LABELS = {0: "background", 3: "right ventricle", 2: "myocardium", 1: "left ventricle"}
@@ -32,14 +29,8 @@ def cohort(
     *,
     edition: int = 1,
     domain: str | None = None,
-    size: int = 192,
-    spacing_mm: float = 1.25,
     phases: tuple[str, ...] = ("ED", "ES"),
-    slices: str = "all",
-    split: str | None = None,
-    limit: int | None = None,
-    skip_damaged: bool = False,
-    progress: bool | None = None,
+    **options: Unpack[research.Options],
 ) -> Cohort:
     """Short-axis slices of M&Ms or M&Ms-2 at end-diastole (ED) and end-systole (ES).
 
@@ -53,14 +44,9 @@ def cohort(
         edition: 1 for M&Ms, 2 for M&Ms-2.
         domain: The column that becomes the domain: of M&Ms "VendorName" (the default), "Vendor" or "Centre";
             of M&Ms-2 "SCANNER" (the default), "VENDOR" or "FIELD".
-        size: Rows and columns in pixels, about the middle of the image.
-        spacing_mm: Pixel spacing onto which slices are resampled.
         phases: "ED", "ES" or both.
-        slices: ``"all"``, or ``"labelled"``, see `segconf_lite.readers.from_folder`.
-        split: Of M&Ms "train", "validation" or "test"; None for all.
-        limit: Read at most so many cases of each domain.
-        skip_damaged: Leave out cases that cannot be read, with a warning.
-        progress: Whether to show a bar.
+        **options: Settings of `segconf_lite.readers.from_folder`; by default 192 x 192 pixels of 1.25 mm. The
+            splits of M&Ms are "train", "validation" and "test"; M&Ms-2 comes without.
 
     Returns:
         Classes in the order of `segconf_lite.readers.heart.CLASS_NAMES` (values 1 and 3 of the files change
@@ -68,8 +54,8 @@ def cohort(
         of them ("A0S9V9_ED"). Rows and columns are as stored.
 
     Raises:
-        ValueError: If an argument is out of range, the folder is another, a file cannot be used, a frame has
-            no label, or the labels of a heart are not in order.
+        ValueError: If an argument is out of range, the folder is another, patients of the table are missing,
+            a file cannot be used, a frame has no label, or the labels of a heart are not in order.
 
     Example:
         >>> cohort("no/such/folder")
@@ -81,27 +67,14 @@ def cohort(
     for phase in phases:
         check.one_of("phases", phase, ("ED", "ES"))
     folder = Path(root).expanduser()
-    find = _films if edition == 1 else _volumes
-    cases = list(find(folder, _table(folder, edition, domain), domain, phases))
-    if not cases:
-        expected = "Training, Validation or Testing" if edition == 1 else "dataset/001"
-        raise check.refuse("root", f"a folder with {expected}", root, "unpack the archive there")
-    reading = Reading(
-        plane="stored",
-        size=size,
-        spacing_mm=spacing_mm,
-        slices=slices,
-        split=split,
-        limit=limit,
-        skip_damaged=skip_damaged,
+    table = _table(folder, edition, domain)
+    cases = list((_films if edition == 1 else _volumes)(folder, table, domain, phases))
+    unlabelled = {film.name[:-10] for film in folder.rglob("*_sa.nii.gz") if "Unlabeled" in film.parts}
+    where = f"a folder with {'Training, Validation or Testing' if edition == 1 else 'dataset/001'}"
+    published = {"": len(set(table.index) - unlabelled)}
+    return heart.checked(
+        research.read(cases, _LABELS, published, root=root, where=where, defaults=heart.DEFAULTS, **options)
     )
-    read = cohort_of(Found("mnms", tuple(cases), _LABELS, ()), None, reading, progress=progress)
-    sessions = np.asarray(read.sessions)
-    labelled = sessions[read.labels.any(axis=(1, 2))]
-    if empty := sorted(set(sessions.tolist()) - set(labelled.tolist())):
-        fix = "compare the columns ED and ES of the table with the frames that are segmented"
-        raise check.refuse("frames", "segmented, each of them", f"no label in {empty[:5]}", fix)
-    return heart.checked(read)
 
 
 def _table(folder: Path, edition: int, domain: str) -> pd.DataFrame:

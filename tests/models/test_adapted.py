@@ -1,10 +1,15 @@
 """What a network returns, found or adapted: known answers, and refusals that say what to write."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from segconf_lite.cohorts import phantom
+from segconf_lite.confidence import PredictiveEntropy
 from segconf_lite.models import UNet, adapt, predict_probabilities, probe
 from segconf_lite.models.batches import check_network
 from segconf_lite.models.outputs import picked
@@ -169,3 +174,34 @@ def test_a_probe_of_an_adapted_network_names_modules_as_the_methods_find_them():
     assert found.closed_form is False  # the logits are cropped, so they are not what the head returns
     with pytest.raises(ValueError, match="made of Python modules"):
         probe(torch.jit.trace(Returns(), IMAGES), 8)
+
+
+class Quarter(nn.Module):
+    """Logits at a quarter of the resolution in an object, as SegFormer of Hugging Face returns them."""
+
+    def forward(self, images):
+        brightness = nn.functional.avg_pool2d(images, 4)
+        return types.SimpleNamespace(loss=None, logits=torch.cat([-brightness, brightness], dim=1))
+
+
+def test_logits_of_a_quarter_of_the_resolution_are_upsampled_on_request():
+    rows = torch.arange(32.0)[None, None, :, None].expand(2, 1, 32, 32).contiguous()
+    with pytest.raises(ValueError, match=r'a lower resolution; write adapt\(network, output="upsampled"\)'):
+        adapt(Quarter())(rows)
+    logits = adapt(Quarter(), "upsampled")(rows)
+    assert logits.shape == (2, 2, 32, 32)
+    assert torch.allclose(logits[:, 1, 2:-2], rows[:, 0, 2:-2])  # linear, without an offset of half a pixel
+    assert adapt(Quarter(), "upsampled", pad_to=4)(rows[..., :30]).shape == (2, 2, 32, 30)
+    full = nn.Conv2d(1, 2, 1)
+    assert torch.equal(adapt(full, "upsampled")(rows), full(rows))
+
+
+def test_a_method_says_how_to_upsample_and_then_works():
+    cohort = phantom.cohort(4, size=32)
+    cohort = dataclasses.replace(
+        cohort, labels=(cohort.labels > 0) * 1, class_names=("background", "foreground")
+    )
+    with pytest.raises(ValueError, match='output="upsampled"'):
+        PredictiveEntropy().fit(Quarter(), cohort)
+    method = PredictiveEntropy().fit(adapt(Quarter(), "upsampled"), cohort)
+    assert method.uncertainty(cohort.images).shape == (4,)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from segconf_lite.cohorts import phantom
 from segconf_lite.models.autoencoder import ActivationAutoencoder
-from segconf_lite.models.autoencoder_training import LOSSES, fit_autoencoder
-from segconf_lite.models.device import device_of
+from segconf_lite.models.autoencoder_training import LOSSES, _Activations, fit_autoencoder
+from segconf_lite.models.device import device_of, frozen
 from segconf_lite.models.fit import fit_unet
 from segconf_lite.models.splice import splice
 from segconf_lite.models.store import fitted
@@ -161,3 +161,18 @@ def test_the_store_knows_which_network_it_belongs_to(trained, tmp_path, monkeypa
     other = fit_unet(cohort, steps=2, channels=(4, 6, 8), seed=1, progress=False)
     fitted(fit_autoencoder, other, cohort, **options)
     assert len(list(tmp_path.glob("store/*.safetensors"))) == 2
+
+
+def test_what_does_not_fit_into_memory_is_not_collected_and_computed_alike(trained, monkeypatch):
+    unet, cohort = trained
+    index = torch.arange(len(cohort)).split(32)[0]
+    with torch.no_grad(), frozen(unet):
+        kept = _Activations(splice(unet), cohort, use_bf16=False)
+        monkeypatch.setattr("segconf_lite.models.autoencoder_training.CACHE_BYTES", 0)
+        anew = _Activations(splice(unet), cohort, use_bf16=False)
+        (rest, logits), (again, same) = (part.rest_and_logits(index) for part in (kept, anew))
+    assert kept._kept
+    assert not anew._kept
+    assert torch.equal(kept.activations, anew.activations)
+    assert torch.equal(logits, same)
+    assert all(torch.equal(one, other) for one, other in zip(rest, again, strict=True))

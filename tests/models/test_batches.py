@@ -164,6 +164,7 @@ class Returns(nn.Module):
             r"got \(5, 2, 3, 8, 8\), several predictions; write .*output=0",
         ),
         (lambda z: z[:2], r"must be logits \(5, C, 8, 8\) with C >= 2, got \(2, 3, 8, 8\)"),
+        (lambda z: {"logits": z[..., ::4, ::4]}, r"\(5, 3, 2, 2\), a lower .*; write .*output=\"upsampled\""),
         (lambda z: z[..., ::2], r"got \(5, 3, 8, 4\); resize the logits"),
         (lambda z: z.argmax(dim=1), r"got \(5, 8, 8\)"),
         (lambda z: z.long(), "must be logits .* got torch.int64; return them before the argmax"),

@@ -11,7 +11,7 @@ from segconf_lite.cohorts import phantom
 from segconf_lite.readers import acdc, heart, mnms
 
 RIGHT, MUSCLE, LEFT = 1, 2, 3
-GRID = {"size": 40, "spacing_mm": 1.5, "progress": False}
+GRID = {"size": 40, "spacing_mm": 1.5, "progress": False, "whole": False}
 # Short axes are oblique: this stack lies closest to coronal in one patient and to axial in the next.
 OBLIQUE = [nibabel.eulerangles.euler2mat(x=angle) @ np.diag([-1.5, -1.5, 8.0]) for angle in (0.6, 1.0)]
 
@@ -160,7 +160,7 @@ def test_vendors_centres_and_splits_of_mnms(tmp_path):
 
 def test_frames_that_are_counted_from_one_are_detected(tmp_path):
     with pytest.raises(
-        ValueError, match=r"frames must be segmented, each of them, got no label in .*A0S9V9_ED"
+        ValueError, match=r"cases must be segmented, each of them, got no label in .*A0S9V9_ED"
     ):
         mnms.cohort(write_mnms(tmp_path / "a", ed=1, es=3), **GRID)
     with pytest.raises(ValueError, match=r"a film with frame 4 \(the first is 0\), got 4 frames"):
