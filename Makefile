@@ -131,7 +131,7 @@ editions: $(READY) ## notebooks for students, for the book and for teachers, in 
 
 claims: $(READY) ## run what the registered claims need (hours), judge them (ACCEPT=1 replaces what is stored); goes on
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
-	  --quiet rules --config profile=$(PROFILE)
+	  --nolock --rerun-incomplete --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
 
 params: $(READY) ## run each chapter at two settings other than the book's, small (NB=04: that chapter only)

@@ -2,12 +2,12 @@
 
     python benchmarks/mutation.py --room evaluation --n 300 --seed 1    # hours; goes on where it stopped
 
-A mutant is the package with one operator, constant, condition or statement changed. It is killed if a test or a
-docstring example of the room fails, or if the tests take ten times as long as without it. A random sample of all
-mutants is run, each in a process that is forked after the libraries are loaded, so that a mutant costs only the
-tests themselves. Some survivors are equivalent: no test can detect them, because the code does the same. Text of
-error messages is not mutated. One row per mutant goes to ``book/results/mutation_ROOM.csv``. The interval of the
-killed fraction is Wilson's at 95 %.
+A mutant is the package with one operator, constant, condition or statement changed. It is killed if a test
+or a docstring example of the room fails, or if the tests take ten times as long as without it. A random
+sample of all mutants is run, each in a process that is forked after the libraries are loaded, so that a
+mutant costs only the tests themselves. Some survivors are equivalent: no test can detect them, because the
+code does the same. Text of error messages is not mutated. One row per mutant goes to
+``book/results/mutation_ROOM.csv``. The interval of the killed fraction is Wilson's at 95 %.
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ def variants(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Every node that may change: parent, field, index in a list, and the node; no annotation, no message."""
+    """Every node that may change: parent, field, index in a list, and the node; no annotation or message."""
     for field, value in ast.iter_fields(tree):
-        if field in ("annotation", "returns", "decorator_list") or isinstance(tree, ast.JoinedStr | ast.Raise):
+        if field in ("annotation", "returns", "decorator_list") or isinstance(
+            tree, ast.JoinedStr | ast.Raise
+        ):
             continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
@@ -154,7 +156,11 @@ def tests_of(room: str, module: str) -> list[str]:
     files.sort(key=lambda path: Path(module).stem not in path.stem)
     example = ".".join(Path(module).with_suffix("").parts[1:])
     found = [str(path) for path in files]
-    return [*found[:1], f"{ROOT}/tests/test_examples.py::test_examples_print_what_they_say[{example}]", *found[1:]]
+    return [
+        *found[:1],
+        f"{ROOT}/tests/test_examples.py::test_examples_print_what_they_say[{example}]",
+        *found[1:],
+    ]
 
 
 def run(mutant: Mutant | None, tests: list[str], limit: float) -> tuple[str, float]:
@@ -173,7 +179,9 @@ def run(mutant: Mutant | None, tests: list[str], limit: float) -> tuple[str, flo
 
         code = 1
         with contextlib.suppress(BaseException):
-            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *tests])
+            code = pytest.main(
+                ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *tests]
+            )
         os._exit(int(code))
     while time.monotonic() - start < limit:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -201,17 +209,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after that many minutes")
     chosen = parser.parse_args()
     os.chdir(ROOT)
+    sys.path[:] = [
+        place for place in sys.path if Path(place).resolve() != ROOT / "benchmarks"
+    ]  # has a coverage.py
     modules = sorted((ROOT / "segconf_lite" / chosen.room).glob("*.py"))
     everything = [mutant for path in modules if path.stem != "__init__" for mutant in mutants(path)]
     sample = random.Random(chosen.seed).sample(everything, min(chosen.n, len(everything)))
     print(f"{len(everything)} mutants of {chosen.room}, a sample of {len(sample)} with seed {chosen.seed}")
 
     # What every test loads; not the package, which each mutant loads anew.
-    import hypothesis.extra.numpy
-    import pandas
-    import scipy.ndimage
-    import scipy.stats
-    import sklearn
     import torch  # noqa: F401
 
     out = ROOT / "book" / "results" / f"mutation_{chosen.room}.csv"
@@ -241,13 +247,15 @@ def main() -> None:
     killed = sum(row["outcome"] != "survived" for row in rows)
     if rows:
         low, high = interval(killed, len(rows))
-        print(f"killed {killed} of {len(rows)}: {killed / len(rows):.3f} (95 % interval {low:.3f} to {high:.3f})")
+        print(f"killed {killed} of {len(rows)}: {killed / len(rows):.3f} (95 %: {low:.3f} to {high:.3f})")
 
 
 def commit() -> str:
     import subprocess
 
-    answer = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, cwd=ROOT, check=False)
+    answer = subprocess.run(
+        ["git", "describe", "--always"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     return answer.stdout.strip() or "unknown"
 
 
