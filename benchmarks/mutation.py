@@ -164,14 +164,14 @@ def tests_of(room: str, module: str) -> list[str]:
 
 
 def run(mutant: Mutant | None, tests: list[str], limit: float) -> tuple[str, float]:
-    """Outcome of the tests (killed, survived, timeout) and seconds."""
+    """Outcome of the tests (killed, survived, timeout) and seconds; without a mutant they may print."""
     start = time.monotonic()
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
         with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
+            for number in (1, 2) if mutant else ():
+                os.dup2(nothing.fileno(), number)
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = tempfile.mkdtemp()
         if mutant:
             sys.meta_path.insert(0, Changed(mutant))

@@ -73,6 +73,25 @@ def one_of(name: str, value: Choice, choices: Iterable[Choice]) -> Choice:
     raise refuse(name, f"one of {choices}", reprlib.repr(value))
 
 
+def function(name: str, value: object) -> None:
+    """Something that can be called.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Raises:
+        ValueError: If it cannot be called.
+
+    Example:
+        >>> function("statistic", "mean")
+        Traceback (most recent call last):
+        ValueError: statistic must be a function, got str
+    """
+    if not callable(value):
+        raise refuse(name, "a function", type(value).__name__)
+
+
 def integer(
     name: str, value: object, *, low: int | None = None, high: int | None = None, fix: str = ""
 ) -> int:

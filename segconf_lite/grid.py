@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import hashlib
 import importlib.util
+import io
 import itertools
 import json
 import os
@@ -181,8 +182,11 @@ def join(runs: Mapping[str, Mapping[str, object]], folder: Path, name: str) -> P
     for run, values in runs.items():
         try:
             # Numbers are copied as they are written; nothing is rounded again.
-            table = pd.read_csv(folder / f"{run}.csv", dtype=str, keep_default_na=False)
+            text = (folder / f"{run}.csv").read_text("utf-8")
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
             record = dict(json.loads((folder / f"{run}.json").read_text("utf-8")))
+            if record.pop("sha256", found := hashlib.sha256(text.encode()).hexdigest()) != found:
+                raise ValueError("another table than the one whose SHA-256 its JSON holds")
         except (ValueError, TypeError) as error:
             fix = "delete it, so that it is made again"
             raise check.refuse(f"{folder / run}.csv", "a table with its JSON", error, fix) from None
