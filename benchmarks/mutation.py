@@ -31,6 +31,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("room", "seed", "module", "line", "operator", "before", "after", "outcome", "seconds", "commit")
+OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+OPTIONS += ["-k", "not is_quick"]  # a time limit fails where the machine is busy
 COMPARISONS = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -179,9 +181,7 @@ def run(mutant: Mutant | None, tests: list[str], limit: float) -> tuple[str, flo
 
         code = 1
         with contextlib.suppress(BaseException):
-            code = pytest.main(
-                ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *tests]
-            )
+            code = pytest.main([*OPTIONS, *tests])
         os._exit(int(code))
     while time.monotonic() - start < limit:
         done, status = os.waitpid(child, os.WNOHANG)

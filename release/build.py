@@ -3,8 +3,8 @@
     python release/build.py dist
 
 Every build starts from a fresh copy of the committed files. The time in the archives is that of the commit
-(SOURCE_DATE_EPOCH), owners and permissions are the same for everybody, and so anybody can build the bytes that
-were released, with the setuptools of constraints.lock.
+(SOURCE_DATE_EPOCH), owners and permissions are the same for everybody, and so anybody can build the bytes
+that were released, with the setuptools of constraints.lock.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = """import sys
-from setuptools import build_meta
-print(build_meta.build_sdist(sys.argv[1]))
-print(build_meta.build_wheel(sys.argv[1]))
-"""
+BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
 
 def git(*arguments: str) -> bytes:
+    """What git answers."""
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
@@ -43,8 +40,9 @@ def build(folder: Path) -> list[Path]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "SOURCE_DATE_EPOCH": seconds, "PYTHONHASHSEED": "0"}
-        command = [sys.executable, "-c", BUILD, str(folder.resolve())]
-        subprocess.run(command, cwd=source, check=True, env=environment, stdout=subprocess.DEVNULL)
+        for kind in ("build_sdist", "build_wheel"):
+            command = [sys.executable, "-c", BUILD, kind, str(folder.resolve())]
+            subprocess.run(command, cwd=source, check=True, env=environment, stdout=subprocess.DEVNULL)
     for path in folder.glob("*.tar.gz"):
         normalise(path, int(seconds))
     return sorted(folder.iterdir())
@@ -62,10 +60,12 @@ def normalise(path: Path, seconds: int) -> None:
 
 
 def sums(files: list[Path]) -> dict[str, str]:
+    """SHA-256 of each file."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def main() -> None:
+    """Build twice, compare, and copy."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "dist")
     with tempfile.TemporaryDirectory() as name:
         first = build(Path(name) / "first")

@@ -4,9 +4,10 @@
 
     pip install --require-hashes --no-deps -r constraints.lock    # exactly these files, or nothing
 
-pip resolves all extras within the constraints without installing anything, and reports the files that it would
-install. The lock names no host, so it serves with any index that has these files. The tested platform is Linux on
-x86-64 with Python 3.11; elsewhere other files belong to the same versions, and constraints.txt is what to use.
+pip resolves all extras within the constraints without installing anything, and reports the files that it
+would install. The lock names no host, so it serves with any index that has these files. The tested platform
+is Linux on x86-64 with Python 3.11; elsewhere other files belong to the same versions, and constraints.txt
+is what to use.
 """
 
 from __future__ import annotations

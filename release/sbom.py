@@ -2,8 +2,8 @@
 
     python release/sbom.py dist/sbom.cdx.json
 
-It names the package itself and every locked file of constraints.lock with version and SHA-256. It holds neither
-time nor random number, so that two of them from one commit have equal bytes.
+It names the package itself and every locked file of constraints.lock with version and SHA-256. It holds
+neither time nor random number, so that two of them from one commit have equal bytes.
 """
 
 from __future__ import annotations

@@ -181,29 +181,34 @@ def outcome(read: Read, place: Path, whole: object, target: Path) -> str | None:
     return None if found == whole else "trusted: another result without an error"
 
 
+def campaign(folder: Path, n: int, rng: random.Random, counts: Counts) -> None:
+    """Damage n files, and count what comes of it."""
+    parts = prepared(folder)
+    for part, (whole_files, pattern, read) in parts.items():
+        place = folder / "copy"
+        shutil.copytree(whole_files, place)
+        whole = read(place)
+        shutil.rmtree(place)
+        for k in range(max(len(KINDS), n // len(parts))):
+            kind = KINDS[k % len(KINDS)]
+            shutil.copytree(whole_files, place)
+            files = sorted(path for path in place.rglob(pattern) if path.is_file())
+            damage(target := rng.choice(files), kind, rng)
+            failure = outcome(read, place, whole, target)
+            counts.add(part, failure and f"{failure} ({kind}, {target.name})")
+            shutil.rmtree(place)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=2000, help="number of damaged files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", action="store_true", help="write the counts to book/results/torture.csv")
     chosen = parser.parse_args()
-    rng, counts = random.Random(chosen.seed), Counts("damage", chosen.seed)
+    counts = Counts("damage", chosen.seed)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
-        parts = prepared(Path(name))
-        for part, (folder, pattern, read) in parts.items():
-            place = Path(name) / "copy"
-            shutil.copytree(folder, place)
-            whole = read(place)
-            shutil.rmtree(place)
-            for k in range(max(len(KINDS), chosen.n // len(parts))):
-                kind = KINDS[k % len(KINDS)]
-                shutil.copytree(folder, place)
-                files = sorted(path for path in place.rglob(pattern) if path.is_file())
-                damage(target := rng.choice(files), kind, rng)
-                failure = outcome(read, place, whole, target)
-                counts.add(part, failure and f"{failure} ({kind}, {target.name})")
-                shutil.rmtree(place)
+        campaign(Path(name), chosen.n, random.Random(chosen.seed), counts)
     raise SystemExit(counts.report(store=chosen.store) > 0)
 
 

@@ -2,15 +2,16 @@
 
     python benchmarks/torture/inputs.py --n 100000    # hours; --room evaluation --n 2000 for a short one
 
-The examples of the docstrings are run, and the arguments with which they call a function of the package are kept.
-Then one argument at a time is replaced by something else (`replacements`), of one of three kinds. A *wrong* value
-(text for a number, NaN in an image, a masked array, an object of another class) must be refused. An *equal* value
-(the same numbers in another memory order, byte order, precision, as a list, as a tensor with gradient) must give
-the result of the example, which is the oracle, or be refused. An *odd* value (huge, negative, empty) may do either.
-A refusal is clear if it is a ValueError or a TypeError, raised by the package, and names the argument. Counted as
-failures are: silent (a wrong value is accepted, an equal one gives another result, or an argument is changed),
-unclear (the message does not name the argument), bare (an error of another class, or of numpy, torch or pandas),
-and slow (more than ten seconds). Not tried: what runs programs, downloads or opens notebooks (`OUTSIDE`).
+The examples of the docstrings are run, and the arguments with which they call a function of the package are
+kept. Then one argument at a time is replaced by something else (`replacements`), of one of three kinds. A
+*wrong* value (text for a number, NaN in an image, a masked array, an object of another class) must be
+refused. An *equal* value (the same numbers in another memory order, byte order, precision, as a list, as a
+tensor with gradient) must give the result of the example, which is the oracle, or be refused. An *odd*
+value (huge, negative, empty) may do either. A refusal is clear if it is a ValueError or a TypeError, raised
+by the package, and names the argument. Counted as failures are: silent (a wrong value is accepted, an equal
+one gives another result, or an argument is changed), unclear (the message does not name the argument), bare
+(an error of another class, or of numpy, torch or pandas), and slow (more than ten seconds). Not tried: what
+runs programs, downloads or opens notebooks (`OUTSIDE`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ import random
 import re
 import signal
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from common import ROOT, Counts
+from common import ROOT, Counts, home
 from torch import Tensor
 
 PACKAGE = ROOT / "segconf_lite"
@@ -410,6 +410,25 @@ def tried(calls: list[Call], n: int, rng: random.Random, counts: Counts) -> None
         counts.add(f"arguments, {room}", failure)
 
 
+@contextlib.contextmanager
+def limited() -> Iterator[None]:
+    """Calls may take ten seconds, warnings are not shown, and files go to a folder that is removed."""
+
+    def over(*_: object) -> None:
+        raise TimeoutError
+
+    before, here = signal.signal(signal.SIGALRM, over), Path.cwd()
+    try:
+        with home() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            os.chdir(folder)
+            yield
+            os.chdir(here)
+    finally:
+        os.chdir(here)
+        signal.signal(signal.SIGALRM, before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=100_000, help="number of arguments per room, at most")
@@ -417,16 +436,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", action="store_true", help="write the counts to book/results/torture.csv")
     chosen = parser.parse_args()
-
-    def over(*_: object) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, over)
-    warnings.simplefilter("ignore")
     failures = 0
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["SEGCONF_HOME"] = folder
-        os.chdir(folder)
+    with limited():
         for room in chosen.room or ROOMS:
             paths = sorted((PACKAGE / room).rglob("*.py"))
             names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths]

@@ -241,6 +241,7 @@ def rank_correlation_difference(
     """
     risks, first = _varying(risk, first_uncertainty, "first_uncertainty")
     _, second = _varying(risk, second_uncertainty, "second_uncertainty")
+    subjects = check.names("subjects", subjects, length=len(risks))
 
     def difference(r: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
         return _spearman(r, a) - _spearman(r, b)
@@ -499,6 +500,7 @@ def _correlation(
         )
     if subjects is None:
         return Interval(estimate, float("nan"), float("nan"))
+    subjects = check.names("subjects", subjects, length=len(risks))
     return bootstrap_interval(
         statistic, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed, at_once=at_once
     )
