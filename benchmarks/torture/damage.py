@@ -14,6 +14,7 @@ import argparse
 import random
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -181,15 +182,18 @@ def outcome(read: Read, place: Path, whole: object, target: Path) -> str | None:
     return None if found == whole else "trusted: another result without an error"
 
 
-def campaign(folder: Path, n: int, rng: random.Random, counts: Counts) -> None:
-    """Damage n files, and count what comes of it."""
+def campaign(folder: Path, n: int, rng: random.Random, counts: Counts, minutes: float = float("inf")) -> None:
+    """Damage n files, fewer if the time is over before, and count what comes of it."""
     parts = prepared(folder)
     for part, (whole_files, pattern, read) in parts.items():
         place = folder / "copy"
         shutil.copytree(whole_files, place)
         whole = read(place)
         shutil.rmtree(place)
+        start = time.monotonic()
         for k in range(max(len(KINDS), n // len(parts))):
+            if time.monotonic() - start > 60 * minutes / len(parts):
+                break
             kind = KINDS[k % len(KINDS)]
             shutil.copytree(whole_files, place)
             files = sorted(path for path in place.rglob(pattern) if path.is_file())
@@ -202,13 +206,14 @@ def campaign(folder: Path, n: int, rng: random.Random, counts: Counts) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=2000, help="number of damaged files")
+    parser.add_argument("--minutes", type=float, default=1e9, help="of all parts together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", action="store_true", help="write the counts to book/results/torture.csv")
     chosen = parser.parse_args()
     counts = Counts("damage", chosen.seed)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
-        campaign(Path(name), chosen.n, random.Random(chosen.seed), counts)
+        campaign(Path(name), chosen.n, random.Random(chosen.seed), counts, chosen.minutes)
     raise SystemExit(counts.report(store=chosen.store) > 0)
 
 

@@ -31,6 +31,7 @@ import random
 import re
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -160,7 +161,7 @@ def replacements(value: Any, rng: random.Random) -> Iterator[tuple[str, str, Any
         yield from _all(
             "odd", {"another text": "no such", "no text": "", "NUL": "a\0b", "markup": "<script>"}
         )
-    elif isinstance(value, list | tuple | dict | pd.Series | pd.DataFrame):
+    elif isinstance(value, list | tuple | dict | pd.Series | pd.DataFrame) and not hasattr(value, "_fields"):
         yield from collections_of(value)
     elif value is not None:
         wrong = {"text": "text", "a number": 3, "None": None, "another object": object(), "a list": [value]}
@@ -361,7 +362,8 @@ def judged(call: Call, name: str, kind: str, what: str, value: Any, expected: An
         last = traceback.extract_tb(error.__traceback__)[-1]
         if not str(last.filename).startswith(str(PACKAGE)):
             return f"bare: {type(error).__name__} from {Path(last.filename).parent.name}: {str(error)[:90]}"
-        stems = [other.rstrip("s").replace("_", "[ _]?") for other in call.arguments]  # two may not fit
+        names = [*call.arguments, *(("network",) if {"unet", "model"} & call.arguments.keys() else ())]
+        stems = [other.rstrip("s").replace("_", "[ _]?") for other in names]  # two may not fit
         clear = any(re.search(rf"\b{stem}", str(error), re.I) for stem in stems)
         return None if clear else f"unclear: {str(error)[:120]}"
     except FileNotFoundError:
@@ -379,8 +381,10 @@ def judged(call: Call, name: str, kind: str, what: str, value: Any, expected: An
     return None
 
 
-def tried(calls: list[Call], n: int, rng: random.Random, counts: Counts) -> None:
-    """Try all replacements of all calls, or a random sample of n."""
+def tried(
+    calls: list[Call], n: int, rng: random.Random, counts: Counts, minutes: float = float("inf")
+) -> None:
+    """Try all replacements of all calls, or a random sample of n, until the time is over."""
     attempts: list[tuple[Call, str, str, str, Any, Any]] = []
     for call in calls:
         try:
@@ -401,8 +405,11 @@ def tried(calls: list[Call], n: int, rng: random.Random, counts: Counts) -> None
                 new = replacements(value, rng)
             attempts += [(call, name, *replacement, expected) for replacement in new]
     print(f"{len({call.name for call in calls})} functions, {len(attempts)} replacements", flush=True)
-    chosen = attempts if n >= len(attempts) else rng.sample(attempts, n)
+    chosen = rng.sample(attempts, min(n, len(attempts)))
+    start = time.monotonic()
     for call, name, kind, what, value, expected in chosen:
+        if time.monotonic() - start > 60 * minutes:
+            break
         failure = judged(call, name, kind, what, value, expected)
         room = call.name.split(".")[1].partition(":")[0]
         if failure is not None:
@@ -432,6 +439,7 @@ def limited() -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=100_000, help="number of arguments per room, at most")
+    parser.add_argument("--minutes", type=float, default=1e9, help="of all rooms together")
     parser.add_argument("--room", choices=ROOMS, action="append", help="only this room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", action="store_true", help="write the counts to book/results/torture.csv")
@@ -448,7 +456,8 @@ def main() -> None:
             ]
             counts = Counts("inputs", chosen.seed)
             calls = [call for module in modules for call in calls_of(module)]
-            tried(calls, chosen.n, random.Random(chosen.seed), counts)
+            minutes = chosen.minutes / len(chosen.room or ROOMS)
+            tried(calls, chosen.n, random.Random(chosen.seed), counts, minutes)
             failures += counts.report(store=chosen.store)
     raise SystemExit(failures > 0)
 

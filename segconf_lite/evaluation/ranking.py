@@ -241,7 +241,7 @@ def rank_correlation_difference(
     """
     risks, first = _varying(risk, first_uncertainty, "first_uncertainty")
     _, second = _varying(risk, second_uncertainty, "second_uncertainty")
-    subjects = check.names("subjects", subjects, length=len(risks))
+    _of_equal_length(risks, subjects)
 
     def difference(r: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
         return _spearman(r, a) - _spearman(r, b)
@@ -434,6 +434,11 @@ def _checked(risk: Any, uncertainty: Any, name: str = "uncertainty") -> tuple[np
     return risks, order
 
 
+def _of_equal_length(risks: np.ndarray, subjects: Any) -> None:
+    if hasattr(subjects, "__len__") and getattr(subjects, "ndim", 1) == 1:
+        check.same_length(risk=risks, subjects=subjects)
+
+
 def _varying(risk: Any, uncertainty: Any, called: str = "uncertainty") -> tuple[np.ndarray, np.ndarray]:
     """Risk and uncertainty of which a correlation is defined."""
     risks, order = _checked(risk, uncertainty, called)
@@ -500,7 +505,7 @@ def _correlation(
         )
     if subjects is None:
         return Interval(estimate, float("nan"), float("nan"))
-    subjects = check.names("subjects", subjects, length=len(risks))
+    _of_equal_length(risks, subjects)
     return bootstrap_interval(
         statistic, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed, at_once=at_once
     )
