@@ -467,6 +467,26 @@ def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -
     return table
 
 
+def instance(name: str, value: object, kind: type) -> None:
+    """Something of a class.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        kind: The class.
+
+    Raises:
+        ValueError: If it is of another class.
+
+    Example:
+        >>> instance("card", [], dict)
+        Traceback (most recent call last):
+        ValueError: card must be a dict, got list
+    """
+    if not isinstance(value, kind):
+        raise refuse(name, f"a {kind.__name__}", type(value).__name__)
+
+
 def fitted(method: object, ready: Ready | None) -> Ready:
     """What the `fit` of a method sets, if it has been called.
 

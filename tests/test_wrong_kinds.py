@@ -1,6 +1,7 @@
 """Arguments of another kind than the one asked for are refused by name, wherever a room takes them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segconf_lite import check, evaluation
@@ -8,7 +9,7 @@ from segconf_lite.cohorts import appearance, phantom
 from segconf_lite.confidence import PooledMahalanobis, baselines
 from segconf_lite.fragility import HeadSearch, search_pixels
 from segconf_lite.models import UNet
-from segconf_lite.reports import assumptions
+from segconf_lite.reports import assumptions, recommend, trust_card
 from segconf_lite.stress import corruptions
 
 ONE = np.full((1, 2, 4, 4), 0.5)
@@ -30,6 +31,13 @@ ONE = np.full((1, 2, 4, 4), 0.5)
         (lambda c: phantom.annotation_entropy(ONE[0]), r"true_probability must be"),
         (lambda c: evaluation.bootstrap_interval(np.mean, ["a", "b"]), "arrays must be one array"),
         (lambda c: check.names("names", np.array([["a"]])), "names must be one name per case"),
+        (lambda c: search_pixels(UNet(n_classes=4), c.images, [[0, 1, 1]], "A"), "penalty must be a Cohort"),
+        (lambda c: assumptions.compare_properties(None, None), "new must be a pandas table"),
+        (lambda c: recommend.recommend_method(scanners=3), "scanners must be a list of names"),
+        (lambda c: recommend.choose({1}, pd.DataFrame()), "costs must be"),
+        (lambda c: recommend.leave_one_scanner_out(3, None), "values must be a pandas table"),
+        (lambda c: trust_card.trust_card_text([1]), "card must be a Mapping, got list"),
+        (lambda c: trust_card.trust_cards(None, None, features=3), "features must be a list of names"),
         (lambda c: UNet(n_classes=2, skips="no"), "skips must be one of"),
         (lambda c: UNet(n_classes=2, in_channels=10**30), "in_channels must be an integer in"),
         (lambda c: PooledMahalanobis(module=None), "module must be the name of a module, got None"),

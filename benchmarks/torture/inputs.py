@@ -87,6 +87,8 @@ def calls_of(module: str) -> list[Call]:
             return
         room = importlib.import_module(".".join(name.split(".")[:2]))
         shown = set(getattr(room, "__all__", ()))  # names of the room, or whole modules of it
+        if len(name.split(".")) > 3 and path.split(".")[0] not in dir(sys.modules[name.rpartition(".")[0]]):
+            return  # of a part of the room that shows other names only
         if not shown & {path.split(".")[0], name.rpartition(".")[2]} and not (
             shown & set(name.split(".")[2:])
         ):
