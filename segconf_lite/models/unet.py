@@ -22,7 +22,6 @@ from segconf_lite.models.batches import checked_logits, in_batches, joined, netw
 from segconf_lite.models.device import device_of, frozen
 
 NORMS = ("batch", "instance", "group")
-MOST_CHANNELS = 100_000  # a first convolution with more fits no memory
 
 
 class UNet(nn.Module):
@@ -76,14 +75,12 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.n_classes = check.integer(
-            "n_classes", n_classes, low=2, high=MOST_CHANNELS, fix="the background counts as a class"
-        )
+        self.n_classes = check.integer("n_classes", n_classes, low=2, fix="the background counts as a class")
         channels = checked_channels(channels)
         dropout = check.number("dropout", dropout, low=0, high=1, open_high=True)
         self.config: dict[str, Any] = {  # JSON-able; UNet(**unet.config) has the same architecture
             "n_classes": self.n_classes,
-            "in_channels": check.integer("in_channels", in_channels, low=1, high=MOST_CHANNELS),
+            "in_channels": check.integer("in_channels", in_channels, low=1),
             "channels": list(channels),
             "norm": check.one_of("norm", norm, NORMS),
             "skips": check.one_of("skips", skips, (True, False)),
