@@ -40,7 +40,10 @@ class Counts:
 
     def report(self, *, store: bool) -> int:
         """Print the counts, write them into the table if asked, and return the number of failures."""
+        here = Path.cwd()
+        os.chdir(ROOT)  # the commit is that of the checkout
         origin = runs.provenance(profile="lite", seed=self.seed)
+        os.chdir(here)
         about = {k: origin[k] for k in ("seed", "commit", "device")} | {"torch": torch.__version__}
         about |= {"day": datetime.datetime.now(datetime.UTC).date().isoformat()}
         rows = []

@@ -391,7 +391,7 @@ def measured_again(path, table):
 def test_a_changed_byte_of_a_table_is_not_judged(results):
     path = runs.table_path(results, 2, "lite")
     path.write_text(path.read_text().replace("1", "2", 1))
-    with pytest.raises(ValueError, match="SHA-256 is not that of its JSON|its seeds are not"):
+    with pytest.raises(ValueError, match=r"SHA-256 is not that of its JSON|its seeds are not"):
         ledger.settle(results, profile="lite", claims={"a-claim": claim()})
 
 
