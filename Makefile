@@ -54,12 +54,12 @@ WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book run classroom test lab check coverage pretend claims clean distclean notebooks networks setup facts nbval \
-  params render browser recheck alone retarget gpu series picture quizzes editions
+  params render browser recheck alone retarget gpu series picture quizzes editions bench bench-check torture
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv and install the tested set of packages
 
@@ -131,7 +131,7 @@ editions: $(READY) ## notebooks for students, for the book and for teachers, in 
 
 claims: $(READY) ## run what the registered claims need (hours), judge them (ACCEPT=1 replaces what is stored); goes on
 	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --keep-going --rerun-triggers mtime \
-	  --quiet rules --config profile=$(PROFILE)
+	  --nolock --rerun-incomplete --quiet rules --config profile=$(PROFILE)
 	$(BIN)/segconf claims judge --profile $(PROFILE) $(if $(ACCEPT),--accept)
 
 params: $(READY) ## run each chapter at two settings other than the book's, small (NB=04: that chapter only)
@@ -139,6 +139,20 @@ params: $(READY) ## run each chapter at two settings other than the book's, smal
 
 gpu: $(READY) ## run tests and series on a card (or here) for MINUTES, write book/results/gpu_series.csv; goes on where it stopped
 	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
+
+bench: $(READY) ## measure what methods, searches, metrics, reports and the start cost; on a quiet machine, records the ratios
+	$(BIN)/python benchmarks/bench/check.py --all
+
+bench-check: $(READY) ## the smallest sizes again; fails where a ratio is 25 % worse than recorded
+	$(BIN)/python benchmarks/bench/check.py
+
+torture: $(READY) ## kills, damage, wrong arguments, hostile names, determinism for MINUTES each; book/results/torture.csv
+	$(BIN)/python benchmarks/torture/kill.py --n 500 --minutes $(MINUTES) --store; killed=$$?; \
+	$(BIN)/python benchmarks/torture/damage.py --n 2000 --minutes $(MINUTES) --store; damaged=$$?; \
+	$(BIN)/python benchmarks/torture/inputs.py --minutes $(MINUTES) --store; given=$$?; \
+	$(BIN)/python benchmarks/torture/names.py --store; named=$$?; \
+	$(BIN)/python benchmarks/torture/equal.py --store; equal=$$?; \
+	exit $$((killed + damaged + given + named + equal))
 
 recheck: $(READY) # train and measure one stored claim of a quick chapter again; the commit (or PICK=hex) chooses which
 	$(BIN)/segconf claims recheck --profile lite --minutes $(RECHECK_MINUTES) $(if $(PICK),--pick $(PICK))

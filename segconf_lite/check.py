@@ -73,6 +73,25 @@ def one_of(name: str, value: Choice, choices: Iterable[Choice]) -> Choice:
     raise refuse(name, f"one of {choices}", reprlib.repr(value))
 
 
+def function(name: str, value: object) -> None:
+    """Something that can be called.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Raises:
+        ValueError: If it cannot be called.
+
+    Example:
+        >>> function("statistic", "mean")
+        Traceback (most recent call last):
+        ValueError: statistic must be a function, got str
+    """
+    if not callable(value):
+        raise refuse(name, "a function", type(value).__name__)
+
+
 def integer(
     name: str, value: object, *, low: int | None = None, high: int | None = None, fix: str = ""
 ) -> int:
@@ -446,6 +465,26 @@ def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -
     if not len(table):
         raise refuse(name, "a table with rows", "an empty one")
     return table
+
+
+def instance(name: str, value: object, kind: type) -> None:
+    """Something of a class.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        kind: The class.
+
+    Raises:
+        ValueError: If it is of another class.
+
+    Example:
+        >>> instance("card", [], dict)
+        Traceback (most recent call last):
+        ValueError: card must be a dict, got list
+    """
+    if not isinstance(value, kind):
+        raise refuse(name, f"a {kind.__name__}", type(value).__name__)
 
 
 def fitted(method: object, ready: Ready | None) -> Ready:

@@ -73,16 +73,10 @@ def pack(path: str | Path, *, chapters: Iterable[str] | None = None) -> list[str
             lines.append(f"{hashlib.sha256(content).hexdigest()}  {file.name}")
     if not contents:
         raise check.refuse("the store", "one with networks", f"none in {folder}", "run chapters first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = resources.unfinished_name(path, "tmp")
-    try:
-        with zipfile.ZipFile(unfinished, "w") as archive:  # weights do not get smaller by compression
-            archive.writestr(zipfile.ZipInfo(_SUMS), "\n".join(lines) + "\n")
-            for name, file in contents.items():
-                archive.write(file, name)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with resources.whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_SUMS), "\n".join(lines) + "\n")
+        for name, file in contents.items():
+            archive.write(file, name)  # weights do not get smaller by compression
     return list(contents)
 
 

@@ -7,9 +7,11 @@ file, and a chapter whose defaults have changed runs again. Delete a table to ha
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import importlib.util
+import io
 import itertools
 import json
 import os
@@ -18,6 +20,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import filelock
 
 from segconf_lite import check, parameters, resources
 
@@ -137,7 +141,7 @@ def sweep(
     defaults = {name: p.default for name, p in declared.items() if name != "cases_out"}
     settings = combinations(declared, pairs, where=notebook.name)
     runs = {label(values, [notebook.stem, defaults | values]): values for values in settings}
-    before = {name for name in runs if (folder / f"{name}.csv").is_file()}
+    before = {name for name in runs if (folder / f"{name}.csv").is_file()} - _interrupted(folder)
     if len(before) < len(runs):
         _run_missing(notebook, runs, folder, jobs)
     done = {name: values for name, values in runs.items() if (folder / f"{name}.csv").is_file()}
@@ -178,8 +182,11 @@ def join(runs: Mapping[str, Mapping[str, object]], folder: Path, name: str) -> P
     for run, values in runs.items():
         try:
             # Numbers are copied as they are written; nothing is rounded again.
-            table = pd.read_csv(folder / f"{run}.csv", dtype=str, keep_default_na=False)
+            text = (folder / f"{run}.csv").read_text("utf-8")
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
             record = dict(json.loads((folder / f"{run}.json").read_text("utf-8")))
+            if record.pop("sha256", found := hashlib.sha256(text.encode()).hexdigest()) != found:
+                raise ValueError("another table than the one whose SHA-256 its JSON holds")
         except (ValueError, TypeError) as error:
             fix = "delete it, so that it is made again"
             raise check.refuse(f"{folder / run}.csv", "a table with its JSON", error, fix) from None
@@ -206,9 +213,19 @@ def _run_missing(notebook: Path, runs: Mapping[str, Mapping[str, object]], folde
     resources.write_whole(config, json.dumps({"notebook": str(notebook), "runs": arguments}, indent=1))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(_RULES), "--configfile", str(config)]
     command += ["--directory", str(folder), "--cores", str(jobs), "--keep-going", "--rerun-triggers", "mtime"]
+    command += ["--nolock", "--rerun-incomplete"]  # Snakemake's own lock outlives a killed sweep
     # Two networks training on two cores with two threads each would be far slower than one after the other.
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "SEGCONF_QUIET": "1"}
-    subprocess.run([*command, "--quiet", "all"], env=alone, check=False)
+    with filelock.FileLock(folder / ".sweep.lock"):  # of two sweeps in one folder, the second one waits
+        subprocess.run([*command, "--quiet", "all"], env=alone, check=False)
+
+
+def _interrupted(folder: Path) -> set[str]:
+    """Runs that a killed sweep was at; Snakemake marks them by files whose names are in base 64."""
+    marked = folder / ".snakemake" / "incomplete"
+    names = ("".join(mark.relative_to(marked).parts) for mark in marked.rglob("*") if mark.is_file())
+    texts = (base64.urlsafe_b64decode(name.replace("@", "")).decode(errors="replace") for name in names)
+    return {text.removesuffix(".csv") for text in texts}
 
 
 def _line(run: str, folder: Path, before: bool, done: bool) -> str:

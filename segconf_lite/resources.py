@@ -197,18 +197,39 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
         ...     print(write_whole(f"{folder}/new/note.txt", "whole").read_text())
         whole
     """
+    with whole_file(path) as unfinished, unfinished.open("xb") as file:  # new: no link laid there is followed
+        file.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A file to be written that takes its name when the block ends without an error; its folder is made.
+
+    Args:
+        path: The file. An older one is replaced.
+
+    Yields:
+        Where to write: a name in the same folder, at which nothing is. What killed processes have left there
+        unfinished is removed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with whole_file(f"{folder}/note.txt") as unfinished:
+        ...         _ = unfinished.write_text("whole")
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['note.txt']
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     unfinished = unfinished_name(path, "tmp")
     unfinished.unlink(missing_ok=True)
     try:
-        with unfinished.open("xb") as file:  # a new file: no link that somebody laid there is followed
-            file.write(content.encode() if isinstance(content, str) else content)
+        yield unfinished
         unfinished.replace(path)  # atomic, also where the path exists
     finally:
         unfinished.unlink(missing_ok=True)
-    return path
 
 
 def unfinished_name(path: Path, ending: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -240,6 +241,8 @@ def _table(text: str, origin: Any, path: Path) -> pd.DataFrame:
         expected = sorted(run["seed"] for run in origin["runs"])
         if sorted(table["seed"].unique()) != expected or not text.endswith("\n"):
             raise ValueError(f"its end is cut off, or its seeds are not {expected}")
+        if origin.get("sha256", (found := _sha256(text))) != found:
+            raise ValueError("its SHA-256 is not that of its JSON")
         return table
 
 
@@ -314,9 +317,15 @@ def _as_csv(table: pd.DataFrame) -> str:
 
 
 def _store(path: Path, text: str, origin: Mapping[str, Any]) -> Path:
-    content = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text
+    packed = path.suffix == ".gz"  # such a file has a checksum of its own
+    content = gzip.compress(text.encode(), mtime=0) if packed else text
+    origin = {**origin} if packed else {**origin, "sha256": _sha256(text)}
     resources.write_whole(_origin_path(path), as_json(origin))
     return resources.write_whole(path, content)  # last: a table that is there has its provenance
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _processor() -> str:

@@ -155,7 +155,9 @@ class _ActivationDistance(Savable):
     n_passes = 1
 
     def __init__(self, *, module: str, squared: bool, batch_size: int) -> None:
-        self.module, self.squared = module, squared
+        if not isinstance(module, str):
+            raise check.refuse("module", "the name of a module", repr(module), "e.g. 'bottleneck'")
+        self.module, self.squared = module, check.one_of("squared", squared, (True, False))
         self.batch_size = check.integer("batch_size", batch_size, low=1)
         self._unet: nn.Module | None = None
         self._fit: GaussianFit | None = None

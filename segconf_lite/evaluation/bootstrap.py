@@ -63,7 +63,7 @@ def mean_interval(
         >>> [round(end, 2) for end in interval]
         [0.7, 0.4, 0.85]
     """
-    level, n_resamples, seed = _settings(level, n_resamples, seed)
+    level, n_resamples, seed = bootstrap_settings(level, n_resamples, seed)
     numbers, exponent, (owner,) = _defined(values, subjects=subjects)
     sums, counts = np.bincount(owner, weights=numbers), np.bincount(owner)
     (chosen,) = _resample([len(counts)], n_resamples, seed)  # (n_resamples, n_subjects)
@@ -105,7 +105,8 @@ def bootstrap_interval(
         >>> [round(end, 2) for end in interval]
         [0.5, 0.2, 0.8]
     """
-    level, n_resamples, seed = _settings(level, n_resamples, seed)
+    level, n_resamples, seed = bootstrap_settings(level, n_resamples, seed)
+    check.function("statistic", statistic)
     owner = _codes("subjects", subjects)
     columns = _columns(arrays, len(owner))
     estimate = float(statistic(*columns))
@@ -120,6 +121,28 @@ def bootstrap_interval(
         chosen = (np.concatenate([cases_of[k] for k in draw]) for draw in drawn)
         draws = (statistic(*(column[cases] for column in columns)) for cases in chosen)
     return _interval(estimate, draws, [n_subjects], level)
+
+
+def bootstrap_settings(level: float, n_resamples: int, seed: int) -> tuple[float, int, int]:
+    """The settings of a bootstrap, checked; also where no interval can be computed.
+
+    Args:
+        level: Nominal coverage of the interval, in (0, 1).
+        n_resamples: Number of bootstrap resamples, 1 or more.
+        seed: Seed of the random draw, >= 0.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+
+    Example:
+        >>> bootstrap_settings(0.95, 1000, 0)
+        (0.95, 1000, 0)
+    """
+    return (
+        check.number("level", level, low=0, high=1, open_low=True, open_high=True, fix="0.95 is customary"),
+        check.integer("n_resamples", n_resamples, low=1, high=_MOST_RESAMPLES),
+        check.integer("seed", seed, low=0),
+    )
 
 
 def crossed_interval(
@@ -153,7 +176,7 @@ def crossed_interval(
         >>> [round(end, 2) for end in interval]
         [0.25, 0.1, 0.4]
     """
-    level, n_resamples, seed = _settings(level, n_resamples, seed)
+    level, n_resamples, seed = bootstrap_settings(level, n_resamples, seed)
     numbers, exponent, codes = _defined(values, first=first, second=second)
     draws = (
         weights @ numbers / total
@@ -198,7 +221,8 @@ def cluster_interval(
         >>> [round(end, 2) for end in interval]
         [0.7, 0.4, 0.85]
     """
-    level, n_resamples, seed = _settings(level, n_resamples, seed)
+    level, n_resamples, seed = bootstrap_settings(level, n_resamples, seed)
+    check.function("statistic", statistic)
     codes = cluster_codes(table, clusters)
     rows = np.arange(len(table))
     repeated = (np.repeat(rows, weights) for weights in draw_weights(codes, n_resamples, seed))
@@ -276,14 +300,6 @@ def unit_scale(values: np.ndarray) -> tuple[np.ndarray, int]:
     """
     exponent = int(np.frexp(np.abs(values).max())[1])
     return np.ldexp(values, -exponent), exponent
-
-
-def _settings(level: float, n_resamples: int, seed: int, seed_name: str = "seed") -> tuple[float, int, int]:
-    return (
-        check.number("level", level, low=0, high=1, open_low=True, open_high=True, fix="0.95 is customary"),
-        check.integer("n_resamples", n_resamples, low=1, high=_MOST_RESAMPLES),
-        check.integer(seed_name, seed, low=0),
-    )
 
 
 def _defined(values: Any, **names: Any) -> tuple[np.ndarray, int, list[np.ndarray]]:

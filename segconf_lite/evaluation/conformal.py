@@ -310,13 +310,14 @@ def quality_lower_bound(
         for name, values in (("predicted", predicted), ("quality", quality), ("new_predicted", new_predicted))
     )
     check.same_length(predicted=old, quality=true)
+    least_effective = check.number("least_effective", least_effective)
     scores = old - true
     if (groups is None) != (new_groups is None):
         raise check.refuse("groups and new_groups", "given together", "one of them")
     if ratio is not None:
         if groups is not None:
             raise check.refuse("groups and ratio", "given one at a time", "both")
-        return _weighted_bound(scores, new, level, ratio, check.number("least_effective", least_effective))
+        return _weighted_bound(scores, new, level, ratio, least_effective)
     of_old, of_new = np.zeros(len(old), int).astype(str), np.zeros(len(new), int).astype(str)
     if groups is not None:
         of_old = check.names("groups", groups, length=len(old))

@@ -22,7 +22,7 @@ from scipy import stats
 
 from segconf_lite import check
 from segconf_lite.arrays import to_numpy
-from segconf_lite.evaluation.bootstrap import Interval, bootstrap_interval, unit_scale
+from segconf_lite.evaluation.bootstrap import Interval, bootstrap_interval, bootstrap_settings, unit_scale
 
 
 def risk_coverage(risk: Any, uncertainty: Any) -> pd.DataFrame:
@@ -239,8 +239,9 @@ def rank_correlation_difference(
         >>> rank_correlation_difference(risk, good, bad, subjects=["a", "b", "c"]).estimate
         2.0
     """
-    risks, first = _varying(risk, first_uncertainty)
-    _, second = _varying(risk, second_uncertainty)
+    risks, first = _varying(risk, first_uncertainty, "first_uncertainty")
+    _, second = _varying(risk, second_uncertainty, "second_uncertainty")
+    _of_equal_length(risks, subjects)
 
     def difference(r: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
         return _spearman(r, a) - _spearman(r, b)
@@ -427,16 +428,21 @@ def _case_values(name: str, values: Any) -> np.ndarray:
     return check.finite(name, check.array(name, values, "n_cases", dtype=np.float64), fix=fix)
 
 
-def _checked(risk: Any, uncertainty: Any) -> tuple[np.ndarray, np.ndarray]:
-    risks, order = _case_values("risk", risk), _case_values("uncertainty", uncertainty)
-    check.same_length(risk=risks, uncertainty=order)
+def _checked(risk: Any, uncertainty: Any, name: str = "uncertainty") -> tuple[np.ndarray, np.ndarray]:
+    risks, order = _case_values("risk", risk), _case_values(name, uncertainty)
+    check.same_length(**{"risk": risks, name: order})
     return risks, order
 
 
-def _varying(risk: Any, uncertainty: Any) -> tuple[np.ndarray, np.ndarray]:
+def _of_equal_length(risks: np.ndarray, subjects: Any) -> None:
+    if hasattr(subjects, "__len__") and getattr(subjects, "ndim", 1) == 1:
+        check.same_length(risk=risks, subjects=subjects)
+
+
+def _varying(risk: Any, uncertainty: Any, called: str = "uncertainty") -> tuple[np.ndarray, np.ndarray]:
     """Risk and uncertainty of which a correlation is defined."""
-    risks, order = _checked(risk, uncertainty)
-    for name, values in (("risk", risks), ("uncertainty", order)):
+    risks, order = _checked(risk, uncertainty, called)
+    for name, values in (("risk", risks), (called, order)):
         if values.min() == values.max():
             got = f"one value for all {len(values)} cases"
             raise check.refuse(name, "different between cases", got, "no correlation is defined")
@@ -483,6 +489,7 @@ def _correlation(
     n_resamples: int,
     seed: int,
 ) -> Interval:
+    level, n_resamples, seed = bootstrap_settings(level, n_resamples, seed)
     risks, order = _varying(risk, uncertainty)
     columns, statistic, at_once = [risks, order], correlate, None
     if domains is not None:
@@ -498,6 +505,7 @@ def _correlation(
         )
     if subjects is None:
         return Interval(estimate, float("nan"), float("nan"))
+    _of_equal_length(risks, subjects)
     return bootstrap_interval(
         statistic, subjects, *columns, level=level, n_resamples=n_resamples, seed=seed, at_once=at_once
     )

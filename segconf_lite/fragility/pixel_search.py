@@ -177,6 +177,7 @@ def search_pixels(
     options = PixelSearch() if search is None else search
     if not isinstance(options, PixelSearch):
         raise check.refuse("search", "a PixelSearch or None", type(options).__name__)
+    check.instance("penalty", penalty, Cohort)
     index = pixel_index(pixels, check.image_batch(images, channels=None))
     if options.n_penalty < len(penalty):
         rng = np.random.default_rng(options.seed)

@@ -83,10 +83,10 @@ class UNet(nn.Module):
             "in_channels": check.integer("in_channels", in_channels, low=1),
             "channels": list(channels),
             "norm": check.one_of("norm", norm, NORMS),
-            "skips": bool(skips),
+            "skips": check.one_of("skips", skips, (True, False)),
             "dropout": dropout,
         }
-        self.levels, self.has_skips = len(channels) - 1, bool(skips)
+        self.levels, self.has_skips = len(channels) - 1, skips
         self.history: list[dict[str, float]] = []  # filled by fit_unet; plain, not in the state dict
 
         levels = range(self.levels)

@@ -163,6 +163,8 @@ def compare_properties(
     """
     coverage = check.number("coverage", coverage, low=0, high=1, open_low=True)
     tolerated = check.number("tolerated", tolerated, low=0, high=1, open_high=True)
+    for name, table in (("new", new), ("known", known)):
+        check.columns(table, [], name)
     shared = [name for name in _UNITS if name in new and name in known]
     for name, table in (("new", new), ("known", known)):
         check.columns(table, shared or list(_UNITS), name)

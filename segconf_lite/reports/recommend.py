@@ -117,6 +117,8 @@ def choose(values: pd.DataFrame, costs: pd.DataFrame, *, higher_is_better: bool 
         ['one pass', 'many']
     """
     check.columns(costs, ["labels", "networks", "passes"], "costs")
+    check.columns(values, [], "values")
+    check.one_of("higher_is_better", higher_is_better, (True, False))
     losses = -values if higher_is_better else values
     check.integer("number of methods", losses.shape[1], low=1)
     check.integer("number of seeds", len(losses), low=2, fix="one seed does not show how seeds differ")
@@ -161,6 +163,8 @@ def leave_one_scanner_out(
         >>> leave_one_scanner_out(values, costs)["regret"].tolist()
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
+    check.columns(values, [], "values")
+    check.one_of("higher_is_better", higher_is_better, (True, False))
     check.integer("number of scanners", values.index.get_level_values("scanner").nunique(), low=2)
     rows = []
     for seed, scanner in values.index:
@@ -207,7 +211,7 @@ def recommend_method(
     costs = pd.read_csv(resources.table_file("chapter_10_costs.csv"), index_col="method")
     fits = (costs["passes"] <= passes) & (costs["networks"] <= networks) & (labels | ~costs["labels"])
     values = seed_means(question, scanners=scanners)
-    higher, whole = values.attrs["higher_is_better"], values.attrs["scanners"]
+    higher, whole = bool(values.attrs["higher_is_better"]), values.attrs["scanners"]
     values = values[[name for name in values if name in costs.index[fits]]]
     level = choose(values, costs, higher_is_better=higher)
     means = -values.mean() if higher else values.mean()
@@ -244,6 +248,7 @@ def seed_means(question: str, *, scanners: Sequence[str] = _UNSEEN) -> pd.DataFr
         >>> seed_means("ranking", scanners=["D"]).attrs
         {'scanners': ['D'], 'higher_is_better': False}
     """
+    scanners = check.names("scanners", scanners).tolist()
     table = pd.read_csv(resources.table_file("chapter_10_head_to_head.csv"))
     part = table[(table["question"] == question) & (table["cohort"] == "phantom")]
     part = part[part["scanner"].isin(scanners)]

@@ -79,6 +79,12 @@ def trust_cards(
         >>> card["risk"], card["percentiles"], card["violated"], card["promise_counts"]
         ('low', {'noise': 100.0}, ['noise'], False)
     """
+    for name, listed in (
+        ("uncertainties", uncertainties),
+        ("properties", properties),
+        ("features", features),
+    ):
+        check.names(name, listed)
     named = list(dict.fromkeys(["predicted", *uncertainties, *properties, *features]))
     source = calibration if training is None else training
     new, old = _numbers("cases", cases, named), _numbers("calibration", calibration, [*named, "quality"])
@@ -138,6 +144,7 @@ def trust_card_text(card: Mapping[str, Any]) -> str:
         high uncertainty: none
         violated assumptions: none found, so the promise counts if the case is like the calibration cases
     """
+    check.instance("card", card, Mapping)
     predicted, interval = f"{card['predicted']:.2f}", f"{card['low']:.2f} to {card['high']:.2f}"
     level, high = f"{100 * card['level']:.0f} %", card["high_uncertainties"]
     bound = f"lower bound {card['bound']:.2f} at the level {card['level']:g}"

@@ -1,5 +1,6 @@
 import dataclasses
 import gzip
+import hashlib
 import json
 
 import numpy as np
@@ -379,11 +380,26 @@ def test_settle_writes_a_record_with_its_origin(results):
     assert shown.loc[0, "seeds"] == 3
 
 
+def measured_again(path, table):
+    """Another table under the name of a stored one, with its own SHA-256."""
+    table.to_csv(path, index=False)
+    origin = json.loads(path.with_suffix(".json").read_text())
+    origin["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(origin))
+
+
+def test_a_changed_byte_of_a_table_is_not_judged(results):
+    path = runs.table_path(results, 2, "lite")
+    path.write_text(path.read_text().replace("1", "2", 1))
+    with pytest.raises(ValueError, match=r"SHA-256 is not that of its JSON|its seeds are not"):
+        ledger.settle(results, profile="lite", claims={"a-claim": claim()})
+
+
 def test_a_changed_verdict_is_reported_and_not_overwritten(results):
     known = {"a-claim": claim()}
     ledger.settle(results, profile="lite", claims=known)
     path = runs.table_path(results, 2, "lite")
-    pd.read_csv(path).assign(x=lambda t: -t["x"]).to_csv(path, index=False)
+    measured_again(path, pd.read_csv(path).assign(x=lambda t: -t["x"]))
     (line,) = ledger.settle(results, profile="lite", claims=known)
     assert line.startswith("a-claim: holds -> fails")
     assert "- all: {'estimate':" in line
@@ -406,9 +422,9 @@ def test_other_numbers_are_reported_and_what_differs_by_rounding_is_not(results)
     ledger.settle(results, profile="lite", claims=known)
     path, stored = runs.table_path(results, 2, "lite"), results / "claims/a-claim.lite.json"
     before, cases = stored.read_bytes(), pd.read_csv(path)
-    cases.assign(x=1.00001 * cases["x"]).to_csv(path, index=False)
+    measured_again(path, cases.assign(x=1.00001 * cases["x"]))
     assert ledger.settle(results, profile="lite", claims=known) == []
-    cases.assign(x=1.1 * cases["x"]).to_csv(path, index=False)
+    measured_again(path, cases.assign(x=1.1 * cases["x"]))
     (line,) = ledger.settle(results, profile="lite", claims=known)
     assert line.startswith("a-claim: holds\n  - all:")
     assert stored.read_bytes() == before
