@@ -145,8 +145,8 @@ def last_layer(unet: nn.Module, train: Cohort) -> dict[str, Any]:
 
 def calibration_excess(unet: nn.Module) -> list[float]:
     """Soft Dice confidence minus true Dice of one slice of each calibration subject on scanner A."""
-    options = {"size": LITE.size, "seed": CALIBRATION_SEED, "jitter": 0.0}
-    cohort = phantom.cohort(N_CALIBRATION * SLICES_PER_SUBJECT, scanner="A", **options)
+    n_cases = N_CALIBRATION * SLICES_PER_SUBJECT
+    cohort = phantom.cohort(n_cases, scanner="A", size=LITE.size, seed=CALIBRATION_SEED, jitter=0.0)
     # Like the hearts of the page, the slices are the second to the fourth of their subjects.
     chosen = cohort.take(np.array([s * SLICES_PER_SUBJECT + 1 + s % 3 for s in range(N_CALIBRATION)]))
     probabilities = predict_probabilities(unet, chosen.images)
@@ -168,9 +168,10 @@ def onnx_of(network: nn.Module, size: int = LITE.size) -> bytes:
     )
 
 
-def gradient_onnx(unet: nn.Module, size: int = LITE.size) -> bytes:
+def gradient_onnx(unet: Any, size: int = LITE.size) -> bytes:
     """The gradient of the loss by the image as ONNX, for one image of the size and its labels."""
-    network = LossGradient(unet).eval().cpu()
+    network = LossGradient(unet)
+    network.eval().cpu()
     example = (torch.zeros(1, 1, size, size), torch.zeros(1, network.n_classes, size, size))
     return _exported(network, example, ["image", "labels"], ["probabilities", "gradient"])
 

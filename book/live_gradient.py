@@ -5,6 +5,8 @@ pooling and bilinear upsampling the backward pass is short enough to be written 
 the automatic differentiation of torch.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,16 +19,19 @@ class LossGradient(nn.Module):
         unet: A U-Net with skips and batch normalisation, trained.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: Any) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList(Folded(block) for block in unet.encoder)
+        self.encoder: Any = nn.ModuleList(Folded(block) for block in unet.encoder)
         self.bottleneck = Folded(unet.bottleneck)
-        self.decoder = nn.ModuleList(Folded(block) for block in [*unet.decoder, unet.penultimate])
-        self.head, self.n_classes = unet.head, unet.head.out_channels
+        self.decoder: Any = nn.ModuleList(Folded(block) for block in [*unet.decoder, unet.penultimate])
+        self.head: Any = unet.head
+        self.n_classes: int = unet.head.out_channels
 
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Both, for an image (1, 1, H, W) and its labels as 0 and 1, (1, C, H, W)."""
-        features, pooled, kept = image, [], []  # kept: activations of every block, in order
+        features = image
+        pooled: list[Tensor] = []
+        kept: list[list[Tensor]] = []  # activations of every block, in order
         for block in self.encoder:
             kept.append(block.forwards(features))
             pooled.append(F.max_pool2d(kept[-1][-1], 2))
@@ -63,6 +68,7 @@ class Folded(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        part: Any
         for part in block.children():
             norm, conv = part.adn.N, part.conv
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()

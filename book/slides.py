@@ -1,9 +1,9 @@
 """Slides and a handout for each chapter, made from its executed notebook (`make slides`).
 
-Each section of a chapter gives one slide with its heading, its first sentence and its question to predict, and
-one slide per figure with the first sentence of the caption. The handout is one page for printing: question,
-goals, sections, and what to take home. Both are plain HTML: they open from the disk and load nothing from
-another host.
+Each section of a chapter gives one slide with its heading, its first sentence and its question to predict,
+and one slide per figure with the first sentence of the caption. The handout is one page for printing: the
+question, goals, sections, and what to take home. Both are plain HTML: they open from the disk and load
+nothing from another host.
 """
 
 import dataclasses
@@ -33,7 +33,8 @@ HIDDEN = {"remove-cell", "remove-output"}
 LOOK = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #eee; --paper: #181818; } }
-body { margin: 0; font-family: system-ui, sans-serif; color: var(--ink); background: var(--paper); line-height: 1.4; }
+body { margin: 0; font-family: system-ui, sans-serif; line-height: 1.4; }
+body { color: var(--ink); background: var(--paper); }
 .book-figure { overflow: auto; max-width: 100%; background: #fff; }
 a { color: inherit; }
 """
@@ -48,7 +49,11 @@ HANDOUT_LOOK = """
 body { max-width: 48rem; margin: auto; padding: 1rem; font-size: 0.85rem; }
 h1 { font-size: 1.3rem; margin: 0 0 0.5em; } h2 { font-size: 1rem; margin: 0.8em 0 0.3em; }
 ul { margin: 0; padding-left: 1.2em; }
-@media print { @page { size: A4; margin: 14mm; } body { padding: 0; font-size: 8.5pt; columns: 2; } h1 { column-span: all; } }
+@media print {
+  @page { size: A4; margin: 14mm; }
+  body { padding: 0; font-size: 8.5pt; columns: 2; }
+  h1 { column-span: all; }
+}
 """
 KEYS = """<script>
 document.addEventListener("keydown", (event) => {

@@ -21,7 +21,8 @@
 # **You need** ten minutes, and no theory. The page *[A first look](../first_look.md)* does the same without Python: there,
 # the network runs in your browser.
 #
-# **Time:** about 7 min on two CPU cores from scratch, 1 min when the trained networks of chapter 2 are stored.
+# **Time:** about 1 min on two CPU cores when the trained networks of chapter 2 are stored. Otherwise it trains them
+# first, and chapter 2 will find them.
 
 # %% tags=["hide-input"]
 import sys
@@ -176,7 +177,9 @@ truth.rename_axis("truth")
 show.picture_grid(
     [[image[0] for image in cases.images]] * 2,
     [list(predicted), list(cases.labels)],
-    column_titles=[f"{name}: {value:.2f}" for name, value in zip(names, dice)],
+    column_titles=[
+        f"{name}: {value:.2f}" for name, value in zip(names, dice, strict=True)
+    ],
     row_titles=["prediction", "truth"],
     class_names=train.class_names,
     alt="The six cases with the predicted borders above and the true borders below: they agree in most cases, case 3 misses parts of the heart, and case 5 has little in common with the truth.",
