@@ -7,6 +7,8 @@
   const { KNOBS, onStart, latest, paint, paintImage, paintClasses, slider } = SegconfLive;
   const M = SegconfMeasures, stage = root.querySelector('[data-live="stage"]');
   const INK = { blue: "#0072b2", orange: "#e69f00", pink: "#cc79a7" }; // safe for colour-blind readers
+  const signed = (text) => text.replaceAll(/(^|e)-/g, "$1−");
+  const say = (...knobs) => knobs.forEach((knob) => { knob.previousElementSibling.textContent = signed(knob.value); });
   const percent = (value) => `${(100 * value).toFixed(0)} %`;
   let live;
 
@@ -53,12 +55,12 @@
     for (const [name, ...cells] of values) {
       const row = add(table, "tr");
       add(row, "th", { scope: "row" }, name);
-      cells.forEach((cell) => add(row, "td", {}, cell.replaceAll(/(^|e)-/g, "$1−")));
+      cells.forEach((cell) => add(row, "td", {}, signed(cell)));
     }
   }
 
   // Lines and marks over two axes; what a reader cannot see stands in the table beside it.
-  function chart(svg, { x, y, xLabel, yLabel, lines = [], marks = [] }) {
+  function chart(svg, { x, y, xLabel, yLabel, xTicks, lines = [], marks = [] }) {
     const W = 360, H = 230, left = 44, bottom = 40, space = "http://www.w3.org/2000/svg";
     const at = (value, [low, high], from, to) => from + ((value - low) / (high - low)) * (to - from);
     const px = (value) => at(value, x, left, W - 8), py = (value) => at(value, y, H - bottom, 8);
@@ -71,12 +73,10 @@
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
     draw("path", { d: `M${left} 8V${H - bottom}H${W - 8}`, fill: "none", stroke: "currentColor" });
-    for (const part of [0, 0.5, 1]) {
-      const xs = x[0] + part * (x[1] - x[0]), ys = y[0] + part * (y[1] - y[0]);
-      const round = (value) => String(Number(value.toFixed(2)));
-      draw("text", { x: px(xs), y: H - bottom + 14, "text-anchor": part === 1 ? "end" : "middle" }, round(xs));
-      draw("text", { x: left - 5, y: py(ys) + 4, "text-anchor": "end" }, round(ys));
-    }
+    const parts = ([low, high]) => [low, (low + high) / 2, high], round = (value) => signed(String(Number(value.toFixed(2))));
+    for (const value of xTicks ?? parts(x))
+      draw("text", { x: px(value), y: H - bottom + 14, "text-anchor": value === x[1] ? "end" : "middle" }, round(value));
+    for (const value of parts(y)) draw("text", { x: left - 5, y: py(value) + 4, "text-anchor": "end" }, round(value));
     draw("text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" }, xLabel);
     draw("text", { x: 11, y: (H - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 11 ${(H - bottom) / 2})` }, yLabel);
     for (const { points, colour, dash = "" } of lines) {
@@ -104,7 +104,7 @@
   const keep = (values) => { root.dataset.values = JSON.stringify(values); };
 
   // Every heart on every scanner, judged.
-  async function allCases(names, say) {
+  async function allCases(names, tell) {
     const cases = [], n = names.length * live.hearts.length;
     for (const name of names)
       for (const heart of live.hearts) {
@@ -116,15 +116,15 @@
           scanner: name, dice: judged.dice, softDice: judged.softDice, size: found.length,
           entropy: found.length ? entropy : 1,
         });
-        if (say) say(`Segmenting: ${cases.length} of ${n}.`);
+        if (tell) tell(`Segmenting: ${cases.length} of ${n}.`);
         await new Promise((done) => setTimeout(done));
       }
     return cases;
   }
 
   // -- chapter 2: a threshold and a budget ------------------------------------------------------------------------
-  async function review(say) {
-    const cases = await allCases(Object.keys(live.scanners), say), risk = cases.map((c) => 1 - c.dice);
+  async function review(tell) {
+    const cases = await allCases(Object.keys(live.scanners), tell), risk = cases.map((c) => 1 - c.dice);
     const uncertainties = {
       "entropy, foreground": cases.map((c) => c.entropy),
       "1 − soft Dice confidence": cases.map((c) => 1 - c.softDice),
@@ -139,7 +139,7 @@
     function update() {
       const values = uncertainties[which.value], order = M.trusted(values), n = cases.length;
       const kept = n - Number(budget.value), risks = M.selectiveRisk(risk, values), best = M.selectiveRisk(risk, risk);
-      for (const knob of [budget, limit]) knob.previousElementSibling.textContent = knob.value;
+      say(budget, limit);
       const failed = (i) => cases[i].dice < Number(limit.value), failures = order.filter(failed).length;
       const left = order.slice(0, kept).filter(failed).length;
       const curve = (found) => found.map((r, k) => [(k + 1) / n, r]);
@@ -203,7 +203,7 @@
 
     const point = latest(async () => {
       const setting = Number(value.value);
-      value.previousElementSibling.textContent = value.value;
+      say(value);
       now = await at(setting);
       paintImage(image, live.size, now.picture);
       paintClasses(segmentation, live.size, now.picture, now.judged.classes, now.labels);
@@ -247,7 +247,7 @@
 
     function draw() {
       const budget = 10 ** Number(power.value), at = Number(row.value) * live.size + Number(column.value);
-      for (const knob of [power, row, column]) knob.previousElementSibling.textContent = knob.value;
+      say(power, row, column);
       const { image, costs, classes } = found, inside = costs.reduce((sum, cost) => sum + (cost <= budget), 0) / costs.length;
       paintClasses(before, live.size, image, classes);
       const cross = (i) => i !== at && (Math.floor(i / live.size) === Number(row.value) || i % live.size === Number(column.value)) && Math.abs((i % live.size) - Number(column.value)) + Math.abs(Math.floor(i / live.size) - Number(row.value)) < 5;
@@ -278,7 +278,7 @@
 
     const update = latest(async () => {
       const chosen = live.hearts[Number(heart.value)], image = scanned(chosen, scanner.value), eps = Number(size.value);
-      size.previousElementSibling.textContent = size.value;
+      say(size);
       const labels = M.oneHot(chosen.labels, 4), clean = await at(image, chosen, labels);
       const moved = await at(M.stepped(image, clean.gradient, eps), chosen, labels); // the image's standard deviation is 1
       const noise = await at(M.stepped(image, chosen.noise, eps), chosen, labels);
@@ -310,7 +310,7 @@
     });
 
     function draw() {
-      for (const knob of [level, number]) knob.previousElementSibling.textContent = knob.value;
+      say(level, number);
       const margin = M.conformalQuantile(excess.slice(0, Number(number.value)), Number(level.value));
       const bounds = cases.map((c) => Math.max(0, Math.min(1, c.softDice - margin)));
       const kept = cases.map((c, k) => c.dice >= bounds[k]), marks = [];
@@ -319,7 +319,8 @@
         if (!Number.isNaN(margin)) marks.push({ x: k + 1, y: bounds[k], colour: INK.pink, text: "▬" });
         marks.push({ x: k + 1, y: c.dice, colour: INK.blue, text: Number.isNaN(margin) || kept[k] ? "●" : "✕" });
       });
-      chart(svg, { x: [0, 7], y: [0, 1], xLabel: "heart", yLabel: "Dice", marks });
+      const lowest = Math.max(0, Math.floor(10 * Math.min(...marks.map((mark) => mark.y)) - 0.5) / 10);
+      chart(svg, { x: [0.5, 6.5], y: [lowest, 1], xLabel: "heart", yLabel: "Dice", xTicks: [1, 2, 3, 4, 5, 6], marks });
       const fewest = M.fewestCases(Number(level.value)), none = `none: this level needs at least ${fewest} cases`;
       rows(table, [
         ["margin (confidence minus bound)", Number.isNaN(margin) ? none : margin.toFixed(3)],
@@ -335,5 +336,5 @@
     attack: [attack, "gradient.js"], bound: [bound, "network.js", ["numbers.js"]],
   };
   const [show, file, more] = FIGURES[root.dataset.figure];
-  onStart(root, { file, more, ready: async (found, say) => { live = found; await show(say); } });
+  onStart(root, { file, more, ready: async (found, tell) => { live = found; await show(tell); } });
 })();

@@ -31,7 +31,7 @@
     const heart = live.hearts[Number(one("heart").value)];
     for (const knob of one("knobs").querySelectorAll("input")) {
       setting[knob.name] = Number(knob.value);
-      knob.previousElementSibling.textContent = knob.value;
+      knob.previousElementSibling.textContent = knob.value.replace("-", "−");
     }
     const image = SegconfScanner.scan(heart, live.scanners.A, setting);
     const { probabilities, dice } = await live.run({ image });
