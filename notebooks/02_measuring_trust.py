@@ -268,7 +268,7 @@ show.risk_coverage_curves(
 # left to the machine at a mean risk below 0.3 with the foreground entropy than with the size of the prediction, because
 # the cases that the entropy trusts most are not the best ones.
 #
-# **Predict:** six hearts are imaged on all six scanners. A person has time to check seven of these 36 slices. How
+# **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
 # many of the failures will nobody see, and which of three uncertainties leaves the fewest?
 #
 # <!-- live: review -->

@@ -132,7 +132,7 @@
     };
     const controls = add(stage, "div", { className: "live-knobs" });
     const which = choice(controls, "uncertainty", Object.keys(uncertainties).map((n) => [n, n]), update);
-    const budget = sliderIn(controls, "budget", ["review budget (cases of 36 that a person checks)", 0, 35, 1], 7, update);
+    const budget = sliderIn(controls, "budget", ["review budget (cases of 36 that a person checks)", 0, 35, 1], 3, update);
     const limit = sliderIn(controls, "failure", ["a failure is a Dice below", 0.5, 0.95, 0.05], 0.7, update);
     const svg = plot(stage, "Mean risk of the cases that are left, against their fraction"), table = add(stage, "table", { className: "live-numbers" });
 
