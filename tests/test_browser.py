@@ -328,7 +328,8 @@ def test_a_finger_moves_a_knob_of_the_live_page_and_not_the_page(browser, addres
     first = values()
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
     knob = browser.find_element(By.CSS_SELECTOR, "input[name=noise]")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", knob)
+    there = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
+    browser.execute_script(there, knob)
     where = "const r = arguments[0].getBoundingClientRect(); return [r.left, r.width, r.top + r.height / 2]"
     left, width, y = browser.execute_script(where, knob)
     scrolled = browser.execute_script("return [window.scrollX, window.scrollY]")
