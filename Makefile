@@ -54,7 +54,7 @@ WORKERS = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book run classroom test lab check coverage pretend claims clean distclean notebooks networks setup facts nbval \
-  params render browser recheck alone retarget gpu series picture quizzes editions bench bench-check torture
+  params render browser recheck alone retarget gpu series picture quizzes editions bench bench-check torture slides
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -125,6 +125,9 @@ networks: $(READY) ## all methods on networks of other libraries and forms (minu
 
 quizzes: $(READY) ## the quizzes for a learning platform, in the GIFT format: _build/teaching/quizzes.gift
 	$(BIN)/python book/teaching_pages.py
+
+slides: $(READY) ## slides and a one-page handout of every executed chapter, in _build/teaching/slides
+	$(BIN)/python book/slides.py
 
 editions: $(READY) ## notebooks for students, for the book and for teachers, in _build/teaching
 	$(BIN)/python book/editions.py

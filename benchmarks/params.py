@@ -27,6 +27,10 @@ SMALL = {"n_train": 24, "n_test": 12, "n_steps": 15}
 
 # Chapter -> two settings, small: what is tested is that a chapter runs and stays honest, not what it finds.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "00": [
+        {"n_train": 24, "n_steps": 15, "n_samples": 3, "n_members": 2, "n_reviews": 3},
+        {"n_train": 30, "n_steps": 12, "n_samples": 4, "n_members": 3, "wrong_below": 0.5},
+    ],
     "01": [
         SMALL | {"source_scanner": "B", "dropout": 0.3, "jitter": 0.0},
         SMALL | {"unseen_scanners": "EC", "jitter": 2.0, "failed_below": 0.5},

@@ -1,9 +1,9 @@
 """Render the book: executed notebooks and the pages of this folder become a site in _build/html.
 
-The ledger of claims becomes a page, the docstrings become the pages of the reference, and the live page gets
-its network. Three more things happen on the way, so that a page works without a kernel and without a network
-connection: plotly figures become HTML with one local copy of plotly.js, live widgets become a short note, and
-MathJax with its fonts is copied into the site. Nothing on a page may come from another host.
+The ledger of claims becomes a page, the docstrings become the pages of the reference, and the live figures
+get their networks. Three more things happen on the way, so that a page works without a kernel and without a
+network connection: plotly figures become HTML with one local copy of plotly.js, live widgets become a short
+note, and MathJax with its fonts is copied into the site. Nothing on a page may come from another host.
 """
 
 import importlib.util
@@ -19,6 +19,7 @@ import plotly
 import yaml
 from evidence import with_targets
 from ledger_page import filled
+from live_figures import with_live
 from networks_page import with_networks
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook
@@ -58,7 +59,7 @@ def prepare(names: list[str]) -> None:
         notebook = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = with_targets(linked(cell.source), "../")
+                cell.source = with_live(with_targets(linked(cell.source), "../"))
         if note := quiz_link(name):
             notebook.cells.append(nbformat.v4.new_markdown_cell(note))
         nbformat.write(rewrite_notebook(notebook, name), SOURCE / "notebooks" / f"{name}.ipynb")

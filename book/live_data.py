@@ -15,22 +15,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from live_gradient import LossGradient
 from torch import Tensor, nn
 
-from segconf_lite.cohorts import phantom
+from segconf_lite.arrays import to_numpy
+from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.cohorts.phantom import anatomy
 from segconf_lite.cohorts.phantom import phantom as drawing
 from segconf_lite.cohorts.phantom.scanner import SCANNERS, TISSUES, bssfp_signal, relaxation_ms
 from segconf_lite.cohorts.phantom.subjects import SLICES_PER_SUBJECT
-from segconf_lite.confidence import Adversary, BetaQualityPredictor
+from segconf_lite.confidence import Adversary, BetaQualityPredictor, soft_dice_confidence
 from segconf_lite.confidence.heads import HEADS
 from segconf_lite.confidence.predictor_training import FeatureReader
-from segconf_lite.models import Training, fit_unet, fitted
+from segconf_lite.evaluation import case_table
+from segconf_lite.fragility import FragilityMap
+from segconf_lite.models import Training, UNet, fit_unet, fitted, predict_probabilities
+from segconf_lite.models.taps import Taps
 from segconf_lite.profiles import LITE
 
 HEARTS = ((0, 2), (1, 1), (3, 2), (4, 3), (6, 1), (7, 2))  # (subject, slice)
 SEED = 1000  # the test subjects of the chapters at seed 0
-KNOBS = ("noise", "blur_mm", "bias", "ghost", "flip_deg", "fat_signal")
+CALIBRATION_SEED = 3000  # subjects that are neither in the training nor among the hearts of the page
+N_CALIBRATION = 59  # enough for a promise of 98 %
+FIELDS = ("noise", "blur_mm", "bias", "ghost", "flip_deg", "fat_signal", "gamma", "partial_fourier")
 
 
 def packed(values: bytes) -> str:
@@ -38,9 +45,9 @@ def packed(values: bytes) -> str:
     return base64.b64encode(gzip.compress(values, 9, mtime=0)).decode("ascii")
 
 
-def tissues(size: int = LITE.size) -> dict[str, Any]:
-    """Constants of the acquisition on scanner A."""
-    scanner = SCANNERS["A"]
+def tissues(size: int = LITE.size, name: str = "A") -> dict[str, Any]:
+    """Constants of the acquisition on a scanner."""
+    scanner = SCANNERS[name]
     t1_ms, t2_ms = relaxation_ms(scanner.field_t)
     signal = bssfp_signal(scanner.field_t, 90.0, scanner.tr_ms)
     e1, e2 = np.exp(-scanner.tr_ms / t1_ms), np.exp(-scanner.tr_ms / t2_ms)
@@ -57,7 +64,7 @@ def tissues(size: int = LITE.size) -> dict[str, Any]:
         "clip_percentile": scanner.clip_percentile,
         "size": size,
         "spacing_mm": anatomy.FIELD_OF_VIEW_MM / size,
-        "scanner": {knob: getattr(scanner, knob) for knob in KNOBS},
+        "scanner": {knob: getattr(scanner, knob) for knob in FIELDS},
     }
 
 
@@ -92,11 +99,12 @@ def hearts_script() -> str:
         {name: [kinds[str(values.dtype)], packed(values.tobytes())] for name, values in heart(*place).items()}
         for place in HEARTS
     ]
-    return f"window.segconfHearts = {json.dumps({'tissues': tissues(), 'hearts': listed})};\n"
+    scanners = {name: tissues(name=name) for name in SCANNERS}
+    return f"window.segconfHearts = {json.dumps({'scanners': scanners, 'hearts': listed})};\n"
 
 
 class _Joint(nn.Module):
-    """Image (1, 1, H, W) -> probabilities (1, C, H, W) and predicted mean Dice (1,)."""
+    """Image (1, 1, H, W) -> probabilities (1, C, H, W), predicted mean Dice (1,), features (1, F, H, W)."""
 
     def __init__(self, method: BetaQualityPredictor, unet: nn.Module) -> None:
         super().__init__()
@@ -104,33 +112,76 @@ class _Joint(nn.Module):
         self.unet, self.network, self.head = unet, method.network, method.head
         self.read = FeatureReader(unet, method.modules, probabilities=method.probabilities)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        levels, logits = self.read(image)
-        return logits.softmax(dim=1), HEADS[self.head].mean(self.network(levels))[:, 0].clamp(0, 1)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with Taps(self.unet, features="penultimate") as taps:
+            levels, logits = self.read(image)
+            features = taps["features"]
+        dice = HEADS[self.head].mean(self.network(levels))[:, 0].clamp(0, 1)
+        return logits.softmax(dim=1), dice, features
+
+
+def trained() -> tuple[UNet, Cohort]:
+    """The segmentation network of chapter 2 at seed 0 in the profile lite, and its training cases."""
+    train = phantom.cohort(LITE.n_train, scanner="A", size=LITE.size, seed=0)
+    return fitted(fit_unet, train, seed=0, steps=LITE.steps, channels=LITE.channels, dropout=0.1), train
 
 
 def joint_network() -> nn.Module:
-    """Segmentation network and Beta predictor of chapter 4 at seed 0, in the profile lite."""
-    train = phantom.cohort(LITE.n_train, scanner="A", size=LITE.size, seed=0)
-    unet = fitted(fit_unet, train, seed=0, steps=LITE.steps, channels=LITE.channels, dropout=0.1)
+    """That segmentation network and the Beta predictor of chapter 4."""
+    unet, train = trained()
     schedule = Training(steps=LITE.steps, learning_rate=2e-3, weight_decay=1e-3, seed=0)
     strong = schedule.changed(augmentation="strong")
     method = BetaQualityPredictor(adversary=Adversary(effect_size=0.1), training=strong).fit(unet, train)
     return _Joint(method, unet).eval().cpu()
 
 
+def last_layer(unet: nn.Module, train: Cohort) -> dict[str, Any]:
+    """Weights of the last layer; factors F with which |f F|^2 is the leverage of a pair of classes."""
+    fitted_map: Any = FragilityMap().fit(unet, train)._fitted
+    weight = torch.cat([fitted_map.head.weight[:, :, 0, 0], fitted_map.head.bias[:, None]], dim=1)
+    factors = fitted_map.inverse.factors.movedim(1, 0).float()  # (P, D, D)
+    return {"weight": weight.tolist(), "factors": factors.flatten(1).tolist()}
+
+
+def calibration_excess(unet: nn.Module) -> list[float]:
+    """Soft Dice confidence minus true Dice of one slice of each calibration subject on scanner A."""
+    n_cases = N_CALIBRATION * SLICES_PER_SUBJECT
+    cohort = phantom.cohort(n_cases, scanner="A", size=LITE.size, seed=CALIBRATION_SEED, jitter=0.0)
+    # Like the hearts of the page, the slices are the second to the fourth of their subjects.
+    chosen = cohort.take(np.array([s * SLICES_PER_SUBJECT + 1 + s % 3 for s in range(N_CALIBRATION)]))
+    probabilities = predict_probabilities(unet, chosen.images)
+    quality = case_table(probabilities, chosen, empty="skip")["quality"].to_numpy()
+    return (to_numpy(soft_dice_confidence(probabilities)) - quality).round(6).tolist()
+
+
+def numbers_script() -> str:
+    """The script of what chapters 5 and 9 need to know of the training and calibration cases."""
+    unet, train = trained()
+    numbers = {"lastLayer": last_layer(unet, train), "excess": calibration_excess(unet)}
+    return f"window.segconfNumbers = {json.dumps(numbers)};\n"
+
+
 def onnx_of(network: nn.Module, size: int = LITE.size) -> bytes:
     """The network as ONNX, for one image of the size."""
+    return _exported(
+        network, (torch.zeros(1, 1, size, size),), ["image"], ["probabilities", "dice", "features"]
+    )
+
+
+def gradient_onnx(unet: Any, size: int = LITE.size) -> bytes:
+    """The gradient of the loss by the image as ONNX, for one image of the size and its labels."""
+    network = LossGradient(unet)
+    network.eval().cpu()
+    example = (torch.zeros(1, 1, size, size), torch.zeros(1, network.n_classes, size, size))
+    return _exported(network, example, ["image", "labels"], ["probabilities", "gradient"])
+
+
+def _exported(
+    network: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+) -> bytes:
     target: Any = io.BytesIO()
+    names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of checks that it does not trace
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 1, size, size),),
-            target,
-            dynamo=False,
-            input_names=["image"],
-            output_names=["probabilities", "dice"],
-            opset_version=17,
-        )
+        torch.onnx.export(network, example, target, dynamo=False, opset_version=17, **names)
     return target.getvalue()

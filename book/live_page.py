@@ -29,13 +29,16 @@ TILE = 160  # pixels
 def write(folder: Path) -> None:
     """Write all files of the live page into a folder of the site."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("scanner.js", "page.js"):
-        shutil.copy(LIVE / name, folder)
+    for path in LIVE.glob("*.js"):
+        shutil.copy(path, folder)
     network = live_data.joint_network()
     pictures(network).save(folder / "pictures.png", optimize=True)
     (folder / "hearts.js").write_text(live_data.hearts_script(), "utf-8")
-    exported = live_data.packed(live_data.onnx_of(network))
-    (folder / "network.js").write_text(f"window.segconfNetwork = {json.dumps(exported)};\n", "utf-8")
+    (folder / "numbers.js").write_text(live_data.numbers_script(), "utf-8")
+    exported = {"Network": live_data.onnx_of(network), "Gradient": live_data.gradient_onnx(network.unet)}
+    for name, content in exported.items():
+        line = f"window.segconf{name} = {json.dumps(live_data.packed(content))};\n"
+        (folder / f"{name.lower()}.js").write_text(line, "utf-8")
     if (engine := engine_script()) is not None:
         (folder / "engine.js").write_text(engine, "utf-8")
 

@@ -46,11 +46,13 @@ def misconceptions_markdown() -> str:
 def times_markdown() -> str:
     """A table of the chapters and of the time that the header of each notebook states."""
     lines = ["| chapter | time, as its notebook states it |", "|---|---|"]
-    for chapter in quizzes.chapters():
+    for chapter in [0, *quizzes.chapters()]:  # 0 is the notebook before all chapters
         name, title = chapter_title(chapter)
         text = (ROOT / "notebooks" / f"{name}.py").read_text("utf-8").replace("\n# ", " ")
         stated = re.search(r"\*\*Time:\*\* (.+?\.)(?: |\n)", text)
-        lines.append(f"| [{chapter} {title}](../notebooks/{name}.ipynb) | {stated[1] if stated else '–'} |")
+        lines.append(
+            f"| [{chapter or ''} {title}](../notebooks/{name}.ipynb) | {stated[1] if stated else '–'} |"
+        )
     return "\n".join(lines)
 
 

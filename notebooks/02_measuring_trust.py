@@ -268,6 +268,19 @@ show.risk_coverage_curves(
 # left to the machine at a mean risk below 0.3 with the foreground entropy than with the size of the prediction, because
 # the cases that the entropy trusts most are not the best ones.
 #
+# **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
+# many of the failures will nobody see, and which of three uncertainties leaves the fewest?
+#
+# <!-- live: review -->
+# A live figure stands here on [the web page of this
+# chapter](https://segconf-lite.github.io/segconf_lite/notebooks/02_measuring_trust.html#live-figure): it segments six
+# hearts on six scanners in your browser, and a slider sets how many of the slices a person checks.
+#
+# *Live figure: the review budget sets the threshold, and with it the coverage. Blue: mean risk of the cases that are
+# left to the machine; dashed: the best possible ranking; dot: the chosen budget. 36 slices of six hearts, one
+# network; slices of one heart are not independent, so the figure explains the terms and proves nothing about a
+# method.*
+#
 # The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
 # is. Its excess over the AURC of the best possible ranking, **eAURC**, contains only how good the *uncertainty* is:
 #

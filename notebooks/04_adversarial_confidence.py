@@ -706,6 +706,18 @@ of_beta.groupby("variant")[held].mean().round(2)
 # [0.74 [0.52, 0.97]](evidence:chapter_04_cases/inside+90+%25?domain=F) of F, so the run of this page is an extreme
 # one on F. A learned interval can only be as good as the examples from which it was learned.
 #
+# **Try it:** the predicted Dice was learned on scanner A. Which knob of the scanner makes it fall along with the true
+# Dice, and which one does it not notice?
+#
+# <!-- live: knobs -->
+# A live figure stands here on [the web page of this
+# chapter](https://segconf-lite.github.io/segconf_lite/notebooks/04_adversarial_confidence.html#live-figure): it draws
+# the true Dice, the soft Dice confidence and the predicted Dice of one heart while one knob of the scanner is turned,
+# computed in your browser.
+#
+# *Live figure: true Dice, soft Dice confidence and predicted Dice (Beta predictor, adversary with an effect size of
+# 0.1, strong augmentation) against one knob of scanner A, for one heart and one network.*
+#
 # ## Can the numbers be recalibrated?
 #
 # The predictor with the adversary ranks well on D, and yet its numbers are too high there. Could we simply

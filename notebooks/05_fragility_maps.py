@@ -420,6 +420,18 @@ show.picture_slider(
 # tenth and about half of both images; a solver would find smaller zones there. QUAM-SM states a budget of 0.05 (and its code
 # never uses it).
 #
+# **Try it:** which pixels become fragile first when the contrast changes? Choose another heart and another scanner,
+# and look up the cost of a single pixel.
+#
+# <!-- live: flips -->
+# A live figure stands here on [the web page of this
+# chapter](https://segconf-lite.github.io/segconf_lite/notebooks/05_fragility_maps.html#live-figure): it computes the
+# closed-form flip cost of every pixel in your browser, for six hearts on six scanners.
+#
+# *Live figure: left, the segmentation; right in red, the pixels whose closed-form cost is at most γ, and in yellow
+# the chosen pixel. Click on the image, or use the two sliders, to choose another one. One network; beyond γ = 0.0001
+# nats the formula is too low, as above.*
+#
 # ## The mask-level shortcut
 #
 # QUAM-SM speaks of a search for every pixel. Its code searches for whole masks: take the predicted mask *dilated* by

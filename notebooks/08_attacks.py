@@ -257,6 +257,17 @@ show.picture_slider(
 # The change is hidden in the noise that every scan has. Yet in this run, noise of that size does nothing. What does the
 # harm is the *direction*: 9,216 small changes that all push towards a higher loss.
 #
+# **Try it:** make the step smaller and larger. At which ε does the segmentation break, and does the soft Dice
+# confidence fall as well?
+#
+# <!-- live: attack -->
+# A live figure stands here on [the web page of this
+# chapter](https://segconf-lite.github.io/segconf_lite/notebooks/08_attacks.html#live-figure): it computes the
+# gradient of the loss and one step of FGSM in your browser, for six hearts on six scanners.
+#
+# *Live figure: image and segmentation before and after one step of FGSM with the true labels; white: the true
+# borders. The table compares the attack with random noise of the same size. One network, one heart at a time.*
+#
 # ## How much damage, and by which attack?
 #
 # We add three more attacks, which differ in where they step:

@@ -352,6 +352,19 @@ by_place.rename_axis("slice").to_frame("coverage").T.round(2)
 # Now the base is covered about as often as the rest. Each of these numbers rests on 60 slices, so they vary from split to
 # split.
 #
+# **Try it:** ask for a stricter promise, or calibrate on fewer cases. When does the bound move down, when does it
+# disappear, and on which scanner is it broken?
+#
+# <!-- live: bound -->
+# A live figure stands here on [the web page of this
+# chapter](https://segconf-lite.github.io/segconf_lite/notebooks/09_guarantees.html#live-figure): two sliders, the
+# level of the promise and the number of calibration cases, move the bounds of six hearts on the scanner of your
+# choice.
+#
+# *Live figure: soft Dice confidence, lower bound and true Dice of six hearts. The margin comes from one slice each of
+# up to 59 other subjects on scanner A. One network; six hearts show what a bound is, and are too few to measure its
+# coverage.*
+#
 # ## The new scanner
 #
 # Exchangeability is an assumption about the cases, and nothing in the formula checks it. On a new scanner it is false.

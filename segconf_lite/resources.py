@@ -113,7 +113,7 @@ def copy_notebooks(folder: str | Path, *, force: bool = False) -> list[Path]:
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     print(copy_notebooks(folder)[0].name)
-        01_domain_shift.ipynb
+        00_first_look.ipynb
     """
     target = Path(folder)
     contents = {target / path.name: path.read_bytes() for path in _notebook_files(notebooks_folder())}

@@ -207,7 +207,7 @@ def test_the_live_page_says_what_the_networks_say_and_obeys_the_keyboard(browser
     k = 6 * subject + number
     image = phantom.cohort(k + 1, size=live_data.LITE.size, seed=live_data.SEED, jitter=0).images[k : k + 1]
     with torch.no_grad():
-        probabilities, dice = live_data.joint_network()(torch.from_numpy(image))
+        probabilities, dice, _ = live_data.joint_network()(torch.from_numpy(image))
     assert first["predicted"] == pytest.approx(dice.item(), abs=2e-3)
     assert first["softDice"] == pytest.approx(soft_dice_confidence(probabilities).item(), abs=2e-3)
 
@@ -219,3 +219,130 @@ def test_the_live_page_says_what_the_networks_say_and_obeys_the_keyboard(browser
     assert float(browser.execute_script(read)[1]) > 3, "updates per second; a laptop reaches more than ten"
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+LIVE_FIGURES = {
+    "02_measuring_trust": ("budget", "threshold"),
+    "04_adversarial_confidence": ("value", "dice"),
+    "05_fragility_maps": ("budget", "inside"),
+    "08_attacks": ("epsilon", "FGSM"),
+    "09_guarantees": ("level", "margin"),
+}
+
+
+def started(browser, url, width=WIDTHS[1], slow=1):
+    """Open a page with something live, start it with the keyboard, and return a function of its values."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    if not (SITE / "_static/live/engine.js").is_file():
+        pytest.skip("the book was built without npm: there is nothing live")
+    requests = open_page(browser, url, width)
+    assert [u for u in requests if "/_static/live/" in u and u.endswith(("engine.js", "network.js"))] == []
+    browser.find_element(By.CSS_SELECTOR, "[data-live=start]").send_keys(Keys.ENTER)
+    read = "return document.querySelector('.live').dataset.values"
+    WebDriverWait(browser, slow * WAIT_S).until(lambda b: b.execute_script(read), "nothing live starts")
+    return lambda: json.loads(browser.execute_script(read))
+
+
+def close_to(values, wanted, tolerance=2e-3):
+    assert {name: values[name] for name in wanted} == pytest.approx(wanted, abs=tolerance)
+
+
+@pytest.mark.parametrize("chapter", LIVE_FIGURES)
+def test_a_live_figure_says_what_torch_says_and_obeys_the_keyboard(browser, address, chapter):
+    import live_data
+    import numpy as np
+    import torch
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    from segconf_lite.cohorts import phantom
+    from segconf_lite.confidence import soft_dice_confidence
+    from segconf_lite.evaluation import case_table, conformal_quantile, excess_aurc
+    from segconf_lite.models import predict_probabilities
+    from segconf_lite.stress import attacks
+
+    values = started(browser, f"{address}/notebooks/{chapter}.html", slow=4)
+    first, (name, changes) = values(), LIVE_FIGURES[chapter]
+    unet, _ = live_data.trained()
+    subject, number = live_data.HEARTS[0]
+    k = 6 * subject + number
+    options = {"size": live_data.LITE.size, "seed": live_data.SEED, "jitter": 0}
+    heart = phantom.cohort(k + 1, scanner="A", **options).take(np.array([k]))
+    probabilities = predict_probabilities(unet, heart.images)
+    dice = case_table(probabilities, heart, empty="skip")["quality"][0]
+    sure = soft_dice_confidence(probabilities).item()
+    if chapter.startswith("02"):
+        assert first["excess"] == pytest.approx(excess_aurc(first["risks"], first["uncertainty"]), abs=1e-6)
+        assert (len(first["risks"]), first["coverage"]) == (36, pytest.approx(33 / 36))
+        assert first["risks"][0] == pytest.approx(1 - dice, abs=2e-3)
+    elif chapter.startswith("04"):
+        with torch.no_grad():
+            _, predicted, _ = live_data.joint_network()(torch.from_numpy(heart.images))
+        close_to(first, {"dice": dice, "softDice": sure, "predicted": predicted.item()})
+    elif chapter.startswith("05"):
+        numbers = (SITE / "_static/live/numbers.js").read_text("utf-8")
+        layer = json.loads(numbers.split("=", 1)[1].rstrip(";\n"))["lastLayer"]
+        weight = np.array(layer["weight"])[:, :-1]
+        np.testing.assert_allclose(weight, unet.head.weight[:, :, 0, 0].detach().cpu(), atol=1e-6)
+        assert 0 < first["inside"] < 0.5
+    elif chapter.startswith("08"):
+        moved = attacks.fgsm(unet, heart.images, heart.labels, eps=0.1, unit="sd", bounds=None).images
+        wanted = case_table(predict_probabilities(unet, moved), heart, empty="skip")["quality"][0]
+        close_to(first["no change"], {"dice": dice, "softDice": sure})
+        close_to(first["FGSM"], {"dice": wanted}, tolerance=1e-2)  # a pixel may flip by rounding
+    else:
+        excess = live_data.calibration_excess(unet)
+        assert first["margin"] == pytest.approx(conformal_quantile(excess, level=0.9), abs=1e-5)
+        close_to(first["cases"][0], {"dice": dice, "softDice": sure})
+
+    slider = browser.find_element(By.CSS_SELECTOR, f"#live-figure input[name={name}]")
+    for _ in range(4):
+        slider.send_keys(Keys.RIGHT if name != "value" else Keys.LEFT)
+    changed = "the slider changes nothing"
+    WebDriverWait(browser, WAIT_S).until(lambda _: values()[changes] != first[changes], changed)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+def test_a_live_figure_can_be_read_in_the_dark(browser, address):
+    started(browser, f"{address}/notebooks/09_guarantees.html", slow=4)
+    browser.execute_script("document.documentElement.dataset.theme = 'dark'")
+    colour = "return getComputedStyle(document.querySelector('#live-figure svg text')).fill"
+    background = "return getComputedStyle(document.body).backgroundColor"
+    light = [
+        sum(int(part) for part in browser.execute_script(script).split("(")[1].rstrip(")").split(",")[:3])
+        for script in (colour, background)
+    ]
+    assert light[0] - light[1] > 300, "text of the figure and the page's background look alike"
+
+
+def test_a_finger_moves_a_knob_of_the_live_page_and_not_the_page(browser, address):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    values = started(browser, f"{address}/first_look.html")
+    first = values()
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    knob = browser.find_element(By.CSS_SELECTOR, "input[name=noise]")
+    there = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
+    browser.execute_script(there, knob)
+    where = "const r = arguments[0].getBoundingClientRect(); return [r.left, r.width, r.top + r.height / 2]"
+    left, width, y = browser.execute_script(where, knob)
+    scrolled = browser.execute_script("return [window.scrollX, window.scrollY]")
+
+    def touch(kind, part):
+        points = [] if part is None else [{"x": left + part * width, "y": y}]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 0.1)
+    for part in (0.3, 0.5, 0.7, 0.9):
+        touch("touchMove", part)
+    touch("touchEnd", None)
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert float(knob.get_attribute("value")) > 0.3
+    assert browser.execute_script("return [window.scrollX, window.scrollY]") == scrolled
+    WebDriverWait(browser, WAIT_S).until(lambda _: values() != first, "the swipe changes nothing")

@@ -106,16 +106,18 @@ const SegconfScanner = (() => {
     const { index } = fourier(size), extent = size * tissues.spacing_mm, kMax = 0.5 / tissues.pixel_mm;
     const sampled = Array.from(index, (line) => Math.abs(line) / extent <= kMax);
     const share = sampled.filter(Boolean).length / size, perSample = setting.noise / share;
+    const least = -kMax * (2 * (setting.partial_fourier ?? 1) - 1);
+    const sampledRows = sampled.map((there, v) => there && index[v] / extent >= least);
     // After both transforms re[ky * size + kx]: the first one leaves (kx, y), the second one (ky, kx).
     [re, im] = transformed(re, im, size, -1, sampled);
-    [re, im] = transformed(re, im, size, -1, sampled);
+    [re, im] = transformed(re, im, size, -1, sampledRows);
     const decay = 2 * Math.PI ** 2 * setting.blur_mm ** 2;
     for (let v = 0; v < size; v++) {
       const error = setting.ghost * Math.sin((2 * Math.PI * index[v]) / heart.period + heart.start);
       const c = Math.cos(error), s = Math.sin(error), ky = index[v] / extent;
       for (let u = 0; u < size; u++) {
         const at = v * size + u, kx = index[u] / extent;
-        if (!(sampled[u] && sampled[v])) continue;
+        if (!(sampled[u] && sampledRows[v])) continue;
         const damp = Math.exp(-decay * (ky * ky + kx * kx)), a = re[at] * damp, b = im[at] * damp;
         re[at] = a * c - b * s + perSample * heart.noise[at];
         im[at] = a * s + b * c + perSample * heart.noise[n + at];

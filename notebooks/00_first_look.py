@@ -1,0 +1,274 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Six cases
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/00_first_look.ipynb)
+#
+# **The question.** A network has segmented the heart on six images. Which of the six segmentations would you trust?
+# You guess, then five methods give their opinion, and then you see the truth.
+#
+# **You need** ten minutes, and no theory. The page *[A first look](../first_look.md)* does the same without Python: there,
+# the network runs in your browser.
+#
+# **Time:** about 1 min on two CPU cores when the trained networks of chapter 2 are stored. Otherwise it trains them
+# first, and chapter 2 will find them.
+
+# %% tags=["hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
+    pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
+
+# %% tags=["parameters"]
+# Sizes: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the subjects and of the initial weights of the networks.
+seed = 0  # @param {type:"integer", min:0}
+# Training slices, six per subject (0: 480 in "lite", 960 in "full").
+n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
+# Optimiser steps of each network (0: 200 in "lite", 666 in "full").
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+# Predictions per image in Monte Carlo dropout.
+n_samples = 15  # @param {type:"integer", min:3, max:100}
+# Networks in the ensemble.
+n_members = 4  # @param {type:"integer", min:2, max:10}
+# A segmentation with a Dice below this value is called wrong.
+wrong_below = 0.8  # @param {type:"number", min:0.1, max:0.95}
+# Cases out of the six that a person has time to check.
+n_reviews = 2  # @param {type:"integer", min:1, max:5}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("00_first_look", globals())
+
+# %% tags=["hide-input"]
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from segconf_lite import show
+from segconf_lite.arrays import to_numpy
+from segconf_lite.cohorts import Cohort, phantom
+from segconf_lite.confidence import DeepEnsemble, MCDropout
+from segconf_lite.confidence.baselines import one_pass_columns, sampled_columns
+from segconf_lite.evaluation import case_table
+from segconf_lite.models import fit_unet, fitted, predict_probabilities
+from segconf_lite.profiles import profile_named
+
+# %% [markdown]
+# ## The network and the cases
+#
+# A **U-Net** gives every pixel of an image a class. This one has learned from computed hearts on one scanner, called A. It
+# is the network of [chapter 2](02_measuring_trust.ipynb), so it is trained only once.
+
+# %%
+sizes = profile_named(profile, n_train=n_train)
+train = phantom.cohort(sizes.n_train, scanner="A", size=sizes.size, seed=seed)
+training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
+training |= {"dropout": 0.1, "seed": 10 * seed}
+unet = fitted(fit_unet, train, **training)
+
+
+# %% [markdown]
+# The six cases come from six scans of a new heart. We have chosen them so that the methods below disagree, which makes
+# them good for thinking, and useless as statistics.
+
+
+# %%
+def scan(scanner, n_cases):
+    options = {"size": sizes.size, "seed": seed + 1000}
+    return phantom.cohort(n_cases, scanner=scanner, **options)
+
+
+chosen = {"E": [2], "D": [3, 4], "F": [3], "A": [5], "B": [0]}
+parts = [scan(name, 6).take(np.array(rows)) for name, rows in chosen.items()]
+cases = Cohort.concatenate(parts).take(np.array([0, 1, 3, 4, 2, 5]))
+probabilities = predict_probabilities(unet, cases.images)
+predicted = to_numpy(probabilities.argmax(dim=1))
+
+# %% tags=["hide-input"]
+names = [f"case {k}" for k in range(1, 7)]
+show.picture_grid(
+    [[image[0] for image in cases.images]] * 2,
+    [[None] * 6, list(predicted)],
+    column_titles=names,
+    class_names=train.class_names,
+    alt="Six images of hearts of different brightness and contrast, plain above, and below with the borders that the network predicts: complete rings in most cases, fragments in case 5.",
+)
+
+# %% [markdown]
+# *Six cases. Top: the image. Below: the same image with the borders of the structures that the network predicts. One
+# network.*
+#
+# **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers down here, and run
+# the cell.
+
+# %%
+my_guess = []  # for example [1, 2]
+
+# %% [markdown]
+# ## What the methods think
+#
+# A method gives every case an *uncertainty*: a number that should be high where the segmentation is wrong. Five methods
+# each send the cases with the highest uncertainty to the person.
+#
+# * **entropy**: how evenly the probabilities of a pixel are spread over the classes, on average over the pixels that
+#   are predicted as heart;
+# * **soft Dice**: how far the probabilities of the pixels are from the labels that they give;
+# * **dropout**: how little several predictions of the same network agree, when random features are switched off;
+# * **ensemble**: how little several networks agree that were trained from other random numbers;
+# * **small prediction**: a control without any uncertainty: how small the predicted heart is.
+
+# %%
+samplers = {"dropout": MCDropout(n_samples=n_samples)}
+samplers["ensemble"] = DeepEnsemble(n_members=n_members, training=training)
+for sampler in samplers.values():
+    sampler.fit(unet, train)
+found = one_pass_columns(probabilities) | sampled_columns(samplers, cases.images)
+
+# %%
+columns = {"entropy": "entropy, foreground", "soft Dice": "soft Dice"}
+columns |= {name: f"{name}: agreement" for name in samplers}
+columns |= {"small prediction": "small prediction"}
+opinions = pd.DataFrame({k: found[v] for k, v in columns.items()}, index=names)
+place = opinions.rank(ascending=False, method="first").astype(int).T
+sent = place <= n_reviews
+place.rename_axis("place, by uncertainty")
+
+# %% [markdown]
+# *The place of each case when the cases are sorted by uncertainty: 1 is the case that a method trusts least, 6 the one that
+# it trusts most.*
+#
+# **Predict:** the methods send different cases to the person. Which of the five do you trust, and will you change your
+# guess?
+#
+# ## The truth
+#
+# The hearts are computed, so the true segmentation is known. **Dice** is twice the area that the prediction and the truth
+# have in common, divided by the sum of both areas: 1 is perfect.
+
+# %%
+dice = case_table(probabilities, cases, empty="skip")["quality"].to_numpy()
+wrong = dice < wrong_below
+truth = pd.DataFrame({"scanner": cases.domains, "Dice": dice.round(2)}, index=names)
+truth["wrong"] = np.where(wrong, "wrong", "")
+truth["your guess"] = ["check" if k in my_guess else "" for k in range(1, 7)]
+truth.rename_axis("truth")
+
+# %% tags=["hide-input"]
+show.picture_grid(
+    [[image[0] for image in cases.images]] * 2,
+    [list(predicted), list(cases.labels)],
+    column_titles=[
+        f"{name}: {value:.2f}" for name, value in zip(names, dice, strict=True)
+    ],
+    row_titles=["prediction", "truth"],
+    class_names=train.class_names,
+    alt="The six cases with the predicted borders above and the true borders below: they agree in most cases, case 3 misses parts of the heart, and case 5 has little in common with the truth.",
+)
+
+# %% [markdown]
+# *The six cases with their Dice. Top: predicted borders. Below: true borders. One network.*
+
+# %%
+score = (sent & wrong).sum(axis=1).rename("wrong cases that were sent")
+score["you"] = int(wrong[[k - 1 for k in my_guess]].sum())
+score.to_frame().assign(**{"wrong cases": wrong.sum()})
+
+# %% [markdown]
+# *How many of the wrong cases each method sent to the person.*
+#
+# In these six cases the entropy sends none of the wrong ones, and the ensemble both. That is one example, chosen by
+# us: on other cases another method may win. To find out how *often* a method is right takes many cases, several networks,
+# and a fair way of counting, and that is what [chapter 2](02_measuring_trust.ipynb) is about.
+#
+# ## Make it fail
+#
+# In Jupyter and on Colab, the sliders below are live: they are the knobs of scanner A. Find a setting in which the Dice is low, and
+# the soft Dice confidence is still high: a failure without a warning.
+
+
+# %% tags=["hide-input"]
+def scan_and_segment(settings):
+    knobs = dataclasses.replace(phantom.SCANNERS["A"], **settings)
+    one = scan(knobs, 3).take(np.array([2]))
+    chances = predict_probabilities(unet, one.images)
+    dice = case_table(chances, one, empty="skip")["quality"][0]
+    sure = 1 - one_pass_columns(chances)["soft Dice"][0]
+    labels = to_numpy(chances.argmax(dim=1)[0])
+    sides = [show.draw_borders(one.images[0, 0], x) for x in (labels, one.labels[0])]
+    text = f"prediction (left): Dice {dice:.2f}, soft Dice confidence {sure:.2f}"
+    return np.concatenate(sides, axis=1), text
+
+
+# %% tags=["hide-input"]
+a = phantom.SCANNERS["A"]
+show.live_picture(
+    scan_and_segment,
+    {
+        "flip_deg": (15, 90, 5, a.flip_deg),
+        "fat_signal": (0, 1.5, 0.1, a.fat_signal),
+        "bias": (-1, 3, 0.1, a.bias),
+        "noise": (0, 0.3, 0.01, a.noise),
+        "ghost": (0, 1.2, 0.1, a.ghost),
+        "blur_mm": (0, 4, 0.2, a.blur_mm),
+    },
+)
+
+# %% tags=["hide-input"]
+steps = [60, 50, 40, 30, 20]
+turned = [scan_and_segment({"flip_deg": flip}) for flip in steps]
+show.picture_slider(
+    [picture for picture, _ in turned],
+    [caption for _, caption in turned],
+    steps=[f"{flip}°" for flip in steps],
+    control="flip angle",
+    class_names=train.class_names,
+    height=470,
+    alt="A slider over the flip angle of the scanner. Left the predicted, right the true borders of one heart, with Dice and soft Dice confidence in the caption of each step.",
+)
+
+# %% [markdown]
+# *One heart while the flip angle of the scanner, which sets the contrast between blood and muscle, is reduced from that
+# of scanner A; nothing else changes. Left: predicted borders. Right: true borders. This figure needs no kernel.*
+#
+# ## Where to go from here
+#
+# | You want to know | go to |
+# |---|---|
+# | why a new scanner breaks a network | [chapter 1](01_domain_shift.ipynb) |
+# | how to tell a good confidence from a bad one | [chapter 2](02_measuring_trust.ipynb) |
+# | which unusual activations inside a network matter | [chapter 3](03_segmentation_distortion.ipynb) |
+# | how a network can be taught to predict its own Dice | [chapter 4](04_adversarial_confidence.ipynb) |
+# | which pixels deserve a second look | [chapter 5](05_fragility_maps.ipynb) |
+# | which parts of a network make it break | [chapter 6](06_architecture_and_noise.ipynb) |
+# | why a network finds what is not there | [chapter 7](07_context_and_foreground.ipynb) |
+# | how little an image must change to fool a network | [chapter 8](08_attacks.ipynb) |
+# | what can be promised about a case | [chapter 9](09_guarantees.ipynb) |
+# | which method to use | [chapter 10](10_head_to_head.ipynb) |
+
+# %% tags=["remove-cell"]
+# FACTS
+if as_in_book:
+    caught = (sent & wrong).sum(axis=1)
+    print("two of the six cases are wrong:", bool(wrong.sum() == 2))
+    print("the entropy sends none of them:", bool(caught["entropy"] == 0))
+    print("the ensemble sends both:", bool(caught["ensemble"] == 2))
