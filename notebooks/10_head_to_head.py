@@ -20,7 +20,7 @@
 # how often would this advice be wrong?
 #
 # **You will be able to** compare many methods on many scanners with average ranks and a critical difference; say why
-# scanners that share a network are not independent; read a cost figure and find the methods that no other one beats;
+# scanners that share a network are not independent; read a cost figure and find the methods beside which no other one is as cheap and as good;
 # combine methods without testing on the training cases; and test a piece of advice on a scanner for which it was not made.
 #
 # :::{admonition} In short (this gives away the predictions below)
@@ -259,7 +259,7 @@ by_scanner.loc[ranking.mean().sort_values().index]
 #
 # ## Do they differ? Ranks and a critical difference
 #
-# With so many methods, somebody always wins. The usual test {cite:p}`demsar2006statistical` works with ranks. A **block**
+# With so many methods, one of them always comes first. The usual test {cite:p}`demsar2006statistical` works with ranks. A **block**
 # is one seed on one scanner. Within a block, the best method has rank 1. The average rank $R_j$ of method $j$ over $N$
 # blocks is compared with what chance would give: **Friedman's test** asks whether all $k$ methods are the same. If they are
 # not, two methods differ if their average ranks are at least a **critical difference** apart (Nemenyi's test):
@@ -572,7 +572,7 @@ print("lowest mean of the single methods:", combined[alone].mean().idxmin())
 print("lowest mean of the table:", combined.mean().idxmin())
 
 # %% [markdown]
-# So it can help to combine two methods. But look at the regression on *all* methods: its mean is not lower than that of the
+# So it can help to combine two methods. But look at the regression on *all* methods: its mean is not below that of the
 # best single method, and on E, a scanner with few failures, its eAURC is about twice that of the entropy. A possible reason,
 # which we have not tested, is that it has learned from scanners with many failures. And it asks for a lot, namely labels from
 # *several other scanners*. Only such a test of a learned combination is honest, and the table shows how little is then left of
@@ -717,7 +717,7 @@ pd.DataFrame(rows).T.rename_axis(["you want", "you have"]).rename(index=wants)
 # better, on scanners with enough such pixels in every seed. "Level with the best" counts the methods, the best one included.
 # Five seeds.*
 #
-# Below is the same in words, with the claims of this book about each piece of advice (the links lead to their verdicts). Every
+# Below is the same in words, with the claims of this book about each piece of advice (the links go to their verdicts). Every
 # row rests on **five seeds of one phantom**; the fourth column names what there is besides. Nothing in this table was measured
 # on retinas or lung nodules; the section on real scans has the lung nodules.
 #
@@ -741,7 +741,7 @@ pd.DataFrame(rows).T.rename_axis(["you want", "you have"]).rename(index=wants)
 #
 # A table that was made from these scanners fits these scanners. The honest test leaves one out: choose by the same rule
 # **from the other scanners and the other seeds**, and look at the scanner that was left out. The advice is *wrong* if another
-# method is best there. By how much it is worse than that method is the **regret**. The best method of a scanner is known only
+# method is best there. How far its value lies from the best one is the **regret**. The best method of a scanner is known only
 # afterwards, so no advice has a regret of 0 everywhere.
 #
 # **Predict:** how often is the advice wrong? And by how much?
