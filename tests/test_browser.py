@@ -1,7 +1,7 @@
 """Pages of the rendered book in headless Chromium, as a reader without a network sees them.
 
-The tests that are not marked as long are the gates of CI: the landing page, the ledger, the first look and two
-chapters. `make browser` opens every page.
+The tests that are not marked as long are the gates of CI: the landing page, the ledger, the first look and
+two chapters. `make browser` opens every page.
 
 Chromium is that of the machine, or else one that Selenium downloads. If there is neither, these tests are
 skipped and say so; with SEGCONF_BROWSER=required they fail.
