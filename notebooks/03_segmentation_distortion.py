@@ -297,11 +297,11 @@ def fit_methods(network, source=train, **options):
 
 methods = fit_methods(unet)
 learned = methods["distortion"].autoencoder.history[-1]
-print(f"change of the probabilities: {learned['L_seg']:.4f}")
-print(f"error of the copied activation: {learned['L_mse']:.4f}")
+print(f"loss of both: {learned['L_seg']:.4f} and {learned['L_mse']:.4f}")
 
 # %% [markdown]
-# The two numbers are the two terms of the loss, as mean squares on subjects of scanner A that were held out. Next, everything that we will compare,
+# The two numbers are the two terms of the loss on subjects of scanner A that were held out: the mean square change of the
+# probabilities, and the mean square error of the copied activation. Next, everything that we will compare,
 # for one cohort:
 #
 # * *distance*, and *code distance*, the same on the autoencoder's code;

@@ -1190,6 +1190,10 @@ if as_in_book:
     print("where, networks: they:", used["where", four] == "map: ensemble")
     front = list(priced.index[priced["front"]])
     print("only soft Dice is on the front:", front == ["soft Dice"])
+
+# %% tags=["remove-cell"]
+# FACTS
+if as_in_book:
     lags = [
         (n["from best to size"], n["critical difference"]) for n in numbers.values()
     ]

@@ -222,11 +222,10 @@ def test_axe_finds_nothing_serious(browser, address, axe, page):
     assert browser.execute_async_script(VIOLATIONS) == []
 
 
-@pytest.mark.parametrize("width", [390, 768])
-def test_a_swipe_on_a_figure_moves_the_page(browser, address, width):
-    """On a touch screen: none of the figures of a chapter takes the finger for itself."""
-    open_page(browser, f"{address}/{CHAPTERS[0]}", width, touch=True)
-    swipe = {"xDistance": 0, "yDistance": -150, "gestureSourceType": "touch", "speed": 1200}
+@pytest.mark.parametrize(("page", "width"), [(CHAPTERS[:1], 390), (CHAPTERS[-1:], 768)])
+def test_a_swipe_on_a_figure_moves_the_page(browser, address, page, width):
+    """On a touch screen: no figure of a chapter takes the finger for itself."""
+    open_page(browser, f"{address}/{page[0]}", width, touch=True)
     stuck = []
     figures = browser.execute_script("return [...document.querySelectorAll('.book-figure .js-plotly-plot')]")
     for figure in figures:
@@ -237,11 +236,16 @@ def test_a_swipe_on_a_figure_moves_the_page(browser, address, width):
                     window.scrollY, arguments[0].id]""",
             figure,
         )
-        browser.execute_cdp_cmd("Input.synthesizeScrollGesture", {"x": x, "y": y, **swipe})
+        path = [[{"x": x, "y": y - 20 * k}] for k in range(9)]
+        for kind, points in [
+            ("touchStart", path[0]),
+            *(("touchMove", p) for p in path[1:]),
+            ("touchEnd", []),
+        ]:
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
         if browser.execute_script("return window.scrollY") < before + 75:
             stuck.append(name)
-    resize(browser, 1280)
-    assert len(figures) > 3
+    assert figures
     assert stuck == []
 
 
