@@ -644,7 +644,7 @@ pd.DataFrame(apart).round(2)
 # ### Calibrate the soft Dice confidence
 #
 # The soft Dice confidence ranks well, but it states a Dice that is too low. If some slices of scanner A have labels, this
-# perhaps be mended: **isotonic regression** finds the monotone curve from soft Dice to true Dice with the smallest squared error. The
+# can perhaps be mended: **isotonic regression** finds the monotone curve from soft Dice to true Dice with the smallest squared error. The
 # order of the cases stays the same except for ties. On A itself, the curve of each heart is fitted on other hearts. The null model
 # states the mean Dice of A for every slice.
 #
