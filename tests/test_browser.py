@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -83,6 +84,7 @@ def browser(tmp_path_factory):
         options.binary_location = BROWSER
         service = Service(DRIVER)
     os.environ |= {"SE_AVOID_STATS": "true", "SE_TIMEOUT": os.environ.get("SE_TIMEOUT", "120")}
+    socket.setdefaulttimeout(2 * WAIT_S)  # Selenium's patience with a busy browser
     try:
         driver = webdriver.Chrome(options=options, service=service)
     except WebDriverException as error:
@@ -95,6 +97,7 @@ def browser(tmp_path_factory):
     driver.set_script_timeout(WAIT_S)
     yield driver
     driver.quit()
+    socket.setdefaulttimeout(None)
 
 
 def resize(browser, width, touch=False):
