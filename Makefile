@@ -52,9 +52,12 @@ ON_A_DEVICE = tests/models tests/confidence tests/fragility tests/stress tests/t
 # Cells of one notebook, and tests of one file, stay together and in order.
 WORKERS = -n $(JOBS) --dist loadfile
 
+# Tests of what `make run` and `make render` have made.
+AFTER_THE_SERIES = $(addprefix --ignore=tests/,test_browser.py test_executed.py test_site.py)
+
 .DEFAULT_GOAL := help
 .PHONY: help book run classroom test lab check coverage pretend claims clean distclean notebooks networks setup facts nbval \
-  params render browser recheck alone retarget gpu series picture quizzes editions bench bench-check torture slides
+  params render gates browser recheck alone retarget gpu series picture quizzes editions bench bench-check torture slides
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -79,15 +82,16 @@ classroom: $(READY) ## run the series once, and pack its trained networks for ot
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-check: $(READY) ## quick loop: lint, types, unit tests
+check: $(READY) ## quick loop: lint, spelling, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
-	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
+	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) tests $(AFTER_THE_SERIES)
 
 coverage: $(READY) ## branch coverage of the package by its unit tests; a page a module in _build/coverage
 	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) --cov --cov-report=term --cov-report=html:_build/coverage \
-	  tests --ignore=tests/test_browser.py --ignore=tests/test_executed.py
+	  tests $(AFTER_THE_SERIES)
 
 pretend: $(READY) ## tests of what runs on a GPU, on a pretended one
 	$(SHARE) $(KEEP) $(BIN)/pytest -q $(WORKERS) --pretend-device $(ON_A_DEVICE)
@@ -102,7 +106,7 @@ series: $(READY) ## all of test beyond check: a pretended GPU, the notebooks twi
 	@$(MAKE) --no-print-directory nbval
 	@$(MAKE) --no-print-directory recheck
 	@$(MAKE) --no-print-directory render
-	@$(if $(CI),echo "The browser test is left out: CI is set",$(MAKE) --no-print-directory browser)
+	@$(MAKE) --no-print-directory gates
 
 facts: $(READY) # what the executed notebooks say of themselves must be true
 	$(BIN)/pytest -q -p no:cacheprovider tests/test_executed.py
@@ -113,8 +117,11 @@ nbval: $(READY) # run the notebooks as committed; an error in any cell fails
 render: $(READY) # render the executed notebooks, whether or not anything changed
 	$(BIN)/python book/build.py
 
-browser: $(READY) # open the rendered book in a headless browser
-	$(BIN)/pytest -q -rs tests/test_browser.py
+gates: $(READY) # the rendered book: links, weight, and a few pages in a headless browser
+	$(BIN)/pytest -q -rs -n $(JOBS) --dist load -m "not long" tests/test_site.py tests/test_browser.py
+
+browser: $(READY) ## every page of the rendered book in a headless browser (many minutes)
+	$(BIN)/pytest -q -rs -n $(JOBS) --dist load tests/test_site.py tests/test_browser.py
 
 notebooks: $(READY) ## write the .ipynb twins from the .py files, without outputs
 	$(BIN)/jupytext --quiet --update --to ipynb $(NOTEBOOKS)

@@ -22,7 +22,7 @@ from ledger_page import filled
 from live_figures import with_live
 from networks_page import with_networks
 from reference_pages import linked, with_reference
-from rewrite import BookError, finish_page, rewrite_notebook
+from rewrite import BookError, finish_page, rewrite_notebook, with_captions
 from teaching_pages import quiz_link, with_teaching
 
 BOOK = Path(__file__).resolve().parent
@@ -104,7 +104,10 @@ def main() -> int:
         for name in names:  # the download button gives the executed notebook, not its rewritten copy
             shutil.copy(EXECUTED / f"{name}.ipynb", SITE / "_sources" / "notebooks")
         for path in sorted(SITE.rglob("*.html")):
-            path.write_text(finish_page(path.read_text("utf-8")), "utf-8")
+            page = finish_page(path.read_text("utf-8"))
+            if path.stem in names:
+                page = with_captions(page, path.stem[:2].lstrip("0") if path.stem < "90" else "")
+            path.write_text(page, "utf-8")
     except BookError as error:
         (SITE / "index.html").unlink(missing_ok=True)  # make must not take a half-built site for a book
         print(f"book: {error}", file=sys.stderr)

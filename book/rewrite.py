@@ -13,6 +13,7 @@ __all__ = [
     "BookError",
     "figure_html",
     "finish_page",
+    "with_captions",
     "rewrite_markdown",
     "rewrite_notebook",
     "rewrite_outputs",
@@ -41,6 +42,10 @@ UNWANTED = re.compile(
     r"|<link rel=\"preload\" as=\"font\"[^>]*>",
     re.DOTALL,
 )
+# A paragraph in italics right below a cell is the caption of what the cell shows.
+CAPTION = re.compile(r"</div>\n</div>\n<p><em>((?:(?!</p>).)*)</em></p>", re.DOTALL)
+OUTPUT = '<div class="cell_output docutils container">'
+TOGGLE = '<summary><span class="toctree-toggle"'  # the theme gives this button no name
 VARIABLES = 'Variables<span class="colon">'  # Sphinx's word for the attributes of a class
 
 
@@ -157,6 +162,33 @@ def finish_page(page: str) -> str:
         BookError: If the page would still make a browser ask another host; plain links do not count.
     """
     page = UNWANTED.sub("", page).replace(VARIABLES, VARIABLES.replace("Variables", "Attributes"))
+    page = page.replace(TOGGLE, TOGGLE.replace("<summary", '<summary aria-label="pages below this one"'))
     if found := EXTERNAL_RESOURCE.findall(page):
         raise BookError(f"the page would load from another host: {found}")
     return page
+
+
+def with_captions(page: str, chapter: str = "") -> str:
+    """A built page whose captions are numbered, and tied to their figures and tables for a screen reader.
+
+    Args:
+        page: HTML. The output of a cell with its caption becomes a `figure` with a `figcaption`.
+        chapter: Stands before the number, e.g. "6" for "Figure 6.1"; may be empty.
+    """
+    counts, parts, end = {"Figure": 0, "Table": 0}, [], 0
+    for match in CAPTION.finditer(page):
+        start = page.rfind(OUTPUT, end, match.start())
+        output = page[start + len(OUTPUT) : match.start()]
+        kind = (
+            "Figure" if re.search("book-figure|<svg|<img", output) else "Table" if "<table" in output else ""
+        )
+        if start < 0 or not kind or '<div class="cell ' in output or "<section" in output:
+            continue
+        counts[kind] += 1
+        number = f"{chapter}.{counts[kind]}" if chapter else str(counts[kind])
+        label = f'<span class="book-number">{kind} {number}.</span> <em>{match[1]}</em>'
+        name = f"{kind.lower()}-{number.replace('.', '-')}"
+        parts += [page[end:start], OUTPUT.replace("div", "figure", 1), output]
+        parts += [f'<figcaption id="{name}"><p>{label}</p></figcaption></figure>\n</div>\n']
+        end = match.end()
+    return "".join([*parts, page[end:]])

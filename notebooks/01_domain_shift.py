@@ -24,7 +24,7 @@
 # why neither an unusual appearance nor a high probability answers the question *can I trust this one?*
 #
 # **You need** some Python (numpy and pandas), and the idea of a neural network that is trained by gradient
-# descent on a loss. No medicine, no physics.
+# descent on a loss. You need no medicine and no physics.
 #
 # **Time:** about 4 min on two CPU cores from scratch, under a minute when the trained
 # networks are stored. Every choice can be changed in the *parameters* cell.
@@ -213,7 +213,7 @@ curves = history.melt(
     "step", list(losses.values()), var_name="slices", value_name="loss"
 )
 axes = ("optimiser step", "loss (1 − Dice + cross-entropy)")
-alt = "Training and held-out loss fall together over the optimiser steps and level off."
+alt = "Two curves, the training and the held-out loss, over the optimiser steps."
 show.line_panels(curves, x="step", y="loss", line="slices", log="y", axes=axes, alt=alt)
 
 # %% [markdown]
@@ -258,7 +258,7 @@ def judge(cohort, network=unet):
 table = pd.concat([judge(cohort) for cohort in test.values()], ignore_index=True)
 show.quality_by_domain(
     table,
-    alt="Dice per slice on scanners A to F with the mean and its interval: near 1 on A, B, C and E, much lower on D and F.",
+    alt="Dice per slice on scanners A to F with the mean and its interval: small dots and a diamond per scanner.",
 )
 
 # %% [markdown]
@@ -330,7 +330,7 @@ look["distance"] = [appearance_distance(test[name], train) for name in look["dom
 # %% tags=["hide-input"]
 distance = "distance of the images from those of A (standard deviations)"
 axes = (distance, "mean Dice (higher is better)")
-alt = "Mean Dice against distance from scanner A. E lies far from A with high Dice; F lies near A with low Dice."
+alt = "Six points, one per scanner: mean Dice against the distance of its images from those of scanner A."
 show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
@@ -356,7 +356,7 @@ show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 # %% tags=["hide-input"]
 probability = "mean probability of the predicted foreground"
 axes = (probability, "Dice per slice (higher is better)")
-alt = "Dice per slice against mean probability of the predicted foreground; many slices with a Dice below 0.7 have a mean probability above 0.8."
+alt = "Dice per slice against the mean probability of the predicted foreground, one point per slice, coloured by scanner."
 show.scatter(table, x="confidence", y="quality", by="domain", axes=axes, alt=alt)
 
 # %%
@@ -439,7 +439,7 @@ causes = pd.DataFrame(
     {s.name: {c: dice_with(c, s) for c in phantom.CAUSES} for s in others}
 )
 replaced = causes.rename_axis(columns="taken from scanner")
-alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; the lowest cells are the causes that do the damage."
+alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; dark cells have a low Dice."
 show.number_table(replaced, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% tags=["hide-input"]
@@ -497,7 +497,7 @@ show.picture_slider(
     control="remaining fat signal",
     class_names=train.class_names,
     height=470,
-    alt="A slider over the fat signal. Left the predicted, right the true borders: with less fat signal the predicted borders of the heart break up.",
+    alt="A slider over the fat signal. Left the predicted, right the true borders: the title gives the Dice.",
 )
 
 # %% [markdown]
@@ -549,8 +549,8 @@ if cord is not None:
 #
 # How do we test on these two source sites without cheating? A slice of a volunteer that the network has seen is not a
 # fair test. So we train two more networks, each on one volunteer only, and test each on the volunteer that it has not
-# seen. Because a network trained on one person is weaker than one trained on two, we also test these two networks at
-# the other sites; otherwise we would compare a weak network on known scanners with a strong one on new scanners. One
+# seen. A network trained on one person is weaker than one trained on two. If we compared it, on known scanners, with the
+# stronger network on new scanners, the comparison would be unfair. So we also test these two networks at the other sites. One
 # of the unseen sites, Juntendo, has a Siemens 3 T scanner as well.
 #
 # **Predict:** which is worse for the network, another vendor, another field strength, or another
@@ -617,7 +617,7 @@ if cord is not None:
     show.quality_by_domain(
         drawn,
         quality="grey-matter Dice",
-        alt="Grey-matter Dice per slice at six sites; only Juntendo collapses.",
+        alt="Grey-matter Dice per slice at six sites, with a diamond for the mean of each site.",
     ).show()
 
 # %% [markdown]
@@ -626,12 +626,12 @@ if cord is not None:
 # to draw: slices of one person cannot tell how the next person will fare.*
 #
 # Two things stand out. First, the networks that were trained on one volunteer are hardly better at the *source*
-# sites than at three of the four unseen ones (means over [ten](evidence:same-vendor-collapse/seeds) other runs:
+# sites than at three of the four unseen ones. The means over [ten](evidence:same-vendor-collapse/seeds) other runs are
 # [0.740](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CEITEC) at CEITEC and
-# [0.744](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=North) at North-West University, but
-# also [0.702](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CHUM) at CHUM,
+# [0.744](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=North) at North-West University. At three
+# unseen sites they are [0.702](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CHUM) at CHUM,
 # [0.716](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=University) in London and
-# [0.783](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=Milan) in Milan). With so few people,
+# [0.783](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=Milan) in Milan. With so few people,
 # it matters as much who lies in the scanner as which scanner it is. Second, at one site, with its one volunteer, the
 # segmentation collapses, although the scanner has the vendor and the field strength of the source. Nobody who read
 # "Siemens 3 T" on the label could have foreseen it. Over [ten](evidence:same-vendor-collapse/seeds) other networks,
@@ -676,13 +676,15 @@ if cord is not None:
 # ## One network is one sample
 #
 # Everything above came from one random start of the training. What do other starts give? The table below was measured
-# with `benchmarks/chapter_01.py` and is stored with this book: three seeds at the size of this page (`lite`), and ten
-# seeds on images of 192 by 192 pixels with a larger network, trained longer and without dropout, on a GPU (`full`).
+# with `benchmarks/chapter_01.py` and is stored with this book. It has three seeds at the size of this page (`lite`), and
+# ten seeds on images of 192 by 192 pixels (`full`). The `full` networks are larger, and were trained longer, on a GPU and
+# without dropout.
 
 # %% tags=["hide-input"]
 runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])
 runs = runs.query("experiment == 'phantom'")
 spread = runs.groupby(["domain", "profile"])["mean_dice"].agg(["mean", "min", "max"])
+spread = spread.rename_axis(["scanner", "profile"])
 spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 
 # %% [markdown]
@@ -691,19 +693,21 @@ spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 # In every run A, B, C and E lie above D and F. How low the Dice on D and F is depends on the start, so the number of
 # a single network there should not be quoted.
 #
-# The `full` networks are larger, are trained longer and without dropout, and see finer images. One might hope that
-# they are less confident where they fail. The next table shows the opposite. Because four things were changed at
-# once, it cannot tell which of them is responsible.
+# The `full` networks are larger and see finer images. One might hope that they are less confident where they fail. Are
+# they? Because four things were changed at once, the next table cannot tell which of them is responsible.
 
 # %% tags=["hide-input"]
-columns = ["confidence_of_failures", "share_of_failures_above_0.9"]
-said = runs[runs["domain"].isin(["D", "F"])]
-said = said.groupby(["domain", "profile"])[columns].mean()
-said.unstack()[columns].round(2)
+plain = {"confidence_of_failures": "mean probability"}
+plain["share_of_failures_above_0.9"] = "fraction above 0.9"
+failures = runs[runs["domain"].isin(["D", "F"])].rename(columns=plain)
+failures = failures.groupby(["domain", "profile"])[[*plain.values()]].mean()
+failures.rename_axis(["scanner", "profile"]).unstack().round(2)
 
 # %% [markdown]
 # *Slices of D and F with a Dice below 0.7: their mean probability, and the fraction of them whose mean probability is
 # above 0.9; means over seeds.*
+#
+# It shows the opposite. On both scanners, the failures of the `full` networks have the higher mean probability.
 
 # %% [markdown]
 # ## What to take home

@@ -171,7 +171,7 @@ show.map_grid(
     [answers[k] for k in chosen],
     {"entropy": entropy_map[chosen]},
     column_titles=titles,
-    alt="Three slices of scanner F with the predicted borders, and the entropy of their pixels, high along these borders; the slice with the best segmentation has the most of it.",
+    alt="Three slices of scanner F with the predicted borders above, and the entropy of their pixels below; titles give Dice and mean entropy.",
 )
 
 # %% [markdown]
@@ -218,7 +218,7 @@ ranks = compare_methods(cases, list(one_pass), statistic="rank_correlation")
 show.method_intervals(
     ranks,
     axis="Spearman with risk (higher is better)",
-    alt="Rank correlation with risk per scanner: entropy over the image is lowest everywhere and below zero on F, the mean over the foreground is higher on all, and the size of the prediction alone is high too.",
+    alt="Spearman's correlation with the risk, one panel per scanner and one marker with its interval per uncertainty.",
 )
 
 # %% [markdown]
@@ -257,16 +257,16 @@ show.method_intervals(
 show.risk_coverage_curves(
     cases,
     ["entropy, image", "entropy, foreground", "small prediction"],
-    alt="Selective risk against coverage, one panel per scanner; a good ranking keeps the risk low until the coverage is high, and the entropy over the image lies near the line without ranking.",
+    alt="Selective risk against coverage, one panel per scanner, for three uncertainties, between the line of the best ranking and the line without ranking.",
 )
 
 # %% [markdown]
 # *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
 # possible ranking (lower line), and no ranking (upper line). One network.*
 #
-# A good uncertainty stays close to the lower grey line. On D, in this run, a much smaller fraction of the cases can be
-# left to the machine at a mean risk below 0.3 with the foreground entropy than with the size of the prediction, because
-# the cases that the entropy trusts most are not the best ones.
+# A good uncertainty stays close to the lower grey line. Look at panel D. In this run, with the foreground entropy, only a
+# small fraction of the cases can be left to the machine at a mean risk below 0.3. With the size of the prediction the
+# fraction is much larger. The reason is that the cases that the entropy trusts most are not the best ones.
 #
 # **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
 # many of the failures will nobody see, and which of three uncertainties leaves the fewest?
@@ -367,7 +367,7 @@ milli = areas.assign(**{c: 1000 * areas[c] for c in ("estimate", "low", "high")}
 show.method_intervals(
     milli,
     axis="eAURC × 1000 (lower is better)",
-    alt="eAURC per scanner and method: on most scanners the methods lie close together, two dropout passes are clearly worse, and on D soft Dice is lowest in this run.",
+    alt="eAURC per scanner and method, with intervals; the table below has the same numbers.",
 )
 
 # %% tags=["hide-input"]
@@ -470,7 +470,7 @@ cost.round({"ms per case": 1, f"Spearman, {mean_of}": 2, f"eAURC, {mean_of}": 4}
 
 # %%
 axes = ("passes of a network per case", f"Spearman, {mean_of} (higher is better)")
-alt = "Spearman's correlation with risk against the number of passes: one pass with the foreground entropy is near the top, two dropout passes are lowest."
+alt = "One point per method: Spearman's correlation with the risk against the number of passes."
 columns = {"x": "n_passes", "y": f"Spearman, {mean_of}", "by": "method"}
 show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 
@@ -597,7 +597,7 @@ bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
 )
 show.reliability_diagram(
     bins,
-    alt="Fraction of right pixels against the probability of the predicted class: scanner A lies above or near the diagonal, scanner D far below it, with the temperature further still.",
+    alt="Fraction of right pixels against the probability of the predicted class, with the diagonal: one curve for A, one for D, and one for D with the temperature.",
 )
 
 # %% [markdown]
@@ -611,10 +611,10 @@ show.reliability_diagram(
 # above defines it; lower is better) on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
 # on F by [0.007 [0.006, 0.008]](evidence:temperature-does-not-travel/F?holds).
 #
-# Now a trap. Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
+# There is a trap here. Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
 # was there in the training set.
 #
-# **Predict:** its Dice, and its ECE, against those of the network.
+# **Predict:** how will its Dice and its ECE compare with those of the network?
 
 
 # %%
@@ -667,7 +667,7 @@ show.map_grid(
     [answers[k] for k in silent],
     maps,
     column_titles=[f"{cases.domain[k]}, Dice {cases.quality[k]:.2f}" for k in silent],
-    alt="The failure with the lowest foreground entropy of each scanner: predicted borders, wrong pixels, entropy and ensemble disagreement; large wrong areas have no entropy.",
+    alt="The failure with the lowest foreground entropy of each scanner: predicted borders, wrong pixels, entropy, and disagreement of the ensemble, from top to bottom.",
 )
 
 # %% [markdown]
@@ -741,7 +741,7 @@ real_ranks = compare_methods(
 show.method_intervals(
     real_ranks,
     axis="Spearman with risk (higher is better)",
-    alt="Rank correlation with risk per site of the spinal cord: no method wins everywhere; at Juntendo the published agreement is negative and the strict one high.",
+    alt="Spearman's correlation with the risk, one panel per site of the spinal cord and one marker per uncertainty.",
 )
 
 # %% [markdown]
@@ -759,19 +759,23 @@ show.method_intervals(
 # %% [markdown]
 # ## Lung nodules: failures, or disagreement?
 #
-# One volunteer per site is few. The lung nodules (LIDC {cite:p}`armato2011lidc`, data card on the page
-# [Definitions](../definitions.md)) are many: a U-Net learned to segment them on CT of GE scanners, and is tested on
-# patients of three vendors that it has not seen, Siemens (177 slices of 74 patients), Philips (106 of 38) and Toshiba (74
-# of 31). Four radiologists segmented each slice, so there are two reasons why a slice may deserve less trust: the network
-# fails, or the people disagree as well. The **disagreement** of a slice is 1 minus the mean Dice of the six pairs of
-# radiologists. The network fails often enough: its mean Dice is
+# One volunteer per site is few. A second real cohort has more people. A *lung nodule* is a small round spot in the lung, a
+# few millimetres to three centimetres wide; whether it grows can tell whether it is cancer, so its size has to be right. The
+# nodules are seen on computed tomography (**CT**), a kind of X-ray imaging in slices (LIDC {cite:p}`armato2011lidc`, data card
+# on the page [Definitions](../definitions.md)). A U-Net learned to segment them on scanners of the vendor GE. It is tested on
+# patients of three vendors that it has not seen: Siemens (177 slices of 74 patients), Philips (106 of 38) and Toshiba (74 of
+# 31).
+#
+# Four radiologists segmented each slice, so there are two reasons why a slice may deserve less trust: the network fails, or
+# the people disagree as well. The **disagreement** of a slice is 1 minus the mean Dice of the six pairs of radiologists. There
+# are failures to find, because the mean Dice of the network is
 # [0.69 [0.63, 0.76]](evidence:lidc_cases/quality?domain=Siemens&shared) on Siemens,
 # [0.58 [0.49, 0.67]](evidence:lidc_cases/quality?domain=Philips&shared) on Philips and
 # [0.78 [0.70, 0.85]](evidence:lidc_cases/quality?domain=Toshiba&shared) on Toshiba, over
 # [five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) seeds.
 #
-# **Predict:** with which of the two does a confidence correlate? Which method ranks failures best, and can the size of the prediction
-# alone win?
+# **Predict:** does an uncertainty correlate with the risk, with the disagreement, or with both? Which method ranks the slices
+# best, and can the size of the prediction alone win?
 
 # %% tags=["hide-input"]
 nodules = ledger.stored_cases("lidc").query("domain != 'GE'")
@@ -795,17 +799,18 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 
 # %% [markdown]
 # *Spearman's correlation of each uncertainty with the risk (higher is better) and with the disagreement of the
-# radiologists, and eAURC × 1000 (lower is better), each within an unseen vendor; means over three vendors and five seeds.
-# The ensemble is the five networks of the five seeds, so its values are not independent from seed to seed.*
+# radiologists, and eAURC × 1000 (lower is better), each within an unseen vendor; means over three vendors and five seeds. The
+# distance is that of chapter 3. The ensemble is the five networks of the five seeds, so its values are not independent from
+# seed to seed.*
 #
-# The network fails more often where people disagree: within each vendor, the correlation of the risk with the
-# disagreement is [clearly positive](evidence:nodule-risk-goes-with-disagreement?holds), between
+# The risk is higher where people disagree: within each vendor, its correlation with the disagreement is
+# [above the limit that we had registered](evidence:nodule-risk-goes-with-disagreement?holds), between
 # [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
 # [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So a confidence may measure either. The soft Dice confidence
 # measures failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
 # with the risk more strongly, by [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
-# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. It also goes with disagreement, though:
-# the correlation with it is
+# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. However, it correlates with the disagreement
+# as well, by
 # [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
 #
 # Its eAURC is lower than that of the [size of the prediction](evidence:nodule-soft-dice-ranks-better-than-size?holds), by
@@ -813,7 +818,7 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # probability of the predicted foreground is
 # [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
 # [0.000 [−0.012, 0.012]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability)). The agreement of dropout
-# predictions repeats the lesson of Juntendo: its eAURC × 1000 is
+# predictions shows what the convention for empty masks did at Juntendo: its eAURC × 1000 is
 # [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if two empty predictions count as agreement, and
 # [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if they do not. The means of the other
 # methods in the table are of one cohort, and we registered no claim about their order.
@@ -821,7 +826,7 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # %% [markdown]
 # ## What people see
 #
-# Two people draw a border differently. On the phantom we can have three raters draw each heart. How well do they
+# Two people draw a border differently. On the phantom we can simulate three raters who draw each heart. How well do they
 # agree, and is the network uncertain where they disagree?
 #
 # We take the entropy map and the raters' disagreement (the entropy of their votes), and correlate the two
@@ -845,9 +850,9 @@ print(f"{near:.2f} within 3 mm of the borders")
 # %% [markdown]
 # In this run, the correlation near the borders is only a little lower than that over the image. So the fact that both
 # maps are zero far from the heart explains only a small part of it. However, both maps are high along the border itself
-# and fade away from it; chapter 5 asks whether the entropy contains more than that. The network, measured against the
-# true border, reaches a higher Dice than the raters measured against each other, because both raters err. With one rater
-# as the reference, we could not have seen that.
+# and fade away from it; chapter 5 asks whether the entropy contains more than that. In this run, the network, measured
+# against the true border, also reaches a higher Dice than the raters measured against each other, because both raters err.
+# With one rater as the reference, we could not have seen that.
 
 # %% tags=["remove-cell"]
 # FACTS
@@ -859,8 +864,8 @@ print("eAURC by hand:", round(right, 4))
 
 # %% [markdown]
 # On real images nobody knows the true border. Two trained observers drew the vessels of the same 28 retinas of the
-# CHASE data {cite:p}`fraz2012chase`. Whoever expects a Dice of 0.9 of a network against one of them expects more than
-# the other observer reaches:
+# CHASE data {cite:p}`fraz2012chase`. Compare the Dice between them, which the next cell prints, with a Dice of 0.9: whoever
+# expects that of a network expects more than the other observer reaches.
 
 # %%
 try:

@@ -147,7 +147,7 @@ print(f"bottleneck {tuple(inside.shape[1:])}, pooled to {pooled.shape[1]} number
 plane = PCA(2).fit_transform(pooled)
 where = pd.DataFrame({"domain": test.domains, "x": plane[:, 0], "y": plane[:, 1]})
 axes = ("first principal component", "second principal component")
-alt = "Test slices in the plane of the two main directions of their activations: D and F lie apart from the rest, E among A, B and C."
+alt = "Test slices in the plane of the two main directions of their activations, one point per slice, coloured by scanner."
 show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
@@ -197,10 +197,10 @@ print(
     f"median distance: training slices {seen:.0f}, "
     f"new slices on {source_scanner} {np.median(home):.0f}"
 )
-flagged.rename("share flagged").to_frame().T.round(2)
+flagged.rename("fraction flagged").to_frame().T.round(2)
 
 # %% [markdown]
-# *Fraction of the slices of each scanner that the distance flags ("share flagged"). One network.*
+# *Fraction of the slices of each scanner that the distance flags. One network.*
 #
 # The published finding is that this distance flags every slice of every unseen scanner. Over
 # [five](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
@@ -213,7 +213,8 @@ flagged.rename("share flagged").to_frame().T.round(2)
 
 # %% tags=["hide-input"]
 more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|flagged")
-more.groupby("n_slices").mean().round(2)
+more = more.rename(columns=lambda name: name.replace("n_slices", "training slices"))
+more.groupby("training slices").mean().round(2)
 
 # %% [markdown]
 # *Fraction of slices that is flagged, for each number of training slices; means over three networks.*
@@ -226,11 +227,13 @@ more.groupby("n_slices").mean().round(2)
 # %% tags=["hide-input"]
 poolings = ledger.stored_table("chapter_02_soft_dice.csv")
 poolings = poolings[poolings["statistic"] == "flagged"]
+names = {"distance, channels_and_space": "our pooling"}
+names["distance, published"] = "published pooling"
+poolings = poolings.replace({"method": names})
 poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 
 # %% [markdown]
-# *Fraction of slices that is flagged on each scanner, mean over five networks. Upper row: our pooling; lower row: the
-# published one.*
+# *Fraction of slices that is flagged on each scanner, mean over five networks, with our pooling and with the published one.*
 #
 # With the published pooling the fraction is larger by
 # [0.22 [0.14, 0.30]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=B&above)
@@ -247,8 +250,8 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 #
 # ## Does it matter?
 #
-# Flagging D and F is right, but by chance, because the distance does not contain what the rest of the network will do
-# with an unusual activation. {cite:t}`lennartz2023distortion` measure that directly. Teach a second network, an
+# On D and F a flag is right. But the distance cannot know this, because it does not contain what the rest of the network
+# will do with an unusual activation. {cite:t}`lennartz2023distortion` measure that directly. Teach a second network, an
 # **autoencoder** $r$, to copy activations $x$ of the training scanner through a narrow code. It can only reconstruct
 # what it has learned, so $r(x)$ is $x$ moved towards the training activations. Let the U-Net $U$ compute the
 # segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the anomaly was harmless. The
@@ -294,10 +297,11 @@ def fit_methods(network, source=train, **options):
 
 methods = fit_methods(unet)
 learned = methods["distortion"].autoencoder.history[-1]
-print({name: round(learned[name], 4) for name in ("L_seg", "L_mse")})
+print(f"loss of both: {learned['L_seg']:.4f} and {learned['L_mse']:.4f}")
 
 # %% [markdown]
-# The two numbers are mean squares on subjects of scanner A that were held out. Next, everything that we will compare,
+# The two numbers are the two terms of the loss on subjects of scanner A that were held out: the mean square change of the
+# probabilities, and the mean square error of the copied activation. Next, everything that we will compare,
 # for one cohort:
 #
 # * *distance*, and *code distance*, the same on the autoencoder's code;
@@ -322,7 +326,8 @@ def measure(methods, cohort):
 
 # %%
 at_home = measure(methods, train)[0][["quality", "reconstructed quality"]].mean()
-print(at_home.round(4).to_dict())
+print(f"mean Dice on the training slices {at_home.iloc[0]:.4f}, ", end="")
+print(f"from the reconstruction {at_home.iloc[1]:.4f}")
 
 # %% [markdown]
 # On the training slices the reconstruction hardly changes the mean Dice: over
@@ -348,7 +353,7 @@ show.picture_grid(
     row_titles=["prediction", "reconstructed", "reference"],
     column_titles=titles,
     class_names=train.class_names,
-    alt="One slice per scanner with median distortion: the prediction, the prediction from the reconstructed activation, and the reference. On D the second prediction is nearer to the reference.",
+    alt="One slice per scanner with median distortion: the prediction, the prediction from the reconstructed activation, and the reference.",
 )
 
 # %% [markdown]
@@ -360,7 +365,7 @@ show.picture_grid(
 names = {"network": "quality", "reconstructed": "reconstructed quality"}
 both = [cases.assign(prediction=n, quality=cases[c]) for n, c in names.items()]
 axis = "Dice per slice (higher is better)"
-alt = "Dice per slice and scanner, for the network and after reconstruction: equal on A, C and E, better after reconstruction on D, F and B."
+alt = "Dice per slice and scanner, for the network and for the prediction from reconstructed activations."
 show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 
 # %% [markdown]
@@ -453,7 +458,7 @@ show.boxes(
     y="estimate",
     by="method",
     axis="Spearman with risk (higher is better)",
-    alt="Rank correlation with risk per scanner for five uncertainties over six runs: distortion is high on D only, like the distance of codes; on the other scanners its values scatter around zero.",
+    alt="Rank correlation with risk per scanner for five uncertainties over six runs; a box per uncertainty, a dot per run.",
 )
 
 # %% [markdown]
@@ -511,7 +516,7 @@ drawn = repeated[repeated["method"].isin(shown)]
 drawn = drawn.assign(order=drawn["method"].map(shown.index))
 drawn = drawn.sort_values(["order", "domain"], kind="stable")
 axis = "Spearman with risk (higher is better)"
-alt = "Rank correlation per scanner: distortion as Dice is above the equation on every scanner and highest on D; the entropy over the foreground leads on the others."
+alt = "Rank correlation per scanner: a box for each of two forms of distortion and three entropies, over six runs."
 show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 
 # %% [markdown]
@@ -551,7 +556,7 @@ side = pd.concat([usual, varied.assign(domain=times)])
 show.method_intervals(
     compare_methods(side, asked, statistic="rank_correlation"),
     axis="Spearman with risk (higher is better)",
-    alt="Rank correlation on scanner B with usual and with sixfold variation: all methods rise, also the plain distance.",
+    alt="Rank correlation on scanner B with usual and with sixfold variation, one marker per method with its interval.",
 )
 
 # %% [markdown]
@@ -577,7 +582,7 @@ for name in five:
     rings[name] = cases[name] > alarm
 share = rings.groupby("domain").mean().reset_index()
 share = share.melt("domain", var_name="method", value_name="flagged")
-alt = "Fraction of slices flagged per scanner and method: all flag D and F; on C distortion flags most slices, distance few; E is flagged by few."
+alt = "Fraction of slices flagged per scanner and method, one bar each; a dotted line at the fraction that is allowed on A."
 show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 
 # %% [markdown]
@@ -594,9 +599,9 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 #
 # ## What the text says and what the code does
 #
-# The published code computes other things than the text states: for one data set the root of the *sum* of squares
-# over a volume, for the other a cross-entropy that is averaged over rows, then the root of the sum of squares over
-# columns. And the entropy is called a mean in the text and is an L2 norm in the code. Does it matter?
+# The published code computes other things than the text states. For one data set it takes the root of the *sum* of
+# squares over a volume. For the other it averages a cross-entropy over rows, and then takes the root of the sum of squares
+# over columns. And the entropy is called a mean in the text and is an L2 norm in the code. Does it matter?
 
 # %%
 logs = altered.clamp(min=1e-12).log()
@@ -655,7 +660,7 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 #
 # ## Real scanners
 #
-# The spinal cord of chapter 1, and its network. Which cases should set the threshold of the distance? Not the
+# We return to the spinal cord of chapter 1, and to its network. Which cases should set the threshold of the distance? Not the
 # training slices: the covariance was fitted to them, so their distances are small by construction. A useful threshold
 # must let a new *person* on a source scanner pass. So we fit the distance without one volunteer, set the threshold so
 # that 95 % of that volunteer's slices pass, and see which slices of the unseen sites are flagged. Then we do the same
@@ -699,7 +704,7 @@ if cord is not None:
 
 # %%
 if cord is not None:
-    kinds = ["used to fit", "left out", "foreign"]
+    kinds = ["used to fit", "left out", "unseen sites"]
     folds = [f"without {person}" for person in np.unique(source.subjects)]
     medians = pd.DataFrame(medians, index=folds, columns=kinds).round(0)
 medians if cord is not None else None
@@ -716,7 +721,7 @@ by_site = real_cases.groupby("domain")
 names = ["distance", "code distance", "entropy, foreground"]
 names += ["distortion", "distortion, Dice"]
 table = by_site[["quality", "reconstructed quality", "distance: rings"]].mean()
-table = table.rename(columns={"distance: rings": "flagged by distance"})
+table.columns = ["mean Dice", "mean Dice, reconstructed", "flagged by distance"]
 for name in names:
     orders = [ev.rank_correlation(t["risk"], t[name]).estimate for _, t in by_site]
     table[f"Spearman: {name}"] = orders
@@ -802,7 +807,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # ## Check yourself
 #
 # :::{admonition} Exercise 1, by hand
-# Two pixels, two classes. The network gives the first class 0.9 and 0.6; from the reconstructed activation it is 0.9
+# An image has two pixels, and there are two classes. The network gives the first class 0.9 and 0.6; from the reconstructed activation it is 0.9
 # and 0.2. What is the distortion? Change `my_distortion`.
 # :::
 

@@ -52,7 +52,7 @@ n_train = 0  # @param {type:"integer", min:24, max:2000, also:0}
 n_test = 0  # @param {type:"integer", min:12, max:1000, also:0}
 # Optimiser steps of each network (0: 200 in "lite", 666 in "full"; on the spinal cord 133 and 400).
 n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
-# Fraction of the features that dropout sets to zero while the U-Net learns, and where its answers are sampled.
+# Fraction of the features that dropout sets to zero while the U-Net learns, and where its predictions are sampled.
 dropout = 0.1  # @param {type:"number", min:0.01, max:0.9}
 # Mean decrease of the predicted Dice at which the adversary aims.
 effect_size = 0.1  # @param {type:"number", min:0.01, max:0.5, unit:"Dice"}
@@ -179,7 +179,7 @@ cases = with_predictions(cases, {"plain, as it is": plain}, test)
 # %% tags=["hide-input"]
 drawing = {"x": "quality", "y": "predicted", "by": "domain", "panel": "method"}
 drawing |= {"axes": ("true Dice", "predicted Dice"), "diagonal": "exact"}
-alt = "Predicted against true Dice, one point per slice: nearly all predictions are close to 1, whatever the true Dice is; slices of D and F with a Dice near 0 are predicted to be good."
+alt = "Predicted against true Dice, one point per slice, coloured by scanner, with the line on which a prediction is exact."
 show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 
 # %% [markdown]
@@ -255,7 +255,7 @@ names["true_drop"] = "fall of the true Dice"
 curves = log.rename(columns=names)
 curves = curves.melt("step", list(names.values()), var_name="curve", value_name="dice")
 axes = ("optimiser step", "size of the step, mean fall (Dice)")
-alt = "Over the training: the size of the step falls and settles; the fall of the prediction settles at the wanted value, and the fall of the true Dice joins it after a third of the training."
+alt = "Three curves over the training: the size of the step, the mean fall of the prediction, and the mean fall of the true Dice."
 show.line_panels(curves, x="step", y="dice", line="curve", axes=axes, alt=alt)
 
 # %% [markdown]
@@ -330,7 +330,7 @@ compared = compare_methods(cases, list(methods), statistic="excess_aurc")
 show.method_intervals(
     compared,
     axis="eAURC (lower is better)",
-    alt="eAURC per scanner for plain, noise, adversary and plain without augmentation: on D and F the adversary is lowest; on A, B, C and E plain training is as good or better.",
+    alt="eAURC per scanner for plain, noise, adversary and plain without augmentation, one marker each with its interval.",
 )
 
 # %% tags=["hide-input"]
@@ -370,7 +370,7 @@ for domain, part in cases[cases["risk"].notna()].groupby("domain"):
 
 # %%
 axis = "difference of eAURC × 1000 from plain (below 0 is better)"
-alt = "Paired differences of eAURC from the plain predictor, per scanner: the adversary lies clearly below zero on D, near zero on B, C and F, above it on A and E; noise lies above zero on most."
+alt = "Paired differences of eAURC from the plain predictor, per scanner, for noise and for the adversary, with intervals and a line at zero."
 show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 
 # %% [markdown]
@@ -483,7 +483,7 @@ best = BetaQualityPredictor(adversary=adversary, training=strong).fit(unet, trai
 cases = with_predictions(cases, {"Beta": best}, test)
 
 # %%
-alt = "Predicted against true Dice in three panels. Plain: a flat band near 1. Adversary: some bad slices of D and F sink, most stay high. Beta: the slices of D lie along the diagonal, those of F partly above it."
+alt = "Predicted against true Dice in three panels, plain, adversary and Beta; one point per slice, coloured by scanner."
 show.scatter(predictions(["plain", "adversary", "Beta"], cases), **drawing, alt=alt)
 
 # %% [markdown]
@@ -526,7 +526,7 @@ ladder = compare_methods(cases, rivals, statistic="excess_aurc")
 show.method_intervals(
     ladder,
     axis="eAURC (lower is better)",
-    alt="eAURC per scanner for three predictors and four rivals: no method is lowest everywhere; the Beta predictor and distortion are lowest on D, entropy and the ensemble on A, B, C and E.",
+    alt="eAURC per scanner for three predictors and four rivals, one marker each with its interval.",
 )
 
 # %% tags=["hide-input"]
@@ -643,9 +643,9 @@ cost.round({"ms per slice": 2, "times the predictor's network": 0})
 # *Time per slice in milliseconds, measured here and now, on all cores; the last column is relative to the predictor's
 # own network.*
 #
-# In this run, the predictor's own network costs about a twentieth of the agreement of two predictions, less than a
-# hundredth of the agreement of fifteen, and a thousandth or less of the agreement of fifteen in surface Dice. What
-# makes agreement expensive is the surface Dice of every pair of fifteen predictions; the agreement in Dice costs
+# Read the last column. Times differ between computers, but the order does not surprise: the predictor's own network is by
+# far the cheapest, and the agreement of fifteen predictions in surface Dice by far the most expensive. What makes agreement
+# expensive is the surface Dice of every pair of fifteen predictions; the agreement in Dice costs
 # little more than its passes. Training has a cost, too: about 4 s for the plain predictor, which reads stored
 # activations; an adversarial step takes as long as 1.7 plain ones (`benchmarks/speed.csv`).
 #
@@ -677,8 +677,8 @@ report.round(2)
 # of the interval; bad: fraction with a Dice below 0.8; rejected: fraction that the rule rejects; bad and not
 # rejected: fraction that the rule should have rejected and did not.*
 #
-# On A, B, C, D and E the intervals contain about as many slices as they promise. On F, in this run, they contain the
-# true Dice of only one slice in seven: there the predictor is sure *and* wrong. Two possible reasons, the corruptions
+# In this run, on A, B, C, D and E the intervals contain about as many slices as they promise. On F they contain the true
+# Dice of far fewer slices: there the predictor is sure *and* wrong. Two possible reasons, the corruptions
 # and the adversaries, can be separated with the stored variants:
 
 # %% tags=["hide-input"]
@@ -698,8 +698,8 @@ of_beta.groupby("variant")[held].mean().round(2)
 # learns from are the adversary's perturbations, and that these do not resemble F. We did not repeat this on other
 # seeds.
 #
-# In this run, the rule rejects nearly everything on D, which is right. It accepts a fifth of the slices of F that it
-# should reject, and it misses nearly all of the few bad slices of A and E. Over
+# In this run, the rule rejects nearly everything on D, which is right. On F it accepts a part of the slices that it should
+# reject, and it misses nearly all of the few bad slices of A and E. Over
 # [six](evidence:beta-intervals-cover-at-home/seeds) other seeds the 90 % intervals contain the true Dice of
 # [0.99 [0.99, 1.00]](evidence:beta-intervals-cover-at-home?holds) of the slices of A,
 # [0.82 [0.76, 0.88]](evidence:chapter_04_cases/inside+90+%25?domain=D) of D and
@@ -773,9 +773,9 @@ mean_table(variants[~variants["variant"].str.contains("mild|strong|Beta")])
 # [61](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=adversary,+as+it+is) to
 # [32](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=effect+size+.2). The row with the published numbers
 # (a slow controller that starts at 0.8) reaches
-# [74](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=first+alpha) on D, for an unexpected reason: within
-# our 200 steps the fall of the prediction does not come down to 0.1 (at the end of the training it is
-# [0.23 and 0.30](evidence:chapter_04_variants/predicted_drop?variant=first+alpha) for the two networks). This row is
+# [74](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=first+alpha) on D, for an unexpected reason. Within our
+# 200 steps the fall of the prediction does not come down to 0.1: at the end of the training it is
+# [0.23 and 0.30](evidence:chapter_04_variants/predicted_drop?variant=first+alpha) for the two networks. This row is
 # not the published step, though. There, the gradient is that of the sum of all outputs, so a step of 0.8 lowers
 # their mean by 0.8 divided by their number (four here); ours lowers the one mean output by 0.8.
 #
@@ -909,19 +909,19 @@ vendors.assign(mean=vendors.mean(axis=1)).loc[on_nodules].round(1)
 # %% [markdown]
 # *eAURC × 1000 (lower is better) per unseen vendor and in the mean of the three; means over five seeds.*
 #
-# The order of the four means is that of the phantom: plain training is worst, then the adversary, then strong corruptions.
-# But over [five](evidence:nodule-adversary-ranks-better-than-plain/seeds) seeds and
+# In the means, the order of the first three is that of the phantom: plain training is worst, then comes the adversary, then
+# strong corruptions. But over [five](evidence:nodule-adversary-ranks-better-than-plain/seeds) seeds and
 # [143](evidence:nodule-adversary-ranks-better-than-plain/people) patients nothing of it is decided. The eAURC of the
 # adversary minus that of plain training is [−0.016 [−0.035, 0.003]](evidence:nodule-adversary-ranks-better-than-plain)
 # ([undecided](evidence:nodule-adversary-ranks-better-than-plain?undecided)), and that of strong corruptions minus the
 # adversary [−0.010 [−0.036, 0.015]](evidence:nodule-strong-corruptions-rank-better-than-adversary)
 # ([undecided](evidence:nodule-strong-corruptions-rank-better-than-adversary?undecided)).
 #
-# We do not see the success of the Beta predictor here. On the phantom's scanner D it has the lowest mean; here its
-# mean is higher than that of the soft Dice confidence, which needs no training. Our claim that it is lower is
+# We do not see the success of the Beta predictor here. On the phantom's scanner D it has the lowest mean. Here its mean is not
+# below that of strong corruptions alone, and it is higher than that of the soft Dice confidence, which needs no training. Our claim that it is lower is
 # [undecided](evidence:nodule-beta-ranks-better-than-soft-dice?undecided), with a difference of
 # [0.035 [−0.005, 0.075]](evidence:nodule-beta-ranks-better-than-soft-dice). One possible reason is the size of the
-# cohort: about 105 patients of GE teach the predictor, with one small nodule per slice.
+# cohort: the predictor learns from about 105 patients of GE, with one small nodule per slice.
 
 # %% tags=["remove-cell"]
 choices |= {

@@ -217,7 +217,7 @@ show.line_panels(
     line="searched",
     log="y",
     axes=("step of the search", "lowest flip cost so far (nats)"),
-    alt="The lowest flip cost found, on a logarithmic axis, against the steps of three searches: no curve ever rises, and the last layer's lies highest by far.",
+    alt="The lowest flip cost found, on a logarithmic axis, against the steps of three searches, one curve each.",
 )
 
 # %% [markdown]
@@ -268,7 +268,7 @@ show.picture_slider(
     control="what may change",
     class_names=few.class_names,
     height=480,
-    alt="One slice with its predicted borders and a framed pixel; with the last layer alone, the whole border moves, with all weights only a spot around the pixel changes.",
+    alt="One slice with its predicted borders and a framed pixel, and what changes in it if the last layer alone or all weights may move.",
 )
 
 # %% [markdown]
@@ -408,7 +408,7 @@ show.picture_slider(
     control="γ in nats",
     class_names=train.class_names,
     height=470,
-    alt="The same heart on scanners A and D with the predicted borders; as the budget grows, a red zone spreads from the borders over the images; at small budgets it is larger on D.",
+    alt="The same heart on scanners A and D with the predicted borders; a red zone of pixels that can be flipped grows with the budget.",
 )
 
 # %% [markdown]
@@ -480,7 +480,7 @@ show.map_grid(
     answers,
     rows,
     column_titles=[f"scanner {s}" for s in examples],
-    alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a boundary band around the prediction, and the plain entropy. On A all but the boundary band look alike; on D the published ones, moving or not, light up where the others do not.",
+    alt="Two slices, and below them maps: the mask search, with and without moving, as published with and without moving, a boundary band around the prediction, and the plain entropy.",
 ).update_layout(height=1300)
 
 # %% [markdown]
@@ -497,7 +497,7 @@ show.map_grid(
 #
 # ## Side by side
 #
-# Now all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
+# We now compute all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
 # replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. There are three controls, and a map
 # is of use only where it adds something to them. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
 # suspicious) know only the shape of the prediction. **Weight noise** means six copies of the network with Gaussian noise on
@@ -544,7 +544,7 @@ show.map_grid(
     {PLAIN.get(n, n): [maps[s][n][k] for s, k in columns] for n in keep},
     column_titles=[f"scanner {s}" for s, _ in columns],
     borders="true borders",
-    alt="Five slices with their true borders and six maps each. On A all maps are thin lines along the borders; on D and F they widen and differ, the decoder's most.",
+    alt="Five slices with their true borders and six maps each.",
 )
 
 # %% [markdown]
@@ -639,7 +639,7 @@ compared = compare_methods(cases, ordered, statistic="excess_aurc")
 show.method_intervals(
     compared,
     axis="eAURC (lower is better)",
-    alt="eAURC of five uncertainties of a slice on each scanner; intervals overlap nearly everywhere.",
+    alt="eAURC of five uncertainties of a slice on each scanner, one marker each with its interval.",
 )
 
 # %% [markdown]
@@ -750,7 +750,7 @@ show.map_grid(
     rows,
     column_titles=list(columns),
     borders="true borders",
-    alt="Three slices with their true borders and three maps each: the true annotation entropy is a band along the borders, the aleatoric part resembles it on A and spreads on D, the epistemic part is faint on A and spreads on D.",
+    alt="Three slices with their true borders and three maps each: the true entropy of the annotators, the aleatoric part, and the epistemic part.",
 )
 
 # %% [markdown]

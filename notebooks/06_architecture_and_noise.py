@@ -238,11 +238,13 @@ stored = "chapter_06_published_trainings.csv"
 trainings = ledger.stored_table(stored) if table is None else by_training(table)
 glas = trainings[trainings["dataset"] == "GLaS"]
 measured = ["unperturbed", "hardest", "most_changed"]
+glas = glas.rename(columns={"most_changed": "largest change"})
+measured[-1] = "largest change"
 glas.pivot(index="network", columns="seed", values=measured).round(3)
 
 # %% [markdown]
-# *GLaS: mean Dice by training (1 to 3) at two levels; most_changed: highest minus lowest Dice over the five levels,
-# of the image that changes most.*
+# *GLaS: mean Dice by training (1 to 3) at two levels; largest change: highest minus lowest Dice over the five levels, of
+# the image that changes most.*
 #
 # One training of the V-Net has a Dice of
 # [0.713](evidence:chapter_06_published_trainings/unperturbed/estimate?dataset=GLaS&network=V-Net&seed=1) at every level,
@@ -447,10 +449,10 @@ shape = {"index": ["direction", "network"], "columns": "trouble", "values": "qua
 table_of = blends.pivot_table(**shape, sort=False)
 table_of.index = [f"{d}: {n}" for d, n in table_of.index]
 show.number_table(
-    table_of.rename_axis(columns="what the test images suffer", index=None),
+    table_of.rename_axis(columns="corruption of the test images", index=None),
     title="mean Dice",
     limits=(0, 1),
-    alt="Mean Dice of twelve networks under blends and speckle. Most have a high Dice where they were trained; with growing blend and speckle the batch-norm rows fall to 0 first, the instance-norm rows last, with or without skips.",
+    alt="Mean Dice of twelve networks under blends and speckle. One row per network, one column per kind and strength of the corruption.",
 )
 
 # %% [markdown]
@@ -481,11 +483,12 @@ for trouble, name in HARD.items():
     rows = blends[blends["trouble"] == trouble]
     given = {"outcome": "quality", "factors": FACTORS, "clusters": "subject"}
     found = sensitivity_report(rows, **given, interactions=True, n_resamples=200)
-    shares[name] = found.set_index("factor")[["share", "low", "high", "range"]]
+    found = found.rename(columns={"share": "fraction"}).set_index("factor")
+    shares[name] = found[["fraction", "low", "high", "range"]]
 pd.concat(shares, axis=1).round(2)
 
 # %% [markdown]
-# *Fraction of the variance explained ("share"), with a 95 % interval (low, high) over test images; range: mean Dice
+# *Fraction of the variance explained, with a 95 % interval (low, high) over test images; range: mean Dice
 # of a factor's best level minus that of its worst; "x" marks what two factors do together beyond each alone. One
 # run.*
 #
@@ -589,7 +592,9 @@ pd.DataFrame(recipe).T.rename_axis(["choice of", "test images"]).sort_index()
 # %% [markdown]
 # *Advice per level of noise, five seeds. Dice: mean of the network (or norm) with the highest mean; difference: its mean
 # minus that of the next best, paired by seed, with a 95 % t interval over seeds. The number after "speckle" is the
-# variance; the intervals are not corrected for the number of comparisons.*
+# variance; the intervals are not corrected for the number of comparisons. A choice can be undecided although the difference
+# from the next best is decided: another network has a lower mean, but it varies so much between seeds that its interval
+# contains 0.*
 #
 # The recipe for these textures is short. On images like those of the training, batch norm and instance norm are
 # undecided, so choose by other reasons. With speckle of a variance of 0.01 or more, or with a blended texture, prefer
@@ -647,7 +652,8 @@ rungs = corruptions.ladder_table().pivot(**shape)
 known = [corruptions.LADDERS[name] for name in rungs.index]
 rungs.insert(0, "parameter", [f"{each.parameter} [{each.unit}]" for each in known])
 pd.options.display.max_colwidth = 100
-rungs.loc[list(corruptions.LADDERS)]
+rungs = rungs.loc[list(corruptions.LADDERS)].rename(lambda n: n.replace("_", " "))
+rungs.rename_axis(index="corruption", columns="severity")
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -735,7 +741,7 @@ both = pd.concat(both)
 both["corruption"] = both["corruption"].str.replace("_", " ")
 drawing = {"x": "severity", "y": "value", "line": "measure", "panel": "corruption"}
 axes = ("severity (0: uncorrupted)", "mean over slices (higher is better)")
-alt = "Thirteen degradation curves of the phantom network, Dice and surface Dice: flat for speckle, contrast and bias field at low severities, steep for blur, resolution and ghosts."
+alt = "Thirteen panels, one per corruption: mean Dice and mean surface Dice of the phantom network against the severity from 0 to 5."
 show.line_panels(both, **drawing, axes=axes, columns=5, alt=alt)
 
 # %% [markdown]
@@ -751,9 +757,10 @@ show.line_panels(both, **drawing, axes=axes, columns=5, alt=alt)
 # %%
 third = ladder.dropna(subset="HD95_mm")
 third = third.assign(infinite=np.isinf(third["HD95_mm"])).groupby("corruption")
-off = {"Dice": ("quality", "mean"), "surface_Dice": ("border", "mean")}
-off |= {"HD95_mm": ("HD95_mm", "median"), "infinite": ("infinite", "mean")}
-third.agg(**off).sort_values("HD95_mm").round(2)
+off = {"Dice": ("quality", "mean"), "surface Dice": ("border", "mean")}
+off |= {"HD95 (mm)": ("HD95_mm", "median"), "infinite": ("infinite", "mean")}
+off = third.agg(**off).sort_values("HD95 (mm)").round(2)
+off.rename(lambda n: n.replace("_", " "))
 
 # %% [markdown]
 # *Severity 3; "none" is uncorrupted. Means of Dice and surface Dice (higher is better), median of HD95 (in mm, lower
@@ -785,7 +792,7 @@ def where_wrong(network, spoiled):
     given = {"n_classes": 4, "spacing_mm": hearts.spacing_mm, "empty": "skip"}
     distance = ev.hausdorff95_per_case(labels, hearts.labels, **given)
     outside = ((labels > 0) & (away > 10)).any((1, 2))
-    row = {"Dice": dice.mean(), "HD95_mm": np.nanmedian(distance)}
+    row = {"Dice": dice.mean(), "HD95 (mm)": np.nanmedian(distance)}
     missed = (labels[heart] == 0).mean()
     return row | {"far outside": outside.mean(), "missed": missed}
 
@@ -794,7 +801,8 @@ def where_wrong(network, spoiled):
 wrong = {}
 for name in ("gaussian_noise", "blur"):
     spoiled = rung(hearts, name, severity_shown)
-    wrong |= {(name, k): where_wrong(n, spoiled) for k, n in enumerate(networks)}
+    kind = name.replace("_", " ")
+    wrong |= {(kind, k + 1): where_wrong(n, spoiled) for k, n in enumerate(networks)}
 pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 
 # %% [markdown]
@@ -842,7 +850,7 @@ def area(table):
 areas = pd.DataFrame({"phantom heart": area(ladder), "spinal cord": area(cord_ladder)})
 rank = areas.corr("spearman").iloc[0, 1]
 print(f"Spearman over the thirteen corruptions: {rank:.2f}")
-areas.sort_values("phantom heart").round(2)
+areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2)
 
 # %% [markdown]
 # *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
@@ -850,7 +858,7 @@ areas.sort_values("phantom heart").round(2)
 #
 # The phantom does not predict it reliably. Over
 # [five](evidence:chapter_06_cases/quality/seeds?cohort=ladder&corruption=blur) other runs, averaged over severities 1 to 5,
-# some corruptions do the same to both: the mean Dice under shading is
+# some corruptions do the same to both. For example, the mean Dice under shading is
 # [0.96](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=bias_field) for the heart and
 # [0.78](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=bias_field) for the cord, near the values
 # without corruption ([0.97](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=none) and
@@ -941,7 +949,7 @@ order = areas.sort_values("phantom heart").index
 followed = pd.DataFrame({n: follows(n) for n in order}).T
 named = followed.rename(lambda n: n.replace("_", " "))
 named = named.rename_axis(index=None, columns="uncertainty")
-alt = "Rank correlation of seven uncertainties with the risk for each of thirteen corruptions, the most harmful at the top; most cells are above 0.5, a few are below 0."
+alt = "Rank correlation of seven uncertainties with the risk for each of thirteen corruptions, the most harmful at the top; dark and bright cells are far from 0."
 show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 
 # %% [markdown]
@@ -999,7 +1007,10 @@ checks = {
     n: check_input_assumptions(rung(hearts, n, severity_shown), train)
     for n in ("gaussian_noise", "blur", "gamma", "bias_field")
 }
-outside = {n: c.set_index("property")["share_outside"] for n, c in checks.items()}
+outside = {
+    n.replace("_", " "): c.set_index("property")["share_outside"]
+    for n, c in checks.items()
+}
 pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 
 # %% [markdown]
@@ -1232,13 +1243,14 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
 third = ladder.query("severity == @severity_shown")
 report = failure_report(third, by=("corruption",), threshold=0.5, n_worst=len(third))
-report.summary[
-    ["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]
-].round(2)
+plain = {"stratum": "group", "n_cases": "slices", "mean": "mean Dice"}
+plain |= {"p05": "5th percentile", "share_below": "fraction below", "low": "low"}
+shown = report.summary.rename(columns=plain)[[*plain.values(), "high"]]
+shown.assign(group=shown["group"].str.replace("_", " ")).round(2)
 
 # %% [markdown]
-# *All corruptions at severity 3. n_cases: slices; mean: mean Dice; p05: Dice that 5 % of the slices fall below;
-# share_below: fraction of slices below 0.5, with a 95 % interval (low, high) over subjects. Where no slice of four
+# *All corruptions at severity 3. 5th percentile: Dice that 5 % of the slices fall below; fraction below: of the slices
+# with a Dice below 0.5, with a 95 % interval (low, high) over subjects. Where no slice of four
 # subjects is below, the upper limit is still 0.6: four subjects cannot prove that failures are rare.*
 #
 # Numbers do not show *how* it fails. So we look at the worst slice of each of the five most harmful corruptions:
@@ -1262,7 +1274,7 @@ show.picture_grid(
         for r in worst.itertuples()
     ],
     class_names=hearts.class_names,
-    alt="The worst slice of each of the five most harmful corruptions at severity 3, above with the true borders, below with those of the network. Under blur and lost resolution it finds nothing, under salt and pepper and Rician noise specks of ventricle in the liver, under a ghost a second small heart.",
+    alt="The worst slice of each of the five most harmful corruptions at severity 3, above with the true borders, below with those of the network. The titles name the corruption and the Dice.",
 )
 
 # %% [markdown]

@@ -290,7 +290,7 @@ theirs = balls[balls["patch"] == 96].pivot_table(
 theirs.index = [f"published {n}, 96" for n in theirs.index]
 heading = "size of the test object, against the training range"
 both = pd.concat([theirs, ours]).rename_axis(columns=heading, index=None)
-alt = "Mean Dice of three published and sixteen networks of ours. All eight with batch norm are near 1 for every size. The eight with instance norm lie clearly lower below the training range, as do the published attention U-Net and UNETR."
+alt = "Mean Dice of three published and sixteen networks of ours."
 show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
@@ -357,7 +357,7 @@ show.picture_grid(
     column_titles=["truth", *SHOWN],
     row_titles=RANGES,
     class_names=test.class_names,
-    alt="Three discs in noise, small, middle and large, with the true border and those of five networks trained on windows of 32 pixels. The U-Net with batch norm draws the true border; the networks with instance norm draw false objects around the small disc.",
+    alt="Three discs in noise, small, middle and large, with the true border and those of five networks trained on windows of 32 pixels.",
 )
 
 # %% [markdown]
@@ -390,7 +390,7 @@ show.picture_grid(
     row_titles=["truth", "batch norm", "instance norm"],
     class_names=test.class_names,
     tile_px=86,
-    alt="Nine windows of one image in three rows: with the true border, with the segmentation of the U-Net with batch norm, which equals it, and with that of the U-Net with instance norm, which marks many patches of noise in the windows without an object.",
+    alt="Nine windows of one image in three rows: with the true border, with the segmentation of the U-Net with batch norm, and with that of the U-Net with instance norm.",
 )
 
 # %% [markdown]
@@ -423,7 +423,7 @@ pd.Series(false).unstack().loc[list(NETWORKS)].round(3)
 # measure this: we take the standard deviation after each norm layer in empty windows, and divide it by that in
 # windows with 20 to 60 % object.
 #
-# **Predict:** the ratio for instance norm. (You need no measurement.)
+# **Predict:** what is the ratio for instance norm? (You need no measurement.)
 
 
 # %%
@@ -461,7 +461,7 @@ for key, network in nets.items():
 drawing = {"x": "layer", "y": "share", "line": "norm", "panel": "network"}
 layers = "norm layer, in the order of the forward pass"
 axes = (layers, "standard deviation, empty / with object")
-alt = "The standard deviation of normalised features in empty windows relative to windows with an object, by layer, for four networks. With instance norm it is 1 at nearly every layer, with batch norm mostly clearly lower."
+alt = "The standard deviation of normalised features in empty windows relative to windows with an object, by layer, for four networks. One line for instance norm and one for batch norm."
 show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
@@ -604,7 +604,7 @@ overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
 drawing = {"x": "overlap", "y": "quality", "line": "line", "panel": "network"}
 overlap = "overlap of neighbouring windows, fraction of a side"
 axes = (overlap, "mean Dice below the range (higher is better)")
-alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel per network. With batch norm all lines lie near 1. With instance norm they lie far lower; that of the U-Net with constant blending rises most with the overlap, but not up to the lines of batch norm."
+alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel per network and one line per norm and blending."
 show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
@@ -617,8 +617,7 @@ show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
 #
 # Over [ten](evidence:overlap-helps-the-plain-unet/seeds) other runs, with constant blending, an overlap of three quarters
 # raises the mean Dice of the U-Net with instance norm by
-# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above); that this is more than 0.1, as a review of this book had
-# read from one run, is [undecided](evidence:overlap-helps-the-plain-unet?undecided). With this overlap, the mean Dice is
+# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above); that this is more than 0.1, as we had read from one run, is [undecided](evidence:overlap-helps-the-plain-unet?undecided). With this overlap, the mean Dice is
 # [0.71 [0.57, 0.85]](evidence:overlap-does-not-restore-small-discs/attention?holds) for the attention U-Net,
 # [0.80 [0.76, 0.84]](evidence:overlap-does-not-restore-small-discs/residual?holds) for the residual U-Net and
 # [0.63 [0.53, 0.72]](evidence:overlap-does-not-restore-small-discs/unetr?holds) for the UNETR, below the 0.85 that we had
@@ -700,12 +699,14 @@ show.number_table(
 factors = ["norm", "network", "window", "domain"]
 given = {"outcome": "quality", "factors": factors, "clusters": "subject"}
 ranked = sensitivity_report(cases, **given, interactions=True, n_resamples=100)
-ranked[["factor", "share", "low", "high", "range"]].head(8).round(2)
+ranked["factor"] = ranked["factor"].str.replace("domain", "size")
+ranked = ranked.rename(columns={"share": "fraction"})
+ranked[["factor", "fraction", "low", "high", "range"]].head(8).round(2)
 
 # %% [markdown]
-# *Fraction of the variance of the Dice between the levels of a factor ("share"), with a 95 % interval over test
-# images; range: mean Dice of its best level minus that of its worst; "domain" is the size of the disc against the
-# training range, "x" what two factors do together beyond each alone. One run.*
+# *Fraction of the variance of the Dice between the levels of a factor, with a 95 % interval over test images; range: mean
+# Dice of its best level minus that of its worst; "size" is the size of the disc against the training range (below, in or
+# above), "x" what two factors do together beyond each alone. One run.*
 #
 # In this run, the size of the disc, the norm and what the two do together explain more than half of the variance. The
 # architecture alone explains next to nothing.
@@ -719,13 +720,14 @@ ranked[["factor", "share", "low", "high", "range"]].head(8).round(2)
 # %%
 with_instance = cases[cases["norm"] == "instance"]
 report = failure_report(with_instance, by=("network",), sizes="size_px")
-columns = ["stratum", "n_cases", "mean", "p05", "share_below", "low", "high"]
-report.summary[columns].round(2)
+plainly = {"stratum": "group", "n_cases": "cases", "mean": "mean Dice"}
+plainly |= {"p05": "5th percentile", "share_below": "fraction below 0.5"}
+summary = report.summary.rename(columns=plainly)
+summary[[*plainly.values(), "low", "high"]].round(2)
 
 # %% [markdown]
-# *Rows: all cases, the four networks, then thirds of the discs by area. n_cases: discs times networks; mean: mean
-# Dice; p05: Dice that 5 % fall below; share_below: fraction with a Dice below 0.5, with its 95 % interval (low,
-# high).*
+# *Rows: all cases, the four networks, then thirds of the discs by area (in pixels). Cases: discs times networks; 5th
+# percentile: Dice that 5 % fall below; fraction below 0.5: with its 95 % interval (low, high).*
 #
 # :::{admonition} Exercise: what does a norm compute?
 # A window holds noise of mean 0.4 and standard deviation 0.2. Another holds an object: mean 0.7, standard deviation

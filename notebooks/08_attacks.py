@@ -199,7 +199,7 @@ print(
 )
 
 # %% [markdown]
-# (The packaged attack keeps the clean image where the step lowered the loss.)
+# (The attack of the package keeps the clean image where the step lowered the loss.)
 #
 # More steps do better. **PGD**, projected gradient descent {cite:p}`madry2018towards`, takes many short steps, and
 # after each goes back to the nearest image within ε. Ours starts at the clean image, its steps are a quarter of ε,
@@ -246,7 +246,7 @@ show.picture_slider(
     control="what is added",
     class_names=train.class_names,
     height=440,
-    alt="One slice with its predicted borders, the change, and the changed slice with its predicted borders. By eye the slices are equal. Noise changes nothing; under FGSM and PGD red wrong pixels appear along the borders.",
+    alt="One slice with its predicted borders, the change, and the changed slice with its predicted borders. Wrong pixels are red.",
 )
 
 # %% [markdown]
@@ -254,8 +254,8 @@ show.picture_slider(
 # changed image with its segmentation. Wrong pixels are red. Of the 24 slices, this is the one whose Dice FGSM lowers
 # most.*
 #
-# The change is hidden in the noise that every scan has. Yet in this run, noise of that size does nothing. What does the
-# harm is the *direction*: 9,216 small changes that all push towards a higher loss.
+# The change is hidden in the noise that every scan has. Yet in this run, noise of that size does next to nothing. What does
+# the harm is the *direction*: 9,216 small changes that all push towards a higher loss.
 #
 # **Try it:** make the step smaller and larger. At which ε does the segmentation break, and does the soft Dice
 # confidence fall as well?
@@ -282,7 +282,7 @@ show.picture_slider(
 # Attacks of many steps have 10 of them. *Worst* takes for each slice whatever attack was worst. This is the honest
 # number, because an attack only shows what is *possible at least*: the worst possible damage may be larger.
 #
-# **Predict:** the ranking of the five. Does it matter which loss an attacker raises?
+# **Predict:** how will the five be ranked? Does it matter which loss an attacker raises?
 
 
 # %% tags=["hide-input"]
@@ -340,7 +340,7 @@ show.line_panels(
         "size of the change ε (L∞, in standard deviations of the image)",
         "mean Dice (higher is better)",
     ),
-    alt="Mean Dice against the size of the change. Noise stays flat near the Dice of the clean slices. All attacks fall, the faster the larger the change: FGSM least, then PGD, SegPGD and APGD on cross-entropy, and APGD on the Dice loss most.",
+    alt="Mean Dice against the size of the change. One line for noise, one per attack, and one for the worst of the attacks.",
 )
 
 # %% [markdown]
@@ -494,7 +494,7 @@ show.number_table(
     share_flagged(notice),
     limits=(0, 1),
     title="fraction flagged",
-    alt="Fraction of 24 slices flagged by seven confidences, on clean slices, under noise and under three sizes of PGD: few on clean slices and under noise; more and more as the attack grows.",
+    alt="Fraction of 24 slices flagged by seven confidences, on clean slices, under noise and under three sizes of PGD.",
 )
 
 # %% [markdown]
@@ -590,11 +590,12 @@ for eps in (0.2, 0.3):
     silent = quiet_attack(*known, eps=eps, weight=quiet_weight)
     quiet.append(noticed(f"quiet {eps:g}", silent, eps))
 loud = notice[notice["images"].isin(["PGD 0.2", "PGD 0.3"])]
-share_flagged(pd.concat([loud, *quiet], ignore_index=True)).round(2)
+fractions = share_flagged(pd.concat([loud, *quiet], ignore_index=True)).round(2)
+fractions.rename(columns=lambda name: name.replace("quiet", "low entropy"))
 
 # %% [markdown]
-# *Fraction flagged, for plain PGD and for the attack that keeps the entropy low ("quiet"); last row: mean Dice. One
-# run.*
+# *Fraction flagged, for plain PGD and for the attack that keeps the entropy low ("low entropy"), at two sizes; last row:
+# mean Dice. One run.*
 #
 # In this run, the attack works, and it has a price: an attacker who keeps the entropy low lowers the Dice less.
 #
@@ -845,7 +846,7 @@ show.picture_slider(
     control="slice",
     class_names=train.class_names,
     height=500,
-    alt="Three slices with the certified labels; red seams of pixels without a certificate run along every border.",
+    alt="Three slices with the certified labels; pixels without a certificate are red.",
 )
 
 # %% [markdown]
@@ -902,13 +903,14 @@ report.set_index("attack").round(3)
 
 # %%
 tail = failure_report(fallen, quality="worst", threshold=0.8, by=("eps",))
-tail.summary[
-    ["stratum", "n_cases", "mean", "median", "p05", "share_below", "low", "high"]
-].round(2)
+plainly = {"stratum": "size ε", "n_cases": "slices", "mean": "mean Dice"}
+plainly |= {"p05": "5th percentile", "share_below": "fraction below 0.8"}
+summary = tail.summary.rename(columns=plainly)
+summary[[*plainly.values(), "low", "high"]].round(2)
 
 # %% [markdown]
-# *Slices under their own worst attack, by size. n_cases: slices; p05: Dice that 5 % of the slices fall below;
-# share_below: fraction of slices with a Dice below 0.8, with its 95 % interval (low, high) over hearts. One run.*
+# *Slices under their own worst attack, by size. 5th percentile: Dice that 5 % of the slices fall below; fraction below
+# 0.8: with its 95 % interval (low, high) over hearts. One run.*
 #
 # Runs differ a lot: at ε = 0.2, the mean lies between
 # [0.65 and 0.86](evidence:chapter_08_cases/worst?cohort=attack&eps=0.2) over

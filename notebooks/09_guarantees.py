@@ -16,7 +16,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/09_guarantees.ipynb)
 #
 # **The question.** A dose of radiation is planned on a segmentation of the heart. If the segmentation is wrong and nobody
-# notices, the patient bears the consequences. So a clinic wants a promise: "the Dice of this segmentation is at least
+# sees it, the patient bears the consequences. So a clinic wants a promise: "the Dice of this segmentation is at least
 # 0.85, and nine times out of ten we are right". Can such a promise be kept without knowing the truth, and can it be kept
 # on a new scanner?
 #
@@ -176,7 +176,7 @@ show.line_panels(
     y="sets",
     line="n",
     axes=("coverage of future cases", "fraction of the calibration sets"),
-    alt="Cumulative fraction of calibration sets against the coverage of future cases; the curve of 499 cases is steep at 0.9, that of 9 cases is wide.",
+    alt="Cumulative fraction of calibration sets against the coverage of future cases, one curve per number of calibration cases.",
 )
 
 # %% [markdown]
@@ -260,7 +260,7 @@ show.scatter(
     by="domain",
     axes=("estimated quality (soft Dice confidence)", "true Dice (higher is better)"),
     diagonal="estimate is right",
-    alt="True Dice against the soft Dice confidence per slice on five scanners; on A the points lie above the diagonal, on D and F many lie below it.",
+    alt="True Dice against the soft Dice confidence per slice on five scanners, with the diagonal.",
 )
 
 # %% [markdown]
@@ -533,7 +533,7 @@ show.number_table(
     repairs.loc[order].rename_axis(index="bound", columns="scanner"),
     title="fraction, or Dice",
     limits=(0, 1),
-    alt="Coverage and mean bound, rows, for the plain, the weighted and the own scanner's bound on each scanner, columns. Only the bound of the own scanner is near 0.9 on every unseen scanner, and its mean is low on D and F.",
+    alt="Coverage and mean bound, rows, for the plain, the weighted and the own scanner's bound on each scanner, columns.",
 )
 
 # %% [markdown]
@@ -806,14 +806,16 @@ def card_table(name):
     table, seen_by, _ = seen[name]
     measured = input_properties(pools[name])[properties]
     appearance = pd.DataFrame(seen_by["appearance"]).add_prefix("appearance ")
-    return table.assign(doubt=1 - table["predicted"]).join([measured, appearance])
+    return table.assign(**{"1 − soft Dice": 1 - table["predicted"]}).join(
+        [measured, appearance]
+    )
 
 
 # %%
 at_home = card_table(source_scanner).loc[home_sample().index]
 known = pd.DataFrame(appearance_features(train.images)).add_prefix("appearance ")
 named = {"training": known.set_axis(train.subjects), "features": list(known)}
-named |= {"uncertainties": ["doubt", "entropy"], "properties": properties}
+named |= {"uncertainties": ["1 − soft Dice", "entropy"], "properties": properties}
 for name in shown:
     table = card_table(name)
     nearest = (table["predicted"] - 0.8).abs().argmin()
@@ -822,7 +824,7 @@ for name in shown:
     print(trust_card_text(card) + "\n")
 
 # %% [markdown]
-# *The slices of the table above. "doubt" is 1 − soft Dice confidence. In brackets: the percentile of an uncertainty among the
+# *The slices of the table above. "1 − soft Dice" is 1 minus the soft Dice confidence. In brackets: the percentile of an uncertainty among the
 # calibration cases, and the distance of a training case in standard deviations (SD).*
 #
 # A property inside its range does not prove that the promise counts: the range sees the image, and not the errors. And a new
@@ -901,9 +903,9 @@ verdicts = verdicts.groupby("id", sort=False)["verdict"].first()
 verdicts.rename_axis("claim").to_frame()
 
 # %% [markdown]
-# The book judges many claims, so some will hold by chance. After Holm's correction for all claims of the book (a stricter test,
-# explained on that page), five of the eight claims that hold still stand: the coverage on scanner A, the coverage with 20
-# labels, the broken promise on D, and the two alarms.
+# The book judges many claims, so some will hold by chance. Holm's correction for all claims of the
+# book is a stricter test, explained on that page. After it, five of the eight claims that hold still stand: the coverage on
+# scanner A, the coverage with 20 labels, the broken promise on D, and the two alarms.
 #
 # ## What to take home
 #

@@ -13,6 +13,7 @@ from rewrite import (
     finish_page,
     rewrite_markdown,
     rewrite_notebook,
+    with_captions,
 )
 
 from segconf_lite.claims import STATISTICS
@@ -121,6 +122,28 @@ def test_links_and_local_files_are_kept():
 def test_live_kernel_scripts_are_removed():
     page = '<p>a</p><script>const THEBE_JS_URL = "https://unpkg.com/x"</script><p>b</p>'
     assert finish_page(page) == "<p>a</p><p>b</p>"
+
+
+def cell(output, below):
+    shown = f'<div class="cell_output docutils container">{output}</div>'
+    return f'<div class="cell docutils container"><div class="cell_input"></div>{shown}\n</div>\n{below}\n'
+
+
+def test_captions_are_numbered_and_tied_to_what_is_above_them():
+    figure, table = '<div class="book-figure"></div>', "<div><table></table></div>"
+    page = cell(figure, "<p><em>One <b>bar</b></em></p>") + cell(table, "<p><em>Rows</em></p><p>Text</p>")
+    page += cell(figure, "<p><em>Two</em> and more</p>") + cell("<pre>1</pre>", "<p><em>Print</em></p>")
+    page += cell(figure, "<p><em>Three</em></p>")
+    made = with_captions(page, "6")
+    assert re.findall(r'<figcaption id="([^"]+)"><p><span[^>]*>([^<]+)</span> <em>(.*?)</em>', made) == [
+        ("figure-6-1", "Figure 6.1.", "One <b>bar</b>"),
+        ("table-6-1", "Table 6.1.", "Rows"),
+        ("figure-6-2", "Figure 6.2.", "Three"),
+    ]
+    assert made.count("<figure class=") == made.count("</figcaption></figure>\n</div>") == 3
+    assert made.count("<div") - made.count("</div") == page.count("<div") - page.count("</div") == 0
+    assert "<p><em>Two</em> and more</p>" in made
+    assert "Figure 1." in with_captions(cell(figure, "<p><em>A</em></p>"))
 
 
 def test_chapters_are_the_notebooks_of_the_table_of_contents():

@@ -109,13 +109,16 @@ def test_the_exported_network_is_the_trained_one():
         np.testing.assert_allclose(dice, method.predicted_quality(image[None]), atol=1e-4)
 
 
-def test_the_lock_file_pins_the_engine_by_its_hash_and_names_no_host():
-    lock = (LIVE / "package-lock.json").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("folder", "name"), [(LIVE, "onnxruntime-web"), (Path(__file__).with_name("axe"), "axe-core")]
+)
+def test_a_lock_file_pins_packages_by_their_hash_and_names_no_host(folder, name):
+    lock = (folder / "package-lock.json").read_text("utf-8")
     packages = {name: entry for name, entry in json.loads(lock)["packages"].items() if name}
     assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
     assert "http" not in lock.replace("https://opencollective.com", "")
-    wanted = json.loads((LIVE / "package.json").read_text("utf-8"))["dependencies"]["onnxruntime-web"]
-    assert packages["node_modules/onnxruntime-web"]["version"] == wanted
+    wanted = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"][name]
+    assert packages[f"node_modules/{name}"]["version"] == wanted
 
 
 def test_the_exported_gradient_is_that_of_torch():
