@@ -62,7 +62,7 @@ def test_a_room_can_be_read_in_an_afternoon(room):
 
 
 def test_package_is_thin():
-    # 15,000 before the checks of 46 exercises (about 1,070 lines) and the readers of research cohorts came in.
+    # 15,000 before the checks of 46 exercises (some 1,070 lines) and the readers of research cohorts came in.
     assert sum(map(code_lines_of, MODULES)) <= 16_500
 
 
