@@ -587,7 +587,8 @@ if not cases_out:  # in a sweep the stored runs may not be there yet
         for choice in ("network", "norm"):
             means = rows.groupby(["seed", choice])["quality"].mean().unstack()
             recipe[choice, trouble] = advice(means)
-pd.DataFrame(recipe).T.rename_axis(["choice of", "test images"]).sort_index()
+names = ["choice of", "test images"]
+pd.DataFrame(recipe).T.rename_axis(names).sort_index() if recipe else None
 
 # %% [markdown]
 # *Advice per level of noise, five seeds. Dice: mean of the network (or norm) with the highest mean; difference: its mean
