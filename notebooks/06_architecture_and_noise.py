@@ -626,7 +626,8 @@ if not cases_out:
         for level in ("unperturbed", "hardest"):
             means = rows.groupby(["seed", "network code"])[level].mean().unstack()
             recipe[dataset, level] = advice(means.rename(columns=codes))
-pd.DataFrame(recipe).T.rename_axis(["data set", "level"])
+by_level = pd.DataFrame(recipe).T
+by_level.rename_axis(["data set", "level"]) if recipe else None
 
 # %% [markdown]
 # *The same advice from the published results, three trainings per network.*
