@@ -707,7 +707,7 @@ of_beta.groupby("variant")[held].mean().round(2)
 # one on F. A learned interval can only be as good as the examples from which it was learned.
 #
 # **Try it:** the predicted Dice was learned on scanner A. Which knob of the scanner makes it fall along with the true
-# Dice, and which one does it not notice?
+# Dice, and which one does it not detect?
 #
 # <!-- live: knobs -->
 # A live figure stands here on [the web page of this

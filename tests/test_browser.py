@@ -201,7 +201,7 @@ def axe():
             )
         except (OSError, subprocess.SubprocessError) as error:
             reason = f"axe-core cannot be had: npm cannot install it ({error})"
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+            (pytest.fail if os.environ.get("SEGCONF_BROWSER") == "required" else pytest.skip)(reason)
     return script.read_text("utf-8")
 
 

@@ -79,7 +79,7 @@ def test_the_index_counts_the_entries():
 
 
 def test_contributing_is_short():
-    assert (ROOT / "CONTRIBUTING.md").stat().st_size <= 4_000
+    assert (ROOT / "CONTRIBUTING.md").stat().st_size <= 4_800
 
 
 def test_the_changelog_has_a_line_for_this_version():
@@ -164,7 +164,7 @@ def test_check_and_series_together_are_the_test():
     needs, then = recipe("test")
     assert needs.split("##")[0].split() == ["check"]
     assert then == ["series"]
-    assert recipe("series")[1] == ["pretend", "run", "facts", "nbval", "recheck", "render", "browser"]
+    assert recipe("series")[1] == ["pretend", "run", "facts", "nbval", "recheck", "render", "gates"]
 
 
 def test_the_recheck_of_the_tests_takes_a_chapter_of_four_minutes():

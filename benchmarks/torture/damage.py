@@ -26,6 +26,7 @@ from common import Counts, home
 from PIL import Image
 
 from segconf_lite import artefacts, classroom, grid
+from segconf_lite.arrays import to_numpy
 from segconf_lite.claims import runs
 from segconf_lite.cohorts import phantom
 from segconf_lite.confidence import PooledMahalanobis, load
@@ -124,7 +125,7 @@ def prepared(folder: Path) -> dict[str, tuple[Path, str, Read]]:
         "saved method": (
             folder / "method",
             "*",
-            lambda place: load(place, network).uncertainty(cohort.images).numpy().tobytes(),
+            lambda place: to_numpy(load(place, network).uncertainty(cohort.images)).tobytes(),
         ),
         "tables of cases, one per seed": (
             folder / "runs",

@@ -24,6 +24,7 @@ CODE = """
 import hashlib, json, sys
 import numpy as np, torch
 from segconf_lite import confidence
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import phantom
 from segconf_lite.fragility import FragilityMap
 from segconf_lite.models import Training, fit_unet
@@ -37,12 +38,12 @@ methods = {
     "dropout": confidence.MCDropout(n_samples=3),
     "fragility": FragilityMap(),
 }
-weights = torch.cat([p.flatten() for p in unet.parameters()]).detach().numpy()
+weights = to_numpy(torch.cat([p.flatten() for p in unet.parameters()]))
 found = {"phantom": test.images, "weights": weights}
 unet_d = fit_unet(train, progress=False, channels=(8, 16), dropout=0.1, precision=sys.argv[1], **quick)
 for name, method in methods.items():
     network = unet_d if name == "dropout" else unet
-    found[name] = method.fit(network, train).uncertainty(test.images).numpy()
+    found[name] = to_numpy(method.fit(network, train).uncertainty(test.images))
 np.savez(sys.argv[2], **found)
 """
 LIMITS = {  # part -> largest relative difference to one thread in single precision: two threads, bfloat16

@@ -45,6 +45,8 @@ import torch
 from common import ROOT, Counts, home
 from torch import Tensor
 
+from segconf_lite.arrays import to_numpy
+
 PACKAGE = ROOT / "segconf_lite"
 ROOMS = ("cohorts", "models", "stress", "confidence", "fragility", "evaluation", "claims", "reports", "show")
 OUTSIDE = {
@@ -201,9 +203,7 @@ def numbers(value: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def arrays(value: Any, rng: random.Random) -> Iterator[tuple[str, str, Any]]:
-    plain = (
-        value.detach().cpu().numpy() if isinstance(value, Tensor) and value.dtype != torch.bfloat16 else value
-    )
+    plain = to_numpy(value) if isinstance(value, Tensor) and value.dtype != torch.bfloat16 else value
     if not isinstance(plain, np.ndarray):
         return
     form = (
@@ -284,9 +284,7 @@ def collections_of(value: Any) -> Iterator[tuple[str, str, Any]]:
 def same(first: Any, second: Any) -> bool:
     """Whether two results are equal up to rounding."""
     if isinstance(first, Tensor) or isinstance(second, Tensor):
-        first, second = (
-            x.detach().float().cpu().numpy() if isinstance(x, Tensor) else x for x in (first, second)
-        )
+        first, second = (to_numpy(x.float()) if isinstance(x, Tensor) else x for x in (first, second))
     if isinstance(first, np.ndarray | np.generic | float) and not isinstance(first, np.str_):
         with contextlib.suppress(Exception):
             one, other = np.asarray(first), np.asarray(second)

@@ -89,7 +89,7 @@ def recompute(
     Example:
         >>> recompute("0", minutes=0.01)
         Traceback (most recent call last):
-        ValueError: minutes must be at least 3, which the quickest chapter states, got 0.01
+        ValueError: minutes must be at least 2, which the quickest chapter states, got 0.01
     """
     choice = runs.commit_hash() if choice is None else choice
     if not re.fullmatch("[0-9a-fA-F]+", choice):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.evaluation import boundary_distance_px, map_agreement, rater_disagreement
 from segconf_lite.exercises.answers import Function, NotYetError, _call, _compare, _number, _numbers
@@ -125,7 +126,7 @@ def _annotated() -> tuple[Cohort, np.ndarray, dict[str, float]]:
     disagreement = rater_disagreement(cohort.raters[:, 1:], n_classes=4)
     masks = cohort.raters[:, 0]
     rivals = {
-        "boundary band": geometry_ring(masks, n_classes=4, reach_px=1).numpy().astype(float),
+        "boundary band": to_numpy(geometry_ring(masks, n_classes=4, reach_px=1)).astype(float),
         "1 over the distance": 1 / boundary_distance_px(masks).clip(1, 1e3),
     }
     return cohort, disagreement, {name: _alike(cohort, found, disagreement) for name, found in rivals.items()}

@@ -106,7 +106,7 @@ def coarse_logits(outputs: object, images: Tensor | np.ndarray) -> Tensor | None
         or len(found) != cases
     ):
         return None
-    factors = {divmod(side, max(1, own)) for side, own in zip(sides, found.shape[2:], strict=True)}
+    factors = {divmod(int(side), max(1, int(own))) for side, own in zip(sides, found.shape[2:], strict=True)}
     return found if len(factors) == 1 and min(factors)[0] > 1 and not min(factors)[1] else None
 
 
