@@ -111,7 +111,7 @@ show.picture_grid(
     [[None] * 6, list(predicted)],
     column_titles=names,
     class_names=train.class_names,
-    alt="Six images of hearts of different brightness and contrast, plain above, and below with the borders that the network predicts: closed outlines in most cases, fragments in case 5.",
+    alt="Six images of hearts of different brightness and contrast, plain above, and below with the borders that the network predicts: closed curves in most cases, fragments in case 5.",
 )
 
 # %% [markdown]
