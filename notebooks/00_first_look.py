@@ -88,7 +88,7 @@ unet = fitted(fit_unet, train, **training)
 
 
 # %% [markdown]
-# The six cases come from six scans of a new heart. We have chosen them so that the methods below disagree, which makes
+# The six cases are slices of one new heart, imaged on five scanners. We have chosen them so that the methods below disagree, which makes
 # them good for thinking, and useless as statistics.
 
 
@@ -117,6 +117,8 @@ show.picture_grid(
 # %% [markdown]
 # *Six cases. Top: the image. Below: the same image with the borders of the structures that the network predicts. One
 # network.*
+#
+# We call a segmentation wrong if its Dice, which is defined below, is under 0.8.
 #
 # **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers down here, and run
 # the cell.
@@ -163,7 +165,7 @@ place.rename_axis("place, by uncertainty")
 # ## The truth
 #
 # The hearts are computed, so the true segmentation is known. **Dice** is twice the area that the prediction and the truth
-# have in common, divided by the sum of both areas: 1 is perfect.
+# have in common, divided by the sum of both areas: 1 is perfect. It is computed for each of the three structures and averaged.
 
 # %%
 dice = case_table(probabilities, cases, empty="skip")["quality"].to_numpy()
@@ -202,7 +204,9 @@ score.to_frame().assign(**{"wrong cases": wrong.sum()})
 #
 # ## Make it fail
 #
-# In Jupyter and on Colab, the sliders below are live: they are the knobs of scanner A. Find a setting in which the Dice is low, and
+# In Jupyter and on Colab, the sliders below are live: they are the knobs of scanner A. `flip_deg` is
+# the flip angle, which sets the contrast between blood and muscle; `fat_signal`, how bright fat is; `bias`, shading by the coil;
+# `ghost`, copies of the heart by motion; and `blur_mm`, loss of detail. Find a setting in which the Dice is low, and
 # the soft Dice confidence is still high: a failure without a warning.
 
 

@@ -719,7 +719,7 @@ failures.rename_axis(["scanner", "profile"]).unstack().round(2)
 #   [ten](evidence:failures-sound-sure/seeds) runs, and those of the `full` networks one of
 #   [0.927 [0.920, 0.934]](evidence:chapter_01_full/confidence_of_failures?experiment=phantom&domain=D&domain=F) over
 #   [ten](evidence:chapter_01_full/confidence_of_failures/seeds?experiment=phantom&domain=D).
-# * Slices of one subject are nearly copies. Split, and compute intervals, by subject.
+# * Slices of one subject resemble each other. Split, and compute intervals, by subject.
 #
 # ## Check yourself
 #
@@ -808,9 +808,9 @@ exercises.check_dice(my_dice)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: change the bootstrap
 #
-# The function below draws single slices with replacement. But slices of one heart are nearly copies, so it gives an
+# The function below draws single slices with replacement. But slices of one heart resemble each other, so it gives an
 # interval that is too narrow. Change it so that it draws as many whole *subjects* as there are, with replacement, and
-# returns the numbers of all of their slices. A subject that is drawn twice comes twice.
+# returns the indices of all of their slices, from 0. A subject that is drawn twice comes twice.
 #
 # :::{admonition} Hint 1
 # :class: dropdown
@@ -819,12 +819,12 @@ exercises.check_dice(my_dice)
 #
 # :::{admonition} Hint 2
 # :class: dropdown
-# `np.flatnonzero(subjects == person)` has the numbers of all slices of one person.
+# `np.flatnonzero(subjects == person)` has the indices of all slices of one person.
 # :::
 #
 # :::{admonition} Hint 3
 # :class: dropdown
-# Join the numbers of each drawn person with `np.concatenate`. A test such as `np.isin(subjects, drawn)` would count a
+# Join the indices of each drawn person with `np.concatenate`. A test such as `np.isin(subjects, drawn)` would count a
 # person once who was drawn twice.
 # :::
 
@@ -848,8 +848,9 @@ exercises.check_resample(my_resample)
 # ### Exercise 5: change the number of test slices
 #
 # With `n_test = 120`, there are six slices of each of 20 subjects on every scanner, and the interval around the mean
-# Dice on scanner D has a certain width. Which `n_test` makes it half as wide? The check computes both widths from ten
-# stored runs of this chapter.
+# Dice on scanner D has a certain width. Which `n_test` makes it half as wide? The check takes the standard
+# deviation over subjects from ten stored runs of this chapter, and computes both widths from it: the second is a calculation, and
+# was not measured.
 #
 # :::{admonition} Hint 1
 # :class: dropdown

@@ -269,7 +269,8 @@ show.risk_coverage_curves(
 # fraction is much larger. The reason is that the cases that the entropy trusts most are not the best ones.
 #
 # **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
-# many of the failures will nobody see, and which of three uncertainties leaves the fewest?
+# many of the failures (here, a Dice below 0.7) will nobody see, and which leaves the fewest: the entropy over the foreground, the
+# soft Dice, or the size of the prediction?
 #
 # <!-- live: review -->
 # A live figure stands here on [the web page of this
@@ -277,7 +278,7 @@ show.risk_coverage_curves(
 # hearts on six scanners in your browser, and a slider sets how many of the slices a person checks.
 #
 # *Live figure: the review budget sets the threshold, and with it the coverage. Blue: mean risk of the cases that are
-# left to the machine; dashed: the best possible ranking; dot: the chosen budget. 36 slices of six hearts, one
+# left to the machine; dashed: the best possible ranking; orange dot: the chosen budget. 36 slices of six hearts, one
 # network; slices of one heart are not independent, so the figure explains the terms and proves nothing about a
 # method.*
 #
@@ -302,14 +303,14 @@ print(np.round(running, 3), np.round(at_best, 3), round(excess, 4))
 print("the package's function:", round(ev.excess_aurc(risks, [1, 2, 3]), 4))
 
 # %% tags=["hide-input"]
-toy = pd.DataFrame({"domain": "toy", "risk": risks, "trust lost": [1, 2, 3]})
+toy = pd.DataFrame({"domain": "toy", "risk": risks, "uncertainty": [1, 2, 3]})
 alt = "Selective risk of the three cases against the coverage, with the area below the curve shaded."
-figure = show.risk_coverage_curves(toy, ["trust lost"], alt=alt)
-figure.update_traces(fill="tozeroy", selector={"name": "trust lost"})
+figure = show.risk_coverage_curves(toy, ["uncertainty"], alt=alt)
+figure.update_traces(fill="tozeroy", selector={"name": "uncertainty"})
 
 # %% [markdown]
-# *Selective risk of the three cases against the coverage. The AURC is the mean height of the curve over the three
-# points; the shaded area shows it. Grey: the best possible ranking, and no ranking.*
+# *Selective risk of the three cases against the coverage. The AURC is the mean height of the three points; the shading shows
+# which curve is meant, and begins at the first point, so its area is smaller. Grey: the best possible ranking, and no ranking.*
 #
 # :::{admonition} Exercise 1, by hand
 # Four cases have risk 0.1, 0.2, 0.4, 0.8 and uncertainty 0.3, 0.1, 0.2, 0.9. Write down the four selective

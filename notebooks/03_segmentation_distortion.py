@@ -897,9 +897,9 @@ exercises.check_distance(my_distance)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5: change the threshold
 #
-# The function below sets the threshold of the distance so that 95 % of the slices pass that were used to fit it. Change
+# The function below sets the threshold of the distance so that 95 % of the slices pass to which the covariance was fitted. Change
 # it so that 95 % of the slices of a *new person on a known scanner* pass, and read what the check prints about the
-# other threshold.
+# other threshold. The check uses invented distances, so what it prints is an illustration and no evidence.
 #
 # :::{admonition} Hint 1
 # :class: dropdown
@@ -979,8 +979,8 @@ exercises.check_scanners(my_scanners)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8: break the distance with a harmless activation
 #
-# Here is a network with activations of three numbers. In training, each of them has mean 0 and variance 1, so the
-# Mahalanobis distance is the length of the activation. Its last layer has the `weights` below, one row per class, and
+# Here is a network with activations of three numbers. In training, each of them has mean 0 and variance 1, and
+# they are uncorrelated. So the Mahalanobis distance is the length of the activation. Its last layer has the `weights` below, one row per class, and
 # the softmax turns the scores into probabilities. Find an activation at a distance of 10 or more that changes no
 # probability. The autoencoder reconstructs every activation as the mean, so the distortion compares with an
 # activation of zeros.

@@ -1024,7 +1024,7 @@ print("right!" if abs(my_length - right) < 5e-4 else "not yet")
 # :class: dropdown
 # A gradient step, or a batch norm that updates its running mean, changes the U-Net, and with it the segmentation
 # whose quality is predicted. And at test time there is no reference: a prediction that skips "classes absent in the
-# reference" has used the solution. The published code does so for its surface Dice. Here the mean quality is an
+# reference" has used the reference. The published code does so for its surface Dice. Here the mean quality is an
 # output of its own.
 # :::
 #
@@ -1156,11 +1156,12 @@ def my_controller(alpha, fall, effect_size):
 exercises.check_controller(my_controller)
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 7: break the segmentation without the predictor noticing
+# ### Exercise 7: break the segmentation undetected by the predictor
 #
-# Suppose that predicted and true Dice are linear near an image, with the gradients $g$ and $h$. Write a function that
-# returns a change of the image which is at most `length` long (root of the sum of squares), lowers the true Dice as
-# far as possible, and does not lower the predicted one. The score is the fraction of the possible fall.
+# Suppose that predicted and true Dice are linear near an image, with the gradients $g$ and $h$. Write a function of
+# `g`, `h` and `length`, in this order. It returns a change of the image which is at most `length` long (root of the sum of
+# squares), lowers the true Dice as far as possible, and does not lower the predicted one. The check asks for nearly all of
+# the largest possible fall.
 #
 # :::{admonition} Hint 1
 # :class: dropdown

@@ -1448,7 +1448,7 @@ exercises.check_noise_level(my_noise_level)
 #
 # The dead network of this chapter had a respectable Dice, although it seems to ignore its image. How far can a
 # segmentation get that never looks? Below are the true masks of 40 images whose object fills about half of the image.
-# Find **one** mask that is used for all of them, and that reaches a mean Dice of `needed`. Your score is its mean Dice;
+# Find **one** mask that is used for all of them, and that reaches a mean Dice of `needed = 0.8`. Your score is its mean Dice;
 # the mask of the dead network, object everywhere, does not reach the limit.
 #
 # :::{admonition} Hint 1

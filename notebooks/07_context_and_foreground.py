@@ -841,7 +841,8 @@ exercises.check_ratios(my_ratios)
 #
 # With windows of 32 pixels, an image of 96 × 96 pixels is cut into nine windows. If the disc lies in the centre, which is
 # the smallest `radius_min` of the parameters cell (an integer) at which *no* window is empty? State first which windows
-# are the last ones to get a part of the disc. With this setting you can run the chapter again.
+# are the last ones to get a part of the disc. (The chapter's default is above it, and yet it has empty windows, because
+# its discs lie anywhere.)
 #
 # :::{admonition} Hint 1
 # :class: dropdown
@@ -850,7 +851,7 @@ exercises.check_ratios(my_ratios)
 #
 # :::{admonition} Hint 2
 # :class: dropdown
-# The centre lies between the pixels 47 and 48, and the nearest pixel of a corner window has the number 31 in both axes. Its
+# The centre lies between the pixels 47 and 48, and the nearest pixel of a corner window has the index 31 in both axes. Its
 # distance from the centre follows from Pythagoras, and the disc must reach it.
 # :::
 
@@ -866,7 +867,8 @@ exercises.check_radius(my_radius, size=96, window=32)
 # The smallest network of this book has one norm layer and one threshold, and it has learned one disc in noise. With batch
 # norm, it keeps the mean and the standard deviation of that image; with instance norm, it takes those of the image that it
 # sees. Break each with a single change that is as small as possible: find the **largest radius** (an integer) at which
-# instance norm has a Dice below `failed_at`, and the **largest contrast** (to two decimals) at which batch norm has one.
+# instance norm has a Dice below `failed_at = 0.7`, and the **largest contrast** (to two decimals) at which batch norm has one. The
+# contrast multiplies the whole image, noise included, which instance norm undoes by construction.
 #
 # :::{admonition} Hint 1
 # :class: dropdown

@@ -628,11 +628,13 @@ fractions.rename(columns=lambda name: name.replace("quiet", "low entropy"))
 #
 # ## Is an attack harder to detect than an accident?
 #
-# Attacked networks are often said to be confidently wrong: an attack should raise the uncertainty less than an
-# ordinary bad image does. To test this, the damage has to be the same. So we corrupt each of the 24 slices many times at
+# One might expect that attacked networks are confidently wrong: an attack would raise the uncertainty less than an
+# ordinary bad image does. To test this, the damage has to be the same. So we corrupt each of the 24 slices 24 times at
 # random, with a bias field, blur, ghosts, noise or another contrast (chapter 6). For each attacked slice we take the version
-# of the *same slice* whose Dice is nearest. A pair counts if its two Dice differ by at most 0.05. Note that the Beta predictor has
-# learned from such corruptions, and the others have not.
+# of the *same slice* whose Dice is nearest. A pair counts if its two Dice differ by at most 0.05. Attacks
+# without such a corruption are left out, so the comparison is only about damage that random corruptions also do. A slice can
+# appear once for each of the two ε. The thresholds are those of the section above. Note that the Beta predictor has learned
+# from such corruptions, and the others have not.
 
 # %%
 change, tries = StrongCorruption(seed=seed), []
@@ -675,8 +677,9 @@ both.round(2)
 # *Fraction flagged of pairs of one slice under PGD (ε = 0.2 and 0.3) and under a random corruption, with Dice that differ by
 # at most 0.05. One run.*
 #
-# One run decides nothing. That all seven confidences flag fewer slices under attack was registered as a claim before anybody
-# had looked; it waits for its ten runs ([What held up](../claims.md)).
+# One run decides nothing. The claim that all seven confidences flag fewer slices under attack was registered before such pairs
+# were measured. An earlier edition of this book said so; a review then found the contrary in a coarser table, by bins of the
+# Dice. The claim waits for its ten runs ([What held up](../claims.md)).
 #
 # ## Does an attack transfer?
 #
@@ -1043,7 +1046,8 @@ exercises.check_flips(my_flips)
 # ### Exercise 5: change the certificate
 #
 # Let an attack change every pixel of an image of 96 × 96 pixels by `small_change`, in standard deviations of the image.
-# Which `sigma` of the parameters cell would certify that it does nothing? The certified length is
+# Which `sigma` of the parameters cell would certify that no label of the voting network changes, at pixels where it does not
+# abstain? The certified length is
 # $\sigma\,\Phi^{-1}(0.75)$, and it has to reach the length of the change. Give the smallest `sigma`, to two decimals, and
 # state what so much noise does to an image whose standard deviation is 1.
 #
@@ -1072,8 +1076,10 @@ exercises.check_sigma(my_sigma, epsilon=small_change, **certificate)
 #
 # The segmentation below takes the mean of a neighbourhood of each pixel and compares it with a threshold. `dice_under`
 # attacks it with one step of FGSM and returns the Dice. Find the **smallest ε**, to two decimals, that takes the Dice below
-# `failed_at`. The check compares it with what the stored runs say of the U-Net of this chapter. Guess first: does the
-# U-Net need a larger or a smaller attack than this simple rule?
+# `failed_at = 0.7`. The check compares it with what the stored runs say of the U-Net of this chapter. Guess first: does the
+# U-Net need a larger or a smaller attack than this simple rule? Mind the comparison: the rule faces one step of FGSM on a disc,
+# the U-Net the worst of five attacks on hearts. So the two numbers show an order of magnitude, and not which of the two is more
+# robust.
 #
 # :::{admonition} Hint 1
 # :class: dropdown

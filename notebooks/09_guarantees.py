@@ -995,7 +995,7 @@ from segconf_lite import exercises
 #
 # :::{admonition} Hint 1
 # :class: dropdown
-# `int(np.ceil((len(excess) + 1) * level))` is $k$. The new case is one more, and therefore the 1 is there.
+# `int(np.ceil(round((len(excess) + 1) * level, 9)))` is $k$; without the `round`, `100 * 0.55` would be a little more than 55. The new case is one more, and therefore the 1 is there.
 # :::
 #
 # :::{admonition} Hint 2
@@ -1131,8 +1131,8 @@ exercises.check_budgets(sorted_failures, my_budgets, costs=(10.0, 3.0))
 #
 # The package refuses weights with a small effective sample size. Is a large effective size a sign that weights are right?
 # Show that it is none. Below, old and new cases have the same distribution, so no weights are needed. Find weights of the
-# 200 calibration cases that leave an effective sample size of at least `effective`, and that take the coverage below
-# `broken`. Your score is the coverage: how low can you get?
+# 200 calibration cases that leave an effective sample size of at least `effective` (50), and that take the coverage below
+# `broken` (0.7). Your score is the coverage: how low can you get?
 #
 # :::{admonition} Hint 1
 # :class: dropdown
