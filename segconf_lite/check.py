@@ -441,11 +441,12 @@ def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -
 
     Args:
         table: A pandas table.
-        wanted: Names of columns.
+        wanted: Names of columns; none if all that are there are used.
         name: Name of the argument.
 
     Raises:
-        ValueError: If it is no table, is empty, or lacks a column; the message lists those that are there.
+        ValueError: If it is no table, is empty, or has a wanted column not at all or twice; the message lists
+            those that are there.
 
     Example:
         >>> import pandas as pd
@@ -459,7 +460,7 @@ def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -
     if missing:
         expected, fix = f"a table with columns {list(wanted)}", f"it has {there}"
         raise refuse(name, expected, f"none called {missing}", fix)
-    doubled = [column for column in wanted if there.count(column) > 1]
+    doubled = [column for column in wanted or dict.fromkeys(there) if there.count(column) > 1]
     if doubled:
         raise refuse(name, "a table with one column of each name", f"{doubled} more than once")
     if not len(table):
