@@ -460,7 +460,7 @@ def columns(table: pd.DataFrame, wanted: Collection[str], name: str = "table") -
     if missing:
         expected, fix = f"a table with columns {list(wanted)}", f"it has {there}"
         raise refuse(name, expected, f"none called {missing}", fix)
-    doubled = [column for column in wanted or dict.fromkeys(there) if there.count(column) > 1]
+    doubled = [column for column in list(wanted) or dict.fromkeys(there) if there.count(column) > 1]
     if doubled:
         raise refuse(name, "a table with one column of each name", f"{doubled} more than once")
     if not len(table):

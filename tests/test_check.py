@@ -207,6 +207,7 @@ def test_columns_are_there_and_once():
         check.columns(table[["a"]].iloc[:0, :1], [])
     with pytest.raises(ValueError, match="a pandas table"):
         check.columns([1], ["a"])
+    assert len(check.columns(pd.DataFrame({"a": [1]}), np.array(["a"]))) == 1
 
 
 def test_cases_come_in_one_length_and_arrays_in_one_shape():
