@@ -186,8 +186,8 @@ def test_a_page_at_three_widths(browser, address, page):
         WebDriverWait(browser, WAIT_S).until(lambda b: b.execute_script(SETTLED), "a figure keeps its layout")
         inside = browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
         assert inside, f"the page scrolls sideways at {width} pixels"
-        # A figure takes its new size a moment after the page. Between the two layouts it may scroll in its box,
-        # which the keyboard reaches.
+        # A figure takes its new size a moment after the page. Between the two layouts it may scroll
+        # in its box, which the keyboard reaches.
         last = time.monotonic() + FIT_S
         while (cut := cut_figures(browser, width)) and time.monotonic() < last:
             time.sleep(0.2)
