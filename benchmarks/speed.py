@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench.common import peak_megabytes
 
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.confidence import Adversary, QualityPredictor, SegmentationDistortion, predictor_training
@@ -124,7 +125,7 @@ def distortion_rows() -> list[tuple[str, float, str]]:
     rows.append(("distortion, decoder cut open", median["cut"] / median["pass"], "passes"))
     rows.append(("distortion, through taps", median["taps"] / median["pass"], "passes"))
     for name, act in acts.items():
-        rows.append((f"peak memory of tensors: {name}", peak_tensor_mb(act), "MB"))
+        rows.append((f"peak memory of tensors: {name}", peak_megabytes(act), "MB"))
     return rows
 
 
@@ -176,18 +177,6 @@ def predictor_rows() -> list[tuple[str, float, str]]:
             spent_by[name].append(time.perf_counter() - start)
     median = {name: statistics.median(values[2:]) for name, values in spent_by.items()}
     return rows + [(f"predicted quality, {n}", median[n] / median["pass"], "passes") for n in methods]
-
-
-def peak_tensor_mb(act: Callable[[], object]) -> float:
-    """Highest sum of tensors that were made and not yet freed, from torch's profiler."""
-    with torch.profiler.profile(profile_memory=True, record_shapes=False) as profiler:
-        act()
-    held = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak / 1e6
 
 
 def main() -> None:
