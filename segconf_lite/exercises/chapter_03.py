@@ -75,7 +75,7 @@ def check_threshold(threshold: Function) -> None:
     got = _call(threshold, used, left_out)
     _compare(got, np.quantile(left_out, 0.95), quantiles)
     flagged = (used > np.quantile(used, 0.95)).mean(), (left_out > np.quantile(used, 0.95)).mean()
-    print(f"Right: the other threshold would flag {flagged[1]:.0%} of the slices of this healthy person.")
+    print(f"Right: the other threshold would flag {flagged[1]:.0%} of these invented slices.")
 
 
 def check_distortion(distortion: Function) -> None:
