@@ -12,6 +12,7 @@ from .distance import PooledMahalanobis as PooledMahalanobis
 from .distortion import SegmentationDistortion as SegmentationDistortion
 from .predictor import BetaQualityPredictor as BetaQualityPredictor
 from .predictor import QualityPredictor as QualityPredictor
+from .reverse import reverse_classification_accuracy as reverse_classification_accuracy
 from .sampling import DeepEnsemble as DeepEnsemble
 from .sampling import MCDropout as MCDropout
 from .sampling import TestTimeAugmentation as TestTimeAugmentation
@@ -38,6 +39,7 @@ __all__ = [
     "SoftDiceConfidence",
     "TestTimeAugmentation",
     "load",
+    "reverse_classification_accuracy",
     "ring_defects",
     "soft_dice_confidence",
 ]
