@@ -62,14 +62,11 @@ def fractions(table):
         for name, (count, total) in of.items():
             some = part[total > 0]
             values = (some[count] / total[total > 0]).to_numpy()
+            if len(some):
+                row[name] = values.mean()
             if len(some) > 1:
-                row |= dict(
-                    zip(
-                        (name, f"{name}, low", f"{name}, high"),
-                        over_seeds.interval(some, values)[:3],
-                        strict=True,
-                    )
-                )
+                ends = over_seeds.interval(some, values)
+                row |= {f"{name}, low": ends.low, f"{name}, high": ends.high}
         rows.append(row | {"truth broken": part["true_broken"].sum()})
     return pd.DataFrame(rows)
 
