@@ -67,6 +67,8 @@ def recompute(
 ) -> list[str]:
     """Train and measure one claim again from scratch, for one of its seeds, and compare with what is stored.
 
+    The run measures the other claims of the same notebook as well, so those with this seed are compared, too.
+
     Claims whose stored seeds scatter over more than half of the statistic's range are not picked, because
     on another machine no number would contradict them. Nor are claims with runs of their own, which no
     notebook measures and whose minutes no header states; they can be named.
@@ -80,11 +82,11 @@ def recompute(
             are true of two CPU cores that multiply bf16; other machines take longer. None picks among all.
 
     Returns:
-        Lines that say what was compared.
+        Lines that say what was compared, first the claim that was picked.
 
     Raises:
         ValueError: If an argument is not as above, or no chapter is so quick.
-        RuntimeError: If nothing is stored, or a number does not agree, see `compare_seed`.
+        RuntimeError: If nothing is stored, or if numbers do not agree, see `compare_seed`; all are named.
 
     Example:
         >>> recompute("0", minutes=0.01)
@@ -99,11 +101,11 @@ def recompute(
     notebooks = results.parents[1] / "notebooks"
     claims = read_claims()
     records = {name: ledger.read_record(results, name, profile) for name in claims}
-    judged = {name: r for name, r in records.items() if r is not None and _is_measurable(claims[name])}
+    known = {name: r for name, r in records.items() if r is not None and _is_measurable(claims[name])}
     if claim_id is None:
-        judged = {n: r for n, r in judged.items() if claims[n].runs is None and _can_fail(claims[n], r)}
+        judged = {n: r for n, r in known.items() if claims[n].runs is None and _can_fail(claims[n], r)}
     else:
-        judged = {name: r for name, r in judged.items() if name == check.one_of("claim", claim_id, claims)}
+        judged = {name: r for name, r in known.items() if name == check.one_of("claim", claim_id, claims)}
     if not judged:
         missing = f"a stored {profile} outcome in {results} and its data here"
         raise RuntimeError(
@@ -121,8 +123,19 @@ def recompute(
     picked = seeds[number // len(quick) % len(seeds)]
     seed = picked if seed is None else check.one_of("seed", check.integer("seed", seed), seeds)
     cases, here = _run_again(paths[name], profile, seed, _run_of(judged[name], seed))
-    compared = compare_seed(claims[name], judged[name], seed_estimates(claims[name], cases), here)
-    return [f"{name}, seed {seed}:", *compared]
+    beside = [
+        n for n, r in known.items() if seed in r["seeds"] and _program(claims[n], notebooks) == paths[name]
+    ]
+    lines, refused = [], []
+    for each in sorted(beside, key=lambda other: other != name):  # the one that was picked comes first
+        lines.append(f"{each}, seed {seed}:")
+        try:
+            lines += compare_seed(claims[each], known[each], seed_estimates(claims[each], cases), here)
+        except RuntimeError as reason:
+            refused.append(str(reason))
+    if refused:
+        raise RuntimeError("\n".join(refused))
+    return lines
 
 
 def compare_seed(

@@ -245,6 +245,25 @@ def test_a_claim_and_a_seed_by_name(project, capsys):
     assert "above-zero" in capsys.readouterr().out
 
 
+def test_the_other_claims_of_the_run_are_compared_too(project, capsys):
+    """A new cell had shifted the random stream of one claim, and for days other claims were picked."""
+    second = CLAIM.replace("above-zero", "y-is-one").replace("value: x", "value: y")
+    (project / "book/claims.yml").write_text(CLAIM + second)
+    source = project / "notebooks/01_tiny.py"
+    both = NOTEBOOK.replace("if cases_out", 'table["y"] = 1 + rng.random(20)\nif cases_out')
+    source.write_text(both)
+    for seed in (11, 12):
+        run_cases(project, seed)
+    assert cli.main(["claims", "judge"]) == 0
+    capsys.readouterr()
+    assert cli.main(["claims", "recheck", "above-zero", "--seed", "12"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("above-zero, seed 12:") < shown.index("y-is-one, seed 12:")
+    source.write_text(both.replace('table["y"]', 'rng.random(3)\ntable["y"]'))
+    assert cli.main(["claims", "recheck", "above-zero", "--seed", "12"]) == 1
+    assert "y-is-one, all, seed 12: expected" in capsys.readouterr().err
+
+
 def test_the_same_machine_must_agree_and_another_must_be_like_another_seed():
     here = {"seed": 11, "device": "cpu x", "threads": 1, "versions": {"torch": "2"}}
     mean = a_claim("mean")
