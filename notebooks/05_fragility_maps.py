@@ -843,7 +843,7 @@ over_seeds.rename(index=PLAIN).round(2)
 # **The two parts.** Over the five seeds, the aleatoric part of the mask search correlates with the annotators better than its
 # epistemic part, by [0.27 [0.20, 0.34]](evidence:aleatoric-part-follows-annotators?holds). Its epistemic part separates hearts with
 # thick walls from usual ones better than its aleatoric part: the Spearman correlation with "is a new heart" is higher by
-# [0.14 [0.09, 0.20]](evidence:epistemic-part-notices-unseen-anatomy?holds). But the division is not clean even on scanner A, because
+# [0.14 [0.09, 0.20]](evidence:epistemic-part-detects-unseen-anatomy?holds). But the division is not clean even on scanner A, because
 # the aleatoric part reacts to thick walls, too: its own correlation with "is a new heart" is
 # [0.37 [0.04, 0.70]](evidence:chapter_05_cases/rank_correlation/new~search,+aleatoric:+mean?cohort=raters&above). The epistemic part of
 # three networks that were trained separately has the highest AUROC of thick walls in the table.
