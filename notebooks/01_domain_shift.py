@@ -113,7 +113,7 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # proton density $PD$ and relaxation times $T_1$, $T_2$ sends the signal
 #
 # $$S = PD\,\sin\alpha\,\frac{1-E_1}{1-(E_1-E_2)\cos\alpha-E_1E_2}\,e^{-T_R/(2T_2)},
-# \qquad E_k = e^{-T_R/T_k},$$
+# \qquad E_k = e^{-T_R/T_k}, \tag{1.1}$$
 #
 # where the flip angle $\alpha$ and the repetition time $T_R$ are set by the protocol. The relaxation times
 # depend on the field strength; they come from {cite:t}`stanisz2005relaxation` (blood, heart, muscle, liver) and

@@ -285,7 +285,7 @@ show.risk_coverage_curves(
 # The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
 # is. Its excess over the AURC of the best possible ranking, **eAURC**, contains only how good the *uncertainty* is:
 #
-# $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big),$$
+# $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big), \tag{2.1}$$
 #
 # where $\pi$ sorts by uncertainty and $r_{(i)}$ is the $i$-th smallest risk. Cases with equal uncertainty share
 # their mean risk. The eAURC is 0 for a perfect ranking and never negative; the page *[Which eAURC?](90_which_eaurc.ipynb)*

@@ -257,7 +257,7 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 # segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the anomaly was harmless. The
 # **segmentation distortion** is the mean over pixels and classes
 #
-# $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 .$$
+# $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 . \tag{3.1}$$
 #
 # Here $I$ is the image and $x$ its activation, so $U(I)$ is the segmentation from $x$ itself and $U\!\circ r(x)$ the
 # one from $r(x)$. $|P|$ is the number of pixels, $|C|$ that of classes, and $P(C_p{=}c\mid\cdot)$ the probability
@@ -306,7 +306,7 @@ print(f"loss of both: {learned['L_seg']:.4f} and {learned['L_mse']:.4f}")
 #
 # * *distance*, and *code distance*, the same on the autoencoder's code;
 # * *entropy* over the image and over the foreground (chapter 2);
-# * *distortion*, as in the equation; *distortion, foreground*, its mean over what is predicted as heart; and
+# * *distortion*, as in equation (3.1); *distortion, foreground*, its mean over what is predicted as heart; and
 #   *distortion, Dice*, 1 minus the Dice between the two segmentations.
 
 
@@ -482,11 +482,11 @@ show.boxes(
 #
 # ## Why not here?
 #
-# There are three suspects. Is the *code* wrong? The tests compute the equation again in plain NumPy, and the numbers
+# There are three suspects. Is the *code* wrong? The tests compute equation (3.1) again in plain NumPy, and the numbers
 # agree. Is the *autoencoder* poor? It
 # [keeps the mean Dice on A](evidence:reconstruction-keeps-the-training-dice?holds) to about two thousandths. So look
-# at the *cohort*. Chapter 2 found that the entropy over the image largely measures how much heart there is. The
-# equation is a mean over the image, too.
+# at the *cohort*. Chapter 2 found that the entropy over the image largely measures how much heart there is.
+# Equation (3.1) is a mean over the image, too.
 
 # %%
 heart = (test.labels > 0).sum(axis=(1, 2))
@@ -522,7 +522,7 @@ show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 # %% [markdown]
 # *Spearman's correlation with the risk (higher is better) on each scanner, over the same six runs.*
 #
-# The same idea, put as a Dice, ranks the cases better than the equation
+# The same idea, put as a Dice, ranks the cases better than equation (3.1)
 # [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
 # [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above)
 # ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero), and on D better
@@ -649,14 +649,14 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 
 # %% [markdown]
 # *The two losses on held-out subjects of A; how much the reconstruction changes the Dice on A; Spearman's correlation
-# with the risk, of the equation ("SD") and of its Dice form ("Dice"). Means over three networks.*
+# with the risk, of equation (3.1) ("SD") and of its Dice form ("Dice"). Means over three networks.*
 #
 # Read the table by rows. Three networks are few and the table has no
 # intervals, so small differences between rows are not results. The segmentation half of the loss alone does almost as
 # well as both, the reconstruction half alone less so. A code of 16 ranks the slices of mild scanners less well, one
 # of 128 gains nothing; noise in training (denoising) makes it worse. One level up, or at the finest skip, a short
 # code cannot hold the activation: the Dice on A itself falls, and what is measured is the autoencoder's own error. In
-# every row the mean of the Dice form is higher than that of the equation.
+# every row the mean of the Dice form is higher than that of equation (3.1).
 #
 # ## Real scanners
 #
@@ -745,7 +745,7 @@ table.T.round(2)
 # this run. Over [five](evidence:distance-flags-every-real-site/seeds) other networks the Dice form is still the
 # highest there
 # ([0.95](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo)), and the
-# lowest is distortion as in the equation
+# lowest is distortion as in equation (3.1)
 # ([0.62](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo)), not the
 # distance ([0.76](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo)). At UCL
 # nothing ranks well in this run; over the [five](evidence:distance-flags-every-real-site/seeds) networks the entropy

@@ -198,7 +198,7 @@ show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 # gradient $g$ of the predicted Dice with respect to the pixels shows which small change lowers it fastest. One step
 # against it (with a tiny $\epsilon$ that only avoids a division by zero),
 #
-# $$x' = x - \alpha\, \frac{g}{\lVert g\rVert^2 + \epsilon},$$
+# $$x' = x - \alpha\, \frac{g}{\lVert g\rVert^2 + \epsilon}, \tag{4.1}$$
 #
 # lowers a *linear* prediction by $\alpha$. The changed image is a **hypothesis**: "if the scan had looked like this,
 # the segmentation would be bad". Then the hypothesis is *tested*: the frozen U-Net segments $x'$, and its true Dice
@@ -1072,7 +1072,7 @@ from segconf_lite import exercises
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: write the step of the adversary
 #
-# Write a function that makes one step of the adversary. It takes an image $x$, the gradient $g$ of the predicted Dice
+# Write a function that makes one step of the adversary, equation (4.1) without its tiny $\epsilon$. It takes an image $x$, the gradient $g$ of the predicted Dice
 # with respect to its pixels, and the wanted fall $\alpha$, and returns the changed image
 # $x' = x - \alpha\, g \,/\, \lVert g\rVert^2$.
 #

@@ -304,11 +304,11 @@ show.picture_slider(
 # of $(\mathrm{diag}(p) - p p^\top) \otimes f f^\top$ with their probabilities $p$ ($\otimes$ writes a block for each
 # pair of classes). Which change $\delta$ of the weights costs least among those that take the margin to 0?
 #
-# $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m, \qquad v = (e_k - e_r) \otimes f$$
+# $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m, \qquad v = (e_k - e_r) \otimes f \tag{5.1}$$
 #
 # The solution is $\delta = -m\, H^{-1} v \,/\, v^\top H^{-1} v$, and it costs
 #
-# $$\Delta L = \frac{m^2}{2\, v^\top H^{-1} v}.$$
+# $$\Delta L = \frac{m^2}{2\, v^\top H^{-1} v}. \tag{5.2}$$
 #
 # (For each rival; the cheapest counts. $e_k$ picks the block of class $k$; a little damping makes $H$ invertible.) So
 # the cost is half the margin squared, divided by the **leverage** of the pixel, $v^\top H^{-1} v$. The leverage is
@@ -337,7 +337,7 @@ fitting = time.perf_counter() - start
 print(f"Fisher matrix in {fitting:.0f} s")
 
 # %% [markdown]
-# Is the formula right? The loss of the last layer is convex, so a solver finds the true cost of a pixel. `python benchmarks/chapter_05.py --convex` does that for 24 pixels of each of A and D on each of two networks:
+# Is equation (5.2) right? The loss of the last layer is convex, so a solver finds the true cost of a pixel. `python benchmarks/chapter_05.py --convex` does that for 24 pixels of each of A and D on each of two networks:
 
 # %% tags=["hide-input"]
 solved = ledger.stored_table("chapter_05_convex.csv")
@@ -354,7 +354,7 @@ show.scatter(
 
 # %% [markdown]
 # *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic
-# axes. Below the dotted line the formula is too low.*
+# axes. Below the dotted line the cost of equation (5.2) is too low.*
 #
 # Below the budget used here, 0.0001 nats, the formula is right: over [80](evidence:closed-flip-cost-is-right-where-small/cases)
 # such pixels of five other networks, it gives on average
@@ -1151,7 +1151,7 @@ verdicts.rename_axis("claim").to_frame()
 #
 # * A flip cost needs a statement of which weights may change and what restrains them. With all weights free, single
 #   pixels are nearly free to flip.
-# * For the last layer there is a formula. It is right where costs are small, and takes little more than one forward pass.
+# * For the last layer there is a formula, equation (5.2). It is right where costs are small, and takes little more than one forward pass.
 # * Compare every map with the network's own entropy, with noise of the same budget, and with a map made from the
 #   predicted mask alone, e.g. the distance to its boundary.
 # * The entropy of the mean minus the mean of the entropies tends to detect, on the training scanner, what the network

@@ -264,7 +264,7 @@ by_scanner.loc[ranking.mean().sort_values().index]
 # blocks is compared with what chance would give: **Friedman's test** asks whether all $k$ methods are the same. If they are
 # not, two methods differ if their average ranks are at least a **critical difference** apart (Nemenyi's test):
 #
-# $$CD = q_{0.05}\sqrt{\frac{k(k+1)}{6N}},$$
+# $$CD = q_{0.05}\sqrt{\frac{k(k+1)}{6N}}, \tag{10.1}$$
 #
 # where $q_{0.05}$ is a quantile of the studentised range, divided by $\sqrt 2$. It grows with the number of methods,
 # because all pairs are compared at once.
@@ -984,7 +984,7 @@ verdicts.rename_axis("claim").to_frame()
 #
 # :::{admonition} Exercise: how many seeds would it take?
 # Nemenyi's test compares $k = 10$ methods; $q_{0.05} = 3.164$. How many independent blocks are needed so that a difference
-# of 3 ranks reaches the critical difference of the formula above? Change `my_blocks`.
+# of 3 ranks reaches the critical difference of equation (10.1)? Change `my_blocks`.
 # :::
 
 # %%
