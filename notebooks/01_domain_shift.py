@@ -359,6 +359,11 @@ axes = (probability, "Dice per slice (higher is better)")
 alt = "Dice per slice against the mean probability of the predicted foreground, one point per slice, coloured by scanner."
 show.scatter(table, x="confidence", y="quality", by="domain", axes=axes, alt=alt)
 
+# %% [markdown]
+# *Each point is a slice, coloured by its scanner; one network.*
+#
+# How many slices have failed, and what does the network report for them?
+
 # %%
 answered = table[table["confidence"].notna()]
 failed = answered.loc[answered["quality"] < failed_below, "confidence"]
@@ -371,8 +376,6 @@ print(f"To flag 95 % of the failures, the threshold must be {needed:.2f}, and th
 print(f"{(fine < needed).mean():.0%} of the slices that are fine are flagged, too.")
 
 # %% [markdown]
-# *Each point is a slice, coloured by its scanner; one network.*
-#
 # The probability is not useless: where the Dice is lower, the probability is lower, too. But it falls by little, and
 # a reader who sees 0.8 will hardly expect that the segmentation has failed. Over
 # [ten](evidence:failures-sound-sure/seeds) other runs, the mean probability of the failures on D and F is
@@ -442,6 +445,10 @@ replaced = causes.rename_axis(columns="taken from scanner")
 alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; dark cells have a low Dice."
 show.number_table(replaced, title="mean Dice", limits=(0, 1), alt=alt)
 
+# %% [markdown]
+# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark
+# cells have a low Dice. One network, 60 slices per cell.*
+
 # %% tags=["hide-input"]
 culprit = causes.idxmin()
 for name in causes:
@@ -451,9 +458,6 @@ for name in causes:
     )
 
 # %% [markdown]
-# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark
-# cells have a low Dice. One network, 60 slices per cell.*
-#
 # What can we read off? There are three cases. Where one cause explains the whole loss, the scanner can be understood,
 # and perhaps repaired. Where all causes together do more harm than each of them alone (D), they *interact*. And where
 # all together do *less* harm than the worst one alone (F, and C), they *compensate* each other.

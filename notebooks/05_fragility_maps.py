@@ -100,6 +100,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
@@ -965,7 +966,7 @@ if eyes is not None:
         asked = {n: m.fit(reader, taught).uncertainty_map(x) for n, m in searched}
         asked["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
         rows[name] = errors_seen(asked, to_numpy(answer) != cohort.labels)
-    print(pd.DataFrame(rows).T.round(3).rename(columns=PLAIN).to_string())
+    display(pd.DataFrame(rows).T.round(3).rename(columns=PLAIN))
 
 # %% [markdown]
 # *Fraction of all pixels that are wrong, and fraction of the wrong ones among the most suspicious tenth of the

@@ -255,7 +255,8 @@ nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))
 
 # %%
 shares = windows.foreground_ratio(test.labels, window=32)
-pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES].round(2)
+empty = pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES]
+empty.rename("fraction without an object").to_frame().T.round(2)
 
 # %% [markdown]
 # *Fraction of test windows of 32 pixels without any object, for discs below, in and above the training range.*

@@ -474,13 +474,14 @@ show.scatter(
     alt="Mean eAURC × 1000 against passes per case with intervals over seeds. One point per method; methods of one pass lie at the left, those of 15 passes at the right.",
 )
 
+# %% [markdown]
+# *Mean eAURC × 1000 over scanners B to F (lower is better) against passes per case; bars are 95 % intervals over five seeds.
+# Methods with equally many passes (1, 4, 5 or 15) are drawn side by side. The methods of the figure above are shown.*
+
 # %% tags=["hide-input"]
 print("on the Pareto front:", ", ".join(priced.index[priced["front"]]))
 
 # %% [markdown]
-# *Mean eAURC × 1000 over scanners B to F (lower is better) against passes per case; bars are 95 % intervals over five seeds.
-# Methods with equally many passes (1, 4, 5 or 15) are drawn side by side. The methods of the figure above are shown.*
-#
 # At the book's settings, the front has a single method, because the soft Dice confidence has the lowest mean *and* costs one
 # pass. Do not read too much into this: a front takes means at face value, and several intervals overlap with that of
 # the soft Dice confidence. What the figure does say is that, on this phantom, we saw no method with more passes that has a
