@@ -202,7 +202,8 @@ show.map_grid(
 # %%
 found = probabilities.argmax(dim=1)
 one_pass = one_pass_columns(probabilities)
-uncertainty = pixels.entropy(probabilities)  # the entropy over the foreground, spelled out:
+# The entropy over the foreground, spelled out:
+uncertainty = pixels.entropy(probabilities)
 by_hand = (uncertainty * (found > 0)).sum(dim=(1, 2)) / (found > 0).sum(dim=(1, 2))
 some = (found > 0).any(dim=2).any(dim=1)
 print(np.allclose(by_hand[some], one_pass["entropy, foreground"][some]))

@@ -813,7 +813,7 @@ def card_table(name):
 
 # %%
 one_each = np.arange(n_people) * per_subject + np.arange(n_people) % per_subject
-at_home = card_table(source_scanner).iloc[one_each]  # the six slices in turn, one a heart
+at_home = card_table(source_scanner).iloc[one_each]  # one slice per heart, in turn
 known = pd.DataFrame(appearance_features(train.images)).add_prefix("appearance ")
 named = {"training": known.set_axis(train.subjects), "features": list(known)}
 named |= {"uncertainties": ["1 − soft Dice", "entropy"], "properties": properties}
