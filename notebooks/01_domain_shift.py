@@ -150,8 +150,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *One subject on scanner A, from the base (left) to the apex (right). Top: the image. Below: the same image with the
-# true borders.*
+# *One subject on scanner A, from the base to the apex. First the image, then the same image with the true borders.*
 #
 # Blood is bright, and muscle is dark. The dark dots in the left ventricle are papillary muscles; by convention they
 # count as part of the ventricle. Towards the apex everything shrinks, and the right ventricle disappears.
@@ -404,8 +403,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The three most confident failures on each of D and F, from the lowest to the highest mean probability. Top: predicted
-# borders. Below: true borders.*
+# *The three most confident failures on each of D and F, from the lowest to the highest mean probability. First the
+# predicted borders, then the true ones.*
 #
 # ## Which cause broke it?
 #

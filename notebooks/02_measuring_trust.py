@@ -175,8 +175,8 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Three slices of scanner F, from the best (left) to the worst segmentation (right) among those in which the network
-# finds a heart. Top: image with the predicted borders. Below: entropy of each pixel, from 0 (dark, sure) to 1 (yellow,
+# *Three slices of scanner F, from the best to the worst segmentation among those in which the network finds a heart. First
+# the image with the predicted borders, then the entropy of each pixel, from 0 (dark, sure) to 1 (yellow,
 # all classes equally likely). One network.*
 #
 # Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
@@ -673,11 +673,10 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Each column is the failure with the lowest foreground entropy on one scanner. From top to bottom: image with the
-# predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
+# *The failure with the lowest foreground entropy on each scanner. In this order: image with the predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
 # dark, to 1, yellow). One run.*
 #
-# Compare the second row with the two below it. Where a whole area is wrong, the entropy inside it is low, and often all
+# Compare the wrong pixels with the two maps that follow. Where a whole area is wrong, the entropy inside it is low, and often all
 # networks of the ensemble are sure together.
 #
 # ## Real scanners

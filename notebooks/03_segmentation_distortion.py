@@ -357,7 +357,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The slice with the median distortion of each scanner. From top to bottom: the network's segmentation, the segmentation
+# *The slice with the median distortion of each scanner. In this order: the network's segmentation, the segmentation
 # from the reconstructed activation, and the reference. The titles give the Dice of the first and of the second. One
 # network.*
 

@@ -485,7 +485,7 @@ show.map_grid(
 ).update_layout(height=1300)
 
 # %% [markdown]
-# *Top: image with the predicted borders. Below: entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
+# *First the image with the predicted borders, then entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
 # likely); the boundary band is a map without any model. One slice per scanner, one network.*
 #
 # The search that does not move *is* the entropy of the network, and the search differs from it little. Over five other networks
@@ -549,7 +549,7 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Top row: the slice with its true borders. Below: entropies as above; last layer and decoder: highest probability of
+# *First the slice with its true borders, then entropies as above; last layer and decoder: highest probability of
 # a rival within the budget; boundary band: where the dilated or eroded mask differs. 0 is dark, 1 yellow.*
 #
 # ## Does it find errors?
@@ -755,7 +755,7 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Top row: the slice with its true borders. Maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
+# *First the slice with its true borders, then maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
 #
 # Two ways of dividing are in use. Here a model's own entropy counts as aleatoric and the disagreement of the models as epistemic; QUAM's other setting takes the network itself for the truth, its entropy for the aleatoric part, and the divergence of the others from it for the epistemic one (`decompose(..., setting="b")`).
 # The tables here use the first only.

@@ -1280,8 +1280,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The worst of 24 slices for each of the five most harmful corruptions, severity 3. Top: true borders; below:
-# predicted borders. One run.*
+# *The worst of 24 slices for each of the five most harmful corruptions, severity 3. First the true borders,
+# then the predicted ones. One run.*
 #
 # In this run there are two kinds of failure: the heart that is not found at all (blur, lost resolution), and ventricles
 # found where there are none (specks in the liver under noise, a ghost of the heart). An empty segmentation is at least
