@@ -47,6 +47,7 @@ CAPTION = re.compile(r"</div>\n</div>\n<p><em>((?:(?!</p>).)*)</em></p>", re.DOT
 EQUATION = re.compile(r"^\$\$(?:(?!\$\$).)*\\tag\{([\d.]+)\}", re.DOTALL | re.MULTILINE)
 MENTIONED = re.compile(r"[Ee]quation\s\((\d+\.\d+)\)")
 OUTPUT = '<div class="cell_output docutils container">'
+WORDS = re.compile(r"<td>(?=[^<]{25,}</td>)")  # a sentence in a table of numbers
 TOGGLE = '<summary><span class="toctree-toggle"'  # the theme gives this button no name
 VARIABLES = 'Variables<span class="colon">'  # Sphinx's word for the attributes of a class
 
@@ -174,6 +175,7 @@ def finish_page(page: str) -> str:
         BookError: If the page would still make a browser ask another host; plain links do not count.
     """
     page = UNWANTED.sub("", page).replace(VARIABLES, VARIABLES.replace("Variables", "Attributes"))
+    page = WORDS.sub('<td class="book-words">', page)
     page = page.replace(TOGGLE, TOGGLE.replace("<summary", '<summary aria-label="pages below this one"'))
     if found := EXTERNAL_RESOURCE.findall(page):
         raise BookError(f"the page would load from another host: {found}")

@@ -172,7 +172,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The same two hearts (rows) on the six scanners (columns). A is the source of all training images.*
+# *The same two hearts on the six scanners. A is the source of all training images.*
 #
 # A scanner on which a network has been trained is called *in-distribution*; the others are *unseen*, or
 # *out-of-distribution*. That the images change while the task stays the same is called a **domain shift**.

@@ -709,7 +709,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *One heart under six of the thirteen corruptions (columns), at severities 1, 3 and 5 (rows).*
+# *One heart under six of the thirteen corruptions, at severities 1, 3 and 5.*
 #
 # **Predict:** which corruption will lower the Dice most, and which not at all?
 

@@ -362,8 +362,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Three discs, of median size below, in and above the training range (rows), with the true border and the borders
-# predicted by five networks trained on windows of 32 pixels (columns). All networks get the same windows, which
+# *Three discs, of median size below, in and above the training range, with the true border and the borders
+# predicted by five networks trained on windows of 32 pixels. All networks get the same windows, which
 # overlap by a quarter.*
 #
 # ## Look into an empty window
@@ -395,8 +395,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Nine windows of 32 × 32 pixels that do not overlap (columns), each with its intensities stretched to the full
-# range: true border, and borders predicted with batch norm and with instance norm (rows). A window without any part
+# *Nine windows of 32 × 32 pixels that do not overlap, each with its intensities stretched to the full
+# range: true border, and borders predicted with batch norm and with instance norm. A window without any part
 # of the disc should stay empty.*
 #
 # **Predict:** which fraction of an empty window does each of the four networks label as object, with each norm?

@@ -137,6 +137,12 @@ def test_links_and_local_files_are_kept():
     assert finish_page(page) == page
 
 
+def test_sentences_in_a_table_have_room():
+    assert (
+        finish_page(f"<td>1</td><td>{25 * 'a'}</td>") == f'<td>1</td><td class="book-words">{25 * "a"}</td>'
+    )
+
+
 def test_live_kernel_scripts_are_removed():
     page = '<p>a</p><script>const THEBE_JS_URL = "https://unpkg.com/x"</script><p>b</p>'
     assert finish_page(page) == "<p>a</p><p>b</p>"
