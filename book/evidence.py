@@ -85,7 +85,7 @@ MIRRORED = {
 # What the gate takes for a result: a decimal or a percentage outside of what follows here.
 NO_PROSE = re.compile(
     r"```.*?```|``.*?``|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|\]\([^)]*\)|https?://\S+"
-    r"|[Ee]quation\s\(\d+\.\d\)|9[05]\s%\s+(?:bootstrap\s+)?intervals?",
+    r"|(?i:equation)\s\(\d+\.\d\)|9[05]\s%\s+(?:bootstrap\s+)?intervals?",
     re.DOTALL,
 )
 RESULT = re.compile(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%")

@@ -45,7 +45,7 @@ UNWANTED = re.compile(
 # A paragraph in italics right below a cell is the caption of what the cell shows.
 CAPTION = re.compile(r"</div>\n</div>\n<p><em>((?:(?!</p>).)*)</em></p>", re.DOTALL)
 EQUATION = re.compile(r"^\$\$(?:(?!\$\$).)*\\tag\{([\d.]+)\}", re.DOTALL | re.MULTILINE)
-MENTIONED = re.compile(r"[Ee]quation\s\((\d+\.\d+)\)")
+MENTIONED = re.compile(r"(?i:equation)\s\((\d+\.\d+)\)")
 OUTPUT = '<div class="cell_output docutils container">'
 WORDS = re.compile(r"<td>(?=[^<]{25,}</td>)")  # a sentence in a table of numbers
 TOGGLE = '<summary><span class="toctree-toggle"'  # the theme gives this button no name
