@@ -817,6 +817,8 @@ at_home = card_table(source_scanner).iloc[one_each]  # one slice per heart, in t
 known = pd.DataFrame(appearance_features(train.images)).add_prefix("appearance ")
 named = {"training": known.set_axis(train.subjects), "features": list(known)}
 named |= {"uncertainties": ["1 − soft Dice", "entropy"], "properties": properties}
+
+# %%
 for name in shown:
     table = card_table(name)
     nearest = (table["predicted"] - 0.8).abs().argmin()
