@@ -44,7 +44,10 @@ UNWANTED = re.compile(
 )
 # A paragraph in italics right below a cell is the caption of what the cell shows.
 CAPTION = re.compile(r"</div>\n</div>\n<p><em>((?:(?!</p>).)*)</em></p>", re.DOTALL)
+EQUATION = re.compile(r"^\$\$(?:(?!\$\$).)*\\tag\{([\d.]+)\}", re.DOTALL | re.MULTILINE)
+MENTIONED = re.compile(r"(?i:equation)\s\((\d+\.\d+)\)")
 OUTPUT = '<div class="cell_output docutils container">'
+WORDS = re.compile(r"<td>(?=[^<]{25,}</td>)")  # a sentence in a table of numbers
 TOGGLE = '<summary><span class="toctree-toggle"'  # the theme gives this button no name
 VARIABLES = 'Variables<span class="colon">'  # Sphinx's word for the attributes of a class
 
@@ -148,11 +151,21 @@ def _html_of(output: Any) -> str:
 
 
 def rewrite_markdown(text: str) -> str:
-    """Markdown with the Colab badge as a plain link: the badge is an image on another host."""
+    """Markdown with the Colab badge as a plain link, and mentions of numbered equations as links to them.
+
+    Raises:
+        BookError: If an image, as the badge would, comes from another host.
+    """
     text = BADGE.sub(r"[\1](\2)", text)
+    text = EQUATION.sub(lambda found: f'<div id="{_anchor(found)}"></div>\n\n{found[0]}', text)
+    text = MENTIONED.sub(lambda found: f'<a href="#{_anchor(found)}">{found[0]}</a>', text)
     if EXTERNAL_IMAGE.search(text):
         raise BookError("an image comes from another host; put it into book/_static")
     return text
+
+
+def _anchor(found: re.Match[str]) -> str:
+    return f"equation-{found[1].replace('.', '-')}"
 
 
 def finish_page(page: str) -> str:
@@ -162,6 +175,7 @@ def finish_page(page: str) -> str:
         BookError: If the page would still make a browser ask another host; plain links do not count.
     """
     page = UNWANTED.sub("", page).replace(VARIABLES, VARIABLES.replace("Variables", "Attributes"))
+    page = WORDS.sub('<td class="book-words">', page)
     page = page.replace(TOGGLE, TOGGLE.replace("<summary", '<summary aria-label="pages below this one"'))
     if found := EXTERNAL_RESOURCE.findall(page):
         raise BookError(f"the page would load from another host: {found}")

@@ -115,7 +115,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Six cases. Top: the image. Below: the same image with the borders of the structures that the network predicts. One
+# *Six cases. First the image, then the same image with the borders of the structures that the network predicts. One
 # network.*
 #
 # We call a segmentation wrong if its Dice, which is defined below, is under 0.8.
@@ -188,7 +188,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The six cases with their Dice. Top: predicted borders. Below: true borders. One network.*
+# *The six cases with their Dice. First the predicted borders, then the true ones. One network.*
 
 # %%
 score = (sent & wrong).sum(axis=1).rename("wrong cases that were sent")

@@ -113,7 +113,7 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # proton density $PD$ and relaxation times $T_1$, $T_2$ sends the signal
 #
 # $$S = PD\,\sin\alpha\,\frac{1-E_1}{1-(E_1-E_2)\cos\alpha-E_1E_2}\,e^{-T_R/(2T_2)},
-# \qquad E_k = e^{-T_R/T_k},$$
+# \qquad E_k = e^{-T_R/T_k}, \tag{1.1}$$
 #
 # where the flip angle $\alpha$ and the repetition time $T_R$ are set by the protocol. The relaxation times
 # depend on the field strength; they come from {cite:t}`stanisz2005relaxation` (blood, heart, muscle, liver) and
@@ -150,8 +150,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *One subject on scanner A, from the base (left) to the apex (right). Top: the image. Below: the same image with the
-# true borders.*
+# *One subject on scanner A, from the base to the apex. First the image, then the same image with the true borders.*
 #
 # Blood is bright, and muscle is dark. The dark dots in the left ventricle are papillary muscles; by convention they
 # count as part of the ventricle. Towards the apex everything shrinks, and the right ventricle disappears.
@@ -173,7 +172,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The same two hearts (rows) on the six scanners (columns). A is the source of all training images.*
+# *The same two hearts on the six scanners. A is the source of all training images.*
 #
 # A scanner on which a network has been trained is called *in-distribution*; the others are *unseen*, or
 # *out-of-distribution*. That the images change while the task stays the same is called a **domain shift**.
@@ -359,6 +358,11 @@ axes = (probability, "Dice per slice (higher is better)")
 alt = "Dice per slice against the mean probability of the predicted foreground, one point per slice, coloured by scanner."
 show.scatter(table, x="confidence", y="quality", by="domain", axes=axes, alt=alt)
 
+# %% [markdown]
+# *Each point is a slice, coloured by its scanner; one network.*
+#
+# How many slices have failed, and what does the network report for them?
+
 # %%
 answered = table[table["confidence"].notna()]
 failed = answered.loc[answered["quality"] < failed_below, "confidence"]
@@ -371,8 +375,6 @@ print(f"To flag 95 % of the failures, the threshold must be {needed:.2f}, and th
 print(f"{(fine < needed).mean():.0%} of the slices that are fine are flagged, too.")
 
 # %% [markdown]
-# *Each point is a slice, coloured by its scanner; one network.*
-#
 # The probability is not useless: where the Dice is lower, the probability is lower, too. But it falls by little, and
 # a reader who sees 0.8 will hardly expect that the segmentation has failed. Over
 # [ten](evidence:failures-sound-sure/seeds) other runs, the mean probability of the failures on D and F is
@@ -401,8 +403,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The three most confident failures on each of D and F, from the lowest to the highest mean probability. Top: predicted
-# borders. Below: true borders.*
+# *The three most confident failures on each of D and F, from the lowest to the highest mean probability. First the
+# predicted borders, then the true ones.*
 #
 # ## Which cause broke it?
 #
@@ -442,6 +444,10 @@ replaced = causes.rename_axis(columns="taken from scanner")
 alt = "Mean Dice of scanner A with one cause replaced, causes as rows and scanners as columns; dark cells have a low Dice."
 show.number_table(replaced, title="mean Dice", limits=(0, 1), alt=alt)
 
+# %% [markdown]
+# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark
+# cells have a low Dice. One network, 60 slices per cell.*
+
 # %% tags=["hide-input"]
 culprit = causes.idxmin()
 for name in causes:
@@ -451,9 +457,6 @@ for name in causes:
     )
 
 # %% [markdown]
-# *Mean Dice of scanner A with one cause replaced (rows: the cause; columns: the scanner that it is taken from). Dark
-# cells have a low Dice. One network, 60 slices per cell.*
-#
 # What can we read off? There are three cases. Where one cause explains the whole loss, the scanner can be understood,
 # and perhaps repaired. Where all causes together do more harm than each of them alone (D), they *interact*. And where
 # all together do *less* harm than the worst one alone (F, and C), they *compensate* each other.

@@ -175,8 +175,8 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Three slices of scanner F, from the best (left) to the worst segmentation (right) among those in which the network
-# finds a heart. Top: image with the predicted borders. Below: entropy of each pixel, from 0 (dark, sure) to 1 (yellow,
+# *Three slices of scanner F, from the best to the worst segmentation among those in which the network finds a heart. First
+# the image with the predicted borders, then the entropy of each pixel, from 0 (dark, sure) to 1 (yellow,
 # all classes equally likely). One network.*
 #
 # Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
@@ -202,8 +202,9 @@ show.map_grid(
 # %%
 found = probabilities.argmax(dim=1)
 one_pass = one_pass_columns(probabilities)
-doubt = pixels.entropy(probabilities)  # the entropy over the foreground, spelled out:
-by_hand = (doubt * (found > 0)).sum(dim=(1, 2)) / (found > 0).sum(dim=(1, 2))
+# The entropy over the foreground, spelled out:
+uncertainty = pixels.entropy(probabilities)
+by_hand = (uncertainty * (found > 0)).sum(dim=(1, 2)) / (found > 0).sum(dim=(1, 2))
 some = (found > 0).any(dim=2).any(dim=1)
 print(np.allclose(by_hand[some], one_pass["entropy, foreground"][some]))
 cases = cases.assign(**one_pass)
@@ -236,10 +237,10 @@ show.method_intervals(
 #
 # The size of the prediction contains no information on uncertainty, and yet it is a serious baseline, because small
 # structures have a low Dice. In this run it even ranks the slices of D better than the foreground entropy. Over the
-# [five](evidence:doubt-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
-# [0.11 [0.07, 0.16]](evidence:doubt-knows-more-than-size/B?holds)) and on C (by
-# [0.17 [0.09, 0.25]](evidence:doubt-knows-more-than-size/C?holds)); on D, E and F that is
-# [undecided](evidence:doubt-knows-more-than-size/D,E,F?undecided). A method that is presented without this
+# [five](evidence:uncertainty-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
+# [0.11 [0.07, 0.16]](evidence:uncertainty-knows-more-than-size/B?holds)) and on C (by
+# [0.17 [0.09, 0.25]](evidence:uncertainty-knows-more-than-size/C?holds)); on D, E and F that is
+# [undecided](evidence:uncertainty-knows-more-than-size/D,E,F?undecided). A method that is presented without this
 # comparison has not shown that it measures anything but size.
 #
 # ## Risk and coverage
@@ -285,7 +286,7 @@ show.risk_coverage_curves(
 # The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
 # is. Its excess over the AURC of the best possible ranking, **eAURC**, contains only how good the *uncertainty* is:
 #
-# $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big),$$
+# $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big), \tag{2.1}$$
 #
 # where $\pi$ sorts by uncertainty and $r_{(i)}$ is the $i$-th smallest risk. Cases with equal uncertainty share
 # their mean risk. The eAURC is 0 for a perfect ranking and never negative; the page *[Which eAURC?](90_which_eaurc.ipynb)*
@@ -549,9 +550,9 @@ watched.append("ensemble: agreement")
 rows = []
 for name in watched:
     for domain, part in cases.groupby("domain"):
-        rings, bad = part[name] > alarms[name], part["failed"]
+        flagged, bad = part[name] > alarms[name], part["failed"]
         apart = ev.auroc(told[name], part[name])
-        rows.append((name, domain, apart, rings[bad].mean(), rings[~bad].mean()))
+        rows.append((name, domain, apart, flagged[bad].mean(), flagged[~bad].mean()))
 names = ["method", "scanner", "AUROC", "failures flagged", "good slices flagged"]
 detected = pd.DataFrame(rows, columns=names)
 long = detected.melt(id_vars=["method", "scanner"], var_name="what")
@@ -563,12 +564,12 @@ long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 # flagged (NaN: there is no such slice). One run.*
 #
 # The uncertainties of the network flag nearly every failure on D and F, but also every other slice there. On C and
-# even on B they flag many slices that are fine: over [five](evidence:alarm-rings-for-good-slices/seeds) other runs,
+# even on B they flag many slices that are fine: over [five](evidence:good-slices-are-flagged/seeds) other runs,
 # the entropy over the foreground flags
-# [0.50 [0.46, 0.53]](evidence:chapter_02_cases/entropy,+foreground:+rings?domain=C&failed=0) of the good slices on C
-# and [0.31 [0.22, 0.41]](evidence:chapter_02_cases/entropy,+foreground:+rings?domain=B&failed=0) on B, and the
-# entropy over the image [0.91 [0.79, 1.03]](evidence:alarm-rings-for-good-slices?holds) and
-# [0.53 [0.27, 0.78]](evidence:chapter_02_cases/entropy,+image:+rings?domain=B&failed=0). (Such intervals may reach
+# [0.50 [0.46, 0.53]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=C&failed=0) of the good slices on C
+# and [0.31 [0.22, 0.41]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=B&failed=0) on B, and the
+# entropy over the image [0.91 [0.79, 1.03]](evidence:good-slices-are-flagged?holds) and
+# [0.53 [0.27, 0.78]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0). (Such intervals may reach
 # beyond 1.) So these uncertainties detect a new scanner rather than a bad segmentation. With the size of the
 # prediction it is the reverse: it is nearly useless for detecting a scanner, yet it ranks the cases within one. On A
 # itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold.
@@ -672,11 +673,10 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Each column is the failure with the lowest foreground entropy on one scanner. From top to bottom: image with the
-# predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
+# *The failure with the lowest foreground entropy on each scanner. In this order: image with the predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
 # dark, to 1, yellow). One run.*
 #
-# Compare the second row with the two below it. Where a whole area is wrong, the entropy inside it is low, and often all
+# Compare the wrong pixels with the two maps that follow. Where a whole area is wrong, the entropy inside it is low, and often all
 # networks of the ensemble are sure together.
 #
 # ## Real scanners

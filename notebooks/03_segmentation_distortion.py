@@ -257,7 +257,7 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 # segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the anomaly was harmless. The
 # **segmentation distortion** is the mean over pixels and classes
 #
-# $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 .$$
+# $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 . \tag{3.1}$$
 #
 # Here $I$ is the image and $x$ its activation, so $U(I)$ is the segmentation from $x$ itself and $U\!\circ r(x)$ the
 # one from $r(x)$. $|P|$ is the number of pixels, $|C|$ that of classes, and $P(C_p{=}c\mid\cdot)$ the probability
@@ -306,7 +306,7 @@ print(f"loss of both: {learned['L_seg']:.4f} and {learned['L_mse']:.4f}")
 #
 # * *distance*, and *code distance*, the same on the autoencoder's code;
 # * *entropy* over the image and over the foreground (chapter 2);
-# * *distortion*, as in the equation; *distortion, foreground*, its mean over what is predicted as heart; and
+# * *distortion*, as in equation (3.1); *distortion, foreground*, its mean over what is predicted as heart; and
 #   *distortion, Dice*, 1 minus the Dice between the two segmentations.
 
 
@@ -357,7 +357,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The slice with the median distortion of each scanner. From top to bottom: the network's segmentation, the segmentation
+# *The slice with the median distortion of each scanner. In this order: the network's segmentation, the segmentation
 # from the reconstructed activation, and the reference. The titles give the Dice of the first and of the second. One
 # network.*
 
@@ -482,11 +482,11 @@ show.boxes(
 #
 # ## Why not here?
 #
-# There are three suspects. Is the *code* wrong? The tests compute the equation again in plain NumPy, and the numbers
+# There are three suspects. Is the *code* wrong? The tests compute equation (3.1) again in plain NumPy, and the numbers
 # agree. Is the *autoencoder* poor? It
 # [keeps the mean Dice on A](evidence:reconstruction-keeps-the-training-dice?holds) to about two thousandths. So look
-# at the *cohort*. Chapter 2 found that the entropy over the image largely measures how much heart there is. The
-# equation is a mean over the image, too.
+# at the *cohort*. Chapter 2 found that the entropy over the image largely measures how much heart there is.
+# Equation (3.1) is a mean over the image, too.
 
 # %%
 heart = (test.labels > 0).sum(axis=(1, 2))
@@ -522,7 +522,7 @@ show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 # %% [markdown]
 # *Spearman's correlation with the risk (higher is better) on each scanner, over the same six runs.*
 #
-# The same idea, put as a Dice, ranks the cases better than the equation
+# The same idea, put as a Dice, ranks the cases better than equation (3.1)
 # [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
 # [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above)
 # ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero), and on D better
@@ -576,11 +576,11 @@ show.method_intervals(
 # %%
 at_a = measure(methods, familiar)[0]
 at_a["ensemble entropy"] = to_numpy(ensemble.uncertainty(familiar.images))
-rings = pd.DataFrame({"domain": cases["domain"]})
+over_threshold = pd.DataFrame({"domain": cases["domain"]})
 for name in five:
     alarm = ev.detection_threshold(at_a[name], pass_rate=pass_rate)
-    rings[name] = cases[name] > alarm
-share = rings.groupby("domain").mean().reset_index()
+    over_threshold[name] = cases[name] > alarm
+share = over_threshold.groupby("domain").mean().reset_index()
 share = share.melt("domain", var_name="method", value_name="flagged")
 alt = "Fraction of slices flagged per scanner and method, one bar each; a dotted line at the fraction that is allowed on A."
 show.detection_bars(share, pass_rate=pass_rate, alt=alt)
@@ -592,7 +592,7 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # CC-359, it reports near-perfect detection by all methods, so there distortion flags nearly all slices as well. Here
 # distortion flags more slices than distance on the harmless C (over
 # [five](evidence:distortion-spares-the-harmless/seeds) other runs by
-# [0.37 [0.17, 0.56]](evidence:chapter_03_cases/mean_difference/distortion:+rings~distance:+rings?cohort=phantom&domain=C&above)
+# [0.37 [0.17, 0.56]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
 # of the slices): there it is the better detector of an unseen scanner, which is not what it is for. On E we saw no
 # difference (distortion minus distance:
 # [−0.02 [−0.15, 0.11]](evidence:distortion-spares-the-harmless?fails&across)).
@@ -607,15 +607,15 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 logs = altered.clamp(min=1e-12).log()
 maps = (plain - altered).square().mean(dim=1)
 cross = -(altered * plain.clamp(min=1e-12).log()).sum(dim=1)
-doubt = -(plain * plain.clamp(min=1e-12).log()).sum(dim=1)
+uncertainty = -(plain * plain.clamp(min=1e-12).log()).sum(dim=1)
 
 # %%
 rules = {
     "SD as in the text, mean of squares": maps.mean(dim=(1, 2)),
     "SD as in the code, one slice a volume": maps.sum(dim=(1, 2)).sqrt(),
     "SD as in the code, cross-entropy": cross.mean(dim=1).square().sum(dim=1).sqrt(),
-    "entropy as in the text, mean": doubt.mean(dim=(1, 2)),
-    "entropy as in the code, L2 norm": doubt.square().sum(dim=(1, 2)).sqrt(),
+    "entropy as in the text, mean": uncertainty.mean(dim=(1, 2)),
+    "entropy as in the code, L2 norm": uncertainty.square().sum(dim=(1, 2)).sqrt(),
 }
 
 # %% tags=["hide-input"]
@@ -649,14 +649,14 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 
 # %% [markdown]
 # *The two losses on held-out subjects of A; how much the reconstruction changes the Dice on A; Spearman's correlation
-# with the risk, of the equation ("SD") and of its Dice form ("Dice"). Means over three networks.*
+# with the risk, of equation (3.1) ("SD") and of its Dice form ("Dice"). Means over three networks.*
 #
 # Read the table by rows. Three networks are few and the table has no
 # intervals, so small differences between rows are not results. The segmentation half of the loss alone does almost as
 # well as both, the reconstruction half alone less so. A code of 16 ranks the slices of mild scanners less well, one
 # of 128 gains nothing; noise in training (denoising) makes it worse. One level up, or at the finest skip, a short
 # code cannot hold the activation: the Dice on A itself falls, and what is measured is the autoencoder's own error. In
-# every row the mean of the Dice form is higher than that of the equation.
+# every row the mean of the Dice form is higher than that of equation (3.1).
 #
 # ## Real scanners
 #
@@ -745,7 +745,7 @@ table.T.round(2)
 # this run. Over [five](evidence:distance-flags-every-real-site/seeds) other networks the Dice form is still the
 # highest there
 # ([0.95](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo)), and the
-# lowest is distortion as in the equation
+# lowest is distortion as in equation (3.1)
 # ([0.62](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo)), not the
 # distance ([0.76](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo)). At UCL
 # nothing ranks well in this run; over the [five](evidence:distance-flags-every-real-site/seeds) networks the entropy
@@ -756,8 +756,8 @@ table.T.round(2)
 
 # %% tags=["remove-cell"]
 if cases_out:
-    cases["distance: rings"] = rings["distance"].astype(int)
-    cases["distortion: rings"] = rings["distortion"].astype(int)
+    cases["distance: rings"] = over_threshold["distance"].astype(int)
+    cases["distortion: rings"] = over_threshold["distortion"].astype(int)
     other = PooledMahalanobis(pooling="published").fit(unet, train)
     far = [to_numpy(other.uncertainty(c.images)) for c in (familiar, test)]
     alarm = ev.detection_threshold(far[0], pass_rate=pass_rate)

@@ -198,7 +198,7 @@ show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
 # gradient $g$ of the predicted Dice with respect to the pixels shows which small change lowers it fastest. One step
 # against it (with a tiny $\epsilon$ that only avoids a division by zero),
 #
-# $$x' = x - \alpha\, \frac{g}{\lVert g\rVert^2 + \epsilon},$$
+# $$x' = x - \alpha\, \frac{g}{\lVert g\rVert^2 + \epsilon}, \tag{4.1}$$
 #
 # lowers a *linear* prediction by $\alpha$. The changed image is a **hypothesis**: "if the scan had looked like this,
 # the segmentation would be bad". Then the hypothesis is *tested*: the frozen U-Net segments $x'$, and its true Dice
@@ -766,12 +766,12 @@ mean_table(variants[~variants["variant"].str.contains("mild|strong|Beta")])
 # *eAURC × 1000 and mean absolute error (MAE) on each scanner, lower is better for both; means over two networks.*
 #
 # On these two networks the effect size does matter. For example, the eAURC × 1000 on D falls from
-# [191](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=effect+size+.05) (effect size 0.05) through
+# [191](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=effect+size+0.05) (effect size 0.05) through
 # [182](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=adversary,+as+it+is) (0.1) to
-# [117](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=effect+size+.2) (0.2), and on F from
-# [87](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=effect+size+.05) through
+# [117](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=effect+size+0.2) (0.2), and on F from
+# [87](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=effect+size+0.05) through
 # [61](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=adversary,+as+it+is) to
-# [32](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=effect+size+.2). The row with the published numbers
+# [32](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=effect+size+0.2). The row with the published numbers
 # (a slow controller that starts at 0.8) reaches
 # [74](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=first+alpha) on D, for an unexpected reason. Within our
 # 200 steps the fall of the prediction does not come down to 0.1: at the end of the training it is
@@ -1037,14 +1037,14 @@ print("right!" if abs(my_length - right) < 5e-4 else "not yet")
 mildest = tested[1]  # scanner B, unless the parameters say otherwise
 on_b = test.where(domain=mildest)
 failed = bad[cases["domain"] == mildest].to_numpy()
-doubts = {"Beta": to_numpy(best.probability_below(on_b.images, 0.8))}
-doubts["entropy"] = cases.loc[
+uncertainties = {"Beta": to_numpy(best.probability_below(on_b.images, 0.8))}
+uncertainties["entropy"] = cases.loc[
     cases["domain"] == mildest, "entropy, foreground"
 ].to_numpy()
 
 # %%
-for name, doubt in doubts.items():
-    kept = failed[np.argsort(doubt)]  # most trusted first
+for name, uncertainty in uncertainties.items():
+    kept = failed[np.argsort(uncertainty)]  # most trusted first
     share = np.cumsum(kept) / np.arange(1, len(kept) + 1)
     print(
         name, "rejects", len(kept) - np.flatnonzero(share <= 0.02).max(initial=-1) - 1
@@ -1072,7 +1072,7 @@ from segconf_lite import exercises
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: write the step of the adversary
 #
-# Write a function that makes one step of the adversary. It takes an image $x$, the gradient $g$ of the predicted Dice
+# Write a function that makes one step of the adversary, equation (4.1) without its tiny $\epsilon$. It takes an image $x$, the gradient $g$ of the predicted Dice
 # with respect to its pixels, and the wanted fall $\alpha$, and returns the changed image
 # $x' = x - \alpha\, g \,/\, \lVert g\rVert^2$.
 #

@@ -100,6 +100,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 # %% tags=["hide-input"]
 import segconf_lite.evaluation as ev
@@ -304,11 +305,11 @@ show.picture_slider(
 # of $(\mathrm{diag}(p) - p p^\top) \otimes f f^\top$ with their probabilities $p$ ($\otimes$ writes a block for each
 # pair of classes). Which change $\delta$ of the weights costs least among those that take the margin to 0?
 #
-# $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m, \qquad v = (e_k - e_r) \otimes f$$
+# $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m, \qquad v = (e_k - e_r) \otimes f \tag{5.1}$$
 #
 # The solution is $\delta = -m\, H^{-1} v \,/\, v^\top H^{-1} v$, and it costs
 #
-# $$\Delta L = \frac{m^2}{2\, v^\top H^{-1} v}.$$
+# $$\Delta L = \frac{m^2}{2\, v^\top H^{-1} v}. \tag{5.2}$$
 #
 # (For each rival; the cheapest counts. $e_k$ picks the block of class $k$; a little damping makes $H$ invertible.) So
 # the cost is half the margin squared, divided by the **leverage** of the pixel, $v^\top H^{-1} v$. The leverage is
@@ -337,7 +338,7 @@ fitting = time.perf_counter() - start
 print(f"Fisher matrix in {fitting:.0f} s")
 
 # %% [markdown]
-# Is the formula right? The loss of the last layer is convex, so a solver finds the true cost of a pixel. `python benchmarks/chapter_05.py --convex` does that for 24 pixels of each of A and D on each of two networks:
+# Is equation (5.2) right? The loss of the last layer is convex, so a solver finds the true cost of a pixel. `python benchmarks/chapter_05.py --convex` does that for 24 pixels of each of A and D on each of two networks:
 
 # %% tags=["hide-input"]
 solved = ledger.stored_table("chapter_05_convex.csv")
@@ -354,7 +355,7 @@ show.scatter(
 
 # %% [markdown]
 # *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic
-# axes. Below the dotted line the formula is too low.*
+# axes. Below the dotted line the cost of equation (5.2) is too low.*
 #
 # Below the budget used here, 0.0001 nats, the formula is right: over [80](evidence:closed-flip-cost-is-right-where-small/cases)
 # such pixels of five other networks, it gives on average
@@ -484,7 +485,7 @@ show.map_grid(
 ).update_layout(height=1300)
 
 # %% [markdown]
-# *Top: image with the predicted borders. Below: entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
+# *First the image with the predicted borders, then entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
 # likely); the boundary band is a map without any model. One slice per scanner, one network.*
 #
 # The search that does not move *is* the entropy of the network, and the search differs from it little. Over five other networks
@@ -548,7 +549,7 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Top row: the slice with its true borders. Below: entropies as above; last layer and decoder: highest probability of
+# *First the slice with its true borders, then entropies as above; last layer and decoder: highest probability of
 # a rival within the budget; boundary band: where the dilated or eroded mask differs. 0 is dark, 1 yellow.*
 #
 # ## Does it find errors?
@@ -754,7 +755,7 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *Top row: the slice with its true borders. Maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
+# *First the slice with its true borders, then maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
 #
 # Two ways of dividing are in use. Here a model's own entropy counts as aleatoric and the disagreement of the models as epistemic; QUAM's other setting takes the network itself for the truth, its entropy for the aleatoric part, and the divergence of the others from it for the epistemic one (`decompose(..., setting="b")`).
 # The tables here use the first only.
@@ -843,7 +844,7 @@ over_seeds.rename(index=PLAIN).round(2)
 # **The two parts.** Over the five seeds, the aleatoric part of the mask search correlates with the annotators better than its
 # epistemic part, by [0.27 [0.20, 0.34]](evidence:aleatoric-part-follows-annotators?holds). Its epistemic part separates hearts with
 # thick walls from usual ones better than its aleatoric part: the Spearman correlation with "is a new heart" is higher by
-# [0.14 [0.09, 0.20]](evidence:epistemic-part-notices-unseen-anatomy?holds). But the division is not clean even on scanner A, because
+# [0.14 [0.09, 0.20]](evidence:epistemic-part-detects-unseen-anatomy?holds). But the division is not clean even on scanner A, because
 # the aleatoric part reacts to thick walls, too: its own correlation with "is a new heart" is
 # [0.37 [0.04, 0.70]](evidence:chapter_05_cases/rank_correlation/new~search,+aleatoric:+mean?cohort=raters&above). The epistemic part of
 # three networks that were trained separately has the highest AUROC of thick walls in the table.
@@ -965,7 +966,7 @@ if eyes is not None:
         asked = {n: m.fit(reader, taught).uncertainty_map(x) for n, m in searched}
         asked["ring"] = geometry_ring(answer, n_classes=2, reach_px=1)
         rows[name] = errors_seen(asked, to_numpy(answer) != cohort.labels)
-    print(pd.DataFrame(rows).T.round(3).rename(columns=PLAIN).to_string())
+    display(pd.DataFrame(rows).T.round(3).rename(columns=PLAIN))
 
 # %% [markdown]
 # *Fraction of all pixels that are wrong, and fraction of the wrong ones among the most suspicious tenth of the
@@ -1151,7 +1152,7 @@ verdicts.rename_axis("claim").to_frame()
 #
 # * A flip cost needs a statement of which weights may change and what restrains them. With all weights free, single
 #   pixels are nearly free to flip.
-# * For the last layer there is a formula. It is right where costs are small, and takes little more than one forward pass.
+# * For the last layer there is a formula, equation (5.2). It is right where costs are small, and takes little more than one forward pass.
 # * Compare every map with the network's own entropy, with noise of the same budget, and with a map made from the
 #   predicted mask alone, e.g. the distance to its boundary.
 # * The entropy of the mean minus the mean of the entropies tends to detect, on the training scanner, what the network

@@ -709,7 +709,7 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *One heart under six of the thirteen corruptions (columns), at severities 1, 3 and 5 (rows).*
+# *One heart under six of the thirteen corruptions, at severities 1, 3 and 5.*
 #
 # **Predict:** which corruption will lower the Dice most, and which not at all?
 
@@ -859,26 +859,26 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # is harmful.*
 #
 # The phantom does not predict it reliably. Over
-# [five](evidence:chapter_06_cases/quality/seeds?cohort=ladder&corruption=blur) other runs, averaged over severities 1 to 5,
+# [five](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, averaged over severities 1 to 5,
 # some corruptions do the same to both. For example, the mean Dice under shading is
-# [0.96](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=bias_field) for the heart and
-# [0.78](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=bias_field) for the cord, near the values
-# without corruption ([0.97](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=none) and
-# [0.82](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=none)), and motion ghosts lower it for
-# both, to [0.74](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=motion_ghost) and
-# [0.53](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=motion_ghost). Others do not: under the
-# spike the mean Dice is [0.91](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=k_space_spike) for the
-# heart but [0.54](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=k_space_spike) for the cord,
-# under Gaussian noise [0.87](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=gaussian_noise) and
-# [0.55](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=gaussian_noise), and under blur, the worst
-# for the heart, [0.55](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=blur) and
-# [0.63](evidence:chapter_06_cases/quality/estimate?cohort=cord+ladder&corruption=blur).
+# [0.96](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=bias_field) for the heart and
+# [0.78](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=bias_field) for the cord, near the values
+# without corruption ([0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) and
+# [0.82](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=none)), and motion ghosts lower it for
+# both, to [0.74](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=motion_ghost) and
+# [0.53](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=motion_ghost). Others do not: under the
+# spike the mean Dice is [0.91](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=k_space_spike) for the
+# heart but [0.54](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=k_space_spike) for the cord,
+# under Gaussian noise [0.87](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=gaussian_noise) and
+# [0.55](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=gaussian_noise), and under blur, the worst
+# for the heart, [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) and
+# [0.63](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=blur).
 #
 # This comparison cannot tell whether the organ or the network makes the difference, because the two networks were also
 # trained in different ways. So do not carry a ranking of corruptions from one network to another.
 #
 # Mind the units, too. Speckle lowers the Dice of the hearts little up to a variance of
-# 0.1 ([0.94](evidence:chapter_06_cases/quality/estimate?cohort=ladder&corruption=speckle) on average over the five levels),
+# 0.1 ([0.94](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=speckle) on average over the five levels),
 # while the mean Dice of the texture networks with batch norm is only
 # [0.26](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01.
 # What is "severe" depends on the task.
@@ -924,8 +924,8 @@ for method in methods.values():
 # %%
 def asked(cohort, **known):
     rows = case_table(predict_probabilities(unet, cohort.images), cohort, empty="skip")
-    doubt = {n: to_numpy(m.uncertainty(cohort.images)) for n, m in methods.items()}
-    return rows.assign(risk=1 - rows["quality"], **doubt, **known)
+    values = {n: to_numpy(m.uncertainty(cohort.images)) for n, m in methods.items()}
+    return rows.assign(risk=1 - rows["quality"], **values, **known)
 
 
 clean = asked(familiar.take(np.arange(min(48, len(familiar)))))
@@ -1280,8 +1280,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *The worst of 24 slices for each of the five most harmful corruptions, severity 3. Top: true borders; below:
-# predicted borders. One run.*
+# *The worst of 24 slices for each of the five most harmful corruptions, severity 3. First the true borders,
+# then the predicted ones. One run.*
 #
 # In this run there are two kinds of failure: the heart that is not found at all (blur, lost resolution), and ventricles
 # found where there are none (specks in the liver under noise, a ghost of the heart). An empty segmentation is at least

@@ -255,7 +255,8 @@ nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))
 
 # %%
 shares = windows.foreground_ratio(test.labels, window=32)
-pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES].round(2)
+empty = pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES]
+empty.rename("fraction without an object").to_frame().T.round(2)
 
 # %% [markdown]
 # *Fraction of test windows of 32 pixels without any object, for discs below, in and above the training range.*
@@ -361,8 +362,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Three discs, of median size below, in and above the training range (rows), with the true border and the borders
-# predicted by five networks trained on windows of 32 pixels (columns). All networks get the same windows, which
+# *Three discs, of median size below, in and above the training range, with the true border and the borders
+# predicted by five networks trained on windows of 32 pixels. All networks get the same windows, which
 # overlap by a quarter.*
 #
 # ## Look into an empty window
@@ -394,8 +395,8 @@ show.picture_grid(
 )
 
 # %% [markdown]
-# *Nine windows of 32 × 32 pixels that do not overlap (columns), each with its intensities stretched to the full
-# range: true border, and borders predicted with batch norm and with instance norm (rows). A window without any part
+# *Nine windows of 32 × 32 pixels that do not overlap, each with its intensities stretched to the full
+# range: true border, and borders predicted with batch norm and with instance norm. A window without any part
 # of the disc should stay empty.*
 #
 # **Predict:** which fraction of an empty window does each of the four networks label as object, with each norm?

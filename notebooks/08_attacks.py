@@ -432,7 +432,7 @@ samplers = {"dropout": dropout, "ensemble": ensemble}
 
 
 # %% tags=["hide-input"]
-def doubts(images):
+def uncertainties(images):
     """Each confidence of each image, up is worse."""
     seen = torch.as_tensor(images)
     asked = sampled_columns(samplers, seen)
@@ -450,16 +450,16 @@ def doubts(images):
 
 
 # %%
-usual = doubts(familiar.images)
+usual = uncertainties(familiar.images)
 
 
 # %%
 def noticed(name, images, eps):
     """A row for each slice and confidence."""
     risk, parts = 1 - dice_of(unet, images), []
-    for method, doubt in doubts(images).items():
-        flagged = doubt > ev.detection_threshold(usual[method])
-        given = {"uncertainty": doubt, "risk": risk, "flagged": flagged.astype(int)}
+    for method, values in uncertainties(images).items():
+        flagged = values > ev.detection_threshold(usual[method])
+        given = {"uncertainty": values, "risk": risk, "flagged": flagged.astype(int)}
         given |= {"method": method, "images": name, "eps": eps}
         given |= {"domain": source_scanner}
         parts.append(pd.DataFrame(given).assign(subject=victims.subjects))
@@ -505,35 +505,35 @@ show.number_table(
 # lower, the disagreement of five networks, the last layer, distortion and dropout flag most slices; the entropy and the
 # Beta predictor flag few. At 0.3 nearly all flag nearly every slice.
 #
-# Other runs give other numbers. Over [five](evidence:no-confidence-notices-attacks/seeds) of them, the fractions flagged at
-# 0.2 are [0.89 [0.74, 1.04]](evidence:no-confidence-notices-attacks/distance) for the distance (an interval of this kind may reach beyond 1),
-# [0.79 [0.65, 0.93]](evidence:no-confidence-notices-attacks/last+layer) for the last layer,
-# [0.68 [0.54, 0.82]](evidence:no-confidence-notices-attacks/distortion) for distortion,
-# [0.56 [0.33, 0.79]](evidence:no-confidence-notices-attacks/five+networks) for five networks,
-# [0.53 [0.35, 0.72]](evidence:no-confidence-notices-attacks/dropout) for dropout,
-# [0.41 [0.19, 0.63]](evidence:no-confidence-notices-attacks/entropy) for the entropy and
-# [0.31 [0.09, 0.52]](evidence:no-confidence-notices-attacks/Beta+predictor) for the Beta predictor. So the claim that no confidence flags more than half of
-# these slices [fails](evidence:no-confidence-notices-attacks?fails) ([What held up](../claims.md)):
-# [three methods](evidence:no-confidence-notices-attacks/distance,last+layer,distortion?fails) flag more than half, and for the
-# [four others](evidence:no-confidence-notices-attacks/entropy,dropout,five+networks,Beta+predictor?undecided) that is undecided. At 0.3, the means lie
-# between [0.83](evidence:chapter_08_cases/flagged/estimate?cohort=notice&method=Beta+predictor&images=PGD+0.3) for the Beta predictor and
-# [1.00](evidence:chapter_08_cases/flagged/estimate?cohort=notice&method=distance&images=PGD+0.3) for the distance.
+# Other runs give other numbers. Over [five](evidence:no-confidence-detects-attacks/seeds) of them, the fractions flagged at
+# 0.2 are [0.89 [0.74, 1.04]](evidence:no-confidence-detects-attacks/distance) for the distance (an interval of this kind may reach beyond 1),
+# [0.79 [0.65, 0.93]](evidence:no-confidence-detects-attacks/last+layer) for the last layer,
+# [0.68 [0.54, 0.82]](evidence:no-confidence-detects-attacks/distortion) for distortion,
+# [0.56 [0.33, 0.79]](evidence:no-confidence-detects-attacks/five+networks) for five networks,
+# [0.53 [0.35, 0.72]](evidence:no-confidence-detects-attacks/dropout) for dropout,
+# [0.41 [0.19, 0.63]](evidence:no-confidence-detects-attacks/entropy) for the entropy and
+# [0.31 [0.09, 0.52]](evidence:no-confidence-detects-attacks/Beta+predictor) for the Beta predictor. So the claim that no confidence flags more than half of
+# these slices [fails](evidence:no-confidence-detects-attacks?fails) ([What held up](../claims.md)):
+# [three methods](evidence:no-confidence-detects-attacks/distance,last+layer,distortion?fails) flag more than half, and for the
+# [four others](evidence:no-confidence-detects-attacks/entropy,dropout,five+networks,Beta+predictor?undecided) that is undecided. At 0.3, the means lie
+# between [0.83](evidence:chapter_08_cases/flagged/estimate?cohort=detection+of+attacks&method=Beta+predictor&images=PGD+0.3) for the Beta predictor and
+# [1.00](evidence:chapter_08_cases/flagged/estimate?cohort=detection+of+attacks&method=distance&images=PGD+0.3) for the distance.
 #
 # But how bad is it not to be flagged? A slice that is hardly damaged need not be. So we sort the slices under PGD of
 # all three sizes by their Dice, and take for each of the same runs the fraction that is flagged. Of the slices with a Dice
-# below 0.8 ([132](evidence:chapter_08_cases/flagged/cases?cohort=notice&method=entropy&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9) in all runs), the entropy, distortion, five
+# below 0.8 ([132](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9) in all runs), the entropy, distortion, five
 # networks, the last layer and the distance flag
-# [1.00](evidence:chapter_08_cases/flagged?cohort=notice&method=entropy&method=distortion&method=five+networks&method=last+layer&method=distance&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9),
-# dropout [0.99 [0.97, 1.01]](evidence:chapter_08_cases/flagged?cohort=notice&method=dropout&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9) and the Beta predictor
-# [0.88 [0.65, 1.10]](evidence:chapter_08_cases/flagged?cohort=notice&method=Beta+predictor&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9). Of the slices between 0.8 and 0.9
-# ([78](evidence:chapter_08_cases/flagged/cases?cohort=notice&method=entropy&images=PGD&risk=0.1) in all runs), the Beta predictor flags
-# [0.20 [0.07, 0.33]](evidence:chapter_08_cases/flagged?cohort=notice&method=Beta+predictor&images=PGD&risk=0.1), the entropy
-# [0.48 [0.34, 0.63]](evidence:chapter_08_cases/flagged?cohort=notice&method=entropy&images=PGD&risk=0.1), dropout
-# [0.64 [0.56, 0.71]](evidence:chapter_08_cases/flagged?cohort=notice&method=dropout&images=PGD&risk=0.1), five networks
-# [0.77 [0.60, 0.94]](evidence:chapter_08_cases/flagged?cohort=notice&method=five+networks&images=PGD&risk=0.1), distortion
-# [0.81 [0.68, 0.94]](evidence:chapter_08_cases/flagged?cohort=notice&method=distortion&images=PGD&risk=0.1), the distance
-# [0.91 [0.76, 1.05]](evidence:chapter_08_cases/flagged?cohort=notice&method=distance&images=PGD&risk=0.1) and the last layer
-# [0.96 [0.90, 1.03]](evidence:chapter_08_cases/flagged?cohort=notice&method=last+layer&images=PGD&risk=0.1). So what these confidences miss is mostly mild damage.
+# [1.00](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=entropy&method=distortion&method=five+networks&method=last+layer&method=distance&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9),
+# dropout [0.99 [0.97, 1.01]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=dropout&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9) and the Beta predictor
+# [0.88 [0.65, 1.10]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=Beta+predictor&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9). Of the slices between 0.8 and 0.9
+# ([78](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1) in all runs), the Beta predictor flags
+# [0.20 [0.07, 0.33]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=Beta+predictor&images=PGD&risk=0.1), the entropy
+# [0.48 [0.34, 0.63]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1), dropout
+# [0.64 [0.56, 0.71]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=dropout&images=PGD&risk=0.1), five networks
+# [0.77 [0.60, 0.94]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=five+networks&images=PGD&risk=0.1), distortion
+# [0.81 [0.68, 0.94]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=distortion&images=PGD&risk=0.1), the distance
+# [0.91 [0.76, 1.05]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=distance&images=PGD&risk=0.1) and the last layer
+# [0.96 [0.90, 1.03]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=last+layer&images=PGD&risk=0.1). So what these confidences miss is mostly mild damage.
 #
 # Detection is one question, *ranking* is another: among the attacked slices, is the uncertainty greater where the
 # damage is greater? We compute Spearman's correlation between uncertainty and risk (1 − Dice):
@@ -548,13 +548,13 @@ pd.Series(ranks).unstack(sort=False).round(2)
 # *Spearman's correlation between uncertainty and risk over 24 slices, two per heart; higher is better. With so few
 # slices the numbers are rough. One run.*
 #
-# Over [five](evidence:chapter_08_cases/rank_correlation/uncertainty/seeds?cohort=notice&method=five+networks&images=PGD+0.2)
+# Over [five](evidence:chapter_08_cases/rank_correlation/uncertainty/seeds?cohort=detection+of+attacks&method=five+networks&images=PGD+0.2)
 # other runs, the disagreement of the five networks has the highest mean correlation at each size:
-# [0.85 [0.71, 0.98]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=notice&method=five+networks&images=PGD+0.1) at ε = 0.1,
-# [0.97 [0.95, 1.00]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=notice&method=five+networks&images=PGD+0.2) at 0.2 and
-# [0.96 [0.93, 1.00]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=notice&method=five+networks&images=PGD+0.3) at 0.3. The intervals of the next best overlap with these: at 0.2 the
-# entropy comes next ([0.91 [0.85, 0.97]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=notice&method=entropy&images=PGD+0.2)), at 0.3 distortion
-# ([0.93 [0.88, 0.98]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=notice&method=distortion&images=PGD+0.3)). A high correlation of the five networks is plausible, because the attack
+# [0.85 [0.71, 0.98]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=detection+of+attacks&method=five+networks&images=PGD+0.1) at ε = 0.1,
+# [0.97 [0.95, 1.00]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=detection+of+attacks&method=five+networks&images=PGD+0.2) at 0.2 and
+# [0.96 [0.93, 1.00]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=detection+of+attacks&method=five+networks&images=PGD+0.3) at 0.3. The intervals of the next best overlap with these: at 0.2 the
+# entropy comes next ([0.91 [0.85, 0.97]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=detection+of+attacks&method=entropy&images=PGD+0.2)), at 0.3 distortion
+# ([0.93 [0.88, 0.98]](evidence:chapter_08_cases/rank_correlation/uncertainty?cohort=detection+of+attacks&method=distortion&images=PGD+0.3)). A high correlation of the five networks is plausible, because the attack
 # was made for one of them and changes the others less.
 #
 # ## An attacker who targets the confidence
@@ -574,8 +574,8 @@ def quiet_attack(images, labels, eps, weight):
         moved = (start + change).requires_grad_()
         logits = unet(moved).cpu()
         wrong = torch.nn.functional.cross_entropy(logits, truth)
-        doubt = pixels.entropy(logits.softmax(dim=1)).mean()
-        (slope,) = torch.autograd.grad(wrong - weight * doubt, moved)
+        entropy = pixels.entropy(logits.softmax(dim=1)).mean()
+        (slope,) = torch.autograd.grad(wrong - weight * entropy, moved)
         change = (change + 0.25 * size * slope.sign()).clamp(-size, size)
     return (start + change).detach()
 
@@ -599,27 +599,27 @@ fractions.rename(columns=lambda name: name.replace("quiet", "low entropy"))
 #
 # In this run, the attack works, and it has a price: an attacker who keeps the entropy low lowers the Dice less.
 #
-# The repeats show the same. Over [five](evidence:quiet-attack-is-not-noticed/seeds) other runs, at ε = 0.2, the mean risk
-# (1 − Dice) is [0.083 [0.072, 0.095]](evidence:chapter_08_cases/risk?cohort=notice&method=entropy&images=quiet+0.2) under the entropy-regularised attack and
-# [0.158 [0.108, 0.209]](evidence:chapter_08_cases/risk?cohort=notice&method=entropy&images=PGD+0.2) under PGD. Of the seven confidences, six flag
-# [fewer than half](evidence:quiet-attack-is-not-noticed/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer?holds) of the slices under the
-# entropy-regularised attack, at most [0.13](evidence:quiet-attack-is-not-noticed/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer/highest) on average. The distance
-# flags [0.41 [0.08, 0.74]](evidence:quiet-attack-is-not-noticed/distance?undecided), which is undecided.
+# The repeats show the same. Over [five](evidence:adaptive-attack-is-not-detected/seeds) other runs, at ε = 0.2, the mean risk
+# (1 − Dice) is [0.083 [0.072, 0.095]](evidence:chapter_08_cases/risk?cohort=detection+of+attacks&method=entropy&images=adaptive+PGD+0.2) under the entropy-regularised attack and
+# [0.158 [0.108, 0.209]](evidence:chapter_08_cases/risk?cohort=detection+of+attacks&method=entropy&images=PGD+0.2) under PGD. Of the seven confidences, six flag
+# [fewer than half](evidence:adaptive-attack-is-not-detected/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer?holds) of the slices under the
+# entropy-regularised attack, at most [0.13](evidence:adaptive-attack-is-not-detected/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer/highest) on average. The distance
+# flags [0.41 [0.08, 0.74]](evidence:adaptive-attack-is-not-detected/distance?undecided), which is undecided.
 #
 # Is the attack detected less often only because it does less damage? To answer this, we compare slices with equal damage,
-# those with a Dice between 0.8 and 0.9, in the same runs: [78](evidence:chapter_08_cases/flagged/cases?cohort=notice&method=entropy&images=PGD&risk=0.1) slices
-# under PGD and [88](evidence:chapter_08_cases/flagged/cases?cohort=notice&method=entropy&images=quiet&risk=0.1) under the entropy-regularised attack. These
+# those with a Dice between 0.8 and 0.9, in the same runs: [78](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1) slices
+# under PGD and [88](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=adaptive+PGD&risk=0.1) under the entropy-regularised attack. These
 # are the mean fractions flagged:
 #
 # | confidence | PGD | entropy-regularised |
 # |---|---|---|
-# | entropy | [0.48 [0.34, 0.63]](evidence:chapter_08_cases/flagged?cohort=notice&method=entropy&images=PGD&risk=0.1) | [0.06 [−0.02, 0.13]](evidence:chapter_08_cases/flagged?cohort=notice&method=entropy&images=quiet&risk=0.1) |
-# | dropout | [0.64 [0.56, 0.71]](evidence:chapter_08_cases/flagged?cohort=notice&method=dropout&images=PGD&risk=0.1) | [0.10 [0.04, 0.16]](evidence:chapter_08_cases/flagged?cohort=notice&method=dropout&images=quiet&risk=0.1) |
-# | distortion | [0.81 [0.68, 0.94]](evidence:chapter_08_cases/flagged?cohort=notice&method=distortion&images=PGD&risk=0.1) | [0.35 [0.11, 0.60]](evidence:chapter_08_cases/flagged?cohort=notice&method=distortion&images=quiet&risk=0.1) |
-# | last layer | [0.96 [0.90, 1.03]](evidence:chapter_08_cases/flagged?cohort=notice&method=last+layer&images=PGD&risk=0.1) | [0.58 [0.34, 0.81]](evidence:chapter_08_cases/flagged?cohort=notice&method=last+layer&images=quiet&risk=0.1) |
-# | five networks | [0.77 [0.60, 0.94]](evidence:chapter_08_cases/flagged?cohort=notice&method=five+networks&images=PGD&risk=0.1) | [0.55 [0.25, 0.85]](evidence:chapter_08_cases/flagged?cohort=notice&method=five+networks&images=quiet&risk=0.1) |
-# | distance | [0.91 [0.76, 1.05]](evidence:chapter_08_cases/flagged?cohort=notice&method=distance&images=PGD&risk=0.1) | [0.74 [0.47, 1.01]](evidence:chapter_08_cases/flagged?cohort=notice&method=distance&images=quiet&risk=0.1) |
-# | Beta predictor | [0.20 [0.07, 0.33]](evidence:chapter_08_cases/flagged?cohort=notice&method=Beta+predictor&images=PGD&risk=0.1) | [0.10 [0.02, 0.18]](evidence:chapter_08_cases/flagged?cohort=notice&method=Beta+predictor&images=quiet&risk=0.1) |
+# | entropy | [0.48 [0.34, 0.63]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1) | [0.06 [−0.02, 0.13]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=entropy&images=adaptive+PGD&risk=0.1) |
+# | dropout | [0.64 [0.56, 0.71]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=dropout&images=PGD&risk=0.1) | [0.10 [0.04, 0.16]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=dropout&images=adaptive+PGD&risk=0.1) |
+# | distortion | [0.81 [0.68, 0.94]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=distortion&images=PGD&risk=0.1) | [0.35 [0.11, 0.60]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=distortion&images=adaptive+PGD&risk=0.1) |
+# | last layer | [0.96 [0.90, 1.03]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=last+layer&images=PGD&risk=0.1) | [0.58 [0.34, 0.81]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=last+layer&images=adaptive+PGD&risk=0.1) |
+# | five networks | [0.77 [0.60, 0.94]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=five+networks&images=PGD&risk=0.1) | [0.55 [0.25, 0.85]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=five+networks&images=adaptive+PGD&risk=0.1) |
+# | distance | [0.91 [0.76, 1.05]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=distance&images=PGD&risk=0.1) | [0.74 [0.47, 1.01]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=distance&images=adaptive+PGD&risk=0.1) |
+# | Beta predictor | [0.20 [0.07, 0.33]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=Beta+predictor&images=PGD&risk=0.1) | [0.10 [0.02, 0.18]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=Beta+predictor&images=adaptive+PGD&risk=0.1) |
 #
 # All seven flag fewer on average. For the first four, the two intervals do not overlap; for the last three they do, so
 # there the difference may be chance. So the attack aims at the entropy only, and yet it evades dropout, distortion and the

@@ -620,7 +620,7 @@ apart[["effective_size", "auroc", "coverage", "low", "high", "mean_bound"]].roun
 # at least $t$, and choose the largest $t$ that keeps to this. It is called **conformal risk control**
 # {cite:p}`angelopoulos2024risk`: for losses $L_i(t)$ in $[0, 1]$ that never fall as $t$ grows, take the largest $t$ with
 #
-# $$\frac{1}{n+1}\Big(1 + \sum_{i=1}^n L_i(t)\Big) \le \text{limit}.$$
+# $$\frac{1}{n+1}\Big(1 + \sum_{i=1}^n L_i(t)\Big) \le \text{limit}. \tag{9.1}$$
 #
 # The 1 stands for the new case, as if it went as badly as possible. Two losses are of interest: the **fraction missed**,
 # whose *mean* is then controlled; and "more than 10 % missed, yes or no", for which the fraction of *images* is.
@@ -657,7 +657,7 @@ pd.DataFrame(masks).rename_axis("scanner").round(3)
 #
 # In this run, the allowed threshold lies near 0.9 on scanner A. So the controlled mask is *smaller* than the usual one and misses *more*,
 # because at 0.5 the network misses much less than was allowed. Whoever wanted a larger mask, to be safe, has to ask for a
-# stricter limit. The mean stays below the limit with room to spare: the 1 in the formula costs $1/(n+1)$, which is a good part
+# stricter limit. The mean stays below the limit with room to spare: the 1 in equation (9.1) costs $1/(n+1)$, which is a good part
 # of the limit. Over five other seeds, the mask misses
 # [0.033 [0.033, 0.033]](evidence:chapter_09_cases/missed?cohort=mask&domain=A) of the heart on A.
 #
@@ -813,10 +813,12 @@ def card_table(name):
 
 # %%
 one_each = np.arange(n_people) * per_subject + np.arange(n_people) % per_subject
-at_home = card_table(source_scanner).iloc[one_each]  # the six slices in turn, one a heart
+at_home = card_table(source_scanner).iloc[one_each]  # one slice per heart, in turn
 known = pd.DataFrame(appearance_features(train.images)).add_prefix("appearance ")
 named = {"training": known.set_axis(train.subjects), "features": list(known)}
 named |= {"uncertainties": ["1 − soft Dice", "entropy"], "properties": properties}
+
+# %%
 for name in shown:
     table = card_table(name)
     nearest = (table["predicted"] - 0.8).abs().argmin()

@@ -264,7 +264,7 @@ by_scanner.loc[ranking.mean().sort_values().index]
 # blocks is compared with what chance would give: **Friedman's test** asks whether all $k$ methods are the same. If they are
 # not, two methods differ if their average ranks are at least a **critical difference** apart (Nemenyi's test):
 #
-# $$CD = q_{0.05}\sqrt{\frac{k(k+1)}{6N}},$$
+# $$CD = q_{0.05}\sqrt{\frac{k(k+1)}{6N}}, \tag{10.1}$$
 #
 # where $q_{0.05}$ is a quantile of the studentised range, divided by $\sqrt 2$. It grows with the number of methods,
 # because all pairs are compared at once.
@@ -474,13 +474,14 @@ show.scatter(
     alt="Mean eAURC × 1000 against passes per case with intervals over seeds. One point per method; methods of one pass lie at the left, those of 15 passes at the right.",
 )
 
+# %% [markdown]
+# *Mean eAURC × 1000 over scanners B to F (lower is better) against passes per case; bars are 95 % intervals over five seeds.
+# Methods with equally many passes (1, 4, 5 or 15) are drawn side by side. The methods of the figure above are shown.*
+
 # %% tags=["hide-input"]
 print("on the Pareto front:", ", ".join(priced.index[priced["front"]]))
 
 # %% [markdown]
-# *Mean eAURC × 1000 over scanners B to F (lower is better) against passes per case; bars are 95 % intervals over five seeds.
-# Methods with equally many passes (1, 4, 5 or 15) are drawn side by side. The methods of the figure above are shown.*
-#
 # At the book's settings, the front has a single method, because the soft Dice confidence has the lowest mean *and* costs one
 # pass. Do not read too much into this: a front takes means at face value, and several intervals overlap with that of
 # the soft Dice confidence. What the figure does say is that, on this phantom, we saw no method with more passes that has a
@@ -1091,7 +1092,7 @@ verdicts.rename_axis("claim").to_frame()
 #
 # :::{admonition} Exercise: how many seeds would it take?
 # Nemenyi's test compares $k = 10$ methods; $q_{0.05} = 3.164$. How many independent blocks are needed so that a difference
-# of 3 ranks reaches the critical difference of the formula above? Change `my_blocks`.
+# of 3 ranks reaches the critical difference of equation (10.1)? Change `my_blocks`.
 # :::
 
 # %%

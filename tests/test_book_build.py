@@ -95,6 +95,24 @@ def test_badge_becomes_a_plain_link():
     assert rewrite_markdown(f"a {badge} b") == "a [Open In Colab](https://c.org/x.ipynb) b"
 
 
+def test_equations_have_numbers_and_mentions_lead_to_them():
+    made = rewrite_markdown("By equation (4.1):\n\n$$a,\nb \\tag{4.1}$$\n\n$$c$$\n\nText")
+    assert made.startswith(
+        'By <a href="#equation-4-1">equation (4.1)</a>:\n\n<div id="equation-4-1"></div>\n\n$$a,'
+    )
+    assert made.count("<div") == 1
+
+
+@pytest.mark.parametrize(
+    "path", sorted((BOOK.parent / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem[:2]
+)
+def test_displayed_equations_are_numbered_through_a_chapter(path):
+    text = path.read_text("utf-8")
+    numbers = re.findall(r"\\tag\{([^}]+)\}", text)
+    assert numbers == [f"{int(path.stem[:2])}.{k + 1}" for k in range(text.count("$$") // 2)]
+    assert {*re.findall(r"(?i:equation)\s(?:# )?\(([\d.]+)\)", text)} <= {*numbers}
+
+
 @pytest.mark.parametrize("image", ["![x](https://a.org/b.png)", "<img src='http://a.org/b.png'>"])
 def test_image_from_another_host_is_refused(image):
     with pytest.raises(BookError, match="another host"):
@@ -117,6 +135,12 @@ def test_page_that_loads_from_another_host_is_refused(tag):
 def test_links_and_local_files_are_kept():
     page = '<a href="https://a.org">a</a><script src="_static/x.js"></script><link rel="next" href="//a.org">'
     assert finish_page(page) == page
+
+
+def test_sentences_in_a_table_have_room():
+    assert (
+        finish_page(f"<td>1</td><td>{25 * 'a'}</td>") == f'<td>1</td><td class="book-words">{25 * "a"}</td>'
+    )
 
 
 def test_live_kernel_scripts_are_removed():

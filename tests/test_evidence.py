@@ -3,6 +3,7 @@
 import evidence
 import pandas as pd
 import pytest
+import style
 from evidence import bare, exceptions, mended, problems, sources, with_targets
 
 from segconf_lite.claims import ledger
@@ -90,6 +91,15 @@ def test_links_lead_to_the_ledger_and_to_the_table():
     text = f"[0.9 [0.8, 1.0]](evidence:{CLAIM}/D) and [1](evidence:chapter_01_full/mean_dice/seeds?domain=D)"
     shown = with_targets(text, "../")
     assert shown == f"[0.9 [0.8, 1.0]](#{CLAIM}) and [1](../results/chapter_01_full.csv)"
+
+
+def test_addresses_are_in_the_words_of_the_book():
+    names = [*evidence._claims(), *pd.read_csv(evidence.RESULTS / "chapter_08_lite_cases.csv", nrows=0)]
+    assert not [name for name in names if any(public in name for public in evidence.PUBLIC)]
+    assert evidence.resolve("good-slices-are-flagged").target == "#alarm-rings-for-good-slices"
+    addresses = [link[2] for path in sources() for link in evidence.LINK.finditer(path.read_text("utf-8"))]
+    patterns = (style.private(), style.BARE_DECIMAL)
+    assert not [a for a in addresses if any(p.search(a.replace("+", " ")) for p in patterns)]
 
 
 def test_the_gate_finds_results_and_comparisons(tmp_path):

@@ -40,7 +40,7 @@ def test_every_limit_belongs_to_a_page_and_all_chapters_are_among_them():
         ("It takes three seconds per network, and a slice has six.", []),
         ("The Dice falls to .83 on D, from 0.9.", ["bare_decimals"]),
         ("The **chances** are high.", ["private_words"]),
-        ("The claim is [undecided](evidence:doubt-knows-more-than-size/D?undecided).", []),
+        ("The claim is [undecided](evidence:uncertainty-knows-more-than-size/D?undecided).", []),
         ("First by force, and then again.", ["without_verb"]),
         ("Both networks fail.", []),
         (f"It is {'so ' * 45}long.", ["long_sentences"]),
