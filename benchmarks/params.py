@@ -183,7 +183,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 
 def write_own(folder: Path) -> None:
-    """Miniatures of what a reader brings to chapter 12: images, stored predictions, and a network with its weights."""
+    """Miniatures of what a reader brings to chapter 12: images, predictions, a network and its weights."""
     import dataclasses
 
     from safetensors.torch import save_file
