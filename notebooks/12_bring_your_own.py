@@ -33,9 +33,9 @@
 #
 # | you have | set | read |
 # |---|---|---|
-# | images with reference segmentations | `cohort`, `root` | sections 1 and 3 |
-# | a network with its weights as well | also `network`, `checkpoint` | sections 2 and 3 |
-# | nothing but stored predictions, for example those of nnU-Net | `predictions` | sections 4 and 5 |
+# | images with reference segmentations | `cohort`, `root` | *A folder of images*, *Images and a network* |
+# | a network with its weights as well | also `network`, `checkpoint` | *A network from elsewhere*, and the same |
+# | nothing but stored predictions, for example those of nnU-Net | `predictions` | *Nothing but stored predictions*, and what follows it |
 #
 # The last section has the commands for each of them, and for Colab.
 
@@ -69,7 +69,7 @@ source_domain = ""  # @param {type:"string"}
 network = ""  # @param {type:"string"}
 # File of its weights (a whole path); empty: the network has them already.
 checkpoint = ""  # @param {type:"string"}
-# What your network returns, see section 2.
+# What your network returns, see the section with this name.
 output = "auto"  # @param ["auto", "logits", "probabilities", "sigmoid", "upsampled"]
 # Folder of stored predictions (a whole path); empty: those of the network above.
 predictions = ""  # @param {type:"string"}
@@ -117,7 +117,7 @@ from segconf_lite.profiles import profile_named
 from segconf_lite.readers import describe_folder
 
 # %% [markdown]
-# ## 1. A folder of images
+# ## A folder of images
 #
 # A researcher gets a folder from a colleague. To have one, we simulate it: phantom hearts on scanner A, on
 # which a network will be trained, and other hearts on scanners that it will never see. Every heart is a stack of six slices.
@@ -253,7 +253,7 @@ new = Cohort.concatenate([test, *(whole.where(domain=name) for name in unseen)])
 print(*(len(set(part.subjects)) for part in (train, calibration, new)), "patients")
 
 # %% [markdown]
-# ## 2. A network from elsewhere
+# ## A network from elsewhere
 #
 # A network of your own consists of two files: the code that builds it, and a **checkpoint** with its weights. To have both, we
 # write a file with a U-Net of the library MONAI, and train it in a plain loop of PyTorch. Nothing of this package is used in the
@@ -317,7 +317,7 @@ loaded = own.load_network(built_by, weights)
 print(sum(p.numel() for p in loaded.parameters()), "numbers in", type(loaded).__name__)
 
 # %% [markdown]
-# ### What does it return?
+# ### What your network returns
 #
 # The methods of this book need the **logits** of a network, that is, its values before the softmax. Your network may return something
 # else. A softmax at the end is common, for example, and a second softmax over probabilities gives no error: it makes
@@ -347,7 +347,7 @@ print(f"largest difference of probabilities: {apart.abs().max():.0e}")
 #
 # Some methods read an activation inside the network, and therefore need the name of a module. Nobody knows the names in a
 # network of somebody else. The function `probe`, or the command `segconf probe`, runs the network once, and proposes
-# modules by the sizes of their outputs:
+# modules by the sizes of their outputs. Each line below is what to write for a method:
 
 # %%
 height_and_width = whole.images.shape[2:]
@@ -356,13 +356,14 @@ print(*inside.arguments().values(), sep="\n")
 
 # %% [markdown]
 # The **bottleneck** is the last module at the lowest resolution. Look at a proposal before you use it: `probe` names one for
-# every network, also for one that has no bottleneck.
+# every network, also for one that has no bottleneck. Two lines say what this network does not allow: without a dropout layer
+# there is nothing to switch on, and without a last layer of size 1 × 1 the fragility of a pixel needs a search.
 #
-# ## 3. Images and a network: three methods and a bound
+# ## Images and a network: three methods and a bound
 #
 # Three methods need nothing but one forward pass. The *soft Dice confidence* and the *entropy over the predicted foreground*
 # look at the probabilities. The *distance* (Mahalanobis distance of the bottleneck) compares the activations with those of
-# the training slices, so it needs the training images too. Chapter 10 compares them with twenty others.
+# the training slices, so it needs the training images too. Chapter 10 compares them with many others.
 
 # %%
 where_inside = {"module": inside.named("bottleneck"), "pooling": "published"}
@@ -378,6 +379,12 @@ with warnings.catch_warnings(record=True) as told:
     for method in methods.values():
         method.fit(model, train)
 print(*(str(each.message) for each in told), sep="\n")
+
+# %% [markdown]
+# The message above comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
+# assumption (a shrinkage, chapter 3). More training slices would make it better.
+#
+# Now one table is made of all slices with their true Dice, for the calibration patients and for the new ones.
 
 
 # %%
@@ -484,7 +491,7 @@ show.boxes(
 # An alarm that is silent is therefore no proof. The warning of the bound is another alarm, which looks at the probabilities. Use both, and
 # above all look at some images of each new scanner.
 #
-# ## 4. Nothing but stored predictions
+# ## Nothing but stored predictions
 #
 # Many readers have no network at all. A colleague sends a folder in which nnU-Net has stored, for each case, the
 # segmentation (`CASE.nii.gz`) and the probability of each class in each voxel (`CASE.npz`; the option of nnU-Net is
@@ -530,9 +537,10 @@ print(f"{one.name}: {len(from_files)} slices, largest difference {differs:.0e}")
 # %% [markdown]
 # They are the same, because the folder stores the probabilities in single precision, as they were. What is lost without the network is every method that looks inside it (the distance, the
 # segmentation distortion of chapter 3, the fragility maps of chapter 5), and every method that runs it again (dropout,
-# test-time augmentation). What remains includes the method that ranks best in chapter 10.
+# test-time augmentation). What remains includes the soft
+# Dice confidence, which has the lowest mean eAURC in chapter 10.
 #
-# ## 5. Which cases should a person look at?
+# ## Which cases should a person look at?
 #
 # You have an hour, which is enough for a few of the volumes. The function `review_predictions`, or the command `segconf review`, ranks
 # the volumes and gives a reason for each. It knows the references of the calibration patients only, and the training images.
@@ -652,10 +660,10 @@ overview
 #
 # There are two lessons. The *order* needs no calibration, and it works where a network becomes unsure as it fails; compare it with that of
 # the size before you praise it. The *bound* was calibrated on scanner A, and the page has no way to keep it elsewhere; it prints the
-# warning instead. If the bound is broken on a scanner, segment a few of its
-# cases by hand and give their folder with `--labels`, or see in chapter 9 how a bound is repaired, and at what price.
+# warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine patients at
+# least, and calibrate on them alone. Chapter 9 shows what that costs.
 #
-# ## 6. Now with your own data
+# ## Now with your own data
 #
 # Each line below runs this notebook without opening it, and writes an executed copy below `_build/runs`. Names of files and
 # folders must be whole paths, because a notebook works in a folder of its own.
@@ -664,13 +672,13 @@ overview
 # returns the network. The name of the scanner is that of the column `SCANNER` in the table of the data set.
 #
 # ```bash
-# segconf cohort /data/mnms2/dataset                       # only for folders without a reader of their own
 # segconf run 12 -p cohort mnms2 -p root /data/mnms2 \
 #   -p network /home/me/my_network.py:build -p checkpoint /home/me/weights.pt \
 #   -p source_domain "SymphonyTim" -p report /home/me/review.html
 # ```
 #
-# Without `network`, the small network of this chapter is trained on your images. Use `reading` to begin with a few cases,
+# The images must be prepared as in the training of your network: if it learned from slices of 256 pixels of 1 mm, add
+# `-p reading '{"size": 256, "spacing_mm": 1.0}'`. Without `network`, the small network of this chapter is trained on your images. Begin with a few cases,
 # for example `-p reading '{"limit": 5, "whole": false}'`.
 #
 # **You have nothing but predictions of nnU-Net.** One command is enough, and needs no notebook:
@@ -690,7 +698,7 @@ overview
 #
 # | before you believe a number, ask | where you see it |
 # |---|---|
-# | Does each patient have one name? | `subjects` in the report of section 1 |
+# | Does each patient have one name? | `subjects` in the report on the folder |
 # | Were the training patients of the network kept out of calibration and test? | nowhere: only you know |
 # | Are the classes in the order that the network was trained with? | the Dice per class, and the images |
 # | Are the intensities prepared as in the training? | `normalise` in `reading`, and `normalise` of `adapt` |
@@ -700,8 +708,8 @@ overview
 #
 # * Describe a folder before you read it. What no program can find, such as exchanged classes, you have to look for yourself.
 # * Load weights, not programs. A network that returns something else than logits must be adapted, and never guessed.
-# * With images and a network, every method of this book is at hand; with stored probabilities alone, the one that ranks best in
-#   chapter 10 still is.
+# * With images and a network, every method of this book is at hand; with stored probabilities alone, the soft Dice
+#   confidence and the entropies still are.
 # * A bound is a promise about new patients of the scanner on which it was calibrated. Read the distance before you read the bound.
 
 # %% [markdown] tags=["exercise"]
@@ -797,7 +805,8 @@ exercises.check_pattern(my_pattern)
 # ### Exercise 4: break a folder so that nobody sees it
 #
 # Exchanged ventricles were not found. Invent another fault of the reference segmentations, or the same one in a worse form. Write a function of
-# the labels (six slices, rows, columns; classes 0 to 3) that returns others of the same shape. The report on the folder must find nothing,
+# the labels (six slices, rows, columns; classes 0 to 3) that returns others of the same shape. The report on the folder must find nothing
+# (a case without any foreground is found),
 # and the mean Dice with the right labels must be below 0.5. How far down do you get?
 #
 # :::{admonition} Hint 1

@@ -174,8 +174,9 @@ def write_predictions(
     """
     values, folder = to_numpy(probabilities).astype(np.float32), Path(folder)
     check.same_length(cohort=cohort, probabilities=values)
+    sessions = np.asarray(cohort.sessions)
     for name, case in _cases(cohort):
-        mine = values[cohort.sessions == case.sessions[0]].swapaxes(0, 1)  # class, slice, row, column
+        mine = values[sessions == np.asarray(case.sessions)[0]].swapaxes(0, 1)  # class, slice, row, column
         _save(folder / f"{name}.nii.gz", mine.argmax(axis=0).astype(np.uint8), case, slice_mm)
         np.savez_compressed(folder / f"{name}.npz", probabilities=mine)
     described = {"labels": {text: k for k, text in enumerate(cohort.class_names)}}
@@ -194,7 +195,7 @@ def case_name(session: str) -> str:
 
 
 def _cases(cohort: Cohort) -> list[tuple[str, Cohort]]:
-    sessions = list(dict.fromkeys(cohort.sessions.tolist()))
+    sessions = list(dict.fromkeys(np.asarray(cohort.sessions).tolist()))
     check.names("sessions", [case_name(session) for session in sessions], unique=True)
     return [(case_name(session), cohort.where(session=session)) for session in sessions]
 
