@@ -366,12 +366,14 @@ print(*inside.arguments().values(), sep="\n")
 # the training slices, so it needs the training images too. Chapter 10 compares them with many others.
 
 # %%
-where_inside = {"module": inside.named("bottleneck"), "pooling": "published"}
+deep = inside.named("bottleneck")  # None where the network has none
+alarm = "distance" if deep else "entropy, foreground"
 methods = {
     "soft Dice": SoftDiceConfidence(),
     "entropy, foreground": PredictiveEntropy(region="foreground"),
-    "distance": PooledMahalanobis(**where_inside),
 }
+if deep:
+    methods["distance"] = PooledMahalanobis(module=deep, pooling="published")
 
 # %%
 with warnings.catch_warnings(record=True) as told:
@@ -437,7 +439,8 @@ if enough:
     each = [with_bound(part) for _, part in cases.groupby("domain", sort=False)]
     cases = pd.concat(each)
 for name, part in cases.groupby("domain", sort=False):
-    print(f"{name}: {part['warning'].iloc[0] or 'no warning'}\n")
+    said = part["warning"].iloc[0] or ("no warning" if enough else "no bound")
+    print(f"{name}: {said}\n")
 
 # %% [markdown]
 # For each scanner, the package compares the soft Dice confidences of its cases with those of the calibration. This needs no
@@ -445,10 +448,10 @@ for name, part in cases.groupby("domain", sort=False):
 # Was it right? Because we know the truth, we can count.
 
 # %% tags=["hide-input"]
-limit = np.quantile(old["distance"], 0.95)
+limit = np.quantile(old[alarm], 0.95)
 cases["warned"] = cases["warning"] != ""
 cases["kept"] = (cases["quality"] >= cases["bound"]).where(cases["bound"].notna())
-cases["flagged"] = cases["distance"] > limit
+cases["flagged"] = cases[alarm] > limit
 cases["stated Dice"] = 1 - cases["soft Dice"]
 columns = ["quality", "stated Dice", "kept", "warned", "flagged"]
 by_scanner = cases.groupby("domain", sort=False)[columns].mean().astype(float)
@@ -475,21 +478,23 @@ show.scatter(
 
 # %% tags=["hide-input"]
 show.boxes(
-    cases.assign(method="distance"),
-    y="distance",
+    cases.assign(method=alarm),
+    y=alarm,
     by="method",
-    axis="distance from the training slices (higher is further)",
+    axis=f"{alarm} (higher is less like the training slices)",
     alt="Boxes of the Mahalanobis distance per slice, one box per scanner.",
 )
 
 # %% [markdown]
-# *Mahalanobis distance of the bottleneck activation, one box per scanner; the line in a box is the median.*
+# *Mahalanobis distance of the bottleneck activation, one box per scanner; the solid line in a box is the
+# median, the dotted one the mean.*
 
 # %% [markdown]
-# Read the table row by row. On D and F, the network states more than it reaches, and the bound is broken for most slices. The
-# *distance* flags D, but it overlooks F in the run of the book: the bottleneck of this network sees little difference between F and A.
-# An alarm that is silent is therefore no proof. The warning of the bound is another alarm, which looks at the probabilities. Use both, and
-# above all look at some images of each new scanner.
+# Read the table row by row; it is that of a single run. On D and F, the network states more than it reaches, and the bound is broken
+# for most slices. The *distance* flags D, but it overlooks F: the bottleneck of this network sees little difference between F
+# and A. An alarm that is silent is therefore no proof that all is well. The warning of the bound is another alarm, which looks
+# at the probabilities. It comes on D and F, and also on B, where the bound is nearly kept: it says that nothing is promised, and
+# not that the bound is wrong. Use both alarms, and above all look at some images of each new scanner.
 #
 # ## Nothing but stored predictions
 #
@@ -535,10 +540,10 @@ differs = float(np.abs(from_files - from_network).max())
 print(f"{one.name}: {len(from_files)} slices, largest difference {differs:.0e}")
 
 # %% [markdown]
-# They are the same, because the folder stores the probabilities in single precision, as they were. What is lost without the network is every method that looks inside it (the distance, the
-# segmentation distortion of chapter 3, the fragility maps of chapter 5), and every method that runs it again (dropout,
-# test-time augmentation). What remains includes the soft
-# Dice confidence, which has the lowest mean eAURC in chapter 10.
+# They are the same, because the folder stores the probabilities in single precision, as they were. What is lost without the
+# network is every method that looks inside it (the distance, the segmentation distortion of chapter 3, the fragility maps of
+# chapter 5), and every method that runs it again (dropout, test-time augmentation). What remains includes the soft Dice
+# confidence, which has the lowest mean eAURC in chapter 10.
 #
 # ## Which cases should a person look at?
 #
@@ -560,8 +565,9 @@ first[["rank", "case", "soft Dice", "lower_bound", "reasons"]].round(2)
 # *The first six cases without a reference: their rank among all cases, the uncertainty that ranks them (1 − soft Dice
 # confidence of the volume), the lower bound of their Dice, and the reasons to look.*
 #
-# The page is one file that loads nothing from elsewhere, so you can mail it or print it. Set `report` to keep it. Here are the cases
-# that it puts first.
+# The page is one file that loads nothing from elsewhere, so you can print it, or mail it to a colleague. It shows images of
+# your cases, so ask first whether these may leave your hospital. Set `report` to keep the page. Here are the cases that it puts
+# first.
 #
 # **Predict:** which of these segmentations are wrong?
 
@@ -593,8 +599,8 @@ show.picture_grid(
 #
 # ### Was it right?
 #
-# A clinic cannot know. We can, because the phantom has references for all cases. First the same slices with
-# the true borders:
+# A clinic cannot know. We can, because the phantom has references for all cases. First, we draw the true borders on the same
+# slices:
 
 # %% tags=["hide-input"]
 all_known = references if predictions else folder / "asked/labelsTs"
@@ -640,6 +646,9 @@ pd.Series(found_by, name=f"of the worst {budget}, found", dtype=float).to_frame(
     1
 )
 
+# %% [markdown]
+# *Number of volumes that are among the tenth with the lowest Dice and also among the first tenth of an order; one run.*
+
 # %% tags=["hide-input"]
 bounds = reviewed.cases.set_index("case")["lower_bound"]
 if len(judged):
@@ -658,8 +667,8 @@ overview
 # *Per scanner, over the new volumes: mean true Dice, mean lower bound from the review page, and fraction of the volumes whose Dice
 # is at or above its bound. One run; a row rests on a few patients. Without references, the groups of the page are shown.*
 #
-# There are two lessons. The *order* needs no calibration, and it works where a network becomes unsure as it fails; compare it with that of
-# the size before you praise it. The *bound* was calibrated on scanner A, and the page has no way to keep it elsewhere; it prints the
+# There are two lessons. The *order* needs no calibration, and it works where a network becomes unsure as it fails. Compare it
+# with the order by size before you praise it. The *bound* was calibrated on scanner A, and the page has no way to keep it elsewhere; it prints the
 # warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine patients at
 # least, and calibrate on them alone. Chapter 9 shows what that costs.
 #
@@ -849,7 +858,8 @@ if as_in_book:
     print("labels come back as written:", bool((again.labels == written.labels).all()))
     print("predictions from files are those of the network:", differs < 1e-5)
     print("an adapted softmax is the network:", bool(apart.abs().max() < 1e-4))
-    print("warned of D and F:", bool(by_scanner.loc[["D", "F"], "warned"].eq(1).all()))
+    warned = by_scanner["warned"].eq(1)
+    print("warned of B, D and F, not of A:", list(warned) == [False, True, True, True])
     broken_on = by_scanner.loc[["D", "F"], "kept"].max() < 0.5
     print("the bound is broken on most slices of D and F:", bool(broken_on))
     high, low = by_scanner["flagged"][["D", "F"]]
