@@ -192,7 +192,7 @@ def write_own(folder: Path) -> None:
     from segconf_lite.cohorts import Cohort, phantom
 
     made = [(name, phantom.cohort(72, scanner=name, size=32, seed=ord(name))) for name in "FA"]
-    names = [[f"{name}_{text.split('-')[1]}" for text in cohort.subjects] for name, cohort in made]
+    names = [np.array([f"{name}_{text.split('-')[1]}" for text in cohort.subjects]) for name, cohort in made]
     renamed = [dataclasses.replace(c, subjects=n, sessions=n) for (_, c), n in zip(made, names, strict=True)]
     both = Cohort.concatenate(renamed)
     own.write_nnunet(folder / "images", both)
