@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
+OWN = ROOT / "_build/params/own"  # what `write_own` writes for chapter 12
 SMALL = {"n_train": 24, "n_test": 12, "n_steps": 15}
 
 # Chapter -> two settings, small: what is tested is that a chapter runs and stays honest, not what it finds.
@@ -153,11 +155,57 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         | {"question": "failures", "scanners": "BDF", "failed_below": 0.6, "n_shown": 6, "harmful": 0.02},
         SMALL | {"question": "scanner", "scanners": "CDEF", "most_passes": 5, "n_shown": 4, "harmful": 0.005},
     ],
+    "12": [
+        {
+            "cohort": "folder",
+            "root": f"{OWN}/images",
+            "domain": r"\b([A-F])_\d",
+            "reading": '{"limit": 12}',
+            "source_domain": "F",
+            "n_source": 108,
+            "n_steps": 12,
+            "report": f"{OWN}/review_1.html",
+        },
+        {
+            "network": f"{OWN}/network.py:build",
+            "checkpoint": f"{OWN}/weights.safetensors",
+            "output": "probabilities",
+            "predictions": f"{OWN}/predictions",
+            "references": f"{OWN}/images/labelsTr",
+            "n_source": 120,
+        },
+    ],
     "90": [
         {"n_cases": 20, "n_shuffles": 50, "noise": 0.5},
         {"n_cases": 400, "n_shuffles": 20, "beta_shape": 1.0, "wrong_above": 0.5},
     ],
 }
+
+
+def write_own(folder: Path) -> None:
+    """Miniatures of what a reader brings to chapter 12: images, predictions, a network and its weights."""
+    import dataclasses
+
+    from safetensors.torch import save_file
+
+    from segconf_lite import own
+    from segconf_lite.cohorts import Cohort, phantom
+
+    made = [(name, phantom.cohort(72, scanner=name, size=32, seed=ord(name))) for name in "FA"]
+    names = [np.array([f"{name}_{text.split('-')[1]}" for text in cohort.subjects]) for name, cohort in made]
+    renamed = [dataclasses.replace(c, subjects=n, sessions=n) for (_, c), n in zip(made, names, strict=True)]
+    both = Cohort.concatenate(renamed)
+    own.write_nnunet(folder / "images", both)
+    sure = np.moveaxis(0.9 * np.eye(4)[both.labels] + 0.025, -1, 1)
+    own.write_predictions(folder / "predictions", both, sure)
+    lines = [
+        "from torch import nn",
+        "",
+        "build = lambda: nn.Sequential(nn.Conv2d(1, 4, 3, 1, 1), nn.Softmax(1))",
+    ]
+    (folder / "network.py").write_text("\n".join(lines), "utf-8")
+    network = own.load_network(f"{folder}/network.py:build")
+    save_file(network.state_dict(), folder / "weights.safetensors")
 
 
 def run(chapter: str, values: dict[str, Any], folder: Path, name: str) -> tuple[float, str]:
@@ -205,6 +253,8 @@ def main() -> int:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     wanted = {c: SETTINGS[c][: 1 if given.first else None] for c in given.chapters or SETTINGS}
+    if "12" in wanted:
+        write_own(OWN)
     bad, start = 0, time.perf_counter()
     with ThreadPoolExecutor(given.jobs) as pool:
         futures = {

@@ -1,13 +1,10 @@
 """What the commands of `segconf` do, each with its parsed options; returns the exit status."""
 
 import argparse
-import importlib
-import pickle
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from segconf_lite import __version__, doctor
 
@@ -83,32 +80,13 @@ def _label_names(text: str | None) -> dict[int, str] | None:
 
 
 def probe(options: argparse.Namespace) -> int:
-    import torch
-
     from segconf_lite.models import probe
+    from segconf_lite.own import load_network
 
-    module, _, name = options.model.partition(":")
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    found = getattr(importlib.import_module(module), name, None) if module and name else None
-    if not callable(found):
-        fix = "e.g. my_project.networks:build, a function without arguments that returns the network"
-        raise ValueError(f"the model must be PACKAGE.MODULE:NAME, got {options.model}; {fix}")
-    network = found if isinstance(found, torch.nn.Module) else found()
-    if options.weights:
-        network.load_state_dict(_weights(Path(options.weights)))
+    network = load_network(options.model, options.weights or "")
     print(probe(network, options.size, channels=options.channels))
     return 0
-
-
-def _weights(path: Path) -> dict[str, Any]:
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        fix = "save network.state_dict() with torch.save"
-        raise ValueError(f"--weights must hold tensors only, got pickled code in {path}; {fix}") from error
-    return dict(state.get("state_dict", state))
 
 
 def notebooks(options: argparse.Namespace) -> int:

@@ -112,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("probe", help="which modules of a network the methods can read")
     text = "a function without arguments that returns the network, or the network itself; it is imported"
-    command.add_argument("model", metavar="PACKAGE.MODULE:NAME", help=text)
-    text = "state dict to load into it, saved with torch.save; a file with pickled code is refused"
+    command.add_argument("model", metavar="NETWORK", help=f"FILE.py:NAME or PACKAGE.MODULE:NAME, {text}")
+    text = "checkpoint with its weights (safetensors, or of torch.save); a file with pickled code is refused"
     command.add_argument("--weights", metavar="FILE", help=text)
     command.add_argument("--size", type=int, default=96, help="side of the image in pixels (default: 96)")
     command.add_argument("--channels", type=int, default=1, help="channels of the image (default: 1)")

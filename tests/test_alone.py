@@ -137,7 +137,7 @@ def test_claims_are_listed_and_not_judged_where_nothing_can_be_stored(python):
 
 
 def test_the_package_says_where_notebooks_come_from_and_copies_them(python, tmp_path):
-    said = segconf(python, "run", "12", expect=2)
+    said = segconf(python, "run", "77", expect=2)
     assert "there: 00_first_look" in said
     assert "`segconf notebooks FOLDER` copies them" in said
     segconf(python, "notebooks", "series")

@@ -33,6 +33,11 @@ from segconf_lite.exercises.chapter_05 import check_flip_cost as check_flip_cost
 from segconf_lite.exercises.chapter_05 import check_mask_map as check_mask_map
 from segconf_lite.exercises.chapter_05 import check_n_models as check_n_models
 from segconf_lite.exercises.chapter_05 import check_parts as check_parts
+from segconf_lite.exercises.chapter_12 import HOSPITALS as HOSPITALS
+from segconf_lite.exercises.chapter_12 import check_one_per_patient as check_one_per_patient
+from segconf_lite.exercises.chapter_12 import check_pattern as check_pattern
+from segconf_lite.exercises.chapter_12 import check_silent_fault as check_silent_fault
+from segconf_lite.exercises.chapter_12 import check_two_classes as check_two_classes
 from segconf_lite.exercises.chapters_06_to_08 import check_blind_mask as check_blind_mask
 from segconf_lite.exercises.chapters_06_to_08 import check_breaks as check_breaks
 from segconf_lite.exercises.chapters_06_to_08 import check_epsilon as check_epsilon

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segconf_lite import own
 from segconf_lite.cohorts import phantom
 from segconf_lite.readers import acdc, heart, mnms
 
@@ -197,6 +198,14 @@ def test_films_without_a_row_or_a_frame_are_refused(tmp_path):
         mnms.cohort(root, edition=1, **GRID)
     with pytest.raises(ValueError, match="unpack the archive there"):
         mnms.cohort(_only(path, tmp_path / "empty"), edition=1, **GRID)
+
+
+@every_reader
+def test_chapter_12_reads_it_by_its_name(tmp_path, name):
+    write, read, how = READERS[name]
+    root = write(tmp_path)
+    got = own.read_cohort(name, root, reading='{"size": 40, "spacing_mm": 1.5, "whole": false}')
+    assert got.fingerprint() == read(root, **how, **GRID).fingerprint()
 
 
 def _only(path, folder):

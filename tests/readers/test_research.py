@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from segconf_lite import own
 from segconf_lite.readers import brains, decathlon, from_folder, prostate, refuge
 
 PART = {"progress": False, "whole": False}
@@ -267,3 +268,15 @@ def test_the_recipe_for_qubiq_keeps_every_rater_and_marks_the_one_that_is_missin
     assert got.raters.shape[:2] == (2, 6)
     assert (got.raters[1, 5] == -1).all()
     assert (got.raters[0] == 1).any(axis=(1, 2)).all()
+
+
+def test_chapter_12_reads_them_by_their_names(tmp_path, write):
+    roots = {
+        "prostate": write_prostate(tmp_path / "p", write),
+        "brains": write_brains(tmp_path / "b", write),
+        "refuge": write_refuge(tmp_path / "r"),
+        "decathlon": write_decathlon(tmp_path / "d", write),
+    }
+    for name, root in roots.items():
+        got = own.read_cohort(name, root, reading='{"size": 64, "spacing_mm": 1.0, "whole": false}')
+        assert got.images.shape[-2:] == (64, 64), name

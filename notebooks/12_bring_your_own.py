@@ -1,0 +1,867 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Bring your own
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/12_bring_your_own.ipynb)
+#
+# **The question.** You have your own network, or your own images, or only a folder of segmentations that somebody's network
+# has made. Some of them may be wrong, and each of them belongs to a patient whose treatment may depend on it. How do you find
+# out, today and without writing a reader, how far they can be trusted?
+#
+# **You will be able to** turn a folder of images into a cohort, and find out what is wrong with its files; load a network that was
+# trained elsewhere without running code from its checkpoint; find out what the network returns, and mend it; calibrate a bound
+# for your own scanner; do the same with stored probabilities alone; and write a page that says which cases to look at first.
+#
+# **You need** chapters 1 and 2 for the words (scanners A to F, Dice, entropy, soft Dice confidence), and chapter 9 for the lower
+# bound. The code needs nothing but the package. All terms are on the page [Definitions](../definitions.md).
+#
+# **Time:** about 1 min on two CPU cores, with the training of a small network.
+#
+# **Where to begin.** By default this notebook writes a folder of simulated hearts and uses it as if it were yours, so that
+# everything runs and the truth is known. Then set the parameters below, and run it again:
+#
+# | you have | set | read |
+# |---|---|---|
+# | images with reference segmentations | `cohort`, `root` | *A folder of images*, *Images and a network* |
+# | a network with its weights as well | also `network`, `checkpoint` | *A network from elsewhere*, and the same |
+# | nothing but stored predictions, for example those of nnU-Net | `predictions` | *Nothing but stored predictions*, and what follows it |
+#
+# The last section has the commands for each of them, and for Colab.
+
+# %% tags=["hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # elsewhere nothing is installed
+    # %pip install -q "segconf-lite @ git+https://github.com/segconf-lite/segconf_lite@v0.1.0"
+    pass
+
+from segconf_lite import colab
+
+colab.welcome("0.1.0")
+
+# %% tags=["parameters"]
+# Sizes of the simulated hearts and of the training: "lite" for two CPU cores, "full" for a GPU.
+profile = "lite"  # @param ["lite", "full"]
+# Seed of the simulated hearts, of the split into parts, and of the training.
+seed = 0  # @param {type:"integer", min:0}
+# Reader of your images; empty: a folder of simulated hearts, which this notebook writes.
+cohort = ""  # @param ["", "folder", "acdc", "mnms", "mnms2", "prostate", "brains", "refuge", "decathlon"]
+# Folder of your images (a whole path, from / or ~ on), needed with `cohort`.
+root = ""  # @param {type:"string"}
+# Where the scanner stands: a pattern with one group for the name of a file, or a column; empty: as the reader does.
+domain = ""  # @param {type:"string"}
+# Further settings of the reader as JSON, e.g. {"size": 192, "limit": 20}.
+reading = ""  # @param {type:"string"}
+# Scanner on which the network was trained, or shall be; empty: the first one of the cohort.
+source_domain = ""  # @param {type:"string"}
+# Your network as FILE.py:NAME or PACKAGE.MODULE:NAME; empty: a small one is trained here.
+network = ""  # @param {type:"string"}
+# File of its weights (a whole path); empty: the network has them already.
+checkpoint = ""  # @param {type:"string"}
+# What your network returns, see the section with this name.
+output = "auto"  # @param ["auto", "logits", "probabilities", "sigmoid", "upsampled"]
+# Folder of stored predictions (a whole path); empty: those of the network above.
+predictions = ""  # @param {type:"string"}
+# Folder of reference segmentations of some of these predictions (a whole path); empty: there are none.
+references = ""  # @param {type:"string"}
+# The page that is written at the end (a whole path ending in .html); empty: it is removed with the notebook.
+report = ""  # @param {type:"string"}
+# Simulated slices of scanner A, six per heart; each unseen scanner has two ninths as many.
+n_source = 540  # @param {type:"integer", min:108, max:3000}
+# Optimiser steps of the network that is trained here (0: 200 in "lite", 666 in "full").
+n_steps = 0  # @param {type:"integer", min:10, max:10000, also:0}
+
+# %% tags=["hide-input"]
+from segconf_lite import parameters
+
+as_in_book = parameters.checked("12_bring_your_own", globals())
+
+# %% tags=["hide-input"]
+import dataclasses
+import re
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import torch
+from monai.losses import DiceCELoss
+from safetensors.torch import save_file
+
+# %% tags=["hide-input"]
+import segconf_lite.evaluation as ev
+from segconf_lite import own, show
+from segconf_lite.arrays import to_numpy
+from segconf_lite.cohorts import Cohort, phantom
+from segconf_lite.confidence import PooledMahalanobis, PredictiveEntropy
+from segconf_lite.confidence import SoftDiceConfidence, soft_dice_confidence
+from segconf_lite.models import adapt, predict_probabilities, probe
+from segconf_lite.models.device import pick_device
+from segconf_lite.predictions import from_predictions, review_predictions
+from segconf_lite.predictions import volume_table, write_page
+from segconf_lite.profiles import profile_named
+from segconf_lite.readers import describe_folder
+
+# %% [markdown]
+# ## A folder of images
+#
+# A researcher gets a folder from a colleague. To have one, we simulate it: phantom hearts on scanner A, on
+# which a network will be trained, and other hearts on scanners that it will never see. Every heart is a stack of six slices.
+
+# %%
+sizes, level = profile_named(profile, steps=n_steps), 0.9
+place = tempfile.TemporaryDirectory()  # it is removed when the notebook ends
+folder = Path(place.name)
+
+
+def hearts(scanner, n_cases, first_subject):
+    options = {"scanner": scanner, "size": sizes.size, "seed": seed + first_subject}
+    made = phantom.cohort(n_cases // 6 * 6, **options)
+    names = [f"{scanner}_{text.split('-')[1]}" for text in made.subjects]
+    return dataclasses.replace(made, subjects=names, sessions=names)
+
+
+# %% [markdown]
+# The hearts are written as files in the layout of **nnU-Net** {cite:p}`isensee2021nnunet`, which many groups use. The
+# training images are in `imagesTr`, named `CASE_0000.nii.gz`, where 0000 is the number of the channel; the reference
+# segmentations are in `labelsTr`, named `CASE.nii.gz`. The folders of the test cases end in `Ts`. The file `dataset.json` says which
+# number stands for which class. A file of type **NIfTI** (`.nii.gz`) holds the intensities of a volume together with a matrix
+# that says how large a voxel is, and in which direction of the patient each axis runs.
+
+# %%
+mine = folder / "mine"
+own.write_nnunet(mine, hearts("A", n_source, 0), end="Tr")
+for k, scanner in enumerate("BDF", start=1):
+    own.write_nnunet(mine, hearts(scanner, n_source * 2 // 9, 1000 * k), end="Ts")
+for path in [*sorted(mine.glob("*/*"))[::30], mine / "dataset.json"]:
+    print(path.relative_to(mine))
+print((mine / "dataset.json").read_text())
+
+# %% [markdown]
+# ### Look before you read
+#
+# Before anything is computed, ask what is in the folder. The function `describe_folder`, or the command `segconf cohort FOLDER`, opens
+# every file. It cannot know where the scanner stands in the names, so we say it with a *pattern*: a letter, followed by an
+# underscore and a number. The part in parentheses is the name of the scanner.
+
+# %%
+where = Path(root).expanduser() if root else mine
+scanner_of = domain or ("" if cohort else r"\b([A-F])_\d")
+if cohort in ("", "folder"):
+    pattern = re.compile(scanner_of) if "(" in scanner_of else scanner_of or None
+    described = str(describe_folder(where, domain=pattern, progress=False))
+    print(described.replace(str(folder), "..."))
+
+# %% [markdown]
+# Compare each line with what you know of your data. Is the spacing in millimetres that of your scanner? Are there as many
+# subjects as patients? The number of **subjects** matters most. The reader takes the name of a case for the patient, unless it ends in a phase
+# such as `_ED`. If one patient has two names, a random split puts slices of one person into training and test,
+# and every result looks better than it is.
+#
+# ### What it finds, and what it cannot find
+#
+# Real folders have faults. Let us put five of them into a small copy of the folder, and see which ones are found:
+#
+# 1. the image of case 0 is cut off, as after an interrupted download;
+# 2. the segmentation of case 1 is displaced by 15 mm, as after an export with another origin;
+# 3. the segmentation of case 2 has the value 7, which no class has;
+# 4. case 3 is a copy of case 4 under another name, as if one patient had been exported twice;
+# 5. in case 5, the left and the right ventricle are exchanged, as in data sets that number the classes in another order.
+#
+# **Predict:** which of the five does the report find?
+
+# %% tags=["hide-input"]
+broken = own.write_nnunet(folder / "broken", hearts("A", 48, 5000))
+scans = sorted((broken / "imagesTr").iterdir())
+drawn = sorted((broken / "labelsTr").iterdir())
+
+
+def change(path, values=lambda v: v, moved_mm=0.0):
+    file = nibabel.load(path)
+    found, affine = values(np.asarray(file.dataobj).copy()), file.affine.copy()
+    affine[0, 3] += moved_mm
+    nibabel.save(nibabel.Nifti1Image(found, affine), path)
+
+
+# %%
+scans[0].write_bytes(scans[0].read_bytes()[:9000])
+change(drawn[1], moved_mm=15.0)
+change(drawn[2], lambda v: np.where(v == 2, 7, v).astype(np.uint8))
+shutil.copy(scans[4], scans[3]), shutil.copy(drawn[4], drawn[3])
+change(drawn[5], lambda v: np.array([0, 3, 2, 1], np.uint8)[v])
+
+# %%
+names = {0: "background", 1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
+faults = describe_folder(broken, labels=names, progress=False).problems
+print("\n\n".join(faults).replace(str(broken), "..."))
+
+# %% [markdown]
+# Four faults are found, each with the case in which it is. The fifth is not, because a file in which the classes are
+# exchanged is in itself perfectly sound. Nothing but knowledge of the heart can find it. The readers of the cardiac data sets
+# have this knowledge: they check in every heart that the left ventricle lies inside the myocardium
+# ([Research cohorts](../cohorts.md)). For your own data you have to look at images, and at a network whose Dice is near zero
+# in one class only.
+#
+# ### Read it
+#
+# Now the folder becomes a cohort: slices with intensities of mean 0 and standard deviation 1 per slice, classes, scanners and
+# patients. A reader of a single data set is chosen in the same way, for example with `cohort = "mnms2"`.
+
+# %%
+if bool(cohort) != bool(root):
+    raise ValueError("give `cohort` and `root` together, or neither")
+options = {"domain": scanner_of, "reading": reading}
+whole = own.read_cohort(cohort or "folder", where, **options)
+source = source_domain or whole.domain_names[0]
+unseen = [name for name in whole.domain_names if name != source]
+whole
+
+# %% [markdown]
+# Is what was read that which was written? For the simulated hearts we can ask, because we still have them.
+
+# %%
+written = hearts("A", 6, 0)
+again = whole.where(session=written.sessions[0]) if not cohort else written
+print("largest difference of intensities:", np.abs(again.images - written.images).max())
+print("different labels:", int((again.labels != written.labels).sum()))
+
+# %% [markdown]
+# The labels are equal in every pixel. The intensities differ a little, because scanners store integers, and so does our folder.
+#
+# Finally, the patients of the training scanner are divided into three parts: half of them **train** the network, three tenths
+# **calibrate** the bound, and the rest are for the **test**. If your network was trained elsewhere, make sure that its training
+# patients are in the first part only, for example by a cohort without them.
+
+# %%
+parts = whole.where(domain=source).split((0.5, 0.3, 0.2), seed=seed)
+train, calibration, test = parts
+new = Cohort.concatenate([test, *(whole.where(domain=name) for name in unseen)])
+print(*(len(set(part.subjects)) for part in (train, calibration, new)), "patients")
+
+# %% [markdown]
+# ## A network from elsewhere
+#
+# A network of your own consists of two files: the code that builds it, and a **checkpoint** with its weights. To have both, we
+# write a file with a U-Net of the library MONAI, and train it in a plain loop of PyTorch. Nothing of this package is used in the
+# training.
+
+# %% tags=["hide-input"]
+shape = f"in_channels={whole.images.shape[1]}, out_channels={len(whole.class_names)}"
+code = f"""from monai.networks.nets import UNet
+
+
+def build():
+    widths, strides = (16, 32, 64, 64), (2, 2, 2)
+    return UNet(2, {shape}, channels=widths, strides=strides, num_res_units=1, norm="batch")
+"""
+(folder / "my_network.py").write_text(code)
+print(code)
+
+
+# %%
+def train_it(net, images, labels, n_steps):
+    loss = DiceCELoss(False, to_onehot_y=True, softmax=True, batch=True)
+    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    slower = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=n_steps)
+    for _ in range(n_steps):
+        batch = torch.randint(len(images), (8,))
+        optimiser.zero_grad()
+        loss(net(images[batch]), labels[batch, None]).backward()
+        optimiser.step(), slower.step()
+
+
+# %%
+if not network:
+    torch.manual_seed(seed)
+    trained = own.load_network(f"{folder}/my_network.py:build").train()
+    images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+    train_it(trained, images, labels, sizes.steps)
+    save_file(trained.state_dict(), folder / "weights.safetensors")
+
+# %% [markdown]
+# ### Load a checkpoint without running it
+#
+# A checkpoint of PyTorch is often a *pickle*, that is, a file that can run any program when it is opened. Whoever opens the
+# checkpoint of a stranger in the usual way trusts the stranger with the computer. Files in the format **safetensors**
+# hold numbers and nothing else. `own.load_network` takes both kinds, but refuses whatever is more than weights. Let us save the
+# whole network, as many tutorials do it, and see:
+
+# %%
+torch.save(own.load_network("torch.nn:Identity"), folder / "whole.pt")
+try:
+    own.load_network("torch.nn:Identity", folder / "whole.pt")
+except ValueError as reason:
+    print(str(reason).replace(str(folder), "..."))
+
+# %% [markdown]
+# The message says what to write where the network was trained. With weights alone, the network is loaded:
+
+# %%
+built_by = network or f"{folder}/my_network.py:build"
+weights = checkpoint or ("" if network else folder / "weights.safetensors")
+loaded = own.load_network(built_by, weights)
+print(sum(p.numel() for p in loaded.parameters()), "numbers in", type(loaded).__name__)
+
+# %% [markdown]
+# ### What your network returns
+#
+# The methods of this book need the **logits** of a network, that is, its values before the softmax. Your network may return something
+# else. A softmax at the end is common, for example, and a second softmax over probabilities gives no error: it makes
+# every pixel look uncertain. We put one behind our network, to see what happens.
+
+# %%
+with_softmax = torch.nn.Sequential(loaded, torch.nn.Softmax(dim=1)).eval()
+try:
+    SoftDiceConfidence().fit(with_softmax, train)
+except ValueError as reason:
+    print(reason)
+
+# %% [markdown]
+# The network is refused, and the message ends with the line to write. The function `adapt` puts a module around a network that
+# turns its output into logits. It also pads images whose sides the network cannot halve often enough (`pad_to`), and repeats a
+# single channel for a network of colour images (`channels`); see [Your own network](../networks.md).
+
+# %%
+model = adapt(loaded, output, pad_to=8).to(pick_device())
+mended = adapt(with_softmax, "probabilities", pad_to=8).to(pick_device())
+few = test.images[:6]
+apart = predict_probabilities(model, few) - predict_probabilities(mended, few)
+print(f"largest difference of probabilities: {apart.abs().max():.0e}")
+
+# %% [markdown]
+# ### What is inside?
+#
+# Some methods read an activation inside the network, and therefore need the name of a module. Nobody knows the names in a
+# network of somebody else. The function `probe`, or the command `segconf probe`, runs the network once, and proposes
+# modules by the sizes of their outputs. Each line below is what to write for a method:
+
+# %%
+height_and_width = whole.images.shape[2:]
+inside = probe(model, height_and_width, channels=whole.images.shape[1])
+print(*inside.arguments().values(), sep="\n")
+
+# %% [markdown]
+# The **bottleneck** is the last module at the lowest resolution. Look at a proposal before you use it: `probe` names one for
+# every network, also for one that has no bottleneck. Two lines say what this network does not allow: without a dropout layer
+# there is nothing to switch on, and without a last layer of size 1 × 1 the fragility of a pixel needs a search.
+#
+# ## Images and a network: three methods and a bound
+#
+# Three methods need nothing but one forward pass. The *soft Dice confidence* and the *entropy over the predicted foreground*
+# look at the probabilities. The *distance* (Mahalanobis distance of the bottleneck) compares the activations with those of
+# the training slices, so it needs the training images too. Chapter 10 compares them with many others.
+
+# %%
+deep = inside.named("bottleneck")  # None where the network has none
+alarm = "distance" if deep else "entropy, foreground"
+methods = {
+    "soft Dice": SoftDiceConfidence(),
+    "entropy, foreground": PredictiveEntropy(region="foreground"),
+}
+if deep:
+    methods["distance"] = PooledMahalanobis(module=deep, pooling="published")
+
+# %%
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    for method in methods.values():
+        method.fit(model, train)
+print(*(str(each.message) for each in told), sep="\n")
+
+# %% [markdown]
+# The message above comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
+# assumption (a shrinkage, chapter 3). More training slices would make it better.
+#
+# Now one table is made of all slices with their true Dice, for the calibration patients and for the new ones.
+
+
+# %%
+def look_at(part):
+    chances = predict_probabilities(model, part.images)
+    table = ev.case_table(chances, part, empty="skip")
+    for name, method in methods.items():
+        table[name] = to_numpy(method.uncertainty(part.images))
+    return table.dropna(subset="quality")
+
+
+old, cases = look_at(calibration), look_at(new)
+
+# %% [markdown]
+# A slice without any object in reference and prediction has no Dice, and is left out here.
+#
+# The entropy and the distance are useful for a ranking, but nobody knows what an entropy of 0.2 means for a patient. The soft Dice
+# confidence is on the scale of the Dice, so it can be calibrated. As in chapter 9, we take **one slice per patient** of the
+# calibration part, and compute by how much the soft Dice confidence exceeds the true Dice there. The conformal quantile of these
+# numbers is the margin that is subtracted. It is a promise for *new patients of the training scanner*.
+#
+# **Predict:** on which of the scanners is the promise kept: on A, on B (nearly A), on D (everything is worse), on F (fat is
+# suppressed)?
+
+# %%
+one_each = old.sample(frac=1, random_state=seed).drop_duplicates("subject")
+enough = len(one_each) >= ev.smallest_calibration_size(level)
+print(
+    len(one_each), "calibration patients; needed:", ev.smallest_calibration_size(level)
+)
+
+
+# %%
+old_stated, old_true = 1 - one_each["soft Dice"], one_each["quality"]
+
+
+def with_bound(part):
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        now = 1 - part["soft Dice"]
+        found = ev.quality_lower_bound(old_stated, old_true, now, level=level)
+    return part.assign(
+        bound=found.bound, warning="".join(str(w.message) for w in heard)
+    )
+
+
+# %%
+cases = cases.assign(bound=np.nan, warning="")
+if enough:
+    each = [with_bound(part) for _, part in cases.groupby("domain", sort=False)]
+    cases = pd.concat(each)
+for name, part in cases.groupby("domain", sort=False):
+    said = part["warning"].iloc[0] or ("no warning" if enough else "no bound")
+    print(f"{name}: {said}\n")
+
+# %% [markdown]
+# For each scanner, the package compares the soft Dice confidences of its cases with those of the calibration. This needs no
+# reference. Where they differ visibly, old and new cases are not exchangeable, and a warning says that the bound promises nothing.
+# Was it right? Because we know the truth, we can count.
+
+# %% tags=["hide-input"]
+limit = np.quantile(old[alarm], 0.95)
+cases["warned"] = cases["warning"] != ""
+cases["kept"] = (cases["quality"] >= cases["bound"]).where(cases["bound"].notna())
+cases["flagged"] = cases[alarm] > limit
+cases["stated Dice"] = 1 - cases["soft Dice"]
+columns = ["quality", "stated Dice", "kept", "warned", "flagged"]
+by_scanner = cases.groupby("domain", sort=False)[columns].mean().astype(float)
+by_scanner.rename_axis("scanner").rename(columns={"quality": "true Dice"}).round(2)
+
+# %% [markdown]
+# *Per scanner, on patients that the network has not seen: mean true Dice, mean soft Dice confidence, fraction of the slices
+# whose Dice is at or above the bound, whether the bound was given with a warning (1) or without (0), and fraction whose distance
+# exceeds that of 95 % of the calibration slices. One run.*
+
+# %% tags=["hide-input"]
+show.scatter(
+    cases,
+    x="stated Dice",
+    y="quality",
+    by="domain",
+    axes=("soft Dice confidence", "true Dice (higher is better)"),
+    diagonal="stated = true",
+    alt="True Dice against the soft Dice confidence per slice, by scanner, with the diagonal.",
+)
+
+# %% [markdown]
+# *One point per slice of the test. Below the diagonal, the network states more than it reaches.*
+
+# %% tags=["hide-input"]
+show.boxes(
+    cases.assign(method=alarm),
+    y=alarm,
+    by="method",
+    axis=f"{alarm} (higher is less like the training slices)",
+    alt="Boxes of the Mahalanobis distance per slice, one box per scanner.",
+)
+
+# %% [markdown]
+# *Mahalanobis distance of the bottleneck activation, one box per scanner; the solid line in a box is the
+# median, the dotted one the mean.*
+
+# %% [markdown]
+# Read the table row by row; it is that of a single run. On D and F, the network states more than it reaches, and the bound is broken
+# for most slices. The *distance* flags D, but it overlooks F: the bottleneck of this network sees little difference between F
+# and A. An alarm that is silent is therefore no proof that all is well. The warning of the bound is another alarm, which looks
+# at the probabilities. It comes on D and F, and also on B, where the bound is nearly kept: it says that nothing is promised, and
+# not that the bound is wrong. Use both alarms, and above all look at some images of each new scanner.
+#
+# ## Nothing but stored predictions
+#
+# Many readers have no network at all. A colleague sends a folder in which nnU-Net has stored, for each case, the
+# segmentation (`CASE.nii.gz`) and the probability of each class in each voxel (`CASE.npz`; the option of nnU-Net is
+# `--save_probabilities`). We write such a folder with the predictions of our network, for the calibration patients and for the
+# new ones.
+
+# %%
+stored, asked = folder / "predictions", Cohort.concatenate([calibration, new])
+own.write_predictions(stored, asked, predict_probabilities(model, asked.images))
+own.write_nnunet(folder / "asked", asked, end="Ts")  # images and references of all
+own.write_nnunet(folder / "known", calibration)  # references that we admit to have
+own.write_nnunet(folder / "source", train)
+print(*(path.name for path in sorted(stored.iterdir())[:5]), sep="\n")
+
+# %% [markdown]
+# The function `from_predictions` reads the folder. If you have set `predictions`, it is yours that is read from here on. Names of
+# scanners are found as above, by a pattern, or by a function of the name of the case.
+
+# %% tags=["hide-input"]
+names = map(own.case_name, asked.sessions)
+of_case = dict(zip(names, asked.domains, strict=True))
+if predictions:
+    options = {"references": references or None}
+    options["domain"] = re.compile(domain) if domain else None
+else:
+    options = {"images": folder / "asked/imagesTs", "domain": of_case.get}
+    options["references"] = folder / "known/labelsTr"
+found = from_predictions(predictions or stored, **options)
+print(len(found), "cases;", *found.class_names, sep=" ")
+
+# %% [markdown]
+# The soft Dice confidence and the entropy need the probabilities only. So the numbers must be those that we had with the
+# network. Are they?
+
+# %%
+one = from_predictions(stored).read(own.case_name(new.sessions[0]))
+here = predict_probabilities(model, new.where(session=new.sessions[0]).images)
+from_files = to_numpy(soft_dice_confidence(one.slices))
+from_network = to_numpy(soft_dice_confidence(here))
+differs = float(np.abs(from_files - from_network).max())
+print(f"{one.name}: {len(from_files)} slices, largest difference {differs:.0e}")
+
+# %% [markdown]
+# They are the same, because the folder stores the probabilities in single precision, as they were. What is lost without the
+# network is every method that looks inside it (the distance, the segmentation distortion of chapter 3, the fragility maps of
+# chapter 5), and every method that runs it again (dropout, test-time augmentation). What remains includes the soft Dice
+# confidence, which has the lowest mean eAURC in chapter 10.
+#
+# ## Which cases should a person look at?
+#
+# You have an hour, which is enough for a few of the volumes. The function `review_predictions`, or the command `segconf review`, ranks
+# the volumes and gives a reason for each. It knows the references of the calibration patients only, and the training images.
+
+# %%
+training = None if predictions else folder / "source/imagesTr"
+reviewed = review_predictions(found, training=training, level=level)
+page = Path(report).expanduser() if report else folder / "review.html"
+table_of_cases = write_page(reviewed, page)
+print(
+    f"{page.name}: {page.stat().st_size / 1e6:.1f} MB; {table_of_cases.name} beside it"
+)
+first = reviewed.cases[reviewed.cases["quality"].isna()].head(6)
+first[["rank", "case", "soft Dice", "lower_bound", "reasons"]].round(2)
+
+# %% [markdown]
+# *The first six cases without a reference: their rank among all cases, the uncertainty that ranks them (1 − soft Dice
+# confidence of the volume), the lower bound of their Dice, and the reasons to look.*
+#
+# The page is one file that loads nothing from elsewhere, so you can print it, or mail it to a colleague. It shows images of
+# your cases, so ask first whether these may leave your hospital. Set `report` to keep the page. Here are the cases that it puts
+# first.
+#
+# **Predict:** which of these segmentations are wrong?
+
+
+# %% tags=["hide-input"]
+def tiles(names, predictions_of=found):
+    """Image, prediction, and the name of each case, in the slice with most foreground."""
+    for name in names:
+        case = predictions_of.read(name)
+        k = int((case.labels > 0).sum(axis=(1, 2)).argmax())
+        image = case.image if case.image is not None else case.probabilities[1:].sum(0)
+        reference = case.reference[k] if case.reference is not None else None
+        yield np.asarray(image[k], float), case.labels[k], reference
+
+
+# %% tags=["hide-input"]
+shown = first["case"].tolist() or reviewed.cases["case"].head(6).tolist()
+pictures = list(tiles(shown))
+show.picture_grid(
+    [[image for image, _, _ in pictures]],
+    [[labels for _, labels, _ in pictures]],
+    column_titles=shown,
+    class_names=found.class_names,
+    alt="The first cases of the review page, one slice each, with the predicted borders.",
+)
+
+# %% [markdown]
+# *The slice with most predicted foreground of the first cases of the review page; lines are predicted borders.*
+#
+# ### Was it right?
+#
+# A clinic cannot know. We can, because the phantom has references for all cases. First, we draw the true borders on the same
+# slices:
+
+# %% tags=["hide-input"]
+all_known = references if predictions else folder / "asked/labelsTs"
+truth = from_predictions(
+    predictions or stored, **{**options, "references": all_known or None}
+)
+pictures = list(tiles(shown, truth))
+show.picture_grid(
+    [[image for image, _, _ in pictures]],
+    [[reference for _, _, reference in pictures]],
+    column_titles=shown,
+    class_names=found.class_names,
+    alt="The same slices with the borders of the reference segmentations.",
+)
+
+# %% [markdown]
+# *The same slices; lines are the borders of the reference segmentations.*
+#
+# Now we take all new volumes. The page proposes an order; we read only the first tenth of it, and count how many of the worst tenth
+# are in it. Two simple rivals take part: the size of the prediction (small ones first), and a random order, whose expectation
+# needs no computation.
+
+# %%
+asked_for = reviewed.cases["quality"].isna() | bool(predictions)
+measured = volume_table(truth)
+measured["quality"] = measured.get("quality", np.nan)
+judged = measured[measured["case"].isin(reviewed.cases.loc[asked_for, "case"])]
+judged = judged.dropna(subset="quality").copy()
+budget = max(1, len(judged) // 10)
+print(f"{len(judged)} new volumes with a reference, of which {budget} are read")
+
+# %% tags=["hide-input"]
+found_by = {}
+if len(judged):
+    first_of = judged["soft Dice"].fillna(2)  # where nothing is predicted: first
+    judged["soft Dice confidence"] = first_of
+    worst = set(judged.nsmallest(budget, "quality")["case"])
+    for name in ("soft Dice confidence", "small prediction"):
+        read = set(judged.nlargest(budget, name)["case"])
+        found_by[name] = len(worst & read)
+    found_by["random order"] = budget**2 / len(judged)
+pd.Series(found_by, name=f"of the worst {budget}, found", dtype=float).to_frame().round(
+    1
+)
+
+# %% [markdown]
+# *Number of volumes that are among the tenth with the lowest Dice and also among the first tenth of an order; one run.*
+
+# %% tags=["hide-input"]
+bounds = reviewed.cases.set_index("case")["lower_bound"]
+if len(judged):
+    judged["bound"] = judged["case"].map(bounds)
+    judged["bound kept"] = (judged["quality"] >= judged["bound"]).where(
+        judged["bound"].notna()
+    )
+    columns = ["quality", "bound", "bound kept"]
+    means = judged.groupby("domain", sort=False)[columns].mean()
+    overview = means.astype(float).round(2)
+else:
+    overview = reviewed.groups
+overview
+
+# %% [markdown]
+# *Per scanner, over the new volumes: mean true Dice, mean lower bound from the review page, and fraction of the volumes whose Dice
+# is at or above its bound. One run; a row rests on a few patients. Without references, the groups of the page are shown.*
+#
+# There are two lessons. The *order* needs no calibration, and it works where a network becomes unsure as it fails. Compare it
+# with the order by size before you praise it. The *bound* was calibrated on scanner A, and the page has no way to keep it elsewhere; it prints the
+# warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine patients at
+# least, and calibrate on them alone. Chapter 9 shows what that costs.
+#
+# ## Now with your own data
+#
+# Each line below runs this notebook without opening it, and writes an executed copy below `_build/runs`. Names of files and
+# folders must be whole paths, because a notebook works in a folder of its own.
+#
+# **You have M&Ms-2 on disk, and a network in a checkpoint.** The file `my_network.py` has a function `build` without arguments that
+# returns the network. The name of the scanner is that of the column `SCANNER` in the table of the data set.
+#
+# ```bash
+# segconf run 12 -p cohort mnms2 -p root /data/mnms2 \
+#   -p network /home/me/my_network.py:build -p checkpoint /home/me/weights.pt \
+#   -p source_domain "SymphonyTim" -p report /home/me/review.html
+# ```
+#
+# The images must be prepared as in the training of your network: if it learned from slices of 256 pixels of 1 mm, add
+# `-p reading '{"size": 256, "spacing_mm": 1.0}'`. Without `network`, the small network of this chapter is trained on your images. Begin with a few cases,
+# for example `-p reading '{"limit": 5, "whole": false}'`.
+#
+# **You have nothing but predictions of nnU-Net.** One command is enough, and needs no notebook:
+#
+# ```bash
+# segconf review --predictions /data/predictions --out review.html
+# segconf run 12 -p predictions /data/predictions -p references /data/labelsTs    # the same with this chapter's checks
+# ```
+#
+# **You have Colab.** Put `my_network.py`, the weights and a zip file with the images into the panel *Files*, unpack it in a cell with
+# `!unzip images.zip -d /content/images`, and fill the form of the second cell: `cohort` is `folder`, `root` is
+# `/content/images`, `network` is `/content/my_network.py:build`. Do not upload images of patients that must not leave your
+# hospital; everything here also runs without a connection.
+#
+# **Your images have no layout at all.** Write a table `files.csv` with the columns `image`, `label`, `subject` and, if you like, `domain`
+# into the folder, and set `cohort` to `folder`. The page [Research cohorts](../cohorts.md) has two such tables as recipes of ten lines.
+#
+# | before you believe a number, ask | where you see it |
+# |---|---|
+# | Does each patient have one name? | `subjects` in the report on the folder |
+# | Were the training patients of the network kept out of calibration and test? | nowhere: only you know |
+# | Are the classes in the order that the network was trained with? | the Dice per class, and the images |
+# | Are the intensities prepared as in the training? | `normalise` in `reading`, and `normalise` of `adapt` |
+# | Do new cases come from the scanner of the calibration? | the warning of the bound, and the distance |
+#
+# ## What to take home
+#
+# * Describe a folder before you read it. What no program can find, such as exchanged classes, you have to look for yourself.
+# * Load weights, not programs. A network that returns something else than logits must be adapted, and never guessed.
+# * With images and a network, every method of this book is at hand; with stored probabilities alone, the soft Dice
+#   confidence and the entropies still are.
+# * A bound is a promise about new patients of the scanner on which it was calibrated. Read the distance before you read the bound.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises with a check
+#
+# Each exercise has hints, and a check that says what is wrong with a solution. Write or change what is asked for, and
+# then run the check. In the book, the solution is folded below the exercise. In the notebooks for students, which
+# `make editions` writes, a blank stands in its place.
+
+# %% tags=["exercise", "hide-input"]
+import numpy as np
+
+from segconf_lite import exercises
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: write the two classes of a single channel
+#
+# A colleague's network returns a single channel $z$ before the sigmoid, where $z > 0$ means *object*. Write a function of an array
+# (N, 1, H, W) of such values that returns the probabilities (N, 2, H, W) of background and object.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# The sigmoid of $z$, $1 / (1 + e^{-z})$, is the probability of the object. The two probabilities of a pixel sum to 1.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `np.concatenate([a, b], axis=1)` puts two arrays behind each other along the axis of the classes. Which class comes first in
+# this book?
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_two_classes(z):
+    p = 1 / (1 + np.exp(-z))
+    return np.concatenate([1 - p, p], axis=1)
+
+
+# %% tags=["check"]
+exercises.check_two_classes(my_two_classes)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: write the draw of the calibration slices
+#
+# Write a function of the patient of each slice (an array of N names) and of a generator `rng`. It returns the indices of one
+# random slice of each patient.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `np.unique(patients)` has each patient once, and `np.flatnonzero(patients == one)` are the slices of one of them.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# `rng.choice(indices)` draws one of several indices. The first slice of each patient would be quicker to write, but of which
+# slices would a bound speak that was calibrated on it?
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_one_per_patient(patients, rng):
+    people = np.unique(patients)
+    return [rng.choice(np.flatnonzero(patients == one)) for one in people]
+
+
+# %% tags=["check"]
+exercises.check_one_per_patient(my_one_per_patient)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: change the pattern
+#
+# The pattern of this chapter, `\b([A-F])_\d`, finds a letter. Another folder comes from several hospitals, whose names stand at the
+# beginning of the file's name, before the patient and the phase: `imagesTr/south-east_p12_ED_0000.nii.gz`. Change the pattern, so
+# that its group is the hospital. `exercises.HOSPITALS` has four names of files to try it on.
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# `[^/_]+` means one or more characters, none of which is a slash or an underscore.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The hospital stands between the slash and the first underscore.
+# :::
+
+# %% tags=["hide-input", "solution"]
+my_pattern = r"/([^/_]+)_p\d+"
+
+# %% tags=["check"]
+exercises.check_pattern(my_pattern)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: break a folder so that nobody sees it
+#
+# Exchanged ventricles were not found. Invent another fault of the reference segmentations, or the same one in a worse form. Write a function of
+# the labels (six slices, rows, columns; classes 0 to 3) that returns others of the same shape. The report on the folder must find nothing
+# (a case without any foreground is found),
+# and the mean Dice with the right labels must be below 0.5. How far down do you get?
+#
+# :::{admonition} Hint 1
+# :class: dropdown
+# Think of a fault that a program makes, and not a person: the axes of an array, the order of its slices, the numbers of the classes.
+# :::
+#
+# :::{admonition} Hint 2
+# :class: dropdown
+# The heart is not in the middle of the image from left to right. What does `labels[..., ::-1]` do?
+# :::
+
+
+# %% tags=["hide-input", "solution"]
+def my_silent_fault(labels):
+    exchanged = np.array([0, 2, 3, 1])[labels]
+    return exchanged[:, ::-1, ::-1]
+
+
+# %% tags=["check"]
+exercises.check_silent_fault(my_silent_fault)
+
+# %% [markdown]
+# ## Limits
+#
+# * The hearts are simulated and so are their files. None of the readers of research cohorts was run on the real files of a data set
+#   ([Research cohorts](../cohorts.md)); the tests run this chapter's functions on miniatures of their layouts.
+# * The numbers of this chapter are those of a single run with one seed, on a few patients per scanner. They are examples of what you
+#   will see, and no evidence for a method; that is in chapters 2 to 10.
+# * Networks and cohorts are handled in slices. The review page handles volumes, but the distance to the next slice is not known
+#   after reading, and the millilitres that are computed from our own export assume 10 mm.
+# * Everything that is read is kept in memory. For a large data set, begin with `limit`.
+# * Region-based networks, whose classes overlap, have no softmax, and are refused.
+
+# %% tags=["remove-cell"]
+# FACTS
+if as_in_book:
+    print("four of five faults are found:", len(faults) == 4)
+    print("case 5 is not among them:", not any("A_0005" in text for text in faults))
+    print("labels come back as written:", bool((again.labels == written.labels).all()))
+    print("predictions from files are those of the network:", differs < 1e-5)
+    print("an adapted softmax is the network:", bool(apart.abs().max() < 1e-4))
+    warned = by_scanner["warned"].eq(1)
+    print("warned of B, D and F, not of A:", list(warned) == [False, True, True, True])
+    broken_on = by_scanner.loc[["D", "F"], "kept"].max() < 0.5
+    print("the bound is broken on most slices of D and F:", bool(broken_on))
+    high, low = by_scanner["flagged"][["D", "F"]]
+    print("the distance flags D, and overlooks F:", bool(high > 0.9 and low < 0.3))
+    print("every new volume has a bound:", bool(judged["bound"].notna().all()))
