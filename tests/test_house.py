@@ -56,8 +56,9 @@ def test_module_is_short(path):
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_can_be_read_in_an_afternoon(room):
     # Until the readers of real cohorts move to `readers`, and the store leaves `models`.
+    # `confidence` has an outside baseline, reverse classification accuracy.
     # Seven data sets of other papers are in `readers`, each with a layout and checks of its own.
-    limit = {"cohorts": 1600, "models": 1850, "readers": 1650}.get(room, 1500)
+    limit = {"cohorts": 1600, "confidence": 1600, "models": 1850, "readers": 1650}.get(room, 1500)
     assert sum(code_lines_of(path) for path in MODULES if room in path.parts) <= limit
 
 
