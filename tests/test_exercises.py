@@ -25,7 +25,7 @@ from editions import (
 from segconf_lite import exercises
 from segconf_lite.exercises import NotYetError
 
-CHAPTERS = [f"{n:02d}" for n in (*range(1, 11), 12)]
+CHAPTERS = [f"{n:02d}" for n in range(1, 13)]
 NOTEBOOKS = {n: jupytext.read(next((ROOT / "notebooks").glob(f"{n}_*.py"))) for n in CHAPTERS}
 WRONG = yaml.safe_load((BOOK / "exercises.yml").read_text("utf-8"))
 

@@ -33,6 +33,10 @@ from segconf_lite.exercises.chapter_05 import check_flip_cost as check_flip_cost
 from segconf_lite.exercises.chapter_05 import check_mask_map as check_mask_map
 from segconf_lite.exercises.chapter_05 import check_n_models as check_n_models
 from segconf_lite.exercises.chapter_05 import check_parts as check_parts
+from segconf_lite.exercises.chapter_11 import check_interval_over_people as check_interval_over_people
+from segconf_lite.exercises.chapter_11 import check_people as check_people
+from segconf_lite.exercises.chapter_11 import check_study as check_study
+from segconf_lite.exercises.chapter_11 import check_training as check_training
 from segconf_lite.exercises.chapter_12 import HOSPITALS as HOSPITALS
 from segconf_lite.exercises.chapter_12 import check_one_per_patient as check_one_per_patient
 from segconf_lite.exercises.chapter_12 import check_pattern as check_pattern
