@@ -156,7 +156,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         SMALL | {"question": "scanner", "scanners": "CDEF", "most_passes": 5, "n_shown": 4, "harmful": 0.005},
     ],
     "11": [
-        {"n_steps": 6, "seed": 1, "scanners": "BDF", "n_people": 9, "n_draws": 30},
+        {"n_steps": 6, "scanners": "BDF", "n_people": 9, "n_draws": 30},
         {"n_steps": 5, "scanners": "CDE", "n_people": 24, "n_draws": 40, "harmful": 0.02},
     ],
     "12": [

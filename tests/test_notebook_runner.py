@@ -132,7 +132,7 @@ def test_a_short_name_means_a_copy_here_before_a_notebook_of_the_package(write, 
     (tmp_path / "notebooks" / "01_edited.py").write_text("")
     assert notebook.find_notebook("01").resolve() == tmp_path / "notebooks" / "01_edited.py"
     with pytest.raises(ValueError, match=r"there: 00_first_look.*`segconf notebooks FOLDER` copies them"):
-        notebook.find_notebook("12")
+        notebook.find_notebook("99")
 
 
 def test_find_by_number_and_by_path(write, tmp_path):
