@@ -972,10 +972,10 @@ areas.groupby(level="scanner").mean().round(1).join(errors.round(3)).T
 # *Mean over three seeds with 24 slices of 20 hearts per seed and scanner. Above: eAURC × 1000 within the scanner. Below: mean
 # absolute error of the stated Dice; the null model "mean Dice of A" states the same value for every slice. Lower is better.*
 #
-# In the table above, the mean eAURC of reverse classification is highest on D. But that of the soft Dice confidence and of the size is
-# highest there too, so D is hard for all three. On every unseen scanner of the table, the soft Dice confidence has a lower mean
-# eAURC than reverse classification. In the mean over these scanners, the
-# difference is [−0.010 [−0.022, 0.002]](evidence:soft-dice-ranks-better-than-reverse-classification). It has the same sign on all
+# In the table above, the mean eAURC of reverse classification is highest on D. But that of the soft Dice confidence and that of
+# the size are highest there too, so D is hard for all three. On every unseen scanner of the table, the soft Dice confidence has a
+# lower mean eAURC than reverse classification. In the mean over these scanners, the difference is
+# [−0.010 [−0.022, 0.002]](evidence:soft-dice-ranks-better-than-reverse-classification). It has the same sign on all
 # three seeds, from [−0.014 to −0.004](evidence:soft-dice-ranks-better-than-reverse-classification), but three seeds are few, and
 # the claim is [undecided](evidence:soft-dice-ranks-better-than-reverse-classification?undecided). The comparison with the size of
 # the prediction is [undecided](evidence:reverse-classification-ranks-better-than-size?undecided) as well: the difference is
@@ -985,7 +985,7 @@ areas.groupby(level="scanner").mean().round(1).join(errors.round(3)).T
 # [0.227](evidence:reverse_cases/error:+reverse?domain=B&domain=C&domain=D&domain=E&domain=F) on the unseen scanners, and that of
 # the soft Dice confidence by [0.091](evidence:reverse_cases/error:+soft+Dice?domain=B&domain=C&domain=D&domain=E&domain=F). Here,
 # too, three seeds [do not decide](evidence:reverse-classification-states-the-dice-nearer-than-soft-dice?undecided). On B, C and E, where
-# few segmentations fail, both are further off in the table than the null model, which states the mean Dice of A for every slice. The error of reverse classification is
+# the mean Dice is near that of A, both are further off in the table than the null model. The error of reverse classification is
 # not the same everywhere: it is [0.335](evidence:reverse_cases/error:+reverse?domain=D) on D and
 # [0.097](evidence:reverse_cases/error:+reverse?domain=F) on F. A likely reason, which we have not tested, is that a classifier
 # trained on an image of D does not understand the intensities of A, so that it fails on the references even where the prediction

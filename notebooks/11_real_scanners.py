@@ -239,8 +239,9 @@ by_site.round(1).assign(**{"mean over six people [95 %]": pd.Series(of_all)}).T
 # reason. Is it the scanner, or the volunteer? With one person per site, this cannot be said.
 #
 # Now look at the last row of the table before you name a winner. All four intervals overlap, and we have not tested the differences. The
-# intervals are wide because there are six people, and the t distribution with five degrees of freedom allows for that. The distance has a handicap: its covariance comes from little more than a hundred
-# training slices, for 768 numbers per slice. These six networks are the example of this section, and no evidence about the methods.
+# intervals are wide because there are six people, and the t distribution with five degrees of freedom allows for that. The distance has
+# a handicap: its covariance comes from little more than a hundred training slices, for 768 numbers per slice. These six networks
+# are the example of this section, and no evidence about the methods.
 #
 # ### The same numbers, three intervals
 #
@@ -337,9 +338,9 @@ show.scatter(
 # slices takes the slices of one patient for independent facts. The bootstrap over people does not, but it has a weakness of its
 # own. It never meets anybody who is more unusual than the few people that it has, so with three people its interval is far too
 # narrow. The t interval pays for few people with its width. In every row up to twelve people it covers more than the other two,
-# but from six people on the difference to the bootstrap over slices is as small as the
-# chance of 400 draws allows. It falls a little short as well. A likely reason is that the Dice of the patients is skewed: most segmentations are fairly good,
-# and a few are very bad. This book judges claims about real people by a t interval, with seeds and people as two sources of
+# but from six people on the difference to the bootstrap over slices is so small that it may be the chance of 400 draws. The t
+# interval falls a little short of its promise as well. A likely reason is that the Dice of the patients is skewed: most
+# segmentations are fairly good, and a few are very bad. This book judges claims about real people by a t interval, with seeds and people as two sources of
 # variance (the rule is in the [ledger](../claims.md)).
 #
 # Why do slices do so well here? A patient of this cohort has at most four of them. A volunteer of the cord has 14 to 40, and
@@ -516,7 +517,7 @@ pd.DataFrame([{"claim without a pair": n, "verdict": outcome(n)[0]} for n in alo
 # *Number of pairs per outcome, and the claims about real cohorts that have no counterpart on the phantom.*
 #
 # Read the table from the right. The most frequent outcome is not "agree", and not "disagree" either. In all pairs but one, one side at
-# least is undecided or has not been run. In other words, for most statements of this list **nobody knows yet** whether they survive on real
+# least is undecided or has not been run. In other words, for most statements of this list **we do not know yet** whether they survive on real
 # scanners. In three pairs, a run is missing. In four of the five undecided ones, the real scans are of at most five people. In the
 # other one (pair 4) there are 143 patients, and the claim about the phantom is undecided too. More networks do not replace people. Ten
 # of them make the estimate of [same vendor, same field, and yet a collapse](evidence:same-vendor-collapse?undecided) very exact, and
