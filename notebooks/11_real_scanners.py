@@ -40,7 +40,7 @@
 # results of chapter 10. It compares all methods on the phantom, and first tests its advice on real scans. You can follow
 # without it if you take the names of the methods as names. All terms are on the page [Definitions](../definitions.md).
 #
-# **Time:** about 3 min on two CPU cores from scratch, under 1 min when the trained networks are stored or without the real
+# **Time:** about 2 min on two CPU cores from scratch, under 1 min when the trained networks are stored or without the real
 # scans.
 
 # %% tags=["hide-input"]
