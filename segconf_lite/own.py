@@ -214,7 +214,10 @@ def _save(path: Path, slices: np.ndarray, case: Cohort, slice_mm: float) -> None
 def _module(place: str) -> ModuleType | None:
     """The module of a file or of a dotted name; None if there is none."""
     if not place.endswith(".py"):
-        return importlib.import_module(place)
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError:
+            return None
     path = Path(place).expanduser()
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
     if spec is None or spec.loader is None:

@@ -114,3 +114,8 @@ def test_slices_nearer_than_pixels_and_equal_names_are_refused(tmp_path, hearts)
         own.write_nnunet(tmp_path, dataclasses.replace(hearts, subjects=twice, sessions=twice))
     with pytest.raises(ValueError, match="probabilities"):
         own.write_predictions(tmp_path, hearts, np.full((3, 4, 24, 24), 0.25))
+
+
+def test_a_module_that_is_not_there_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"network must be FILE.py:NAME or PACKAGE.MODULE:NAME, got no.such"):
+        own.load_network("no.such.module:build")
