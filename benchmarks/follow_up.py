@@ -21,17 +21,13 @@ true changes of the same seed and scanner with a smaller rise of this uncertaint
 second (half, where it is equal). Its mean over the hearts is the AUROC.
 """
 
-import argparse
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from reverse import network_and_cases
+from reverse import main, network_and_cases
 
 from segconf_lite.arrays import to_numpy
-from segconf_lite.claims import runs
 from segconf_lite.cohorts.phantom.anatomy import FIELD_OF_VIEW_MM, draw
 from segconf_lite.cohorts.phantom.phantom import slice_streams
 from segconf_lite.cohorts.phantom.scanner import SCANNERS, acquire
@@ -116,15 +112,5 @@ def measured(seed, scanners="DF", n_hearts=N_HEARTS):
     return pd.concat(parts, ignore_index=True).assign(cohort="follow-up")
 
 
-def main():
-    """Measure one seed and store its pairs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    runs.save_cases(measured(asked.seed), asked.out, profile="lite", seed=asked.seed)
-
-
 if __name__ == "__main__":
-    main()
+    main(measured, __doc__)

@@ -59,15 +59,15 @@ def measured(seed):
     return cases.drop(columns=["session", *train.class_names[1:]])
 
 
-def main():
+def main(measure, text):
     """Measure one seed and store its cases."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    runs.save_cases(measured(asked.seed), asked.out, profile="lite", seed=asked.seed)
+    runs.save_cases(measure(asked.seed), asked.out, profile="lite", seed=asked.seed)
 
 
 if __name__ == "__main__":
-    main()
+    main(measured, __doc__)
