@@ -72,7 +72,11 @@ def read_cohort(name: str, root: str | Path, *, domain: str = "", reading: str =
     if "subject" in settings:
         settings["subject"] = _pattern("subject", settings["subject"])
     if "labels" in settings:
-        settings["labels"] = {int(value): text for value, text in settings["labels"].items()}
+        try:
+            settings["labels"] = {int(value): text for value, text in settings["labels"].items()}
+        except (AttributeError, ValueError):
+            fix = 'e.g. {"labels": {"0": "background", "1": "heart"}}'
+            raise check.refuse("reading", "labels as a mapping of numbers to names", reading, fix) from None
     try:
         return read(root, progress=False, **settings)
     except TypeError as error:  # a name that the reader does not know

@@ -119,3 +119,9 @@ def test_slices_nearer_than_pixels_and_equal_names_are_refused(tmp_path, hearts)
 def test_a_module_that_is_not_there_is_refused_by_name():
     with pytest.raises(ValueError, match=r"network must be FILE.py:NAME or PACKAGE.MODULE:NAME, got no.such"):
         own.load_network("no.such.module:build")
+
+
+@pytest.mark.parametrize("labels", ['["heart"]', '{"heart": 1}'])
+def test_labels_that_are_no_mapping_of_numbers_are_refused(labels):
+    with pytest.raises(ValueError, match="reading must be labels as a mapping of numbers to names"):
+        own.read_cohort("folder", "nowhere", reading=f'{{"labels": {labels}}}')
