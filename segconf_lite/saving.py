@@ -28,7 +28,7 @@ from segconf_lite.models.device import device_of
 from segconf_lite.models.splice import weights_fingerprint
 from segconf_lite.resources import write_whole
 
-_VERSION = f"segconf_lite {__version__}, format 1"
+_VERSION = f"segconf_lite {__version__}, format 2"
 _SUMS, _RECORD, _ARRAYS = "SHA256SUMS", "method.json", "arrays.safetensors"
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>\w[\w.]*)")
 _NOT_SAVED = ("validation",)  # cases that chose a state in a training, which is over

@@ -25,6 +25,31 @@ def test_distance_in_plain_numpy():
     assert fit_gaussian(train).distance(test) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("n", [3, 6, 12, 40])
+def test_few_vectors_of_many_numbers_have_the_distance_of_the_full_matrix(n):
+    from sklearn.covariance import LedoitWolf
+
+    train, test = vectors(0, n=n, d=12), 3 * vectors(1, n=7, d=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = fit_gaussian(train)
+    precision = LedoitWolf().fit(train).precision_
+    for x, distance in zip(test, found.distance(test), strict=True):
+        assert distance == pytest.approx(np.sqrt((x - train.mean(0)) @ precision @ (x - train.mean(0))))
+    assert len(found.directions) <= min(n, 12)
+    assert found.rest == pytest.approx(LedoitWolf().fit(train).shrinkage_ * train.var(axis=0).mean())
+
+
+def test_ten_thousand_numbers_need_no_square_matrix():
+    train = np.random.default_rng(0).normal(size=(40, 10_000))
+    with pytest.warns(UserWarning, match="40 training vectors for 10000 numbers"):
+        found = fit_gaussian(train)
+    assert sum(np.size(part) for part in found) < 42 * 10_000
+    near, far = found.distance(np.stack([train.mean(axis=0), train[0] + 1]))
+    assert near == pytest.approx(0, abs=1e-6)
+    assert far > 50
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000))
 def test_units_do_not_matter_and_the_mean_is_nearest(seed):
@@ -146,7 +171,7 @@ def test_activations_and_vectors_that_are_not_finite_are_refused():
 
 def test_a_distance_too_long_for_float32_is_refused_not_infinite():
     method = PooledMahalanobis(squared=True)
-    method._fit = GaussianFit(np.zeros(4), np.eye(4))
+    method._fit = GaussianFit(np.zeros(4), np.eye(4), np.ones(4))
     far = np.full((2, 1, 2, 2), 1e-3)
     far[1] = 1e30
     with pytest.raises(ValueError, match=r"distance in float32 must be finite, .* \(first: case 1\)"):
