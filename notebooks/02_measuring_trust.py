@@ -63,6 +63,16 @@ n_members = 4  # @param {type:"integer", min:2, max:10}
 pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
 # Raters who segment each heart.
 n_raters = 3  # @param {type:"integer", min:2, max:20}
+# Reader of your own images (chapter 12); empty: simulated hearts.
+cohort = ""  # @param ["", "folder", "acdc", "mnms", "mnms2", "prostate", "brains", "refuge", "decathlon"]
+# Folder of your images (a whole path, from / or ~ on), needed with `cohort`.
+root = ""  # @param {type:"string"}
+# Where the scanner stands: a pattern with one group for the name of a file, or a column; empty: as the reader does.
+domain = ""  # @param {type:"string"}
+# Further settings of the reader as JSON, e.g. {"size": 192, "limit": 20}.
+reading = ""  # @param {type:"string"}
+# Scanner of your cohort to train on; empty: the one with the most people.
+source_domain = ""  # @param {type:"string"}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}
 
@@ -89,7 +99,7 @@ from segconf_lite.claims import ledger
 from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
 from segconf_lite.profiles import profile_named
-from segconf_lite import show
+from segconf_lite import own, show
 
 # %% [markdown]
 # ## The network and the cases
@@ -116,6 +126,14 @@ def make(scanner, n_cases, first_subject, **options):
 train = make(source_scanner, sizes.n_train, 0)
 familiar = make(source_scanner, sizes.n_test, 2000)  # other hearts: for the thresholds
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
+
+# %% tags=["hide-input"]
+if cohort:
+    mine = own.read_cohort(cohort, root, domain=domain, reading=reading)
+    parts = {"source": source_domain, "n_train": sizes.n_train, "n_test": sizes.n_test}
+    tested, train, familiar, test = own.divide(mine, **parts, seed=seed)
+    source_scanner = tested[0]
+    on_show = dict.fromkeys("DF", tested[1])
 
 # %%
 training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
@@ -459,7 +477,8 @@ cost["trainings"] = [n_members if "ensemble" in name else 1 for name in cost.ind
 
 # %%
 abroad = cases[cases["domain"] != source_scanner]
-mean_of = "mean of " + ("B to F" if tested == "ABCDEF" else ", ".join(tested[1:]))
+unseen = "B to F" if list(tested) == list("ABCDEF") else ", ".join(tested[1:])
+mean_of = f"mean of {unseen}"
 for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc")):
     compared = compare_methods(abroad, list(priced), statistic=statistic)
     cost[f"{name}, {mean_of}"] = compared.groupby("method")["estimate"].mean()
@@ -834,19 +853,26 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # over pixels: once over the whole image, once only within 3 mm of the true borders.
 
 # %%
-drawn = make(source_scanner, min(60, sizes.n_test), 1000, n_raters=n_raters)
-people = ev.rater_dice(drawn.raters, n_classes=4, empty="skip").mean()
-votes = ev.rater_disagreement(drawn.raters, n_classes=4)
+some = {"n_cases": min(60, sizes.n_test), "first_subject": 1000, "n_raters": n_raters}
+drawn = test if cohort else make(source_scanner, **some)
 maps = pixels.entropy(predict_probabilities(unet, drawn.images))
+network = cases.loc[on_a, "quality"].mean()
 
 # %%
-band = {"band_mm": 3.0, "reference": drawn.labels, "spacing_mm": drawn.spacing_mm}
-everywhere = ev.map_agreement(maps, votes, measure="pearson").mean()
-near = np.nanmean(ev.map_agreement(maps, votes, measure="pearson", **band))
-network = cases.loc[on_a, "quality"].mean()
-print(f"mean Dice between raters {people:.3f}; network and true border {network:.3f}")
-print(f"entropy and disagreement correlate: {everywhere:.2f} over the image,")
-print(f"{near:.2f} within 3 mm of the borders")
+if drawn.raters is not None:
+    of = {"n_classes": len(drawn.class_names)}
+    people = ev.rater_dice(drawn.raters, **of, empty="skip").mean()
+    votes = ev.rater_disagreement(drawn.raters, **of)
+    print(f"mean Dice between raters {people:.3f}")
+    print(f"network and true border {network:.3f}")
+
+# %%
+if drawn.raters is not None:
+    band = {"band_mm": 3.0, "reference": drawn.labels, "spacing_mm": drawn.spacing_mm}
+    everywhere = ev.map_agreement(maps, votes, measure="pearson").mean()
+    near = np.nanmean(ev.map_agreement(maps, votes, measure="pearson", **band))
+    print(f"entropy and disagreement correlate: {everywhere:.2f} over the image,")
+    print(f"{near:.2f} within 3 mm of the borders")
 
 # %% [markdown]
 # In this run, the correlation near the borders is only a little lower than that over the image. So the fact that both

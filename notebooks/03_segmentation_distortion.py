@@ -60,6 +60,16 @@ n_members = 4  # @param {type:"integer", min:1, max:9}
 variation = 6.0  # @param {type:"number", min:0, max:20}
 # Fraction of in-distribution slices below the threshold, that is, not flagged.
 pass_rate = 0.95  # @param {type:"number", min:0.5, max:0.999}
+# Reader of your own images (chapter 12); empty: simulated hearts.
+cohort = ""  # @param ["", "folder", "acdc", "mnms", "mnms2", "prostate", "brains", "refuge", "decathlon"]
+# Folder of your images (a whole path, from / or ~ on), needed with `cohort`.
+root = ""  # @param {type:"string"}
+# Where the scanner stands: a pattern with one group for the name of a file, or a column; empty: as the reader does.
+domain = ""  # @param {type:"string"}
+# Further settings of the reader as JSON, e.g. {"size": 192, "limit": 20}.
+reading = ""  # @param {type:"string"}
+# Scanner of your cohort to train on; empty: the one with the most people.
+source_domain = ""  # @param {type:"string"}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}
 
@@ -89,7 +99,7 @@ from segconf_lite.claims import ledger
 from segconf_lite.evaluation import case_table, compare_methods
 from segconf_lite.models import fit_unet, fitted, fitted_each
 from segconf_lite.profiles import profile_named
-from segconf_lite import show
+from segconf_lite import own, show
 
 # %% [markdown]
 # ## Networks and cases
@@ -113,6 +123,14 @@ def make(scanner, n_cases, first_subject, **options):
 train = make(source_scanner, sizes.n_train, 0)
 familiar = make(source_scanner, sizes.n_test, 2000)  # other hearts: for the thresholds
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
+
+# %% tags=["hide-input"]
+if cohort:
+    mine = own.read_cohort(cohort, root, domain=domain, reading=reading)
+    parts = {"source": source_domain, "n_train": sizes.n_train, "n_test": sizes.n_test}
+    tested, train, familiar, test = own.divide(mine, **parts, seed=seed)
+    source_scanner = tested[0]
+    mildest, harmful = tested[1], tested[-1]
 
 # %%
 steps = n_steps or sizes.steps
@@ -548,7 +566,9 @@ show.boxes(drawn, y="estimate", by="method", axis=axis, alt=alt)
 # **Predict:** what happens to the rank correlation of the plain distance?
 
 # %% tags=["hide-input"]
-varied = measure(methods, make(mildest, sizes.n_test, 1000, jitter=variation))[0]
+# Only simulated scanners can be made to vary.
+wide = None if cohort else make(mildest, sizes.n_test, 1000, jitter=variation)
+varied = cases[:0] if wide is None else measure(methods, wide)[0]
 asked = ["distance", "distortion", "distortion, Dice", "entropy, foreground"]
 usual = cases[cases["domain"] == mildest].assign(domain=f"{mildest}, as usual")
 times = f"{mildest}, {variation:g} times varied"

@@ -62,6 +62,16 @@ augmentation = "mild"  # @param ["mild", "strong"]
 n_members = 4  # @param {type:"integer", min:1, max:9}
 # Dropout predictions per image in the timing of pairwise agreement, which is also timed with two.
 n_answers = 15  # @param {type:"integer", min:3, max:50}
+# Reader of your own images (chapter 12); empty: simulated hearts.
+cohort = ""  # @param ["", "folder", "acdc", "mnms", "mnms2", "prostate", "brains", "refuge", "decathlon"]
+# Folder of your images (a whole path, from / or ~ on), needed with `cohort`.
+root = ""  # @param {type:"string"}
+# Where the scanner stands: a pattern with one group for the name of a file, or a column; empty: as the reader does.
+domain = ""  # @param {type:"string"}
+# Further settings of the reader as JSON, e.g. {"size": 192, "limit": 20}.
+reading = ""  # @param {type:"string"}
+# Scanner of your cohort to train on; empty: the one with the most people.
+source_domain = ""  # @param {type:"string"}
 # If set, the table of cases is written to this file (a sweep does that).
 cases_out = ""  # @param {type:"string"}
 
@@ -80,7 +90,7 @@ import torch
 from sklearn.isotonic import IsotonicRegression
 
 # %% tags=["hide-input"]
-from segconf_lite import evaluation as ev, show
+from segconf_lite import evaluation as ev, own, show
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
 from segconf_lite.confidence import Adversary, BetaQualityPredictor, DeepEnsemble
@@ -118,6 +128,13 @@ def make(scanner, n_cases, first_subject, **options):
 train = make(source_scanner, sizes.n_train, 0)
 familiar = make(source_scanner, sizes.n_test, 2000)  # more hearts on that scanner
 test = Cohort.concatenate([make(name, sizes.n_test, 1000) for name in tested])
+
+# %% tags=["hide-input"]
+if cohort:
+    mine = own.read_cohort(cohort, root, domain=domain, reading=reading)
+    parts = {"source": source_domain, "n_train": sizes.n_train, "n_test": sizes.n_test}
+    tested, train, familiar, test = own.divide(mine, **parts, seed=seed)
+    source_scanner = tested[0]
 
 # %%
 steps = n_steps or sizes.steps

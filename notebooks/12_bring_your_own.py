@@ -695,6 +695,10 @@ overview
 # `-p reading '{"size": 256, "spacing_mm": 1.0}'`. Without `network`, the small network of this chapter is trained on your images. Begin with a few cases,
 # for example `-p reading '{"limit": 5, "whole": false}'`.
 #
+# **You want to repeat the experiments of a paper on its data.** Chapters 2, 3 and 4 have the parameters `cohort`, `root`, `domain`,
+# `reading` and `source_domain`, too, and train their network on one scanner of your images: see
+# [Research cohorts](../cohorts.md).
+#
 # **You have nothing but predictions of nnU-Net.** One command is enough, and needs no notebook:
 #
 # ```bash

@@ -1,4 +1,4 @@
-"""Your own cohort, network and predictions, as chapter 12 takes them from its parameters.
+"""Your own cohort, network and predictions, as chapters 2 to 4 and 12 take them from their parameters.
 
 Shape letters: N slices of a cohort, C classes, K channels, H rows, W columns.
 """
@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
@@ -84,6 +84,69 @@ def read_cohort(name: str, root: str | Path, *, domain: str = "", reading: str =
         raise check.refuse(
             "reading", f"settings of the reader of {name}", f"{reading} ({error})", known
         ) from None
+
+
+class Division(NamedTuple):
+    """Parts of a cohort, no two of which share a subject.
+
+    Example:
+        >>> Division._fields
+        ('domains', 'train', 'familiar', 'test')
+    """
+
+    domains: list[str]  # the source first
+    train: Cohort  # of the source
+    familiar: Cohort  # of the source, for thresholds
+    test: Cohort  # of all domains, in their order
+
+
+def divide(cohort: Cohort, *, source: str = "", n_train: int, n_test: int, seed: int = 0) -> Division:
+    """Divide a cohort into what one network is trained on, its thresholds, and the test on every domain.
+
+    Of the subjects of the source, 60 % train the network, 20 % set thresholds and 20 % are tested; of the
+    other domains all are tested. From a part with more slices than asked for, slices are drawn at random.
+
+    Args:
+        cohort: Cases of at least two domains, the source with at least three subjects.
+        source: Domain to train on; empty: the one with the most subjects.
+        n_train: Most slices to train on.
+        n_test: Most slices for thresholds, and to test on in each domain.
+        seed: Seed of the division.
+
+    Raises:
+        ValueError: If there is no such domain, it is the only one, it has fewer than three subjects, or a
+            subject was seen in the source and in another domain.
+
+    Example:
+        >>> from segconf_lite.cohorts import phantom
+        >>> both = Cohort.concatenate([phantom.cohort(24, scanner=s, size=16, seed=ord(s)) for s in "AD"])
+        >>> divide(both, source="D", n_train=5, n_test=2).test.domains.tolist()
+        ['D', 'D', 'A', 'A']
+    """
+    names = list(cohort.domain_names)
+    people = {name: sorted(set(cohort.subjects[cohort.domains == name])) for name in names}
+    first = check.one_of("source", source, names) if source else max(names, key=lambda n: len(people[n]))
+    if len(names) < 2:
+        fix = "say where the scanner stands with domain=, or add cases of another one"
+        raise check.refuse("cohort", "of at least two domains", names, fix)
+    if len(people[first]) < 3:
+        raise check.refuse(
+            f"subjects of {first}", "at least three", len(people[first]), "name another source"
+        )
+    others = [name for name in names if name != first]
+    if both := [name for other in others for name in people[other] if name in people[first]]:
+        fix = "a network must not be tested on people that it was trained on; leave them out of one domain"
+        raise check.refuse("subjects", f"seen in {first} or elsewhere, not in both", both[:3], fix)
+    rng = np.random.default_rng(check.integer("seed", seed, low=0))
+
+    def most(part: Cohort, n: int) -> Cohort:
+        kept = np.sort(rng.permutation(len(part))[: check.integer("n_train and n_test", n, low=1)])
+        return part.take(kept) if len(kept) < len(part) else part
+
+    train, familiar, at_home = cohort.where(domain=first).split([0.6, 0.2, 0.2], seed=seed)
+    tested = [at_home, *(cohort.where(domain=name) for name in others)]
+    test = Cohort.concatenate([most(part, n_test) for part in tested])
+    return Division([first, *others], most(train, n_train), most(familiar, n_test), test)
 
 
 def load_network(source: str, checkpoint: str | Path = "") -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from segconf_lite import own
-from segconf_lite.cohorts import phantom
+from segconf_lite.cohorts import Cohort, phantom
 from segconf_lite.predictions import from_predictions
 from segconf_lite.readers import describe_folder
 
@@ -125,3 +125,34 @@ def test_a_module_that_is_not_there_is_refused_by_name():
 def test_labels_that_are_no_mapping_of_numbers_are_refused(labels):
     with pytest.raises(ValueError, match="reading must be labels as a mapping of numbers to names"):
         own.read_cohort("folder", "nowhere", reading=f'{{"labels": {labels}}}')
+
+
+def two_scanners(n_slices=36, seeds=(1, 2)):
+    parts = [phantom.cohort(n_slices, scanner=s, size=16, seed=k) for s, k in zip("AD", seeds, strict=True)]
+    return Cohort.concatenate(parts)
+
+
+def test_a_divided_cohort_shares_no_subject_and_keeps_the_limits():
+    cohort = two_scanners()
+    found = own.divide(cohort, n_train=10, n_test=5)
+    assert found.domains == ["A", "D"]
+    people = [name for part in found[1:] for name in set(part.subjects)]
+    assert len(people) == len(set(people))
+    assert (len(found.train), len(found.familiar)) == (10, 5)
+    assert found.test.domains.tolist() == ["A"] * 5 + ["D"] * 5
+    assert set(found.train.domains) == {"A"}
+    again = own.divide(cohort, n_train=10, n_test=5)
+    assert np.array_equal(found.test.images, again.test.images)
+    assert own.divide(cohort, source="D", n_train=99, n_test=99).domains == ["D", "A"]
+
+
+def test_a_cohort_that_cannot_be_divided_is_refused():
+    cohort = two_scanners()
+    for cases, source, message in (
+        (cohort.where(domain="A"), "", r"cohort must be of at least two domains, got \['A'\]; say where"),
+        (cohort, "B", r"source must be one of .*'A', 'D'.* got 'B'"),
+        (two_scanners(12), "", r"subjects of A must be at least three, got 2"),
+        (two_scanners(seeds=(1, 1)), "", "subjects must be seen in A or elsewhere, not in both, got"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            own.divide(cases, source=source, n_train=9, n_test=9)
