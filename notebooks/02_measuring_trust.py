@@ -149,7 +149,8 @@ probabilities = predict_probabilities(unet, test.images)
 cases = case_table(probabilities, test, empty="skip")
 cases["risk"] = 1 - cases["quality"]
 answers = to_numpy(probabilities.argmax(dim=1))
-cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]].round(3)
+risks = cases.groupby("domain")["risk"].describe()[["count", "mean", "50%", "max"]]
+risks.astype({"count": int}).round(3)
 
 # %% [markdown]
 # *Risk of the slices of each scanner (lower is better): number of slices, mean, median (50%) and maximum. One
@@ -224,7 +225,8 @@ one_pass = one_pass_columns(probabilities)
 uncertainty = pixels.entropy(probabilities)
 by_hand = (uncertainty * (found > 0)).sum(dim=(1, 2)) / (found > 0).sum(dim=(1, 2))
 some = (found > 0).any(dim=2).any(dim=1)
-print(np.allclose(by_hand[some], one_pass["entropy, foreground"][some]))
+same = np.allclose(by_hand[some], one_pass["entropy, foreground"][some])
+print("by hand and by the package equal:", same)
 cases = cases.assign(**one_pass)
 
 # %% [markdown]
@@ -254,7 +256,7 @@ show.method_intervals(
 # wrong way: its correlation is [−0.44 [−0.90, 0.03]](evidence:image-entropy-hardly-orders/F?across).
 #
 # The size of the prediction contains no information on uncertainty, and yet it is a serious baseline, because small
-# structures have a low Dice. In this run it even ranks the slices of D better than the foreground entropy. Over the
+# structures have a low Dice. Over the
 # [five](evidence:uncertainty-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
 # [0.11 [0.07, 0.16]](evidence:uncertainty-knows-more-than-size/B?holds)) and on C (by
 # [0.17 [0.09, 0.25]](evidence:uncertainty-knows-more-than-size/C?holds)); on D, E and F that is
@@ -283,9 +285,8 @@ show.risk_coverage_curves(
 # *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
 # possible ranking (lower line), and no ranking (upper line). One network.*
 #
-# A good uncertainty stays close to the lower grey line. Look at panel D. In this run, with the foreground entropy, only a
-# small fraction of the cases can be left to the machine at a mean risk below 0.3. With the size of the prediction the
-# fraction is much larger. The reason is that the cases that the entropy trusts most are not the best ones.
+# A good uncertainty stays close to the lower grey line. Look at panel D: which of the two, the foreground entropy or the
+# size of the prediction, leaves more cases to the machine at a mean risk below 0.3? This differs from run to run.
 #
 # **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
 # many of the failures (here, a Dice below 0.7) will nobody see, and which leaves the fewest: the entropy over the foreground, the
@@ -363,7 +364,8 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # baseline that any method in this book has to beat. As the cheapest baseline of this kind we add the agreement of only two
 # passes with dropout; the tables call it "2 answers".
 #
-# **Predict:** 15 passes cost 15 times as much as one. Rank: one pass, 15 passes with dropout, four networks.
+# **Predict:** 15 passes cost up to 15 times as much as one. (Repeated passes are computed with fewer digits where that is
+# faster, so the table below can show less.) Rank: one pass, 15 passes with dropout, four networks.
 
 # %%
 samplers = {
@@ -575,7 +577,7 @@ for name in watched:
 names = ["method", "scanner", "AUROC", "failures flagged", "good slices flagged"]
 detected = pd.DataFrame(rows, columns=names)
 long = detected.melt(id_vars=["method", "scanner"], var_name="what")
-long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
+long.pivot(index=["what", "method"], columns="scanner", values="value").round(2)
 
 # %% [markdown]
 # *AUROC: probability that a slice of the scanner has a higher uncertainty than one of the further hearts on A (0.5: no
@@ -591,7 +593,10 @@ long.pivot(index=["what", "scanner"], columns="method", values="value").round(2)
 # [0.53 [0.27, 0.78]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0). (Such intervals may reach
 # beyond 1.) So these uncertainties detect a new scanner rather than a bad segmentation. With the size of the
 # prediction it is the reverse: it is nearly useless for detecting a scanner, yet it ranks the cases within one. On A
-# itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold.
+# itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold. Over
+# the same runs it lies between [0.05 and 0.09](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=A) for the
+# entropy over the foreground, and between
+# [0.03 and 0.14](evidence:chapter_02_cases/entropy,+image:+flagged?domain=A) for the entropy over the image.
 #
 # ### Calibration
 #
@@ -667,14 +672,14 @@ pd.DataFrame(rows).T.unstack().round(3)
 # also rewards probabilities near 0 and 1 that are right: by it, in this run, the network is far ahead wherever it
 # works.
 #
-# ## Failures that no method detects
+# ## The failures that look most trustworthy
 #
 # The failures with the lowest uncertainty are the dangerous ones. Here are those that the foreground entropy ranks
-# as most trustworthy, one per scanner, with the disagreement of the networks of the ensemble.
+# as most trustworthy, one for each scanner that has a failure, with the disagreement of the networks of the ensemble.
 
 # %%
 failures = cases[(cases["risk"] > 0.3) & (answers > 0).any(axis=(1, 2))]
-silent = failures.sort_values("entropy, foreground").groupby("domain").head(1).index[:5]
+silent = failures.sort_values("entropy, foreground").groupby("domain").head(1).index
 disagreement = samplers["ensemble"].predictions(test.images[silent])[0].disagreement
 maps = {
     "wrong": (answers[silent] != test.labels[silent]).astype(float),
@@ -692,18 +697,19 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *The failure with the lowest foreground entropy on each scanner. In this order: image with the predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
+# *The failure with the lowest foreground entropy on each scanner that has one. In this order: image with the predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
 # dark, to 1, yellow). One run.*
 #
-# Compare the wrong pixels with the two maps that follow. Where a whole area is wrong, the entropy inside it is low, and often all
-# networks of the ensemble are sure together.
+# Compare the wrong pixels with the two maps that follow: where do they lie outside the bright band? Wrong pixels outside it are
+# those to which the map does not point. In this figure most wrong pixels may lie inside the band.
 #
 # ## Real scanners
 #
 # Do these results also appear on real scanners? We test the same baselines on the spinal cord of chapter 1: the networks
 # are trained on three sessions of two volunteers and tested on four unseen sites. We compute the agreement in two ways,
 # because two predictions may both find nothing: then they agree perfectly (as published, `empty="one"`), or not at all
-# (`empty="zero"`, called *strict* in the figure).
+# (`empty="zero"`, called *strict* in the figure). Where the images of the cord are not installed, `cord` is `None`, and
+# the figure shows a stored run.
 
 # %%
 try:
@@ -732,11 +738,11 @@ if cord is not None:
 
 # %%
 if cord is not None:
-    said = predict_probabilities(cord_unet, foreign.images)
-    real_cases = case_table(said, foreign, empty="skip").assign(cohort="cord")
+    on_cord = predict_probabilities(cord_unet, foreign.images)
+    real_cases = case_table(on_cord, foreign, empty="skip").assign(cohort="cord")
     real_cases["risk"] = 1 - real_cases["quality"]
-    asked = one_pass_columns(said) | sampled_columns(real_samplers, foreign.images)
-    real_cases = real_cases.assign(**asked)
+    real_cases = real_cases.assign(**one_pass_columns(on_cord))
+    real_cases = real_cases.assign(**sampled_columns(real_samplers, foreign.images))
 else:
     stored = ledger.stored_cases(2)
     kept = stored.query("cohort == 'cord'")
@@ -768,9 +774,12 @@ show.method_intervals(
 # *Spearman's correlation of each uncertainty with the risk (higher is better), per site. Each site scanned one volunteer,
 # so there are no intervals. One network and one ensemble.*
 #
-# In this run nothing ranks the slices of UCL (University College London) well. Where the network finds nothing at
-# all (Juntendo, the collapse of chapter 1), predictions that agree on an empty mask look trustworthy. There one
-# convention for empty masks reverses the ranking, and the size of the prediction alone ranks best. Over
+# Networks differ in how well they rank the slices of one volunteer. At UCL (University College London), for example,
+# Spearman's correlation of the entropy over the foreground lies between
+# [0.05 and 0.73](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) for five
+# other networks. Where the network finds nothing at
+# all (Juntendo, the collapse of chapter 1), predictions that agree on an empty mask look trustworthy. In this run, one
+# convention for empty masks reverses the ranking there, and the size of the prediction alone ranks best. Over
 # [five](evidence:empty-answers-must-not-agree/seeds) other networks, the strict convention raises Spearman's
 # correlation at Juntendo by
 # [0.82 (interval over networks: 0.46 to 1.19)](evidence:empty-answers-must-not-agree?above). All slices are of one
@@ -961,7 +970,8 @@ if cases_out:
 # *The method with the best mean over B to F for each of the four questions, calibration in two measures. One run.*
 #
 # The winners are given without intervals, so another seed may have other winners. What matters is that the rows need not have the same
-# winner. A paper that reports one of these rows has answered one of these questions.
+# winner. A paper that reports one of these rows has answered one of these questions. If the atlas is the winner of a row,
+# remember that it uses nothing of the patient.
 #
 # ## Which claims held up
 #
@@ -1040,7 +1050,7 @@ print("right, none is better" if chose_best else "there is a better one")
 # pd.Series(left).sort_values()
 # ```
 # We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of ten always
-# looks better than it is. The clinic should choose on other cases, and has no references for those from its new
+# looks better than it is (this is called *selection bias*). The clinic should choose on other cases, and has no references for those from its new
 # scanner.
 # :::
 
@@ -1207,3 +1217,9 @@ exercises.check_uncertainty(my_uncertainty)
 #   trained longer, are usually the reverse. Chapter 1's `full` table shows more confident failures.
 # * Dropout sits next to the bottleneck only, with probability 0.1; other layers and rates give other results.
 # * The real cases come from one volunteer per site.
+#
+# **Read on.** The uncertainties of this chapter look at the probabilities only; chapter 3 asks what the activations
+# inside the network add to them. Methods and aggregations are compared on five data sets in {cite:t}`zenk2025failure`.
+# Flaws of the area under the risk-coverage curve, and another measure, are the subject of {cite:t}`traub2024augrc`. The
+# soft Dice confidence comes from {cite:t}`borges2024soft`, and the temperature from {cite:t}`guo2017calibration`. All
+# terms are on the page [Definitions](../definitions.md).

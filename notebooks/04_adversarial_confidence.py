@@ -194,14 +194,19 @@ def predictions(names, cases):
 cases = with_predictions(cases, {"plain, as it is": plain}, test)
 
 # %% tags=["hide-input"]
+LABELS = {"plain, as it is": "plain, not augmented"}  # in figures and tables
 drawing = {"x": "quality", "y": "predicted", "by": "domain", "panel": "method"}
 drawing |= {"axes": ("true Dice", "predicted Dice"), "diagonal": "exact"}
 alt = "Predicted against true Dice, one point per slice, coloured by scanner, with the line on which a prediction is exact."
-show.scatter(predictions(["plain, as it is"], cases), **drawing, alt=alt)
+show.scatter(
+    predictions(["plain, as it is"], cases).replace({"method": LABELS}),
+    **drawing,
+    alt=alt,
+)
 
 # %% [markdown]
-# *Predicted against true Dice, one point per slice; on the dotted line a prediction is exact. "As it is": trained on
-# the images without any augmentation. One network.*
+# *Predicted against true Dice, one point per slice; on the dotted line a prediction is exact. "Not augmented": trained
+# on the images without any augmentation. One network.*
 #
 # The predictor has hardly seen a bad segmentation in its training, so it expects none. On D and F the mean absolute
 # error is [0.42](evidence:chapter_04_variants/MAE+on+D/estimate?variant=plain,+as+it+is) and
@@ -280,7 +285,8 @@ show.line_panels(curves, x="step", y="dice", line="curve", axes=axes, alt=alt)
 # steps since the point before. One training.*
 #
 # The controller brings the fall of the prediction to about the effect size of 0.1 at which it aims. At first the
-# true Dice falls less, because the changes that the predictor rates as bad do no harm yet. Later the two fall
+# true Dice falls less, because the changes that the predictor rates as bad do no harm yet. At the first points a
+# fall may even be negative, because the predictor has learned nothing yet. Later the two fall
 # together: what the adversary finds are changes that do break the segmentation. Over
 # [six](evidence:true-fall-follows-predicted-fall-late/seeds) other runs, the true Dice falls by
 # [0.40 [0.28, 0.52]](evidence:true-fall-does-not-follow-early) times as much as the predicted one between 12 and
@@ -345,7 +351,7 @@ compared = compare_methods(cases, list(methods), statistic="excess_aurc")
 
 # %% tags=["hide-input"]
 show.method_intervals(
-    compared,
+    compared.replace({"method": LABELS}),
     axis="eAURC (lower is better)",
     alt="eAURC per scanner for plain, noise, adversary and plain without augmentation, one marker each with its interval.",
 )
@@ -359,7 +365,7 @@ rows = {
     "Pearson": linear.pivot(**shape),
     "mean absolute error": missed.rename(lambda name: name.removeprefix("error: ")),
 }
-pd.concat(rows).round(3)
+pd.concat(rows).round(3).rename(index=LABELS)
 
 # %% [markdown]
 # *Columns: scanners. Rows: eAURC × 1000 (lower is better), Pearson's correlation of the uncertainty with the risk
@@ -434,19 +440,21 @@ def mean_table(table):
     found = table.groupby("variant", sort=False)[columns].mean().round(2)
     found[columns[:6]] = found[columns[:6]].round(1)
     found.columns = pd.MultiIndex.from_tuples(c.split(" on ") for c in columns)
+    found.index = found.index.str.replace(r"(?<!\d)\.(\d)", r"0.\1", regex=True)
+    found.index = found.index.str.replace("as it is", "not augmented")
     return found.rename(columns={"eAURC": "eAURC × 1000"})
 
 
 # %% tags=["hide-input"]
 factorial = mean_table(variants[variants["variant"].str.contains("mild|strong")])
 parts = [name.rsplit(", ", 2) for name in factorial.index]
-factorial.index = pd.MultiIndex.from_tuples(
-    [(images, levels, arm) for arm, images, levels in parts]
-)
-factorial.sort_index(level=[0, 1], sort_remaining=False)
+factorial.index = [f"{images}, {levels}: {arm}" for arm, images, levels in parts]
+cells = [", ".join(each[1:]) for each in parts]
+factorial.iloc[np.argsort(cells, kind="stable")].rename_axis("variant")
 
 # %% [markdown]
-# *eAURC × 1000 and mean absolute error (MAE) on each scanner, lower is better for both; means over two networks.*
+# *eAURC × 1000 and mean absolute error (MAE) on each scanner, lower is better for both; means over two networks. The rows
+# name the images, the features, and the training.*
 #
 # Read the table row by row, and remember that it rests on two networks, without intervals.
 #
@@ -455,10 +463,11 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 #   [137](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=plain,+mild,+one) to
 #   [56](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=adversary,+mild,+one) on D, from
 #   [39](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=plain,+mild,+one) to
-#   [18](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=adversary,+mild,+one) on F). Noise does not:
-#   neither as long as an adversary against its own predictor would step (length
-#   [42](evidence:chapter_04_variants/length/estimate?variant=noise,+mild,+one)), nor as long as the adversary's own
-#   steps ([22](evidence:chapter_04_variants/length/estimate?variant=adversary,+mild,+one)). On the
+#   [18](evidence:chapter_04_variants/eAURC+on+F/estimate?variant=adversary,+mild,+one) on F). Noise does
+#   not, in either of two lengths:
+#   [42](evidence:chapter_04_variants/length/estimate?variant=noise,+mild,+one), as long as an adversary against its own
+#   predictor would step, and [22](evidence:chapter_04_variants/length/estimate?variant=adversary,+mild,+one), as long as
+#   the adversary's own steps. On the
 #   [six](evidence:adversary-beats-noise/seeds) networks on which the claims are judged, the adversary's lead over
 #   the long noise is [undecided on every unseen scanner](evidence:adversary-beats-noise/B,C,D,E,F?undecided), and so
 #   is the lead of the long noise over plain training on D and F
@@ -489,8 +498,9 @@ factorial.sort_index(level=[0, 1], sort_remaining=False)
 # A predictor with one output number cannot tell how sure it is. A follow-up of 2026, known to us from its
 # public code {cite:p}`medvisbonn2026heteroscedastic`, predicts a **Beta distribution** of the Dice: a mean and a *concentration*, which is high where the
 # predictor is sure. It is trained by maximum likelihood, which has a useful side effect. Near a Dice of 1, where the
-# distributions are narrow, an error of 0.02 counts for much, while it hardly changes a squared error. A second
-# adversary lowers the concentration: it searches for images on which the predictor should be less sure. Our Beta
+# distributions are narrow, an error of 0.02 counts for much, while it hardly changes a squared error. As
+# the follow-up does, we add a second adversary. Ours lowers the concentration: it searches for images on which the
+# predictor should be less sure. (The step of the published code raises the concentration.) Our Beta
 # predictor combines everything that helped above: three levels, the probabilities, strong corruptions, and both
 # adversaries.
 
@@ -606,8 +616,40 @@ over_seeds.reindex([n for names in both.values() for n in names]).round(1)
 # levels and strong corruptions as well,
 # [10](evidence:chapter_04_cases/excess_aurc/Beta/estimate?cohort=phantom&each=domain&x1000) with a distribution, and
 # [11](evidence:chapter_04_cases/excess_aurc/Beta,+plain/estimate?cohort=phantom&each=domain&x1000) if the
-# adversaries are then left out. So most of the gain comes from the images and the features. We did not try longer
-# training with strong corruptions, nor the agreement of an ensemble as a second target on unlabelled images.
+# adversaries are then left out. So most of the gain comes from the images and the features. For comparison, the entropy
+# over the foreground, which costs nothing, has
+# [12](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000). We did not
+# try longer training with strong corruptions, nor the agreement of an ensemble as a second target on unlabelled images.
+
+# %% tags=["hide-input"]
+PARTS = {"plain": "plain", "adversary": "+ adversary"}
+PARTS |= {"point": "+ three levels, strong corruptions", "Beta": "+ distribution"}
+PARTS |= {"Beta, plain": "− adversaries", "entropy, foreground": "entropy, foreground"}
+
+
+def draw_parts():
+    stored = ledger.stored_cases(4).query("cohort == 'phantom' and risk == risk")
+    rows = []
+    for _, run in stored.groupby("seed"):
+        on_each = [part for _, part in run.groupby("domain")]
+        for name, what in PARTS.items():
+            areas = [ev.excess_aurc(part["risk"], part[name]) for part in on_each]
+            rows.append({"method": what, "eAURC": 1000 * np.mean(areas)})
+    spans = pd.DataFrame(rows).groupby("method", sort=False)["eAURC"]
+    spans = spans.agg(estimate="mean", low="min", high="max").reset_index()
+    return show.method_intervals(
+        spans.assign(domain="mean over the six scanners"),
+        axis="eAURC × 1000 (lower is better)",
+        alt="Mean eAURC of five predictors that differ in their parts, and of the entropy over the foreground: a marker at the mean of the seeds, a bar from the lowest to the highest seed.",
+    )
+
+
+None if cases_out else draw_parts()  # a sweep makes the stored runs
+
+# %% [markdown]
+# *eAURC × 1000 (lower is better), averaged over the six scanners; from top to bottom, each predictor has one part more
+# (+) or less (−) than the one before, except for the last row. Marker: mean over six stored seeds; bar: from the lowest to
+# the highest of them.*
 #
 # ## What does it cost?
 #
@@ -758,7 +800,7 @@ for name, method in {**methods, "Beta": best}.items():
     mended[name][f"curve from {source_scanner}"] = error
 
 # %%
-pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3)
+pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3).rename(LABELS)
 
 # %% [markdown]
 # *Mean absolute error of the predicted Dice per scanner (lower is better), as predicted and after the curve; one
@@ -766,7 +808,7 @@ pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3)
 #
 # In this run, the curve helps on A. On the unseen scanners it mostly makes the error larger, most of all where it was
 # small. The reason is that the curve was fitted where nearly all segmentations are good, so it raises low
-# predictions. (Where a predictor is too pessimistic, that is a gain: *plain, as it is*, and Beta on F.) What brings
+# predictions. (Where a predictor is too pessimistic, that is a gain: *plain, not augmented*, and Beta on F.) What brings
 # the numbers closer is to have seen bad segmentations in the training, as the row *Beta* shows before its curve.
 #
 # ## How strong should the adversary be?
@@ -1009,7 +1051,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #   any clever training with such corruptions.
 # * Look at the ranking *and* at the error. A method can improve one and worsen the other.
 # * A predicted distribution is nowhere far behind the best ranking in our means, and it states how sure it is. It can
-#   be sure and wrong, as on F.
+#   be sure and wrong, as on F in the run of this page.
 #
 # ## Check yourself
 #
@@ -1217,3 +1259,9 @@ exercises.check_attack(my_attack)
 #   that no corruption resembles.
 # * The Beta intervals are computed by the model itself; they come without a guarantee.
 # * The real cases come from one volunteer per site.
+#
+# **Read on.** This chapter changed images to find out where a prediction of the quality is wrong. Chapter 5 changes the
+# weights of the network, to find out where its segmentation could have been another one. The paper of this chapter is
+# {cite:t}`lennartz2025adversarial`, and the code of the follow-up is {cite:t}`medvisbonn2026heteroscedastic`. Another way
+# to predict the Dice without a reference is that of {cite:t}`valindria2017reverse`. All terms are on the page
+# [Definitions](../definitions.md).

@@ -156,12 +156,12 @@ show.line_panels(
     panel="dataset",
     columns=2,
     axes=("level of the test images", "mean Dice (higher is better)"),
-    alt="Mean Dice of six published networks against the five levels, one panel for each of four data sets. On Spleen all networks fall far at both ends; on Heart three fall to nearly 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the curves are flatter.",
-)
+    alt="Mean Dice of six published networks at the five levels, one panel for each of four data sets. On Spleen all networks are far lower at both ends; on Heart three are near 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the values differ less.",
+).update_traces(mode="markers")
 
 # %% [markdown]
 # *Mean Dice (higher is better) of six networks at the five levels, one panel per data set. Each point is the mean
-# over all test images and three trainings.*
+# over all test images and three trainings. The levels are no scale, so no lines join them.*
 #
 # The first surprise is that the "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
 # lower at *both* ends than on the unperturbed images. On Spleen, for example, that of the V-Net falls from
@@ -171,7 +171,7 @@ show.line_panels(
 # corruption that we use below is therefore applied to the whole image, without any mask.
 #
 # How much does each network lose from unperturbed to hardest? For the interval, both images and trainings are
-# resampled, because 216 images that three networks have segmented are not 648 independent facts.
+# resampled, because the 216 images of Spleen, segmented by three trainings of a network, are not 648 independent facts.
 
 
 # %% tags=["hide-input"]
@@ -208,8 +208,9 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 # and trainings. The table does not tell which images come from the same patient, so the intervals are still too
 # narrow.*
 #
-# The project page of that work says that "within every dataset, the no-skip models give up the least". On GLaS that
-# is not so: there the V-Net, which has skips, loses least on average,
+# The project page of that work ("Robustness of Deep Learning Segmentation Models", a draft; [its code and
+# results](https://github.com/amithjkamath/to_skip_or_not)) says that "within every dataset, the no-skip models give up
+# the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average,
 # [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net), while of the two networks without
 # skips the one that loses less loses [0.083](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=NoSkipV-Net). And with
 # three trainings, the intervals are wide: on Spleen, the V-Net without skips loses between

@@ -223,9 +223,17 @@ class QualityPredictor(Savable):
 class BetaQualityPredictor(QualityPredictor):
     """A quality predictor that predicts a Beta distribution: how good, and how sure of that.
 
-    Differences from the work of 2026: a small network, one training phase of the length of the point
-    predictor's, bounded concentration, and an adversary that lowers the concentration where the published
-    code raises it.
+    Differences from the published code of 2026:
+
+    - a small network, trained for as many steps as the point predictor;
+    - a concentration in (0.5, 500), without a prior; there it has no upper bound, and a log-normal prior;
+    - a damping of the likelihood that falls linearly over the first 70 % of the training; there it stays for
+      70 of 400 epochs, and then falls over 20;
+    - an adversary that acts in full after a warm-up of 20 steps; there it is absent for 40 epochs, and grows
+      for 30;
+    - a step in units of quality, and a controller on the predicted fall; there it is a step of a given
+      length, and a controller on the true fall;
+    - a second adversary that lowers the concentration; there it raises it.
 
     Example:
         >>> from segconf_lite.cohorts import phantom

@@ -42,7 +42,7 @@ _METHODS = (
     "|entropy, boundary|test-time: entropy|last layer, boundary|distortion|code distance|ensemble entropy",
     "test-time: agreement, strict|probability, foreground|soft Dice|Beta, plain|decoder, boundary|"
     "weight noise, boundary",
-    "||||ensemble: agreement, strict|dropout: agreement, strict",
+    "plain, not augmented||||ensemble: agreement, strict|dropout: agreement, strict",
 )
 _BASELINES = {"best possible order": "solid", "no order at all": "dot"}  # in grey
 _ZOOM = 3

@@ -25,6 +25,7 @@ def picture_slider(
     class_names: Sequence[str],
     height: int,
     alt: str,
+    start: int = 0,
 ) -> go.Figure:
     """A slider over pictures, which works in a page without a kernel.
 
@@ -36,9 +37,11 @@ def picture_slider(
         class_names: Names of all classes, background first; a legend explains the border colours.
         height: Height of the figure in pixels.
         alt: What the figure shows, for readers who cannot see it.
+        start: Number of the frame that is shown first, from 0.
 
     Raises:
-        ValueError: If the parts differ in number, or a picture is no (h, w, 3) uint8 array.
+        ValueError: If the parts differ in number, a picture is no (h, w, 3) uint8 array, or there is no such
+            frame.
 
     Example:
         >>> frames = [np.zeros((3, 3, 3), np.uint8)] * 2
@@ -50,7 +53,8 @@ def picture_slider(
     sources = [picture_source(picture) for picture in listed("pictures", pictures)]
     captions = [str(caption) for caption in listed("captions", captions, length=len(sources))]
     steps = [str(step) for step in listed("steps", steps, length=len(sources))]
-    figure = go.Figure(go.Image(source=sources[0], hoverinfo="skip"))
+    start = check.integer("start", start, low=0, high=len(sources) - 1)
+    figure = go.Figure(go.Image(source=sources[start], hoverinfo="skip"))
     add_class_legend(figure, class_names)
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     finish(figure, alt=alt, height=check.integer("height", height, low=1))
@@ -60,9 +64,9 @@ def picture_slider(
     ]
     value = {"prefix": f"{control}: "}
     space = {"x": 0.05, "len": 0.9, "pad": {"t": 10}}  # for half of the first and of the last label
-    slider = {"steps": slider_steps, "currentvalue": value, **space}
+    slider = {"steps": slider_steps, "active": start, "currentvalue": value, **space}
     n_lines = max(caption.count("<br>") for caption in captions)
-    title = {"text": captions[0], "x": 0.5, "font": {"size": 15}, "y": 0.97, "yanchor": "top"}
+    title = {"text": captions[start], "x": 0.5, "font": {"size": 15}, "y": 0.97, "yanchor": "top"}
     return figure.update_layout(margin={"t": 90 + 20 * n_lines, "b": 60}, title=title, sliders=[slider])
 
 

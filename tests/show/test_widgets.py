@@ -39,6 +39,18 @@ def test_ragged_parts_are_refused(pictures, captions, steps, message):
         slider(pictures, captions, steps)
 
 
+def test_slider_opens_on_the_frame_that_is_asked_for():
+    look = {"control": "case", "class_names": ("background",), "height": 300, "alt": "cases"}
+    pictures = [TILE, TILE + 1]
+    figure = show.picture_slider(pictures, ["one", "two"], steps=["1", "2"], start=1, **look)
+    slider = figure.layout.sliders[0]
+    assert (slider.active, figure.layout.title.text) == (1, "two")
+    sources = [step.args[0]["source"][0] for step in slider.steps]
+    assert figure.data[0].source == sources[1] != sources[0]
+    with pytest.raises(ValueError, match="start"):
+        show.picture_slider(pictures, ["one", "two"], steps=["1", "2"], start=2, **look)
+
+
 def test_more_than_six_classes_have_a_legend():
     names = [f"class {k}" for k in range(9)]
     options = {"steps": ["1"], "control": "x", "class_names": names, "height": 300, "alt": "a"}
