@@ -11,6 +11,8 @@ import pandas as pd
 
 from segconf_lite.claims import Claim, ledger, read_claims, report
 
+RECORDS = "https://github.com/segconf-lite/segconf_lite/blob/main/book/results/claims"
+
 
 def filled(page: str, book: Path) -> str:
     """The page with its marks replaced by the table of verdicts and that of the intervals' coverage."""
@@ -76,7 +78,7 @@ def _summary(claims: dict[str, Claim], shown: pd.DataFrame) -> str:
     ]
     for (name, profile), rows in shown.groupby(["id", "profile"], sort=False):
         first = rows.iloc[0]
-        sentence = f"[{_plain(claims[str(name)].sentence)}](#{name})"
+        sentence = f"[{_plain(claims[str(name)].words)}](#{name})"
         sentence += "" if profile == "lite" else f" ({profile} profile)"
         decided = first["verdict"] in ("holds", "fails")
         verdict = f"**{first['verdict']}**" + (", negligible" if first["negligible"] else "")
@@ -99,10 +101,14 @@ def _before(book: Path, claim: Claim) -> str:
 def _section(claim: Claim, shown: pd.DataFrame, before: str) -> str:
     people = {"drawn": "drawn anew for each seed", "shared": "the same people in every seed"}[claim.subjects]
     text = f"Source: {claim.source}. Registered {claim.registered}. Statistic: {report.statement(claim)}."
-    lines = [f"({claim.id})=", f"### {_plain(claim.sentence)}", "", f"{_plain(text)} Subjects: {people}.", ""]
+    lines = [f"({claim.id})=", f"### {_plain(claim.words)}", "", f"{_plain(text)} Subjects: {people}.", ""]
+    lines += [f"Registered sentence: {_plain(claim.sentence)}", ""] if claim.display else []
     for profile, rows in shown.groupby("profile", sort=False):
         first = rows.iloc[0]
-        lines.append(f"**{_plain(report.summary(rows))}** ({profile} profile, {first['seeds']} seeds)")
+        stored = f"; [stored record]({RECORDS}/{claim.id}.{profile}.json)" if first["seeds"] else ""
+        lines.append(
+            f"**{_plain(report.summary(rows))}** ({profile} profile, {first['seeds']} seeds{stored})"
+        )
         if first["seeds"]:
             lines += ["", "| | estimate | 95 % interval | people | verdict |", "|---|---|---|---|---|"]
             lines += [_row(row) for row in rows.itertuples()]

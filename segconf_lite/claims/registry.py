@@ -45,6 +45,8 @@ class Claim:
             are the same person, as in a real cohort.
         runs: Name of the runs that judge it, a key of `segconf_lite.claims.runs.SEEDS_OF`; None for those of
             its chapter.
+        display: The claim in today's words, where those of `sentence` need what stands around them, or have
+            changed. It decides nothing, and `sentence` stays as it was registered.
         between: Lowest and highest value that a case can have in `columns`, where they are known. They bound
             what a repeated measurement may give, and do not decide the verdict.
 
@@ -75,15 +77,16 @@ class Claim:
     subjects: str = "drawn"
     between: list[float] | None = None
     runs: str | None = None
+    display: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
             expected = "at most 100 lower-case letters and digits, with single '-' between words"
             raise check.refuse("id of a claim", expected, reprlib.repr(self.id), "it becomes a file's name")
         where = f"claim {self.id}: "
-        for name in ("sentence", "source", "registered", "each", "within"):
+        for name in ("sentence", "source", "registered", "each", "within", "display"):
             value = getattr(self, name)
-            if not (_is_text(value) or (value is None and name in ("each", "within"))):
+            if not (_is_text(value) or (value is None and name in ("each", "within", "display"))):
                 raise check.refuse(where + name, "text", reprlib.repr(value))
         check.integer(where + "chapter", self.chapter, low=0, high=99)
         check.integer(where + "seeds", self.seeds, low=2)
@@ -108,6 +111,11 @@ class Claim:
             raise check.refuse(where + "cases", expected, reprlib.repr(self.cases))
 
     @property
+    def words(self) -> str:
+        """The claim as it is shown: in today's words where there are any, else as it was registered."""
+        return self.display or self.sentence
+
+    @property
     def judged_on(self) -> int | str:
         """The chapter, or the name of the runs, whose cases judge it."""
         return self.runs or self.chapter
@@ -121,6 +129,7 @@ class Claim:
             "source",
             "chapter",
             "between",
+            "display",
             *(k for k, v in later.items() if getattr(self, k) == v),
         ]
         fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent}

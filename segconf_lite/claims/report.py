@@ -10,7 +10,7 @@ from segconf_lite import check, resources
 from segconf_lite.claims import ledger
 from segconf_lite.claims.judge import FEWEST_PEOPLE
 from segconf_lite.claims.registry import Claim, read_claims
-from segconf_lite.claims.statistics import STATISTICS
+from segconf_lite.claims.words import plain_statistic
 
 
 def table(
@@ -48,7 +48,7 @@ def table(
     for rows in kept:
         first = rows.iloc[0]
         claim = claims[first["id"]]
-        lines.append(f"{first['verdict']:<11}{claim.sentence}")
+        lines.append(f"{first['verdict']:<11}{claim.words}")
         numbers = f"{first['estimate']:.3g} [{first['low']:.3g}, {first['high']:.3g}]"
         numbers = numbers if len(rows) == 1 else f"{strip(rows)} of {', '.join(rows['group'])}"
         size = f"{first['seeds']} seeds, chapter {claim.chapter}"
@@ -77,8 +77,11 @@ def show(claim_id: str, *, profile: str = "lite") -> str:
     claim = claims[claim_id]
     rows = ledger.overview(claims=claims).query("id == @claim_id and profile == @profile")
     record = ledger.read_record(resources.results_folder(), claim_id, profile) or {"by_seed": {}, "runs": []}
-    lines = [f"{claim.id} (chapter {claim.chapter}): {claim.sentence}", summary(rows)]
-    lines += [f"statistic: {statement(claim)}", f"source: {claim.source}"]
+    lines = [f"{claim.id} (chapter {claim.chapter}): {claim.words}", summary(rows)]
+    lines += [f"registered sentence: {claim.sentence}"] if claim.display else []
+    columns = ", ".join(f"{name} = {column}" for name, column in claim.columns.items())
+    lines += [f"statistic: {statement(claim)}", f"columns of the table of cases: {columns}"]
+    lines.append(f"source: {claim.source}")
     lines.append(f"registered {claim.registered} for {claim.seeds} seeds; subjects are {claim.subjects}")
     for row in rows.itertuples() if record["runs"] else ():
         lines.append(
@@ -96,20 +99,18 @@ def show(claim_id: str, *, profile: str = "lite") -> str:
 
 
 def statement(claim: Claim) -> str:
-    """The statistic of a claim in words, with the columns that it takes, and the side that is claimed.
+    """The statistic of a claim in words, with what it compares, and the side that is claimed.
 
     Args:
         claim: The claim.
 
     Example:
         >>> statement(read_claims()["near-but-harmful"])
-        'mean of quality, claimed below 0.75'
+        'mean of Dice, claimed below 0.75'
     """
-    words = STATISTICS[claim.statistic].words.format(**claim.columns)
-    words += f", mean over the values of {claim.within}" if claim.within else ""
-    words += f", for each value of {claim.each}" if claim.each else ""
     sides = {"greater": f"above {claim.threshold:g}", "less": f"below {claim.threshold:g}"}
-    return f"{words}, claimed {sides.get(claim.direction, f'within {claim.margin} of {claim.threshold:g}')}"
+    side = sides.get(claim.direction, f"within {claim.margin} of {claim.threshold:g}")
+    return f"{plain_statistic(claim)}, claimed {side}"
 
 
 def counts(verdicts: Iterable[str]) -> str:

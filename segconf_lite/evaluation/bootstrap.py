@@ -152,9 +152,10 @@ def crossed_interval(
 
     The names of `first` (images, say) and those of `second` (training seeds) are drawn with replacement,
     each by itself; a value is weighted with the product of both counts (Owen 2007). Resampling single rows
-    would treat 216 images seen by 3 networks as 648 independent facts. The interval errs to the wide side:
-    the noise of single values counts up to three times. With a handful of names on one side it is rough,
-    and cannot show what a fourth seed would have done. Pass differences to compare paired conditions.
+    would treat 216 images seen by 3 networks as 648 independent facts. With many names on both sides the
+    interval errs to the wide side: the noise of single values counts up to three times. With three to five
+    names on one side it is too narrow: in simulations it held the truth in 71 to 93 of 100 repeats, and
+    least often where these names carry most of the variance. Pass differences to compare paired conditions.
 
     Args:
         values: (n,) numbers in any unit. NaN values are left out, infinity is refused.

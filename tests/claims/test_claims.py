@@ -248,6 +248,7 @@ def test_missing_column_cases_or_seed():
         ({"threshold": float("nan")}, "threshold must be a finite number"),
         ({"each": ["domain"]}, "each must be text"),
         ({"sentence": " "}, "sentence must be text"),
+        ({"display": ""}, "display must be text"),
         ({"cases": {"domain": "E"}}, "cases must be for each column a list of allowed values"),
         ({"cases": {"domain": [["A"], ["B"]]}}, "cases must be for each column a list"),
     ],
@@ -320,6 +321,7 @@ def test_numbers_of_the_register_are_decimal(tmp_path):
 
 def test_the_digest_follows_what_decides_and_nothing_else():
     assert claim().digest() == claim(sentence="Otherwise said.").digest()
+    assert claim().digest() == claim(display="In today's words.").digest()
     assert claim().digest() != claim(threshold=0.1).digest()
     assert claim().digest() != claim(seeds=4).digest()
     assert claim().digest() != claim(subjects="shared").digest()

@@ -94,6 +94,15 @@ def test_it_covers_where_rows_drawn_singly_do_not():
     assert singly <= 0.6 * 60
 
 
+def test_with_three_names_on_one_side_it_is_too_narrow_as_its_description_says():
+    held = 0
+    for k in range(100):
+        table = crossed_table(np.random.default_rng(k), 40, 3, sd=(0.5, 0.8, 0.5))
+        found = crossed_interval(*table, n_resamples=200, seed=k)
+        held += found.low <= 0 <= found.high
+    assert 65 <= held <= 88
+
+
 def test_missing_values_are_left_out_and_order_does_not_matter():
     values, image, seed = crossed_table(np.random.default_rng(0), 8, 5)
     holes = values.copy()
