@@ -16,7 +16,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/00_first_look.ipynb)
 #
 # **The question.** A network has segmented the heart on six images. Which of the six segmentations would you trust?
-# You guess, then five methods give their opinion, and then you see the truth.
+# You guess, then four methods and one control give their opinion, and then you see the truth.
 #
 # **You need** ten minutes, and no theory. The page *[A first look](../first_look.md)* does the same without Python: there,
 # the network runs in your browser.
@@ -76,8 +76,9 @@ from segconf_lite.profiles import profile_named
 # %% [markdown]
 # ## The network and the cases
 #
-# A **U-Net** gives every pixel of an image a class. This one has learned from computed hearts on one scanner, called A. It
-# is the network of [chapter 2](02_measuring_trust.ipynb), so it is trained only once.
+# A **U-Net** gives every pixel of an image a class. This one has learned from *simulated* hearts on one scanner, called A.
+# Simulated means that the images are computed from a drawing whose borders are known exactly. It is the network of
+# [chapter 2](02_measuring_trust.ipynb), so it is trained only once.
 
 # %%
 sizes = profile_named(profile, n_train=n_train)
@@ -120,8 +121,8 @@ show.picture_grid(
 #
 # We call a segmentation wrong if its Dice, which is defined below, is under 0.8.
 #
-# **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers down here, and run
-# the cell.
+# **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers on paper. In
+# Jupyter or on Colab, type them into the next cell and run it.
 
 # %%
 my_guess = []  # for example [1, 2]
@@ -129,12 +130,13 @@ my_guess = []  # for example [1, 2]
 # %% [markdown]
 # ## What the methods think
 #
-# A method gives every case an *uncertainty*: a number that should be high where the segmentation is wrong. Five methods
-# each send the cases with the highest uncertainty to the person.
+# A method gives every case an *uncertainty*: a number that should be high where the segmentation is wrong. Four methods
+# and one control each send the cases with the highest uncertainty to the person.
 #
 # * **entropy**: how evenly the probabilities of a pixel are spread over the classes, on average over the pixels that
 #   are predicted as heart;
-# * **soft Dice**: how far the probabilities of the pixels are from the labels that they give;
+# * **soft Dice**: how far the probabilities of the pixels are from a clear yes or no: a probability of 0.99 for "heart" is
+#   near, one of 0.55 is far;
 # * **dropout**: how little several predictions of the same network agree, when random features are switched off;
 # * **ensemble**: how little several networks agree that were trained from other random numbers;
 # * **small prediction**: a control without any uncertainty: how small the predicted heart is.
@@ -196,7 +198,7 @@ score["you"] = int(wrong[[k - 1 for k in my_guess]].sum())
 score.to_frame().assign(**{"wrong cases": wrong.sum()})
 
 # %% [markdown]
-# *How many of the wrong cases each method sent to the person.*
+# *How many of the wrong cases each method sent to the person; "you" counts those in your guess.*
 #
 # In these six cases the entropy sends none of the wrong ones, and the ensemble both. That is one example, chosen by
 # us: on other cases another method may win. To find out how *often* a method is right takes many cases, several networks,
@@ -206,8 +208,9 @@ score.to_frame().assign(**{"wrong cases": wrong.sum()})
 #
 # In Jupyter and on Colab, the sliders below are live: they are the knobs of scanner A. `flip_deg` is
 # the flip angle, which sets the contrast between blood and muscle; `fat_signal`, how bright fat is; `bias`, shading by the coil;
-# `ghost`, copies of the heart by motion; and `blur_mm`, loss of detail. Find a setting in which the Dice is low, and
-# the soft Dice confidence is still high: a failure without a warning.
+# `noise`, random grain; `ghost`, copies of the heart by motion; and `blur_mm`, loss of detail. Find a setting in which the
+# Dice is low, and the *soft Dice confidence* is still high: a failure without a warning. (This confidence is 1 minus the
+# soft Dice uncertainty above, so a high value means that the method is sure.)
 
 
 # %% tags=["hide-input"]
@@ -252,7 +255,7 @@ show.picture_slider(
 
 # %% [markdown]
 # *One heart while the flip angle of the scanner, which sets the contrast between blood and muscle, is reduced from that
-# of scanner A; nothing else changes. Left: predicted borders. Right: true borders. This figure needs no kernel.*
+# of scanner A; nothing else changes. Left: predicted borders. Right: true borders. This figure works on the web page, without Python.*
 #
 # ## Where to go from here
 #

@@ -161,7 +161,8 @@ def check_smallest_change(change: Any) -> None:
         raise NotYetError(f"{knob} was measured from {values.min():g} to {values.max():g} only")
     dice, moved = at(knob, value)
     if dice >= 0.7:
-        raise NotYetError(f"with {knob} = {value:g} the mean Dice is still {dice:.2f}")
+        said = f"with {knob} = {value:g} the mean Dice is still {dice:.2f}"
+        raise NotYetError(f"{said}, and the image changes by {moved:.2f} standard deviations")
     least = {}
     for name, part in measured.items():
         fine = at(name, np.linspace(part["value"].min(), part["value"].max(), 400))
