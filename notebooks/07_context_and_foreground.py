@@ -248,6 +248,9 @@ def learn(kind, norm, window):
 # %%
 NETWORKS, NORMS = ("unet", "residual", "attention", "unetr"), ("batch", "instance")
 nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))}
+# Their names in figures and tables.
+NAMES = {"unet": "U-Net", "residual": "residual U-Net"}
+NAMES |= {"attention": "attention U-Net", "unetr": "UNETR"}
 
 # %% [markdown]
 # Where windows are 32 pixels wide, some hold no object at all. That happens in training, too. However, a small disc
@@ -284,7 +287,7 @@ ours = cases.pivot_table(
     index=["norm", "window", "network"], columns="domain", values="quality", sort=False
 )
 ours = ours[RANGES]
-ours.index = [f"{n}, {norm}, {w} px" for norm, w, n in ours.index]
+ours.index = [f"{NAMES[n]}, {norm}, {w} px" for norm, w, n in ours.index]
 theirs = balls[balls["patch"] == 96].pivot_table(
     index="network", columns="range", values="dice"
 )[RANGES]
@@ -340,8 +343,8 @@ some = test.take(np.array([small, middle, large]))
 # Five networks, all trained on windows of 32 pixels, segment these three discs.
 
 # %%
-SHOWN = {"unet, batch": ("unet", "batch", 32)}
-SHOWN |= {f"{name}, instance": (name, "instance", 32) for name in NETWORKS}
+SHOWN = {"U-Net, batch": ("unet", "batch", 32)}
+SHOWN |= {f"{NAMES[n]}, instance": (n, "instance", 32) for n in NETWORKS}
 
 
 def labels_of(key, images):
@@ -384,20 +387,30 @@ def cut(values):
 tiles, truth = cut(test.images[[small]]), cut(test.labels[[small]])
 said = {norm: to_numpy(nets["unet", norm, 32](tiles).argmax(dim=1)) for norm in NORMS}
 
+
 # %% tags=["hide-input"]
+def in_place(labels):
+    """The windows at their places in the image, three by three, with gaps."""
+    gap = ((3, 3), (3, 3), (0, 0))
+    drawn = [
+        show.draw_borders(t[0], found) for t, found in zip(tiles, labels, strict=True)
+    ]
+    drawn = [np.pad(one, gap, constant_values=255) for one in drawn]
+    rows = [np.concatenate(drawn[k : k + 3], axis=1) for k in (0, 3, 6)]
+    return np.concatenate(rows)
+
+
 show.picture_grid(
-    [[tile[0] for tile in tiles]] * 3,
-    [list(truth), list(said["batch"]), list(said["instance"])],
-    row_titles=["truth", "batch norm", "instance norm"],
+    [[in_place(labels) for labels in (truth, said["batch"], said["instance"])]],
+    column_titles=["truth", "batch norm", "instance norm"],
     class_names=test.class_names,
-    tile_px=86,
-    alt="Nine windows of one image in three rows: with the true border, with the segmentation of the U-Net with batch norm, and with that of the U-Net with instance norm.",
+    alt="Nine windows of one image, three by three, drawn three times: with the true border, with the segmentation of the U-Net with batch norm, and with that of the U-Net with instance norm.",
 )
 
 # %% [markdown]
-# *Nine windows of 32 × 32 pixels that do not overlap, each with its intensities stretched to the full
-# range: true border, and borders predicted with batch norm and with instance norm. A window without any part
-# of the disc should stay empty.*
+# *Nine windows of 32 × 32 pixels that do not overlap, at their places in the image, each with its intensities stretched
+# to the full range. From left to right: true border, and borders predicted with batch norm and with instance norm. A
+# window without any part of the disc should stay empty.*
 #
 # **Predict:** which fraction of an empty window does each of the four networks label as object, with each norm?
 
@@ -413,7 +426,7 @@ def object_share(logits):
 
 with torch.no_grad():
     false = {key[:2]: object_share(nets[key](empty)) for key in nets if key[2] == 32}
-pd.Series(false).unstack().loc[list(NETWORKS)].round(3)
+pd.Series(false).unstack().loc[list(NETWORKS)].round(3).rename(NAMES)
 
 # %% [markdown]
 # *Fraction of the pixels of empty windows that is labelled as object; 0 is right. One run.*
@@ -458,7 +471,7 @@ for key, network in nets.items():
     if key[2] == 32:
         share = spreads(network, empty) / spreads(network, filled)
         rows = {"layer": np.arange(1, len(share) + 1), "share": share}
-        parts.append(pd.DataFrame(rows).assign(network=key[0], norm=key[1]))
+        parts.append(pd.DataFrame(rows).assign(network=NAMES[key[0]], norm=key[1]))
 drawing = {"x": "layer", "y": "share", "line": "norm", "panel": "network"}
 layers = "norm layer, in the order of the forward pass"
 axes = (layers, "standard deviation, empty / with object")
@@ -479,7 +492,9 @@ show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 # A comparison of networks leaves open whether the norm is the cause, because with another norm all trained weights
 # differ. So we change one thing in a *trained* network and leave every weight as it is. The norm layers of an
 # instance-norm network get the mean and standard deviation of windows **with** an object, and use them on the empty
-# windows. If our explanation is right, the false objects disappear.
+# windows. If our explanation is right, the false objects disappear. (To replace the statistics of *batch* norm by those of
+# the test images is an earlier idea against a change of images {cite:p}`schneider2020improving,nado2020evaluating`. Here
+# the statistics of other windows replace those of *instance* norm, as an experiment on the cause.)
 #
 # **Predict:** do they? And does it also help the networks of 96 pixels, whose windows are never empty?
 
@@ -523,7 +538,7 @@ for name in NETWORKS:
     out = watched(whole, less.images, plain), lend(whole, train.images, less.images)
     parts[name, "discs below the range, 96 px: mean Dice"] = [*map(dice_of, out)]
 lending = pd.DataFrame(parts, index=["own statistics", "replaced statistics"])
-lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2)
+lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2).rename(NAMES)
 
 # %% [markdown]
 # *For each network with instance norm: mean Dice of discs below the range (higher is better) and fraction of empty
@@ -548,7 +563,7 @@ volumes = ledger.stored_table("chapter_07_volumes.csv")
 shape = {"index": ["norm", "network"], "columns": "range", "values": "dice"}
 deep = volumes.pivot_table(**shape, sort=False)[RANGES]
 deep.index = [
-    f"{name}, {norm}" for norm, name in deep.index
+    f"{NAMES[name]}, {norm}" for norm, name in deep.index
 ]  # sorted by norm, as stored
 
 # %% tags=["hide-input"]
@@ -600,6 +615,7 @@ blended = pd.concat(parts, ignore_index=True)
 blended["line"] = blended["norm"] + " norm, " + blended["blending"]
 shape = ["network", "line", "overlap"]
 overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
+overlaps["network"] = overlaps["network"].map(NAMES)
 
 # %% tags=["hide-input"]
 drawing = {"x": "overlap", "y": "quality", "line": "line", "panel": "network"}
@@ -653,7 +669,7 @@ spoilt = pd.concat(parts, ignore_index=True)
 # %% tags=["hide-input"]
 keys = ["norm", "window", "network"]
 falls = spoilt.pivot_table(index=keys, columns="domain", values="quality", sort=False)
-falls.index = [f"{n}, {norm}, {w} px" for norm, w, n in falls.index]
+falls.index = [f"{NAMES[n]}, {norm}, {w} px" for norm, w, n in falls.index]
 show.number_table(
     falls.rename_axis(columns="corruption of the test images", index=None),
     title="mean Dice",
@@ -709,8 +725,8 @@ ranked[["factor", "fraction", "low", "high", "range"]].head(8).round(2)
 # Dice of its best level minus that of its worst; "size" is the size of the disc against the training range (below, in or
 # above), "x" what two factors do together beyond each alone. One run.*
 #
-# In this run, the size of the disc, the norm and what the two do together explain more than half of the variance. The
-# architecture alone explains next to nothing.
+# In this run, the size of the disc, the norm and what the two do together explain more than half of the variance; nearly
+# half is left unexplained by them. The architecture alone explains next to nothing.
 #
 # Over [ten](evidence:norm-explains-more-than-architecture/seeds) other runs, on small discs, the fraction of the variance
 # that the norm explains is [0.30 [0.19, 0.40]](evidence:norm-explains-more-than-architecture?holds) larger than the
@@ -723,7 +739,7 @@ with_instance = cases[cases["norm"] == "instance"]
 report = failure_report(with_instance, by=("network",), sizes="size_px")
 plainly = {"stratum": "group", "n_cases": "cases", "mean": "mean Dice"}
 plainly |= {"p05": "5th percentile", "share_below": "fraction below 0.5"}
-summary = report.summary.rename(columns=plainly)
+summary = report.summary.rename(columns=plainly).replace({"group": NAMES})
 summary[[*plainly.values(), "low", "high"]].round(2)
 
 # %% [markdown]

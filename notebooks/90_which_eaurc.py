@@ -75,8 +75,19 @@ rng = np.random.default_rng(seed)
 # 2. **The best order**: by the same rule, by another, or by a formula for 0/1 risks.
 # 3. **Ties**: cases with equal uncertainty come in the order of the file, or share their mean risk.
 #
-# Here are five rules that we read in published code, reduced to their formulas. The names say where each was found;
-# versions change, so check before you quote.
+# Here are five rules that we read in published code, reduced to their formulas. The names say where each was found:
+#
+# | name | code, with the version that we read |
+# |---|---|
+# | midl25 | [MedVisBonn/midl25](https://github.com/MedVisBonn/midl25), commit 5f04e05, `src/utils.py` |
+# | isbi26 | [MedVisBonn/isbi26-implementation](https://github.com/MedVisBonn/isbi26-implementation), `utils.py` (version not noted) |
+# | ValUES | [IML-DKFZ/values](https://github.com/IML-DKFZ/values), commit 1294593, `evaluation/metrics/aurc.py` |
+# | SD 2023 | [MedVisBonn/Segmentation-Distortion](https://github.com/MedVisBonn/Segmentation-Distortion), commit 0884e51, `src/eval/eaurc.py` |
+# | segmentation_failures | [mzenk/segmentation_failures_benchmark](https://github.com/mzenk/segmentation_failures_benchmark), `metrics.py` (version not noted) |
+# | torch-uncertainty | [torch-uncertainty](https://github.com/torch-uncertainty/torch-uncertainty), commit 77c6cd5, `risk_coverage.py` |
+# | fd-shifts | [IML-DKFZ/fd-shifts](https://github.com/IML-DKFZ/fd-shifts), commit 29d7d9b, `fd_shifts/analysis/metrics.py` |
+#
+# Versions change, so check before you quote.
 
 
 # %%
@@ -178,12 +189,12 @@ found.set_index("method").round(4)
 ends = spread.set_index(["test", "method"])[["low", "high"]]
 ends.unstack("test").round(3)
 
-# %%
+# %% tags=["hide-input"]
 show.method_intervals(
     spread,
     by="test",
     axis="eAURC, lowest to highest",
-    alt="Ranges of eAURC over orders of the file: five rules spread widely for tied uncertainties, the rule with shared ties is a single point.",
+    alt="Ranges of eAURC over orders of the file, one bar per rule, in one panel for the constant and one for the uncertainty with four levels.",
 )
 
 # %% [markdown]
@@ -194,8 +205,8 @@ show.method_intervals(
 #
 # * **A perfect order below zero.** Where curve and best order are taken by different rules, perfection scores
 #   negative. Differences between good methods are of that size.
-# * **The order of the file decides.** With ties as they come, a constant, which knows nothing, can beat a method that
-#   knows something. Sort your table by risk before you save it, and the constant is perfect.
+# * **The order of the file decides.** With ties as they come, the value of a constant depends on the order of the file:
+#   sort your table by risk before you save it, and the constant is perfect.
 # * **Formulas for 0/1 risks** do not fit a Dice. Cutting the Dice into right and wrong first is another question. The
 #   newer fd-shifts (October 2024) no longer does so: it keeps this formula for right and wrong, and takes the
 #   trapezoid for both curves of a Dice. In an outside check of November 2026 it passed all three tests.
@@ -239,5 +250,7 @@ if as_in_book:
 #
 # ## Limits
 #
-# The rules are our reading of codes at one point in time, reduced to a line; libraries move on. What matters is that *some* code
+# The rules are our reading of codes at one point in time, reduced to a line; libraries move on. Ties are simplified: ValUES
+# and SD 2023 add a point to the curve only after the first case of a group with equal values. Which case that is still
+# depends on the order of the file. What matters is that *some* code
 # in use behaves like each of them.
