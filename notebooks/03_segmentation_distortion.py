@@ -843,8 +843,8 @@ verdicts = ledger.overview().query("chapter == 3")
 verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
-# In short, four claims say that distortion, as in equation (3.1), ranks the cases better than a rival of the paper's main
-# figure. None of them is confirmed here: against the [distance of codes](evidence:distortion-beats-code-distance?fails)
+# In short, four claims say that distortion, as in equation (3.1), ranks the cases better than a rival: three rivals of the
+# paper's main figure, and the entropy over the foreground. None of the four is confirmed here: against the [distance of codes](evidence:distortion-beats-code-distance?fails)
 # and the [entropy over the foreground](evidence:distortion-beats-foreground-entropy?fails) the claim fails, against the
 # [distance](evidence:distortion-beats-distance?undecided) and the
 # [entropy over the image](evidence:distortion-beats-entropy?undecided) it is undecided. What

@@ -627,7 +627,7 @@ PARTS |= {"point": "+ three levels, strong corruptions", "Beta": "+ distribution
 PARTS |= {"Beta, plain": "− adversaries", "entropy, foreground": "entropy, foreground"}
 
 
-def draw_parts():
+def of_parts():
     stored = ledger.stored_cases(4).query("cohort == 'phantom' and risk == risk")
     rows = []
     for _, run in stored.groupby("seed"):
@@ -636,9 +636,13 @@ def draw_parts():
             areas = [ev.excess_aurc(part["risk"], part[name]) for part in on_each]
             rows.append({"method": what, "eAURC": 1000 * np.mean(areas)})
     spans = pd.DataFrame(rows).groupby("method", sort=False)["eAURC"]
-    spans = spans.agg(estimate="mean", low="min", high="max").reset_index()
+    return spans.agg(estimate="mean", low="min", high="max").reset_index()
+
+
+# %% tags=["hide-input"]
+def draw_parts():
     return show.method_intervals(
-        spans.assign(domain="mean over the six scanners"),
+        of_parts().assign(domain="mean over the six scanners"),
         axis="eAURC × 1000 (lower is better)",
         alt="Mean eAURC of five predictors that differ in their parts, and of the entropy over the foreground: a marker at the mean of the seeds, a bar from the lowest to the highest seed.",
     )

@@ -615,14 +615,14 @@ blended = pd.concat(parts, ignore_index=True)
 blended["line"] = blended["norm"] + " norm, " + blended["blending"]
 shape = ["network", "line", "overlap"]
 overlaps = blended.groupby(shape, sort=False, as_index=False)["quality"].mean()
-overlaps["network"] = overlaps["network"].map(NAMES)
 
 # %% tags=["hide-input"]
 drawing = {"x": "overlap", "y": "quality", "line": "line", "panel": "network"}
 overlap = "overlap of neighbouring windows, fraction of a side"
 axes = (overlap, "mean Dice below the range (higher is better)")
 alt = "Mean Dice of small discs against the overlap of windows of 32 pixels, one panel per network and one line per norm and blending."
-show.line_panels(overlaps, **drawing, columns=2, axes=axes, alt=alt)
+named = overlaps.replace({"network": NAMES})
+show.line_panels(named, **drawing, columns=2, axes=axes, alt=alt)
 
 # %% [markdown]
 # *Mean Dice (higher is better) of discs below the training range against the overlap, one panel per network; networks
