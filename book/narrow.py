@@ -214,7 +214,7 @@ def _grid(layout: dict[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
     lines = _legend_lines(data, plot)
     top, bottom = above + 20 * lines + 8, 62 if scaled else 8
     height = n_rows * (tall + 3)
-    layout["margin"] = {"l": 4, "r": side + 4, "t": top, "b": bottom}
+    layout["margin"] = {"l": side + 4, "r": 4, "t": top, "b": bottom}
     layout["height"] = round(height + top + bottom)
     layout["legend"] |= {"y": 1 + (above + 2) / height, "x": 0}
     start = (1 - n_columns * tile / plot) / 2
@@ -229,8 +229,8 @@ def _grid(layout: dict[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
         look = {"x": sum(columns[k]) / 2, "xanchor": "center", "y": 1, "yanchor": "bottom", "textangle": 0}
         note |= look | {"font": {"size": 10}}
     for k, note in beside.items():
-        look = {"x": columns[-1][1] + 3 / plot, "xanchor": "left", "y": sum(rows[k]) / 2, "yanchor": "middle"}
-        note |= look | {"textangle": 90, "font": {"size": 10}}
+        look = {"x": columns[0][0] - 3 / plot, "xanchor": "right", "y": sum(rows[k]) / 2, "yanchor": "middle"}
+        note |= look | {"textangle": -90, "font": {"size": 10}}
     return {"marker": scaled | {"colorbar": _bar(scaled["colorbar"])}} if scaled else {}
 
 

@@ -124,7 +124,7 @@ def test_columns_are_few_enough_for_a_narrow_page(name, n_columns):
 def test_rows_and_places_of_slices_are_exchanged_together_with_their_titles():
     layout = narrow_figure(stored(FIGURES["grid"]))["layout"]
     turned = {note["text"]: note["textangle"] for note in layout["annotations"]}
-    assert {turned[f"c{k}"] for k in range(6)} == {90}
+    assert {turned[f"c{k}"] for k in range(6)} == {-90}
     assert {turned[f"r{k}"] for k in range(2)} == {0}
     first, second = layout["xaxis"]["domain"], layout["xaxis2"]["domain"]
     assert first == second, "slices that stood beside each other stand below each other"

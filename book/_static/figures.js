@@ -7,7 +7,8 @@
 
   function second(first, stored) {
     const { layout, trace, captions } = JSON.parse(stored.textContent);
-    const data = first.data.map((each) => ({ ...each, ...trace }));
+    const font = (each) => (trace.textfont ? { textfont: { ...each.textfont, ...trace.textfont } } : {}); // its colour stays
+    const data = first.data.map((each) => ({ ...each, ...trace, ...font(each) }));
     const caption = (step, k) => [step.args[0], { "title.text": captions[k] }, ...step.args.slice(2)];
     const sliders = first.layout.sliders?.map((slider) => ({
       ...slider,

@@ -144,6 +144,7 @@ def map_grid(
     column_titles: Sequence[str],
     alt: str,
     borders: str = "prediction",
+    scale: str | None = None,
 ) -> go.Figure:
     """Slices with their borders in the top row, and below them a row of maps for each name.
 
@@ -154,6 +155,7 @@ def map_grid(
         column_titles: One title per column.
         alt: What the figure shows, for readers who cannot see it.
         borders: What the labels are; the title of the top row.
+        scale: Name of the colour bar: what the maps show. None takes the names of the maps.
 
     Raises:
         ValueError: If the parts differ in number, or a slice or map is not finite.
@@ -175,9 +177,10 @@ def map_grid(
     figure = picture_grid(
         tiles, column_titles=column_titles, row_titles=titles, alt=alt, tile_px=round(620 / len(images))
     )
-    bar = {"title": "value", "len": 0.6, "thickness": 12}
-    scale = {"colorscale": "Cividis", "cmin": 0, "cmax": 1, "color": [0], "showscale": True, "colorbar": bar}
-    return figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=scale, showlegend=False))
+    title = break_lines(", ".join(titles[1:]) if scale is None else check.names("scale", [scale])[0], 16)
+    bar = {"title": title, "len": 0.6, "thickness": 12}
+    look = {"colorscale": "Cividis", "cmin": 0, "cmax": 1, "color": [0], "showscale": True, "colorbar": bar}
+    return figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=look, showlegend=False))
 
 
 def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[float, float]) -> go.Figure:
@@ -210,9 +213,27 @@ def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[flo
     high = check.number("limits", high, low=low, open_low=True)
     columns = [break_lines(name, max(7, 72 // len(columns))) for name in columns]
     colours = {"zmin": low, "zmax": high, "color_continuous_scale": "Cividis"}
-    figure = px.imshow(values, x=columns, y=rows, text_auto=".2f", aspect="auto", **colours)
-    figure.update_traces(xgap=2, ygap=2, name="", hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>")
+    figure = px.imshow(values, x=columns, y=rows, aspect="auto", **colours)
+    figure.update_traces(name="", hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>")
+    dark = _is_dark((values - low) / (high - low))
+    for ink, fields in (("white", dark), ("black", ~dark)):  # a trace has one colour of text
+        written = np.where(fields, values, np.nan)
+        if np.isnan(written).all():
+            continue
+        text = {"texttemplate": "%{z:.2f}", "textfont": {"color": ink}, "hoverinfo": "skip"}
+        figure.add_heatmap(z=written, x=columns, y=rows, coloraxis="coloraxis", **text)
+    figure.update_traces(xgap=2, ygap=2)
     figure.update_xaxes(type="category", side="top", showgrid=False, title=table.columns.name)
     figure.update_yaxes(type="category", showgrid=False, title=table.index.name)
     finish(figure, alt=alt, height=150 + 34 * len(rows), min_width=160 + 62 * len(columns))
     return figure.update_layout(margin={"t": 90}, coloraxis_colorbar_title=break_lines(title, 12))
+
+
+def _is_dark(relative: np.ndarray) -> np.ndarray:
+    """Whether white stands out more than black on the colour of each value, by the contrast of WCAG 2."""
+    filled = np.clip(np.nan_to_num(relative), 0, 1)
+    colours = [unlabel_rgb(colour) for colour in sample_colorscale("Cividis", filled.ravel())]
+    parts = np.array(colours) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    luminance = (linear @ [0.2126, 0.7152, 0.0722]).reshape(filled.shape)
+    return (luminance + 0.05) ** 2 < 1.05 * 0.05

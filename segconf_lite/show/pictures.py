@@ -284,7 +284,7 @@ def picture_grid(
         images: Rows of (H, W) slices, or of pictures (h, w, 3) uint8 that are shown as they are.
         labels: Rows of (H, W) labels or None, as many as images; None draws no borders.
         column_titles: One title per column, or none at all.
-        row_titles: One title per row, or none at all.
+        row_titles: One title per row, at its left, or none at all.
         class_names: Names of all classes, background first; a legend explains the border colours.
         alt: What the figure shows, for readers who cannot see it.
         tile_px: Height of a row in pixels; None takes what fits six columns on a page of the book.
@@ -314,8 +314,10 @@ def picture_grid(
             figure.add_trace(go.Image(source=picture_source(picture), hoverinfo="skip"), row=i, col=k)
     add_class_legend(figure, class_names)
     figure.update_xaxes(visible=False).update_yaxes(visible=False).update_annotations(font_size=12)
+    figure.update_annotations({"x": 0, "xanchor": "right", "textangle": -90}, selector={"textangle": 90})
     n_lines = max((title.count("<br>") + 1 for title in above), default=0)
     tile_px = round(690 / n_columns) if tile_px is None else check.integer("tile_px", tile_px, low=1)
     height, top = tile_px * n_rows, 30 + 18 * n_lines
     finish(figure, alt=alt, height=height + top + 10, min_width=95 * n_columns)
-    return figure.update_layout(margin_t=top, legend_y=1 + (18 * n_lines + 4) / height)
+    margin = {"t": top, "l": 30 if beside else 10}
+    return figure.update_layout(margin=margin, legend_y=1 + (18 * n_lines + 4) / height)

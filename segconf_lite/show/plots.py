@@ -166,7 +166,7 @@ def detection_bars(
 
     Args:
         table: Columns domain (the scanner), method, and flagged in [0, 1]. Several rows per bar (repeats) are
-            averaged, and a line runs from their lowest to their highest value.
+            averaged, and a line runs from their lowest to their highest value, unless both are equal.
         alt: What the figure shows, for readers who cannot see it.
         axis: Name of the vertical axis.
         pass_rate: Fraction of in-distribution cases that the threshold was set to pass; the dotted line is at
@@ -183,6 +183,7 @@ def detection_bars(
     tidy = _tidy(table, {"x": "domain", "by": "method"}, {"y": "flagged"})
     bars = tidy.groupby(["x", "by"], sort=False)["y"].agg(["mean", "min", "max"]).reset_index()
     bars = bars.assign(y=bars["mean"], up=bars["max"] - bars["mean"], down=bars["mean"] - bars["min"])
+    bars.loc[bars["min"] == bars["max"], ["up", "down"]] = np.nan  # no cap on a bar of one repeat
     patterns = {name: _PATTERNS[k % 8] for k, name in enumerate(dict.fromkeys(bars["by"]))}
     figure = px.bar(bars, **_options(bars), barmode="group", pattern_shape="by", pattern_shape_map=patterns)
     figure.update_traces(error_y_color="#777777")
@@ -416,6 +417,8 @@ def _with_scales(figure: go.Figure, tidy: pd.DataFrame, log: str, diagonal: str 
     for k in range(tidy["panel"].nunique() if "panel" in tidy else 1):
         line = go.Scatter(x=ends, y=ends, name=diagonal, mode="lines", line=_GREY, hoverinfo="skip")
         figure.add_trace(line.update(legendgroup=diagonal, showlegend=k == 0), row=1, col=k + 1)
+    if "panel" not in tidy:  # where both axes are as long, the line rises by 45 degrees
+        figure.update_yaxes(scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
     return figure.update_xaxes(range=span).update_yaxes(range=span)
 
 

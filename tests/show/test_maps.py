@@ -94,6 +94,11 @@ def test_maps_share_one_scale():
     scale = figure.data[-1].marker
     assert (scale.cmin, scale.cmax) == (0, 1)
     assert figure.data[1].source != figure.data[3].source
+    assert scale.colorbar.title.text == "entropy"
+    named = show.map_grid(images, labels, {"entropy": [tile, tile]}, scale="probability", **options)
+    assert named.data[-1].marker.colorbar.title.text == "probability"
+    with pytest.raises(ValueError, match="scale must be"):
+        show.map_grid(images, labels, {"entropy": [tile, tile]}, scale="", **options)
     for wrong in ([tile], {"entropy": [tile]}, {"entropy": tile[0, 0]}):
         with pytest.raises(ValueError, match=r"maps\S* must be a (mapping|list)"):
             show.map_grid(images, labels, wrong, **options)
@@ -102,9 +107,34 @@ def test_maps_share_one_scale():
 def test_tables_write_their_numbers_and_leave_unknown_fields_empty():
     table = pd.DataFrame([[0.123, np.nan], [1, 0]], index=["a", "b"], columns=["c", "d"])
     fields = show.number_table(table, alt="a", title="Dice", limits=(0, 1)).data[0]
-    assert fields.texttemplate == "%{z:.2f}"
     np.testing.assert_array_equal(fields.z, table.to_numpy())
     assert (list(fields.x), list(fields.y)) == (["c", "d"], ["a", "b"])
+
+
+def test_numbers_stand_out_from_their_fields_and_each_is_written_once():
+    table = pd.DataFrame(np.linspace(-0.2, 1.2, 60).reshape(6, 10))
+    fields, *texts = show.number_table(table, alt="a", title="Dice", limits=(0, 1)).data
+    assert fields.texttemplate is None
+    written = np.stack([np.isfinite(trace.z) for trace in texts])
+    assert (written.sum(axis=0) == 1).all()
+    for trace, there in zip(texts, written, strict=True):
+        assert trace.texttemplate == "%{z:.2f}"
+        ink = {"white": 1.0, "black": 0.0}[trace.textfont.color]
+        for value in table.to_numpy()[there]:
+            lighter, darker = sorted([luminance(value), ink], reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) > 4.5
+    alone = show.number_table(pd.DataFrame([[1.0]]), alt="a", title="Dice", limits=(0, 1))
+    assert [trace.textfont.color for trace in alone.data[1:]] == ["black"]
+
+
+def luminance(value):
+    """Of the colour of a value from 0 to 1 as `draw_map` draws it (WCAG 2)."""
+    parts = show.draw_map(np.array([[max(value, 0.0)]]))[0, 0] / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,10 @@ def test_grids_refuse_parts_that_do_not_fit_and_write_numbers_as_titles():
     image = np.zeros((4, 4))
     figure = show.picture_grid([[image, image]], column_titles=[3, 4], row_titles=[1.5], alt="a")
     assert [note.text for note in figure.layout.annotations] == ["3", "4", "1.5"]
+    above, _, beside = figure.layout.annotations
+    assert (beside.x, beside.xanchor, beside.textangle) == (0, "right", -90)
+    assert above.textangle is None
+    assert figure.layout.margin.l > show.picture_grid([[image]], alt="a").layout.margin.l
     wrong = {
         "images must be a list": {"images": []},
         "each row of images must be a list of 2": {"images": [[image, image], [image]]},

@@ -131,6 +131,7 @@ def test_points_on_a_diagonal_share_one_range():
     figure = points(table, log="xy", diagonal="equal")
     assert [trace.name for trace in figure.data] == ["A", "D", "equal"]
     assert figure.layout.xaxis.range == figure.layout.yaxis.range
+    assert (figure.layout.yaxis.scaleanchor, figure.layout.yaxis.constrain) == ("x", "domain")
     with pytest.raises(ValueError, match="log must be '' or 'xy' where there is a diagonal, got 'x'"):
         points(table, log="x", diagonal="equal")
     with pytest.raises(ValueError, match="log must be one of"):
@@ -301,3 +302,10 @@ def test_more_groups_than_colours_are_told_apart():
     table = pd.DataFrame({"prediction": [f"p {k}" for k in range(20)], "domain": "A", "quality": 0.5})
     figure = show.boxes(table, y="quality", by="prediction", axis="y", alt="a")
     assert len({(t.marker.color, t.marker.symbol) for t in figure.data}) == 20
+
+
+def test_a_bar_of_one_repeat_or_of_equal_ones_has_no_error_bar():
+    table = pd.DataFrame({"domain": list("AABBC"), "method": "m", "flagged": [0.1, 0.3, 0.5, 0.5, 1.0]})
+    bars = show.detection_bars(table, alt="a").data[0]
+    np.testing.assert_allclose(bars.error_y.array, [0.1, np.nan, np.nan])
+    np.testing.assert_allclose(bars.error_y.arrayminus, [0.1, np.nan, np.nan])
