@@ -132,8 +132,8 @@ if cohort:
     mine = own.read_cohort(cohort, root, domain=domain, reading=reading)
     parts = {"source": source_domain, "n_train": sizes.n_train, "n_test": sizes.n_test}
     tested, train, familiar, test = own.divide(mine, **parts, seed=seed)
-    source_scanner = tested[0]
     on_show = dict.fromkeys("DF", tested[1])
+trained_on = tested[0]
 
 # %%
 training = {"steps": n_steps or sizes.steps, "channels": sizes.channels}
@@ -478,7 +478,7 @@ cost = pd.DataFrame(rows).set_index("method")
 cost["trainings"] = [n_members if "ensemble" in name else 1 for name in cost.index]
 
 # %%
-abroad = cases[cases["domain"] != source_scanner]
+abroad = cases[cases["domain"] != trained_on]
 unseen = "B to F" if list(tested) == list("ABCDEF") else ", ".join(tested[1:])
 mean_of = f"mean of {unseen}"
 for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc")):
@@ -570,10 +570,10 @@ watched.append("ensemble: agreement")
 # %%
 rows = []
 for name in watched:
-    for domain, part in cases.groupby("domain"):
+    for scanner, part in cases.groupby("domain"):
         flagged, bad = part[name] > alarms[name], part["failed"]
         apart = ev.auroc(told[name], part[name])
-        rows.append((name, domain, apart, flagged[bad].mean(), flagged[~bad].mean()))
+        rows.append((name, scanner, apart, flagged[bad].mean(), flagged[~bad].mean()))
 names = ["method", "scanner", "AUROC", "failures flagged", "good slices flagged"]
 detected = pd.DataFrame(rows, columns=names)
 long = detected.melt(id_vars=["method", "scanner"], var_name="what")
@@ -610,11 +610,11 @@ long.pivot(index=["what", "method"], columns="scanner", values="value").round(2)
 # %%
 temperature = ev.fit_temperature(in_domain.log(), familiar.labels)
 where = {d: np.flatnonzero(cases["domain"] == d) for d in tested}
-on_a, on_d = where[source_scanner], where[on_show["D"]]
+on_a, on_d = where[trained_on], where[on_show["D"]]
 cooled = ev.apply_temperature(probabilities[on_d].log(), temperature)
 bins = {
     f"scanner {s}": ev.reliability_table(probabilities[on], test.labels[on])
-    for s, on in ((source_scanner, on_a), (on_show["D"], on_d))
+    for s, on in ((trained_on, on_a), (on_show["D"], on_d))
 }
 
 # %% tags=["hide-input"]
@@ -918,7 +918,7 @@ except FileNotFoundError:
 # calibration, the atlas and the network with the temperature ("tempered network") compete as well.
 
 # %%
-foreign = cases["domain"] != source_scanner
+foreign = cases["domain"] != trained_on
 tempered = ev.apply_temperature(probabilities.log(), temperature)
 models = {"network": probabilities, "tempered network": tempered, "atlas": atlas}
 abroad = np.flatnonzero(foreign)
@@ -927,10 +927,8 @@ ece = {n: ev.expected_calibration_error(p[abroad], truth) for n, p in models.ite
 brier = {n: ev.brier_score(p[abroad], truth).mean() for n, p in models.items()}
 
 # %%
-by_order = milli.query("domain != @source_scanner").groupby("method")["estimate"].mean()
-by_alarm = (
-    detected.query("scanner != @source_scanner").groupby("method")["AUROC"].mean()
-)
+by_order = milli.query("domain != @trained_on").groupby("method")["estimate"].mean()
+by_alarm = detected.query("scanner != @trained_on").groupby("method")["AUROC"].mean()
 
 # %%
 winners = {

@@ -129,8 +129,8 @@ if cohort:
     mine = own.read_cohort(cohort, root, domain=domain, reading=reading)
     parts = {"source": source_domain, "n_train": sizes.n_train, "n_test": sizes.n_test}
     tested, train, familiar, test = own.divide(mine, **parts, seed=seed)
-    source_scanner = tested[0]
     mildest, harmful = tested[1], tested[-1]
+trained_on = tested[0]
 
 # %%
 steps = n_steps or sizes.steps
@@ -216,7 +216,7 @@ flagged = pd.Series(apart > threshold).groupby(test.domains).mean()
 seen = np.median(to_numpy(distance.uncertainty(train.images)))
 print(
     f"median distance: training slices {seen:.0f}, "
-    f"new slices on {source_scanner} {np.median(home):.0f}"
+    f"new slices on {trained_on} {np.median(home):.0f}"
 )
 flagged.rename("fraction flagged").to_frame().T.round(2)
 

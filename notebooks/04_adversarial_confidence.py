@@ -134,7 +134,8 @@ if cohort:
     mine = own.read_cohort(cohort, root, domain=domain, reading=reading)
     parts = {"source": source_domain, "n_train": sizes.n_train, "n_test": sizes.n_test}
     tested, train, familiar, test = own.divide(mine, **parts, seed=seed)
-    source_scanner = tested[0]
+
+trained_on = tested[0]
 
 # %%
 steps = n_steps or sizes.steps
@@ -382,11 +383,11 @@ def difference(risk, first, second):
 
 
 rows = []
-for domain, part in cases[cases["risk"].notna()].groupby("domain"):
+for scanner, part in cases[cases["risk"].notna()].groupby("domain"):
     for name in ("noise", "adversary"):
         given = [part[c].to_numpy() for c in ("subject", "risk", name, "plain")]
         found = ev.bootstrap_interval(difference, *given, n_resamples=300)
-        rows.append({"domain": domain, "method": f"{name} − plain", **found._asdict()})
+        rows.append({"domain": scanner, "method": f"{name} − plain", **found._asdict()})
 
 # %% [markdown]
 # Zero means that the method ranks the slices as well as the plain predictor does.
@@ -573,10 +574,10 @@ rows = []
 for chapter, names in {} if cases_out else both.items():
     stored = ledger.stored_table(f"chapter_{chapter:02d}_lite_cases.csv")
     stored = stored.query("cohort == 'phantom' and seed <= 15 and risk == risk")
-    for (_, domain), part in stored.groupby(["seed", "domain"]):
+    for (_, scanner), part in stored.groupby(["seed", "domain"]):
         for name in names:
             value = 1000 * ev.excess_aurc(part["risk"], part[name])
-            rows.append({"method": name, "domain": domain, "eAURC": value})
+            rows.append({"method": name, "domain": scanner, "eAURC": value})
 
 # %% tags=["hide-input"]
 over_seeds = pd.DataFrame(rows, columns=["method", "domain", "eAURC"])
@@ -801,7 +802,7 @@ for name, method in {**methods, "Beta": best}.items():
     again = curve.predict((1 - cases[name]).clip(0, 1))
     error = np.abs(again - cases["quality"]).groupby(cases["domain"]).mean()
     mended[name] = {"as predicted": cases.groupby("domain")[f"error: {name}"].mean()}
-    mended[name][f"curve from {source_scanner}"] = error
+    mended[name][f"curve from {trained_on}"] = error
 
 # %%
 pd.concat({k: pd.DataFrame(v).T for k, v in mended.items()}).round(3).rename(LABELS)
