@@ -498,7 +498,7 @@ show.map_grid(
 #
 # With a learning rate of 0, our search is the entropy of the network by construction. The search that moves adds little to it:
 # over five other networks with six slices each, its map and the entropy have a correlation of
-# [0.90 [0.87, 0.93]](evidence:chapter_05_cases/search:+like+entropy?cohort=masks). So it is no mere band along the border. The published search differs more,
+# [0.90 [0.87, 0.93]](evidence:chapter_05_cases/search:+like+entropy?cohort=masks). So most of the map is there before any search. The published search differs more,
 # [0.62 [0.53, 0.70]](evidence:published-search-is-the-plain-entropy?fails), but so does the published search *that does not move*,
 # [0.56 [0.42, 0.71]](evidence:chapter_05_cases/as+published,+not+moving:+like+entropy?cohort=masks). So most of what
 # changes its map seems to be the train mode. The boundary band finds the border and nothing else.
