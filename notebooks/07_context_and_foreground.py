@@ -29,13 +29,15 @@
 # norm layers. In our small 2-D rerun the failure goes with the norm: with batch norm, the U-Net and the attention U-Net
 # [segment small objects](evidence:batch-norm-no-foreground-failure/unet,attention?holds), and so do most, but
 # [not all](evidence:batch-norm-no-foreground-failure/unetr?undecided), of the trained UNETRs; with instance norm,
-# [all three fail on them](evidence:instance-norm-foreground-failure?holds). Whether shortcuts help the U-Net is
+# the mean Dice of each of the three on them is below 0.85 ([claim](evidence:instance-norm-foreground-failure?holds)). Whether shortcuts help the U-Net is
 # [undecided](evidence:shortcuts-soften-foreground-failure?undecided). In 3-D, with two seeds, all networks succeed with
 # batch norm; with instance norm the plain U-Net and the UNETR fail, and two others do not.
 #
 # In one 2-D run, replacing the normalisation statistics by those of windows with an object, with no weight changed,
 # repairs nearly all of the failure. Overlapping windows [raise](evidence:overlap-helps-the-plain-unet/all?above) the Dice of
-# the U-Net with instance norm, and repair the failure of no network in full in this run.
+# the U-Net with instance norm, and on average leave
+# [three of the four networks](evidence:overlap-does-not-restore-small-discs/attention,residual,unetr?holds) below a Dice of
+# 0.85. For the U-Net this is undecided, and single runs differ a lot.
 # Instance norm also has an advantage: it keeps a [higher Dice](evidence:instance-norm-buys-contrast-robustness?holds) than
 # batch norm when the contrast of the images is lost, but [not under noise](evidence:instance-norm-buys-noise-robustness?fails).
 # :::
@@ -111,8 +113,9 @@ from segconf_lite.stress.windows import crop_around
 #
 # The features of a whole 3-D scan seldom fit into the memory of a GPU. So networks are trained on **patches** (here
 # also called windows), cubes cut out at random, and a test scan is segmented window by window. A small window brings
-# little **context**: the network sees less of the surroundings. It also changes the **foreground ratio**, the
-# fraction of the window that is object: a window of 32 voxels can lie wholly inside the object or wholly outside.
+# little **context**: the network sees less of the surroundings. (How far a pixel sees is its *receptive field*, see
+# Exercise 2.) It also changes the **foreground ratio**, the
+# fraction of the window that is object (a *voxel* is a pixel of a volume): a window of 32 voxels can lie wholly inside the object or wholly outside.
 #
 # {cite:t}`kamath2022context` studied both at once. Their images hold a ball in noise; training balls have radii of 25
 # to 34 voxels, test balls of 5 to 47, in volumes with an edge of 96 voxels. Three networks learned on patches of 32
@@ -169,7 +172,8 @@ show.line_panels(
 # training ratios. Each point is the mean over test balls and three trainings.*
 #
 # With patches of 32 and 48 voxels, it depends on chance whether a patch lies inside or outside a ball. So the ratios
-# of these patches reach from 0 to nearly 1, and every test ball counts as "in". Only where the patch is the whole
+# of these patches reach from 0 to nearly 1, and every test ball counts as "in". Therefore the panels *below* and *above*
+# have no points at 32 and 48. Only where the patch is the whole
 # volume, at 96, are the ratios of patches and volumes the same thing.
 #
 # The paper concludes that the attention U-Net and UNETR are sensitive to the foreground ratio, and that the U-Net is
@@ -180,7 +184,8 @@ show.line_panels(
 # attention U-Net and [0.54](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=below)
 # for the UNETR; above the range, all three have
 # [0.97](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=above) or more. For
-# small patches the table cannot tell: there every ball counts as "in", and the two networks do badly.
+# small patches the table cannot tell the three groups apart. There the attention U-Net and the UNETR fall short over all
+# balls together.
 #
 # But what differs between these networks? Their code shows the following.
 #
@@ -299,14 +304,16 @@ show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
 # *Mean Dice (higher is better) for discs below, in and above the training range. Top: the published 3-D networks with
-# patches of 96 voxels. Below: ours, sorted by norm, then by window; windows overlap by a quarter. Ours are of one
-# run.*
+# patches of 96 voxels. Below: ours, sorted by norm, then by window (neighbouring windows overlap by a quarter of their side,
+# and the mean of the probabilities counts). Ours are of one run.*
 #
 # In this run, the Dice depends on the norm, whatever the architecture. With batch norm all networks segment discs of
-# every size. With instance norm all fail on small ones, the "robust" U-Net too. The published pattern returns when the
+# every size. With instance norm all fail on small ones, the "robust" U-Net too. (We say that a network *fails* where its mean
+# Dice is below 0.85.) The published pattern returns when the
 # U-Net has batch norm and the other two have instance norm (the published attention U-Net mixes both; see 3-D below).
 #
-# Over [ten](evidence:instance-norm-foreground-failure/seeds) other runs, the mean Dice below the range with batch norm is
+# Over [ten](evidence:instance-norm-foreground-failure/seeds) other runs (both sizes of windows; the claims leave the residual
+# U-Net out), the mean Dice below the range with batch norm is
 # [0.989 [0.987, 0.991]](evidence:batch-norm-no-foreground-failure/unet?holds) for the U-Net and
 # [0.988 [0.987, 0.990]](evidence:batch-norm-no-foreground-failure/attention?holds) for the attention U-Net. For the UNETR
 # it is [0.944 [0.852, 1.036]](evidence:batch-norm-no-foreground-failure/unetr?undecided), because the mean Dice of one of
@@ -319,13 +326,11 @@ show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 # [0.96 [0.93, 0.99]](evidence:chapter_07_cases/quality?cohort=balls&norm=instance&domain=in), above it
 # [0.96 [0.95, 0.98]](evidence:chapter_07_cases/quality?cohort=balls&norm=instance&domain=above).
 #
-# Do shortcuts help? In the first run that we looked at, the residual U-Net with instance norm had a higher Dice on windows
-# of 32 pixels than the one without residual units. We expected a rule and registered it as a claim. It is
-# [undecided](evidence:shortcuts-soften-foreground-failure?undecided): over
-# [ten](evidence:shortcuts-soften-foreground-failure/seeds) other runs the difference is
-# [0.00 [−0.15, 0.15]](evidence:shortcuts-soften-foreground-failure/32) on windows of 32 and
-# [+0.02 [−0.01, 0.05]](evidence:shortcuts-soften-foreground-failure/96) on those of 96 ([What held up](../claims.md)). One
-# run of one network can mislead.
+# Do shortcuts help? In the first run that we looked at, the residual U-Net with instance norm was better than the one without
+# residual units. Over [ten](evidence:shortcuts-soften-foreground-failure/seeds) other runs the difference is
+# [undecided](evidence:shortcuts-soften-foreground-failure?undecided):
+# [0.00 [−0.15, 0.15]](evidence:shortcuts-soften-foreground-failure/32) on windows of 32 pixels and
+# [+0.02 [−0.01, 0.05]](evidence:shortcuts-soften-foreground-failure/96) on those of 96. One run can mislead.
 #
 # What do the failures look like?
 
@@ -371,8 +376,10 @@ show.picture_grid(
 #
 # ## Look into an empty window
 #
-# The false objects lie where no object is in sight. So we cut the image of the small disc into its nine windows, and
-# let the U-Net segment each of them alone.
+# We cut the image of the small disc into its nine windows, and let the U-Net segment each of them alone.
+#
+# **Predict:** where do the false objects lie? And what will the U-Net say about a window with nothing but noise, with each
+# norm?
 
 # %%
 starts = windows.window_starts(96, 32, overlap=0.0)
@@ -552,11 +559,11 @@ lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2).rename(NAMES)
 #
 # ## In three dimensions
 #
-# The published study was of volumes. So we train the same four architectures in 3-D (MONAI's, made small) on balls in
+# The published study was of volumes. So we train the same four architectures in 3-D (from MONAI, a library for medical images, made small) on balls in
 # cubes with an edge of 96 voxels, with windows of 32 voxels. That takes fifty minutes on one core, so the table is
 # stored; `python benchmarks/chapter_07.py` computes it again.
 #
-# **Predict:** is it the norm again? And what will the shortcuts of the residual U-Net do for an instance norm?
+# **Predict:** is it the norm again? Will the residual U-Net fail, too, if it has instance norm?
 
 # %%
 volumes = ledger.stored_table("chapter_07_volumes.csv")
@@ -581,8 +588,8 @@ show.number_table(
 # instance norm only where its gated paths merge; windows of 32 voxels that overlap by a quarter; 8, 16 and 32
 # features, 200 steps.*
 #
-# With batch norm all networks segment balls of every size, as in 2-D; on small balls, the lowest Dice over the
-# [two](evidence:chapter_07_volumes/dice/seeds?range=below&norm=batch) seeds are those of the plain U-Net
+# With batch norm all networks segment balls of every size, as in 2-D. On small balls, the plain U-Net has the lowest Dice in each of the
+# [two](evidence:chapter_07_volumes/dice/seeds?range=below&norm=batch) seeds
 # ([0.97 and 0.98](evidence:chapter_07_volumes/dice?range=below&network=unet&norm=batch)). With instance norm the UNETR
 # fails on small balls in both seeds ([0.44 and 0.45](evidence:chapter_07_volumes/dice?range=below&network=unetr&norm=instance)),
 # as published, and so does the plain U-Net
@@ -593,8 +600,7 @@ show.number_table(
 # attention U-Net succeeds in one seed and fails in the other
 # ([0.69 and 0.96](evidence:chapter_07_volumes/dice?range=below&network=attention&norm=mixed)).
 #
-# Two seeds of small networks, of unequal size, cannot tell why. But the published U-Net had two advantages besides
-# its shape, batch norm and shortcuts, and in these volumes and two seeds each of them alone was enough.
+# Two seeds of small networks, of unequal size, cannot tell why. Batch norm alone and shortcuts alone were each enough here.
 #
 # ## Do overlapping windows help?
 #
@@ -641,12 +647,14 @@ show.line_panels(named, **drawing, columns=2, axes=axes, alt=alt)
 # registered as a limit. For the U-Net it is
 # [0.81 [0.68, 0.93]](evidence:overlap-does-not-restore-small-discs/unet?undecided), which is undecided.
 #
+# These means hide large differences between runs. The mean Dice of one run lies between
+# [0.52 and 0.98](evidence:overlap-does-not-restore-small-discs/unet) for the U-Net, and between
+# [0.45 and 0.95](evidence:overlap-does-not-restore-small-discs/attention) for the attention U-Net. In some runs overlap
+# leaves little to repair, in others a lot, and we do not know beforehand which it will be.
+#
 # ## The same norms under other corruptions
 #
-# Is instance norm a mistake, then? It discards how strong the features of a window are. That is a loss where strength
-# separates object from background. It should be a gain where strength means nothing, for example when the contrast
-# changes between scanners. In chapter 6, instance norm was
-# [more robust](evidence:batch-norm-collapses-under-speckle?holds) against speckle on textures. We corrupt images
+# Is instance norm a mistake, then? It discards how strong the features of a window are. Is that always a loss? We corrupt images
 # with discs *in* the training range in three ways: Gaussian noise, speckle (noise in proportion to the intensity),
 # and a loss of contrast (differences from the mean shrink). Unlike in chapter 6, the images are not z-scored, because
 # z-scoring would undo a loss of contrast before any network saw it.
@@ -682,7 +690,8 @@ show.number_table(
 # corrupted. The numbers are the parameters of the severity scales: for noise its standard deviation as a fraction of
 # the intensity range, for speckle its variance, for contrast the factor by which differences shrink. One run.*
 #
-# Against a loss of contrast the two norms change roles. Batch norm compares the weak features with the training
+# Against a loss of contrast the two norms change roles. To discard the strength of the features should be a loss where
+# strength separates object from background, and a gain where it means nothing, for example where the contrast changes. Batch norm compares the weak features with the training
 # statistics and, where the contrast is low enough, finds nothing. Instance norm measures anew. Over
 # [ten](evidence:instance-norm-buys-contrast-robustness/seeds) other runs and the U-Net, the attention U-Net and the
 # UNETR, at the strongest severity, the mean Dice with instance norm is
@@ -699,11 +708,10 @@ show.number_table(
 # [0.18 [0.16, 0.21]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=32&above)
 # under noise and
 # [0.32 [0.27, 0.37]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=32&above)
-# under speckle, probably because noise adds to the false objects. With windows of 96 pixels it is small,
-# [0.0033 [0.0018, 0.0048]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=96&above)
-# under noise and
-# [−0.0022 [−0.0146, 0.0103]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across)
-# under speckle.
+# under speckle, probably because noise adds to the false objects. With windows of 96 pixels it is small under noise,
+# [0.0033 [0.0018, 0.0048]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=96&above),
+# and undecided under speckle,
+# [−0.0022 [−0.0146, 0.0103]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across).
 #
 # On the textures of chapter 6, instance norm was [far more robust](evidence:batch-norm-collapses-under-speckle?holds)
 # against speckle. So which norm is "robust" depends on the corruption and on the task.
@@ -725,12 +733,11 @@ ranked[["factor", "fraction", "low", "high", "range"]].head(8).round(2)
 # Dice of its best level minus that of its worst; "size" is the size of the disc against the training range (below, in or
 # above), "x" what two factors do together beyond each alone. One run.*
 #
-# In this run, the size of the disc, the norm and what the two do together explain more than half of the variance; nearly
-# half is left unexplained by them. The architecture alone explains next to nothing.
-#
-# Over [ten](evidence:norm-explains-more-than-architecture/seeds) other runs, on small discs, the fraction of the variance
-# that the norm explains is [0.30 [0.19, 0.40]](evidence:norm-explains-more-than-architecture?holds) larger than the
-# fraction that the architecture explains.
+# Over [ten](evidence:norm-explains-more-than-architecture/seeds) other runs of the U-Net, the attention U-Net and the UNETR, on
+# small discs, the fraction of the variance that the norm explains is
+# [0.30 [0.19, 0.40]](evidence:norm-explains-more-than-architecture?holds) larger than the fraction that the architecture
+# explains. In this run, the size of the disc, the norm and what the two do together explain more than half of the variance;
+# nearly half is left unexplained by them.
 #
 # And which cases fail? Here are the instance-norm networks, by the size of the disc:
 
@@ -746,7 +753,7 @@ summary[[*plainly.values(), "low", "high"]].round(2)
 # *Rows: all cases, the four networks, then thirds of the discs by area (in pixels). Cases: discs times networks; 5th
 # percentile: Dice that 5 % fall below; fraction below 0.5: with its 95 % interval (low, high).*
 #
-# :::{admonition} Exercise: what does a norm compute?
+# :::{admonition} Exercise 1: what does a norm compute?
 # A window holds noise of mean 0.4 and standard deviation 0.2. Another holds an object: mean 0.7, standard deviation
 # 0.3. The training statistics, which batch norm uses, are mean 0.6 and standard deviation 0.25. A bright noise pixel
 # in the first window has the value 0.7. Which value does it get after *batch* norm, and which after *instance* norm
@@ -770,7 +777,7 @@ print("right!" if np.allclose(my_values, right, atol=0.01) else "not yet")
 # * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, the norm layers
 #   [suffice](evidence:instance-norm-foreground-failure?holds) to produce what was attributed to the architecture; in
 #   3-D, in two seeds, some networks did well with either norm.
-# * Cut out a window without any object, and look at its segmentation: this is the cheapest test there is.
+# * Cut out a window without any object, and look at its segmentation: it takes one forward pass and no labels.
 # * Test sizes below, in and above the training range separately. A mean over all of them hides that it is the small
 #   objects on which a network fails.
 #

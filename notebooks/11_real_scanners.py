@@ -178,8 +178,9 @@ except FileNotFoundError as reason:
 # %% [markdown]
 # **Predict:** there are six networks now, each tested on one person. Will the site at which the segmentation of the grey matter
 # collapsed in chapter 1 (Juntendo) still be the worst one, when five other sites train the network in place of two? And which of these
-# ranks the slices within a site best: the soft Dice confidence, the entropy over the predicted foreground, the distance of
-# the activations, or simply the size of the prediction?
+# ranks the slices within a site best: the soft Dice confidence, the entropy over the predicted foreground, the distance, or
+# simply the size of the prediction? (The *distance* says how unlike the training slices the activations inside the network are,
+# see chapter 3. A *small prediction* counts as suspicious.)
 
 # %%
 training = {"steps": n_steps or sizes.steps_real // 2, "channels": sizes.channels}
@@ -235,11 +236,15 @@ by_site.round(1).assign(**{"mean over six people [95 %]": pd.Series(of_all)}).T
 #
 # The segmentation of the volunteer at Juntendo collapses again, with five training sites as with two: in the stored run, of one
 # network per site, the mean Dice is [0.23](evidence:chapter_11_left_out/quality/estimate?domain=Juntendo) there, and
-# [0.81](evidence:chapter_11_left_out/quality/estimate?domain=Milan) at Milan. So the two training sites of chapter 1 cannot be the whole
+# [0.81](evidence:chapter_11_left_out/quality/estimate?domain=Milan) at Milan. It is the lowest of the six again. So the two training sites of chapter 1 cannot be the whole
 # reason. Is it the scanner, or the volunteer? With one person per site, this cannot be said.
 #
-# Now look at the last row of the table before you name a winner. All four intervals overlap, and we have not tested the differences. The
-# intervals are wide because there are six people, and the t distribution with five degrees of freedom allows for that. The distance has
+# And the ranking? In the stored run, the mean eAURC × 1000 over the sites is lowest for the soft Dice confidence,
+# [13.3](evidence:chapter_11_left_out/excess_aurc/soft+Dice/estimate?each=domain&x1000), and highest for the distance,
+# [27.3](evidence:chapter_11_left_out/excess_aurc/distance/estimate?each=domain&x1000). But look at the last row of the table before
+# you name a winner. All four intervals overlap, and we have not tested the differences. (Overlap
+# would not settle it anyway: the four are measured at the same sites, and a difference can be sure although two intervals
+# overlap.) The intervals are wide because there are six people, and the t distribution with five degrees of freedom allows for that. The distance has
 # a handicap: its covariance comes from little more than a hundred training slices, for 768 numbers per slice. These six networks
 # are the example of this section, and no evidence about the methods.
 #
@@ -276,9 +281,11 @@ widths.round(3)
 #
 # ## Does the interval hold what it promises?
 #
-# With six people we cannot check an interval. But the lung nodules have 143 patients of three unseen vendors, so we can try it out. (It is
+# With six people we cannot check an interval. But the lung nodules (slices of CT scans, with a network trained on the vendor GE) have 143
+# patients of three unseen vendors, that is, manufacturers of scanners, so we can try it out. (It is
 # by chance that the cord has 143 slices.) We declare these patients to be the whole world. Then we draw a few of them as if that were all we had, compute the interval, and
-# look whether it contains the mean of the world. An honest 95 % interval does so in 95 of 100 draws.
+# look whether it contains the mean of the world. The fraction of the draws in which it does is the *coverage* of the interval. (In
+# chapter 2, the word meant the fraction of the cases that are kept.) An honest 95 % interval does so in 95 of 100 draws.
 #
 # **Predict:** how often does each of the three intervals contain the truth, with six patients?
 
@@ -338,7 +345,7 @@ show.scatter(
 # slices takes the slices of one patient for independent facts. The bootstrap over people does not, but it has a weakness of its
 # own. It never meets anybody who is more unusual than the few people that it has, so with three people its interval is far too
 # narrow. The t interval pays for few people with its width. In every row up to twelve people it covers more than the other two,
-# but from six people on the difference to the bootstrap over slices is so small that it may be the chance of 400 draws. The t
+# but from six people on the difference to the bootstrap over slices is so small (see the table) that it may be the chance of 400 draws. The t
 # interval falls a little short of its promise as well. A likely reason is that the Dice of the patients is skewed: most
 # segmentations are fairly good, and a few are very bad. This book judges claims about real people by a t interval, with seeds and people as two sources of
 # variance (the rule is in the [ledger](../claims.md)).
@@ -397,7 +404,8 @@ pd.DataFrame(by_half).T
 
 # %% [markdown]
 # *Lung nodules of three unseen vendors: number of patients with slices in this half (a patient can have slices in both), mean Dice, and eAURC
-# divided by that of no ranking (0: perfect, 1: as no ranking), with 95 % intervals over five networks and over
+# divided by that of no ranking, where all slices get the same uncertainty (0: perfect, 1: as no ranking; *Beta* is a second
+# network that predicts the Dice, chapter 4), with 95 % intervals over five networks and over
 # the patients, who are the same for each network.*
 #
 # The soft Dice confidence and the entropy rank slices in both halves: even where people disagree more, their intervals lie below
@@ -411,10 +419,12 @@ pd.DataFrame(by_half).T
 #
 # Now we come to the question of this chapter. A list of what carries over is easily made to look good: one picks the results that agree. So the
 # list below has a rule. It takes **every** statement of the book that has a registered claim about the phantom *and* a
-# registered claim about a real cohort. Which claims belong together was decided by hand; verdicts, estimates and numbers of
-# people are read from the ledger by the code.
+# registered claim about a real cohort. (A registered claim is a sentence with a measure and a limit, written down before the
+# runs that judge it; see [What held up](../claims.md).) Verdicts, estimates and numbers of people are read from the ledger by
+# the code. Which claims belong together was decided by hand, and for most pairs after both had been judged. So the rule keeps us
+# from leaving pairs out, and not from pairing them conveniently.
 
-# %%
+# %% tags=["hide-input"]
 PAIRS = [
     ("distance-flags-every-foreign-scanner", "distance-flags-every-real-site"),
     ("near-but-harmful", "same-vendor-collapse"),
@@ -444,7 +454,21 @@ PAIRS += [("entropy-adds-to-distance", "nodule-entropy-adds-to-distance")]
 # The *boundary band* is its simple rival: a map that is high near the predicted border. A map *follows people* if it correlates
 # with where they disagree.
 #
-# A claim about several scanners has one estimate for each of them; the table then shows the smallest and the largest.
+# These are the nine pairs, each with what is measured:
+#
+# | pair | statement | phantom | real scans | measure |
+# |---|---|---|---|---|
+# | 1 | The distance flags at least 95 % of the slices of each unseen scanner | [scanners B to F](#distance-flags-every-foreign-scanner) | [sites of the cord](#distance-flags-every-real-site) | fraction of the slices flagged |
+# | 2 | A scanner that seems near to the training scanner can do harm | [scanner F](#near-but-harmful) | [Juntendo](#same-vendor-collapse) | phantom: mean Dice; real: Dice of the grey matter |
+# | 3 | A predictor with an adversary ranks better than a plain one | [scanners B to F](#adversary-orders-better-than-plain) | [sites of the cord](#adversary-orders-better-on-real-scanners) | difference of eAURC (negative is better) |
+# | 4 | The same | [scanners B to F](#adversary-orders-better-than-plain) | [lung nodules](#nodule-adversary-ranks-better-than-plain) | difference of eAURC (negative is better) |
+# | 5 | The soft Dice confidence ranks better than the size of the prediction | [scanners B to F](#soft-dice-ranks-better-than-size) | [lung nodules](#nodule-soft-dice-ranks-better-than-size) | difference of eAURC (negative is better) |
+# | 6 | The mask search follows people better than a boundary band | [simulated annotators](#mask-search-follows-annotators-better-than-the-ring) | [retinas](#mask-search-follows-observers-better-than-the-ring) | difference of correlations |
+# | 7 | The mask search follows people better than 1 over the distance to the predicted border | [simulated annotators](#mask-search-follows-annotators-better-than-distance) | [retinas](#mask-search-follows-observers-better-than-distance) | difference of correlations |
+# | 8 | The entropy follows people better than 1 over this distance | [simulated annotators](#entropy-follows-annotators-better-than-distance) | [lung nodules](#nodule-entropy-follows-radiologists-better-than-distance) | difference of correlations |
+# | 9 | The entropy follows people beyond what this distance knows | [simulated annotators](#entropy-adds-to-distance) | [lung nodules](#nodule-entropy-adds-to-distance) | partial correlation |
+#
+# A claim about several scanners has one estimate for each of them; the table below then shows the smallest and the largest.
 #
 # **Predict:** there are nine pairs. How many agree, how many disagree, and how many are undecided on
 # one side or the other?
@@ -490,21 +514,9 @@ transfers = pd.DataFrame(rows).set_index("pair")
 transfers
 
 # %% [markdown]
-# *Every pair of claims, as in the list below. Each cell has the verdict, the estimate of the claim's own statistic (smallest to largest
+# *Every pair of claims. Each cell has the verdict, the estimate of the measure in the list above (smallest to largest
 # if the claim is about several scanners), the number of different people or simulated hearts per claim, and the number of seeds. "Same
 # measure": whether both claims have the same statistic and the same threshold.*
-#
-# | pair | statement | phantom | real scans |
-# |---|---|---|---|
-# | 1 | The distance flags at least 95 % of the slices of each unseen scanner | [scanners B to F](#distance-flags-every-foreign-scanner) | [sites of the cord](#distance-flags-every-real-site) |
-# | 2 | A scanner that seems near to the training scanner can do harm | [scanner F](#near-but-harmful) | [Juntendo](#same-vendor-collapse) |
-# | 3 | A predictor with an adversary ranks better than a plain one | [scanners B to F](#adversary-orders-better-than-plain) | [sites of the cord](#adversary-orders-better-on-real-scanners) |
-# | 4 | The same | [scanners B to F](#adversary-orders-better-than-plain) | [lung nodules](#nodule-adversary-ranks-better-than-plain) |
-# | 5 | The soft Dice confidence ranks better than the size of the prediction | [scanners B to F](#soft-dice-ranks-better-than-size) | [lung nodules](#nodule-soft-dice-ranks-better-than-size) |
-# | 6 | The mask search follows people better than a boundary band | [simulated annotators](#mask-search-follows-annotators-better-than-the-ring) | [retinas](#mask-search-follows-observers-better-than-the-ring) |
-# | 7 | The mask search follows people better than 1 over the distance to the predicted border | [simulated annotators](#mask-search-follows-annotators-better-than-distance) | [retinas](#mask-search-follows-observers-better-than-distance) |
-# | 8 | The entropy follows people better than 1 over this distance | [simulated annotators](#entropy-follows-annotators-better-than-distance) | [lung nodules](#nodule-entropy-follows-radiologists-better-than-distance) |
-# | 9 | The entropy follows people beyond what this distance knows | [simulated annotators](#entropy-adds-to-distance) | [lung nodules](#nodule-entropy-adds-to-distance) |
 
 # %% tags=["hide-input"]
 of_real = [c.id for c in register.values() if c.cases.get("cohort", [""])[0] in REAL]
@@ -516,12 +528,12 @@ pd.DataFrame([{"claim without a pair": n, "verdict": outcome(n)[0]} for n in alo
 # %% [markdown]
 # *Number of pairs per outcome, and the claims about real cohorts that have no counterpart on the phantom.*
 #
-# Read the table from the right. The most frequent outcome is not "agree", and not "disagree" either. In all pairs but one, one side at
+# Read the table from the right. In all pairs but one, one side at
 # least is undecided or has not been run. In other words, for most statements of this list **we do not know yet** whether they survive on real
 # scanners. In three pairs, a run is missing. In four of the five undecided ones, the real scans are of at most five people. In the
 # other one (pair 4) there are 143 patients, and the claim about the phantom is undecided too. More networks do not replace people. Ten
-# of them make the estimate of [same vendor, same field, and yet a collapse](evidence:same-vendor-collapse?undecided) very exact, and
-# still it is a statement about one volunteer.
+# of them judged [same vendor, same field, and yet a collapse](evidence:same-vendor-collapse?undecided), and still it is a statement
+# about one volunteer.
 #
 # One pair is decided on both sides, and agrees. The soft Dice confidence ranks better than the size of the prediction
 # [on the phantom](evidence:soft-dice-ranks-better-than-size?holds), by an eAURC that is lower by
@@ -531,13 +543,16 @@ pd.DataFrame([{"claim without a pair": n, "verdict": outcome(n)[0]} for n in alo
 # [0.046 [0.021, 0.072]](evidence:nodule-soft-dice-ranks-better-than-size?minus).
 #
 # Three cautions. In the second pair the two claims have different measures, so even two decided verdicts would say
-# little. An undecided pair can still contain a result of one side. For example, on the phantom the distance
-# [does not flag nearly all slices](evidence:distance-flags-every-foreign-scanner?fails) of each unseen scanner. On the cord it flags at
+# little. An undecided pair can still contain a result of one side. For example, on the phantom the distance flags
+# [1.00](evidence:distance-flags-every-foreign-scanner/D,F/lowest) of the slices of D and F, but only
+# [0.27](evidence:distance-flags-every-foreign-scanner/B,C,E/lowest) to
+# [0.41](evidence:distance-flags-every-foreign-scanner/B,C,E/highest) of those of B, C and E, so the claim about *each* scanner
+# [fails](evidence:distance-flags-every-foreign-scanner?fails). On the cord it flags at
 # most [0.42](evidence:distance-flags-every-real-site/highest) of the slices of a site (mean over five networks), and the claim is still
 # [undecided](evidence:distance-flags-every-real-site?undecided), because each site is one volunteer. And a claim that holds on real scans needs a
-# partner: on the lung nodules the entropy follows the radiologists
-# [better](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) than 1 over the distance to the border. But the
-# claim about the phantom has not been run, so it is open whether the two agree.
+# partner: for example, the claim of pair 8 [holds](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) on the lung
+# nodules, but its
+# claim about the phantom has not been run.
 #
 # ## Does the order of the methods carry over?
 #
@@ -638,8 +653,8 @@ similar
 #
 # Why do the sites differ so much? The scanners may be different. Or one volunteer with 14 to 40 slices is too little to measure an
 # order at all, and what we see is mostly noise. If the values are averaged over the four volunteers and the five networks first, as in
-# the figure, the correlation exceeds that at each single site. This would be so with noise, but it does not prove it: a
-# part of the rise may come from averaging over the networks.
+# the figure, the correlation exceeds that at each single site. That is what one expects if single sites are noisy, because averaging
+# removes noise. But we averaged over the networks as well, so we cannot say which of the two helped.
 #
 # ## Leave one cohort out
 #
@@ -677,11 +692,12 @@ table
 # one of the other cohorts, or on both. Last column: the regret of always taking the size of the prediction. Methods that were
 # measured on all three cohorts.*
 #
-# In the table above, advice from a hundred simulated hearts has a much smaller regret on the lung nodules than advice from four real
+# In this one table, advice from a hundred simulated hearts has a much smaller regret on the lung nodules than advice from four real
 # volunteers. Both together choose the same method as the volunteers alone, because on the cord the two candidates differ more than on
 # the phantom. On the cord, the phantom's advice again has a smaller regret than that of the lung nodules. So in this table
 # real data do not give better advice merely because they are real, neither four volunteers nor 143 patients. Why this is so, three
-# cohorts cannot say.
+# cohorts cannot say. The phantom's advice rests on more people than that of the cord *and* on more scanners, so the table does
+# not compare simulation with reality alone.
 #
 # The best method of a cohort is found on the very cases on which it is judged, so the regrets are a little too large on average. And
 # there are only three cohorts: this table shows what happened, and we give no interval.
@@ -722,7 +738,8 @@ pd.DataFrame(one_less).T.infer_objects().round(3)
 # "Test it on your own cases" is easy advice. How many people does it take? Again the lung nodules can play the world. We draw a few
 # of the 143 patients as the labelled ones of a hospital, choose the method with the lowest eAURC on *them*, and look how it does on all the
 # *other* patients. The rival is the phantom's advice, which needs no labelled patient: the soft Dice confidence, which has the lowest
-# mean eAURC on the phantom in chapter 10.
+# mean eAURC on the phantom in chapter 10. (The nine methods are those of the table in chapter 10 that were measured here; take
+# their names as names.)
 #
 # **Predict:** with 6 patients, is the hospital's own choice better than the phantom's advice? And with 48?
 
@@ -787,8 +804,9 @@ summary.round(3)
 # * Count the people before you read a result. Where each site scanned one volunteer, nobody can tell the scanner from the volunteer.
 # * Leave one scanner out, and with it every person who was scanned there.
 # * Give intervals over people. With few of them, take a t interval: it is wide because it has to be.
-# * Compare statements by a rule that was set beforehand, and count what is undecided as undecided.
-# * On the lung nodules, the phantom's advice was a better start than a choice from up to 48 patients. That is one cohort. Label
+# * Compare statements by a rule that leaves no room to choose, say when the rule was made, and count what is undecided as undecided.
+# * On the lung nodules, the phantom's advice had the lower mean regret than a choice from up to 48 patients (and we knew beforehand
+#   that it ranks well there). That is one cohort. Label
 #   people of your own to learn how large the Dice is, and whether the advice fails on them.
 
 # %% [markdown] tags=["exercise"]
@@ -863,7 +881,7 @@ exercises.check_training(my_training)
 # ### Exercise 3: change the number of people
 #
 # The mean Dice of a person has a standard deviation of 0.1 between people. What is the smallest number of people with which
-# the half width of the 95 % t interval of the mean is at most 0.05? Change `my_people`.
+# the half width of the 95 % t interval of the mean is at most 0.05? Set `my_people`.
 #
 # :::{admonition} Hint 1
 # :class: dropdown
@@ -920,8 +938,6 @@ exercises.check_study(my_study)
 #   "rest of the world" have the same vendors and the same radiologists. The coverage of the intervals was measured with one network.
 # * We knew beforehand, from chapter 10, that the soft Dice confidence ranks the lung nodules well. On another cohort, the advice of the
 #   phantom may have the larger regret.
-# * Which claim about the phantom is the counterpart of which claim about real scans was decided after both were registered,
-#   and most of them after both were judged.
 
 # %% tags=["remove-cell"]
 if cases_out:

@@ -37,7 +37,7 @@
 # | a network with its weights as well | also `network`, `checkpoint` | *A network from elsewhere*, and the same |
 # | nothing but stored predictions, for example those of the program nnU-Net | `predictions` | *Nothing but stored predictions*, and what follows it |
 #
-# The last section has the commands for each of them, and for Colab.
+# The section *Now with your own data* has the commands for each of them, and for Colab.
 
 # %% tags=["hide-input"]
 import sys
@@ -169,8 +169,8 @@ if cohort in ("", "folder"):
 
 # %% [markdown]
 # Compare each line with what you know of your data. Is the spacing in millimetres that of your scanner? Are there as many
-# subjects as patients? The number of **subjects** matters most. The reader takes the name of a case for the patient, unless it ends in a phase
-# such as `_ED`. If one patient has two names, a random split puts slices of one person into training and test,
+# subjects as patients? The number of **subjects** matters most. The reader takes the name of a case for the patient, unless it ends in a
+# phase of the heartbeat: `_ED` is the end of diastole, when the heart is widest, and `_ES` is the end of systole. If one patient has two names, a random split puts slices of one person into training and test,
 # and every result looks better than it is.
 #
 # ### Put faults into a folder
@@ -212,10 +212,10 @@ print("\n\n".join(faults).replace(str(broken), "..."))
 
 # %% [markdown]
 # Four faults are found, each with the case in which it is. The fifth is not, because a file in which the classes are
-# exchanged is in itself perfectly sound. Nothing but knowledge of the heart can find it. The readers of the cardiac data sets
-# have this knowledge: they check in every heart that the left ventricle lies inside the myocardium
-# ([Research cohorts](../cohorts.md)). For your own data you have to look at images, and at a network whose Dice is near zero
-# in one or two classes only.
+# exchanged is in itself perfectly sound. A check of the file cannot find it. Knowledge of the heart can, and so can a network
+# that was trained on correct classes. The readers of the cardiac data sets check in every heart that the left ventricle lies
+# inside the myocardium ([Research cohorts](../cohorts.md)); for your own data you have to look at images, and at a network whose
+# Dice is near zero in one or two classes only.
 #
 # ### Read it
 #
@@ -335,7 +335,15 @@ except ValueError as reason:
 # %% [markdown]
 # The network is refused, and the message ends with the line to write. The function `adapt` puts a module around a network that
 # turns its output into logits. It also pads images whose sides the network cannot halve often enough (`pad_to`), and repeats a
-# single channel for a network of colour images (`channels`); see [Your own network](../networks.md).
+# single channel for a network of colour images (`channels`); see [Your own network](../networks.md). The parameter `output` of
+# this notebook says what your network returns:
+#
+# | `output` | what the network returns |
+# |---|---|
+# | `auto`, `logits` | logits, alone or among other outputs |
+# | `probabilities` | values after a softmax, or of a single channel after a sigmoid |
+# | `sigmoid` | a single channel *before* the sigmoid; it becomes the logits of two classes |
+# | `upsampled` | logits at a lower resolution than the image (a whole fraction of it), which are interpolated |
 
 # %%
 model = adapt(loaded, output, pad_to=8).to(pick_device())
@@ -406,9 +414,10 @@ old, cases = look_at(calibration), look_at(new)
 # A slice without any object in reference and prediction has no Dice, and is left out here.
 #
 # The entropy and the distance are useful for a ranking, but nobody knows what an entropy of 0.2 means for a patient. The soft Dice
-# confidence is on the scale of the Dice, so it can be calibrated. As in chapter 9, we take **one slice per patient** of the
+# confidence is on the scale of the Dice, so its difference from the true Dice can be computed and calibrated. As in chapter 9, we take **one slice per patient** of the
 # calibration part, and compute by how much the soft Dice confidence exceeds the true Dice there. The conformal quantile of these
-# numbers is the margin that is subtracted. It is a promise for *new patients of the training scanner*.
+# numbers is the margin that is subtracted. The promise (chapter 9): for a new patient *of the training scanner*, the Dice of a
+# random slice is at or above the bound with a probability of at least `level`, here nine in ten.
 #
 # **Predict:** on which of the scanners is the promise kept: on A, on B (nearly A), on D (everything is worse), on F (fat is
 # suppressed)?
@@ -446,8 +455,8 @@ for name, part in cases.groupby("domain", sort=False):
 
 # %% [markdown]
 # For each scanner, the package compares the soft Dice confidences of its cases with those of the calibration. The two-sample
-# Kolmogorov-Smirnov test asks whether two sets of numbers may come from the same distribution; it needs no reference. Where they
-# differ visibly, old and new cases are not exchangeable (chapter 9), and a warning says that the bound promises nothing.
+# Kolmogorov-Smirnov test compares the distributions of two sets of numbers; it needs no reference. Where its p-value is below one in
+# a thousand, the package warns: old and new cases are then not exchangeable (chapter 9), and the bound promises nothing.
 # Was it right? Because we know the truth, we can count.
 
 # %% tags=["hide-input"]
@@ -462,7 +471,7 @@ by_scanner.rename_axis("scanner").rename(columns={"quality": "true Dice"}).round
 
 # %% [markdown]
 # *Per scanner, on patients that the network has not seen: mean true Dice, mean soft Dice confidence, fraction of the slices
-# whose Dice is at or above the bound, whether the bound was given with a warning (1) or without (0), and fraction whose distance
+# whose Dice is at or above the bound (promised: nine in ten), whether the bound was given with a warning (1) or without (0), and fraction whose distance
 # exceeds that of 95 % of the calibration slices. One run.*
 
 # %% tags=["hide-input"]
@@ -495,7 +504,10 @@ show.boxes(
 # %% [markdown]
 # Read the table row by row; it is that of a single run. On D and F, the network states more than it reaches, and the bound is broken
 # for most slices. The *distance* flags D, but it overlooks F: few distances there exceed the limit that 95 % of the
-# calibration slices keep. An alarm that is silent is therefore no proof that all is well. The warning of the bound is another alarm, which looks
+# calibration slices keep. An alarm that is silent is therefore no proof that all is well. (This differs
+# from chapter 3, where the same kind of distance [flagged every slice of F](evidence:distance-flags-every-foreign-scanner/F?holds)
+# in all five runs. There the network was another one, and so were its bottleneck and the threshold. What an alarm detects
+# depends on the network that it reads.) The warning of the bound is another alarm, which looks
 # at the probabilities. It comes on D and F, and also on B, where the bound is kept for nearly as many slices as promised: it says
 # that nothing is promised, and not that the bound is wrong. Use both alarms, and above all look at some images of each new scanner.
 #
@@ -544,10 +556,9 @@ print(f"{one.name}: {len(from_files)} slices, largest difference {differs:.0e}")
 
 # %% [markdown]
 # They are the same, because the folder stores the probabilities in single precision, as they were. What is lost without the
-# network is every method that looks inside it (the distance, the segmentation distortion of chapter 3, the fragility maps of
-# chapter 5), and every method that runs it again (dropout, test-time augmentation). What remains includes the soft Dice
-# confidence. On the phantom of chapter 10, its eAURC is
-# [near that of the best](evidence:soft-dice-is-near-the-best-one-pass?holds) of four methods of one pass.
+# network is every method that looks inside it or runs it again. What remains includes the soft Dice confidence. On the phantom
+# of chapter 10, its eAURC is [near that of the best](evidence:soft-dice-is-near-the-best-one-pass?holds) of four methods of one
+# pass.
 #
 # ## Which cases should a person look at?
 #
@@ -624,8 +635,8 @@ show.picture_grid(
 # *The same slices; lines are the borders of the reference segmentations.*
 #
 # Now we take all new volumes. The page proposes an order; we read only the first tenth of it, and count how many of the worst tenth
-# are in it. Two simple rivals take part: the size of the prediction (small ones first), and a random order, whose expectation
-# needs no computation.
+# are in it. Two simple rivals take part: the size of the prediction (small ones first), and a random order, which finds a
+# tenth of them on average.
 
 # %%
 asked_for = reviewed.cases["quality"].isna() | bool(predictions)
@@ -669,13 +680,15 @@ overview
 
 # %% [markdown]
 # *Per scanner, over the new volumes: mean true Dice, mean lower bound from the review page, and fraction of the volumes whose Dice
-# is at or above its bound. One run; a row rests on about twenty patients. Without references, the groups of the page are shown.*
+# is at or above its bound. (This bound is for whole volumes and was calibrated anew on the volumes of the calibration patients; the
+# one above was for slices. So the two tables need not agree.) One run; a row rests on about twenty patients. Without references, the groups of the page are shown.*
 #
 # There are two lessons, both from one run. The *order* needs no calibration, and here it finds more of the worst volumes than
 # a random order would. But so does the order by size, so compare the two before you praise one. The *bound* was calibrated on
 # scanner A. In the last table it is kept less often on B, and not once on D and F. The page cannot mend this; it prints the
 # warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine patients at
-# least, and calibrate on them alone. Chapter 9 shows what that costs.
+# least, and calibrate on them alone. (With fewer than nine, no margin can promise nine in ten. With exactly nine, the margin is the
+# largest of the nine differences, and usually wide.) Chapter 9 shows what that costs.
 #
 # ## Now with your own data
 #
@@ -725,11 +738,11 @@ overview
 # ## What to take home
 #
 # * Describe a folder before you read it. What no program can find, such as exchanged classes, you have to look for yourself.
-# * Load weights, not programs. A network that returns something else than logits must be adapted, and never guessed.
-# * With images and a network, every method of this book is at hand; with stored probabilities alone, the soft Dice
+# * Load weights, not programs. If your network returns something else than logits, adapt it; do not guess what it returns.
+# * With images and a network, most methods of this book are at hand (`probe` says which are not); with stored probabilities alone, the soft Dice
 #   confidence and the entropies still are.
 # * A bound is a promise about new patients of the scanner on which it was calibrated. Read the warning and the distance before you
-#   read the bound, and look at images: in this run, the distance overlooked scanner F.
+#   read the bound, and look at images: in this run, the distance *of this network* overlooked scanner F, which it had flagged in chapter 3.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises with a check
@@ -800,7 +813,7 @@ exercises.check_one_per_patient(my_one_per_patient)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: change the pattern
 #
-# The pattern of this chapter, `\b([A-F])_\d`, finds a letter. Another folder comes from several hospitals, whose names stand at the
+# The pattern of this chapter, `\b([A-F])_\d`, finds a letter. (`\d` is a digit, and `\b` is the edge of a word.) Another folder comes from several hospitals, whose names stand at the
 # beginning of the file's name, before the patient and the phase: `imagesTr/south-east_p12_ED_0000.nii.gz`. Change the pattern, so
 # that its group is the hospital. `exercises.HOSPITALS` has four names of files to try it on.
 #
