@@ -483,7 +483,8 @@ for name in causes:
 #
 # ## Turn the knob yourself
 #
-# In Jupyter the sliders below are live: the scan and its segmentation follow.
+# In Jupyter the sliders below are live: the scan and its segmentation follow. In the browser, [A first look](../first_look.md)
+# has six knobs of a scanner to turn.
 
 
 # %% tags=["hide-input"]
@@ -693,7 +694,7 @@ if cord is not None:
 #
 # Does the mean probability report the collapse? In this run, it is lower at Juntendo than at every other site, so
 # here a threshold would have flagged it. At CEITEC it is otherwise: some slices fail completely, and yet the mean
-# probability of the site is hardly lower than elsewhere.
+# probability of the site is only a little lower than at most others (see the table).
 
 # %% [markdown]
 # ## One network is one sample
