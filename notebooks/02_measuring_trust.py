@@ -199,8 +199,9 @@ show.map_grid(
 # all classes equally likely). One network.*
 #
 # Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
-# its mean over the image is high. A heart that was missed has short ones, and its mean is low. In other words, the mean
-# over the image largely measures how much of the heart was found.
+# its mean over the image is high. A heart that was missed has short ones, and its mean is low. So in these three slices,
+# the mean over the image says more about how much of the heart was found than about the quality. The next figure tests
+# this on all slices.
 #
 # So the step from the map to one number, the *aggregation*, needs care. Papers and codes differ in it, often without
 # saying so. We try six:
@@ -252,7 +253,8 @@ show.method_intervals(
 # between [0.46 [0.10, 0.82]](evidence:foreground-mean-beats-image-mean/B) on B and
 # [1.36 [0.89, 1.82]](evidence:foreground-mean-beats-image-mean/F) on F. On A the difference is
 # [0.62 [−0.11, 1.36]](evidence:foreground-mean-beats-image-mean/A?undecided), so the claim about every scanner is
-# [undecided](evidence:foreground-mean-beats-image-mean?undecided). On F the mean over the image may even point the
+# [undecided](evidence:foreground-mean-beats-image-mean?undecided). (A correlation lies between −1 and 1, so a difference of
+# two can reach 2.) On F the mean over the image may even point the
 # wrong way: its correlation is [−0.44 [−0.90, 0.03]](evidence:image-entropy-hardly-orders/F?across).
 #
 # The size of the prediction contains no information on uncertainty, and yet it is a serious baseline, because small
@@ -271,7 +273,7 @@ show.method_intervals(
 # against the other is the **risk-coverage curve**. It starts at the single most trusted case and ends at the mean risk
 # of all.
 #
-# **Predict:** on scanner D, which fraction of the cases can be left to the machine if their mean risk must stay
+# **Read off:** on scanner D, which fraction of the cases can be left to the machine if their mean risk must stay
 # below 0.3? With which uncertainty? Look at panel D and move the mouse along the curves.
 
 # %% tags=["hide-input"]
@@ -285,8 +287,7 @@ show.risk_coverage_curves(
 # *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
 # possible ranking (lower line), and no ranking (upper line). One network.*
 #
-# A good uncertainty stays close to the lower grey line. Look at panel D: which of the two, the foreground entropy or the
-# size of the prediction, leaves more cases to the machine at a mean risk below 0.3? This differs from run to run.
+# A good uncertainty stays close to the lower grey line. Which one leaves more cases to the machine differs from run to run.
 #
 # **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
 # many of the failures (here, a Dice below 0.7) will nobody see, and which leaves the fewest: the entropy over the foreground, the
@@ -365,7 +366,8 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # passes with dropout; the tables call it "2 answers".
 #
 # **Predict:** 15 passes cost up to 15 times as much as one. (Repeated passes are computed with fewer digits where that is
-# faster, so the table below can show less.) Rank: one pass, 15 passes with dropout, four networks.
+# faster, so the table below can show less.) Which ranks the cases best on D: one pass, 15 passes with dropout, or four
+# networks?
 
 # %%
 samplers = {
@@ -415,7 +417,8 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # [13 [6, 20]](evidence:chapter_02_cases/excess_aurc/entropy,+foreground?domain=F&x1000). The agreement of the
 # ensemble, the baseline that we set out to beat, has a higher eAURC than one pass
 # [on B, D and E](evidence:ensemble-agreement-beats-one-pass/B,D,E?fails) over these runs; on C and F that is
-# [undecided](evidence:ensemble-agreement-beats-one-pass/C,F?undecided).
+# [undecided](evidence:ensemble-agreement-beats-one-pass/C,F?undecided). (An interval from a few runs is symmetric, so it can
+# reach below 0, although no eAURC does.)
 #
 # The soft Dice confidence costs no more than the entropy. On
 # [five](evidence:chapter_02_soft_dice/value/seeds?method=soft+Dice&statistic=eAURC&scanner=D) networks that were
@@ -501,13 +504,13 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # *Each point is a method: Spearman's correlation with the risk, mean over the unseen scanners (higher is better), against
 # the number of passes (logarithmic axis). One run.*
 #
-# For one and the same method, more passes help on most scanners. Over [five](evidence:fifteen-passes-beat-two/seeds)
-# other runs, the agreement of 15 passes has a higher Spearman's correlation than that of 2
+# Do more passes of one and the same method help? Over [five](evidence:fifteen-passes-beat-two/seeds)
+# other runs, the agreement of 15 passes with dropout has a higher Spearman's correlation than that of 2
 # [on B, C, E and F](evidence:fifteen-passes-beat-two/B,C,E,F?holds), by
 # [0.13 [0.06, 0.21]](evidence:fifteen-passes-beat-two/B) on B up to
 # [0.19 [0.08, 0.30]](evidence:fifteen-passes-beat-two/F) on F; on D that is undecided
-# ([0.06 [−0.01, 0.12]](evidence:fifteen-passes-beat-two/D?undecided)). Across methods, however, the number of passes
-# does not determine the winner in this run.
+# ([0.06 [−0.01, 0.12]](evidence:fifteen-passes-beat-two/D?undecided)). Across methods, in this run, more
+# passes do not mean a better rank.
 #
 # ## Four questions, not one
 #
@@ -584,15 +587,18 @@ long.pivot(index=["what", "method"], columns="scanner", values="value").round(2)
 # detection). "Failures flagged", "good slices flagged": fraction of the failures, and of the other slices, that are
 # flagged (NaN: there is no such slice). One run.*
 #
-# The uncertainties of the network flag nearly every failure on D and F, but also every other slice there. On C and
-# even on B they flag many slices that are fine: over [five](evidence:good-slices-are-flagged/seeds) other runs,
+# Over [five](evidence:entropy-is-silent-on-failures/seeds) other runs, the entropy over the image flags
+# [0.97 [0.94, 1.01]](evidence:entropy-is-silent-on-failures/D) of the failures on D and
+# [0.92 [0.78, 1.05]](evidence:entropy-is-silent-on-failures/F) of those on F; in this run it flags nearly all good slices
+# there, too. On C and
+# even on B the uncertainties flag many slices that are fine: over [five](evidence:good-slices-are-flagged/seeds) other runs,
 # the entropy over the foreground flags
 # [0.50 [0.46, 0.53]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=C&failed=0) of the good slices on C
 # and [0.31 [0.22, 0.41]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=B&failed=0) on B, and the
 # entropy over the image [0.91 [0.79, 1.03]](evidence:good-slices-are-flagged?holds) and
 # [0.53 [0.27, 0.78]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0). (Such intervals may reach
-# beyond 1.) So these uncertainties detect a new scanner rather than a bad segmentation. With the size of the
-# prediction it is the reverse: it is nearly useless for detecting a scanner, yet it ranks the cases within one. On A
+# beyond 1.) So these uncertainties also react to a new scanner where the segmentation is good. In this run, the size of
+# the prediction hardly detects a scanner, and yet it ranks the cases within one. On A
 # itself the flagged fraction is not exactly 5 %, because these are other hearts than those that set the threshold. Over
 # the same runs it lies between [0.05 and 0.09](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=A) for the
 # entropy over the foreground, and between
@@ -665,7 +671,8 @@ pd.DataFrame(rows).T.unstack().round(3)
 # The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the
 # lower ECE. Over [five](evidence:atlas-is-the-worse-model/seeds) other runs, the
 # [lower Dice](evidence:atlas-is-the-worse-model/A,B,C,D,E?holds) and the
-# [lower ECE](evidence:worse-model-lower-ece/A,B,C,D,E?holds) are confirmed on A to E. On F both are undecided: the
+# [lower ECE](evidence:worse-model-lower-ece/A,B,C,D,E?holds) are confirmed on A to E (the claim uses five bins, the table
+# fifteen). On F both are undecided: the
 # Dice of the atlas is lower by [0.11 [−0.05, 0.26]](evidence:atlas-is-the-worse-model/F?undecided&minus), and its
 # ECE, as a fraction, by [0.024 [−0.001, 0.050]](evidence:worse-model-lower-ece/F?undecided&minus). The ECE only
 # measures whether stated and true frequencies agree, and not whether the segmentation is of any use. The Brier score
@@ -701,7 +708,7 @@ show.map_grid(
 # dark, to 1, yellow). One run.*
 #
 # Compare the wrong pixels with the two maps that follow: where do they lie outside the bright band? Wrong pixels outside it are
-# those to which the map does not point. In this figure most wrong pixels may lie inside the band.
+# those to which the map does not point. Count roughly: are most wrong pixels inside the band or outside?
 #
 # ## Real scanners
 #
@@ -833,20 +840,20 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # seed to seed.*
 #
 # The risk is higher where people disagree: within each vendor, its correlation with the disagreement is
-# [above the limit that we had registered](evidence:nodule-risk-goes-with-disagreement?holds), between
+# [above the limit that we had registered](evidence:nodule-risk-goes-with-disagreement?holds). It lies between
 # [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
 # [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So a confidence may measure either. The soft Dice confidence
 # measures failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
 # with the risk more strongly, by [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
-# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. However, it correlates with the disagreement
-# as well, by
+# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. However, its correlation with
+# the disagreement is not small either:
 # [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
 #
 # Its eAURC is lower than that of the [size of the prediction](evidence:nodule-soft-dice-ranks-better-than-size?holds), by
-# [0.046 [0.021, 0.072]](evidence:nodule-soft-dice-ranks-better-than-size?minus). Whether it ranks better than the mean
+# [46 [21, 72]](evidence:nodule-soft-dice-ranks-better-than-size?minus&x1000) thousandths. Whether it ranks better than the mean
 # probability of the predicted foreground is
 # [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
-# [0.000 [−0.012, 0.012]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability)). The agreement of dropout
+# [0 [−12, 12]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?x1000) thousandths). The agreement of dropout
 # predictions shows what the convention for empty masks did at Juntendo: its eAURC × 1000 is
 # [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if two empty predictions count as agreement, and
 # [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if they do not. The means of the other
@@ -1024,9 +1031,9 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # :::
 #
 # :::{admonition} Exercise 3: an operating point
-# A clinic can review 20 % of the cases from scanner D. Which uncertainty should it use, and what mean risk is left in
-# the others? Decide from the tables and curves above, set your choice, and let the cell check it. Then say why the
-# clinic should not choose in this way.
+# A clinic can review 20 % of the cases from scanner D. Which of the uncertainties should it use, and what mean risk is
+# left in the others? Guess from the table of eAURC (column D), and from panel D at a coverage of four fifths, which shows three of
+# them. Set your guess; the cell computes the mean risk for all. Then say why the clinic should not choose in this way.
 # :::
 
 # %%

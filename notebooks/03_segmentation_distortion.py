@@ -223,14 +223,15 @@ flagged.rename("fraction flagged").to_frame().T.round(2)
 # %% [markdown]
 # *Fraction of the slices of each scanner that the distance flags. One network.*
 #
-# The published finding is that this distance flags every slice of every unseen scanner. Over
+# {cite:t}`lennartz2023distortion` found that this distance flags every slice of every unseen scanner. Over
 # [five](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
 # [every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds) here, but only
 # [0.41 [0.23, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails) of those of B,
 # [0.34 [0.12, 0.55]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
 # [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E. Why? In this run, new slices on A
-# lie more than twice as far as the training slices: the covariance follows the hearts that it was fitted to. If that
-# were the reason, more training slices should help (`benchmarks/chapter_03.py`, means over three networks):
+# lie more than twice as far as the training slices: the covariance is overfitted to its hearts. If that
+# were the reason, more slices should help. In the next table the covariance is fitted to hearts that the network has not
+# learned from, so its first row is not the setting above (`benchmarks/chapter_03.py`, means over three networks):
 
 # %% tags=["hide-input"]
 more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|flagged")
@@ -240,7 +241,7 @@ more.groupby("training slices").mean().round(2)
 # %% [markdown]
 # *Fraction of slices that is flagged, for each number of training slices; means over three networks.*
 #
-# Ten times as many slices help a little, but not enough. So the number of slices is not the whole reason. Another is
+# With ten times as many slices, about twice as many of B and C are flagged, and still far from all. So the number of slices is not the whole reason. Another is
 # how we average: the published code averages neighbours once more than we do, which leaves 216 numbers per slice
 # instead of our 1,728, and with fewer numbers the covariance is easier to estimate (`benchmarks/chapter_02.py`, means
 # over other runs):
@@ -275,7 +276,8 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 # will do with an unusual activation. {cite:t}`lennartz2023distortion` measure that directly. Teach a second network, an
 # **autoencoder** $r$, to copy activations $x$ of the training scanner through a narrow code. It can only reconstruct
 # what it has learned, so $r(x)$ is $x$ moved towards the training activations. Let the U-Net $U$ compute the
-# segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the anomaly was harmless. The
+# segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the method takes the anomaly for
+# harmless (exercise 2 shows where this goes wrong). The
 # **segmentation distortion** is the mean over pixels and classes
 #
 # $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 . \tag{3.1}$$
@@ -288,7 +290,7 @@ poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
 show.diagram("distortion")
 
 # %% [markdown]
-# *Segmentation distortion. The autoencoder has seen activations of the training scanner only, so it makes every activation a usual one.*
+# *Segmentation distortion. The autoencoder has seen activations of the training scanner only, so it should make every activation more usual.*
 #
 # A toy with two pixels and two classes: only the second pixel changes its probabilities, from `0.9` to `0.4`.
 
@@ -459,7 +461,7 @@ show.picture_slider(
 
 # %% [markdown]
 # *From left to right: the reference, the network's segmentation, the segmentation from the reconstructed activation,
-# and the distortion of each pixel (dark blue 0, yellow 0.5, the largest value there is). Three slices per scanner,
+# and the distortion of each pixel (dark blue 0, yellow 0.5, the largest value there is, where two of the four classes change by 1 each). Three slices per scanner,
 # from good to bad. In Jupyter, the controls above show every slice.*
 
 # %% [markdown]
@@ -469,7 +471,7 @@ show.picture_slider(
 # repeats. Besides this run, five stored runs are drawn, each with its own hearts, networks and autoencoder (those on
 # which the claims are judged).
 #
-# **Predict:** on which scanner will distortion lead by most?
+# **Predict:** on which scanners will distortion rank the slices well, and on which hardly at all?
 
 # %% tags=["hide-input"]
 runs = [cases]
@@ -503,8 +505,10 @@ over_runs(
 # *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner, over six runs: the
 # marker is the median, the bar reaches from the lowest to the highest run. After figure 3 of the paper.*
 #
-# In the paper, distortion leads nearly everywhere. Here
-# [it does not](evidence:distortion-beats-foreground-entropy?fails). Over the
+# In the paper, distortion leads nearly everywhere. Here it leads only in part. Against the entropy over the image, a rival
+# of the paper, it is ahead [on D and F](evidence:distortion-beats-entropy/D,F?holds) and
+# [undecided](evidence:distortion-beats-entropy/B,C,E?undecided) on B, C and E. Against the entropy over the foreground, which
+# the paper does not have, [the claim fails](evidence:distortion-beats-foreground-entropy?fails). Over the
 # [five](evidence:distortion-beats-distance/seeds) stored runs, distortion has a mean Spearman's correlation of
 # [0.72 [0.61, 0.83]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) on D,
 # where the network collapses. Whether that is better than the distance of codes is undecided (difference
@@ -522,8 +526,8 @@ over_runs(
 #
 # There are three suspects. Is the *code* wrong? The tests compute equation (3.1) again in plain NumPy, and the numbers
 # agree. Is the *autoencoder* poor? It
-# [keeps the mean Dice on A](evidence:reconstruction-keeps-the-training-dice?holds) to about two thousandths. So look
-# at the *cohort*. Chapter 2 found that the entropy over the image largely measures how much heart there is.
+# [keeps the mean Dice on the training slices](evidence:reconstruction-keeps-the-training-dice?holds) to about two thousandths. So look
+# at the *cohort*. Chapter 2 suspected that the entropy over the image follows how much heart there is.
 # Equation (3.1) is a mean over the image, too.
 
 # %%
@@ -562,7 +566,7 @@ over_runs(shown, alt)
 # ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero), and on D better
 # than the entropy over the foreground, too (difference
 # [0.13 [0.04, 0.22]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above)).
-# Still, the entropy over the foreground, which costs one pass, leads on the other scanners (differences of
+# Still, the entropy over the foreground, which costs one pass, is ahead of the Dice form on the other scanners (differences of
 # [0.40 [0.10, 0.70]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above)
 # on A,
 # [0.35 [0.16, 0.54]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above)
@@ -574,7 +578,7 @@ over_runs(shown, alt)
 # [0.14 [0.02, 0.25]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above)
 # on F).
 #
-# ## Does distance look good sometimes?
+# ## Vary the scanner from scan to scan
 #
 # On B the scans are all alike, and so the distance reflects one scanner and hardly any differences in harm. Now let
 # the settings of B vary six times as much from scan to scan (`jitter=6`).
@@ -601,8 +605,7 @@ show.method_intervals(
 #
 # Over [five](evidence:severity-makes-distance-look-good/seeds) other runs, the distance has a Spearman's correlation
 # of [0.77 [0.71, 0.83]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If severity varies
-# within a scanner, distance and risk both rise with it, and then everything that grows with severity ranks the
-# cases. So in any comparison of methods, look how much severity varies in the test set, because that may decide the
+# within a scanner, distance and risk both rise with it, and then the distance ranks the cases, too. So in any comparison of methods, look how much severity varies in the test set, because that may decide the
 # comparison.
 #
 # ## How many slices are flagged?
@@ -624,8 +627,8 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # %% [markdown]
 # *Fraction of the slices of each scanner that each method flags. Dotted: the 5 % that is allowed on A. One run.*
 #
-# In the paper, on the hearts of M&Ms, distortion flags few slices and distance flags all; on its other data set,
-# CC-359, it reports near-perfect detection by all methods, so there distortion flags nearly all slices as well. Here
+# In the paper, on the hearts of M&Ms (several vendors), distortion flags few slices and distance flags all; on its other data set,
+# CC-359 (brains), it reports near-perfect detection by all methods, so there distortion flags nearly all slices as well. Here
 # distortion flags more slices than distance on the harmless C (over
 # [five](evidence:distortion-spares-the-harmless/seeds) other runs by
 # [0.37 [0.17, 0.56]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
@@ -697,12 +700,9 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 # of equation (3.1)
 # ([0.74](evidence:chapter_03_ablations/SD+on+D/estimate?variant=segmentation+half) for the segmentation half,
 # [0.75](evidence:chapter_03_ablations/SD+on+D/estimate?variant=reconstruction+half) for the reconstruction half) than
-# both together ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). On B, C, E and F
-# the mean of the segmentation half is the higher of the two. A code of 16 ranks the slices of mild scanners less well,
-# one of 128 gains nothing; noise in training (denoising) makes it worse. The variational autoencoder is about as good as
-# that of this chapter, or better. The one with three blocks per level and 64 features has the higher means on C and F,
-# and the lower one on D
-# ([0.72](evidence:chapter_03_ablations/SD+on+D/estimate?variant=three+blocks)). One level up, or at the finest skip, a short
+# both together ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). But not in each network:
+# in one of the three, the segmentation half is ahead. The networks disagree about the other rows as well (a smaller or larger
+# code, noise in training, a variational or larger autoencoder), so we draw no conclusion there. One level up, or at the finest skip, a short
 # code cannot hold the activation: the Dice on A itself falls, and what is measured is the autoencoder's own error. In
 # every row the mean of the Dice form is higher than that of equation (3.1).
 #
@@ -776,9 +776,10 @@ for name in names:
 table.T.round(2)
 
 # %% [markdown]
-# *Medians of the distance (first table), and what each site shows (second; "flagged" is the mean of the two folds).*
+# *Medians of the distance (first table), and what each site shows (second; "flagged" is the mean of the two repeats, each of which leaves one volunteer out).*
 #
-# A volunteer that the distance has not seen, on a **source** scanner, lies as far off as the unseen sites do. Had we
+# A volunteer whom the distance has not seen lies far off as well, also on a **source** scanner. (The first table appears only
+# where the cord images are installed.) Had we
 # set the threshold by the slices that were used to fit, the unseen sites would be flagged (their medians in the
 # first table are far larger), as published, and a new person on a source scanner as well. With a threshold that lets
 # the new person pass, a fraction of the slices is flagged: over [five](evidence:distance-flags-every-real-site/seeds) other
@@ -857,8 +858,8 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses
 #   (Spearman's correlation on D:
 #   [0.90 [0.85, 0.94]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
-# * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations does
-#   not.
+# * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations relates the
+#   change to the size, and [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds).
 # * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.
 # * How much severity varies within the test set can decide which method looks good.
 #
