@@ -39,6 +39,8 @@
   document.addEventListener("DOMContentLoaded", () => {
     const heads = (table) => [...(table.tHead?.rows[0]?.cells ?? [])].map((cell) => cell.textContent.trim());
     const ledger = [...document.querySelectorAll("table")].find((table) => heads(table).join() === "verdict,groups,Holm,contrary,claim");
-    if (ledger) filter(ledger);
+    if (!ledger) return;
+    ledger.classList.add("ledger");
+    filter(ledger);
   });
 })();

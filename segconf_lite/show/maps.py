@@ -155,7 +155,7 @@ def map_grid(
         column_titles: One title per column.
         alt: What the figure shows, for readers who cannot see it.
         borders: What the labels are; the title of the top row.
-        scale: Name of the colour bar: what the maps show. None takes the names of the maps.
+        scale: Name of the colour bar: what the maps show. None takes the names of one or two maps.
 
     Raises:
         ValueError: If the parts differ in number, or a slice or map is not finite.
@@ -177,7 +177,8 @@ def map_grid(
     figure = picture_grid(
         tiles, column_titles=column_titles, row_titles=titles, alt=alt, tile_px=round(620 / len(images))
     )
-    title = break_lines(", ".join(titles[1:]) if scale is None else check.names("scale", [scale])[0], 16)
+    named = ", ".join(titles[1:]) if len(titles) <= 3 else "value of each map"
+    title = break_lines(named if scale is None else check.names("scale", [scale])[0], 16)
     bar = {"title": title, "len": 0.6, "thickness": 12}
     look = {"colorscale": "Cividis", "cmin": 0, "cmax": 1, "color": [0], "showscale": True, "colorbar": bar}
     return figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=look, showlegend=False))

@@ -95,6 +95,9 @@ def test_maps_share_one_scale():
     assert (scale.cmin, scale.cmax) == (0, 1)
     assert figure.data[1].source != figure.data[3].source
     assert scale.colorbar.title.text == "entropy"
+    many = show.map_grid(images, labels, {name: [tile, tile] for name in ("a", "b", "c")}, **options)
+    title = many.data[-1].marker.colorbar.title.text.replace("<br>", " ")
+    assert title == "value of each map"  # three names would be wider than the figure on a telephone
     named = show.map_grid(images, labels, {"entropy": [tile, tile]}, scale="probability", **options)
     assert named.data[-1].marker.colorbar.title.text == "probability"
     with pytest.raises(ValueError, match="scale must be"):
