@@ -18,7 +18,8 @@ FILTERED = """
 const cell = (textContent) => ({ textContent });
 const row = (verdict, text) => ({ cells: [cell(verdict)], textContent: `${verdict} ${text}`, hidden: false });
 const rows = [row("holds, negligible", "Soft Dice"), row("fails", "Soft Dice"), row("holds", "Entropy")];
-const table = { classList: { add() {} }, tBodies: [{ rows }], tHead: { rows: [{ cells: %s.map(cell) }] }, before() {} };
+const head = { rows: [{ cells: %s.map(cell) }] };
+const table = { classList: { add() {} }, tBodies: [{ rows }], tHead: head, before() {} };
 const made = [];
 const element = () => {
   const each = { value: "", append() {}, addEventListener(_, call) { each.call = call; } };
