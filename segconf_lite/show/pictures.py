@@ -52,7 +52,7 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     """Colour, symbol and dash of each group of a figure.
 
     Scanners A to F and the methods of the book have the same look in every figure. Other groups get the looks
-    that are left, in their order.
+    that are left, in their order, and first those in a colour that nobody has.
 
     Args:
         names: Names of the groups, each once or more often.
@@ -65,7 +65,10 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     known |= {scanner: k for k, scanner in enumerate("ABCDEF")}
     names = dict.fromkeys(names)
     found = {name: known[plain] for name in names if (plain := name.removeprefix("scanner ")) in known}
-    free = (k for k in itertools.count() if k not in found.values())
+    colours = [k for k in range(8) if k not in {other % 8 for other in found.values()}]
+    free = itertools.chain(
+        colours, (k for k in itertools.count() if k not in colours and k not in found.values())
+    )
     look = {}
     for name in names:
         if name in _BASELINES:

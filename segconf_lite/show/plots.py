@@ -220,7 +220,7 @@ def method_intervals(
     figure = px.scatter(tidy, **options).update_traces(marker_size=9, error_x_color="#555555")
     if zero:
         figure.add_vline(x=0, line=_GREY)
-    _with_axes(figure, tidy, (axis, ""), alt).update_xaxes(nticks=4).update_yaxes(type="category")
+    _with_axes(figure, tidy, (axis, ""), alt).update_xaxes(nticks=3).update_yaxes(type="category")
     n_lines = max(note.text.count("<br>") for note in figure.layout.annotations if note.text)
     height, min_width = 120 + 18 * n_lines + 27 * tidy["by"].nunique(), 120 + 85 * tidy["panel"].nunique()
     finish(figure, alt=alt, height=height, min_width=min_width).update_traces(showlegend=False)

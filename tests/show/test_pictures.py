@@ -139,6 +139,8 @@ def test_scanners_and_methods_keep_their_look_in_every_figure():
         assert all(found[name] == look for name, look in alone.items() if name in found)
         assert len({look[:2] for look in found.values()}) == len(names)
     assert pictures.looks(["scanner B"])["scanner B"] == alone["B"]
+    attacked = pictures.looks(["noise", "FGSM", "PGD", "SegPGD", "APGD", "APGD, Dice", "worst"])
+    assert len({colour for colour, _, _ in attacked.values()}) == 7
     many = pictures.looks([f"group {k}" for k in range(64)])
     assert len({look[:2] for look in many.values()}) == 64
 
