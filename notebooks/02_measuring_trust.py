@@ -351,7 +351,7 @@ print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
 # ranking has 0.1, 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
 # :::
 #
-# ## Ask more than once
+# ## Does it help to ask more than once?
 #
 # The other idea of the field is to compute several predictions of the same image, and to see whether they agree.
 #
@@ -890,7 +890,7 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # methods in the table are of one cohort, and we registered no claim about their order.
 
 # %% [markdown]
-# ## What people see
+# ## Do people agree on the border?
 #
 # Two people draw a border differently. On the phantom we can simulate three raters who draw each heart. How well do they
 # agree, and is the network uncertain where they disagree?
@@ -937,8 +937,8 @@ print("eAURC by hand:", round(right, 4))
 
 # %% [markdown]
 # On real images nobody knows the true border. Two trained observers drew the vessels of the same 28 retinas of the
-# CHASE data {cite:p}`fraz2012chase`. Compare the Dice between them, which the next cell prints, with a Dice of 0.9: whoever
-# expects that of a network expects more than the other observer reaches.
+# CHASE data {cite:p}`fraz2012chase`. The next cell prints the Dice between them. Suppose that someone asks for a network with
+# a Dice of 0.9 on these images: that is more than one observer reaches when the other is the reference.
 
 # %%
 try:

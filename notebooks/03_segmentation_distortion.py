@@ -245,8 +245,8 @@ more.groupby("training slices").mean().round(2)
 #
 # With ten times as many slices, about twice as many of B and C are flagged, and still far from all. So the number of slices
 # is not the whole reason. Another reason is how we average: the published code averages neighbours once more than we do, so
-# the covariance has fewer numbers to estimate. With this pooling more slices are flagged, and still not all (see the box). What this means on real
-# scanners is discussed below.
+# the covariance has fewer numbers to estimate. With this pooling more slices are flagged, and still not all (see the box).
+# What this means on real scanners is discussed below.
 #
 # :::{admonition} For the researcher: the published pooling
 # :class: dropdown
@@ -267,9 +267,8 @@ more.groupby("training slices").mean().round(2)
 # contain what the rest of the network will do with an unusual activation. {cite:t}`lennartz2023distortion` measure that
 # directly. Teach a second network, an **autoencoder** $r$, to copy activations $x$ of the training scanner through a narrow
 # **code**, a short list of numbers. The idea is that it can only reconstruct what it has learned, so that $r(x)$ is $x$
-# moved towards the training activations. Let the U-Net $U$ compute the
-# segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the method takes the anomaly for
-# harmless (exercise 2 shows where this goes wrong). The
+# moved towards the training activations. Let the U-Net $U$ compute the segmentation once from $x$ and once from $r(x)$. If
+# the two segmentations agree, the method takes the anomaly for harmless (exercise 2 shows where this goes wrong). The
 # **segmentation distortion** is the mean over pixels and classes
 #
 # $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 . \tag{3.1}$$
@@ -518,10 +517,12 @@ over_runs(
 #   [undecided](evidence:distortion-beats-entropy/B,C,E?undecided).
 # * *Distance*: it ranks better than distortion [on E and F](evidence:distortion-beats-distance/E,F?fails); on B, C and D
 #   that is [undecided](evidence:distortion-beats-distance/B,C,D?undecided).
-# * *Code distance*: on D, whether distortion is better is undecided (difference
+# * *Code distance*: it ranks better than distortion [on B, C, E and F](evidence:distortion-beats-code-distance/B,C,E,F?fails);
+#   on D that is undecided (distortion minus code distance:
 #   [0.09 [−0.22, 0.40]](evidence:distortion-beats-code-distance/D?undecided)).
-# * *Entropy over the foreground*, which the paper does not have: the claim that distortion is ahead of it on every unseen
-#   scanner [fails](evidence:distortion-beats-foreground-entropy?fails).
+# * *Entropy over the foreground*, which the paper does not have: it, too, ranks better than distortion
+#   [on B, C, E and F](evidence:distortion-beats-foreground-entropy/B,C,E,F?fails); on D that is
+#   [undecided](evidence:distortion-beats-foreground-entropy/D?undecided).
 #
 # ## Why not here?
 #
@@ -683,9 +684,10 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 # [0.75](evidence:chapter_03_ablations/SD+on+D/estimate?variant=reconstruction+half) for the reconstruction half) than
 # both together ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). But this is not so in
 # each network: in one of the three, the segmentation half is ahead. The networks disagree about the next rows as well (a
-# smaller or larger code, noise in training, a variational or larger autoencoder), so we draw no conclusion there. The last two rows are plainer: one level up, or at the finest skip connection, a short code
-# cannot hold the activation. There the Dice on A itself falls, so what is measured is the error of the autoencoder. In every
-# row the mean of the Dice form is higher than that of equation (3.1).
+# smaller or larger code, noise in training, a variational or larger autoencoder), so we draw no conclusion there.
+#
+# The last two rows are plainer: one level up, or at the finest skip connection, a short code cannot hold the activation. There
+# the Dice on A itself falls, so what is measured is the error of the autoencoder.
 #
 # ## Real scanners
 #
