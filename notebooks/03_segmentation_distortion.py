@@ -104,8 +104,8 @@ from segconf_lite import own, show
 # %% [markdown]
 # ## Networks and cases
 #
-# The networks and the scanners are those of chapter 2: five U-Nets that learned the same hearts on scanner A from
-# other random numbers. The first is the one that we evaluate; all five are the ensemble to compare with.
+# The networks and the scanners are those of chapter 2: five U-Nets that were trained on the same hearts from scanner A and
+# differ in their random numbers. The first one is the evaluated network. All five are the ensemble to compare with.
 
 
 # %%
@@ -183,12 +183,12 @@ show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 # standard deviation: one step in a direction where training slices hardly vary counts for more than one where they
 # vary a lot {cite:p}`lee2018mahalanobis`. With the mean $\mu$ and the covariance $\Sigma$ of the pooled numbers of the
 # training slices, the distance of a new slice with the numbers $z$ is
-# $\sqrt{(z-\mu)^\top\,\Sigma^{-1}\,(z-\mu)}$. With more numbers than slices, an inverse of $\Sigma$ exists only after
-# *shrinking* $\Sigma$ towards a multiple of the identity matrix {cite:p}`ledoit2004covariance`, and the code warns of
-# it (silenced below).
+# $\sqrt{(z-\mu)^\top\,\Sigma^{-1}\,(z-\mu)}$. There is a difficulty: we have 1,728 numbers per slice but only 480 training
+# slices, and then $\Sigma$ has no inverse. The usual remedy is to *shrink* $\Sigma$, that is, to mix it with a multiple of
+# the identity matrix {cite:p}`ledoit2004covariance`. (The code gives a warning of it, which we silence below.)
 #
-# A toy with two numbers per slice, of which the second varies three times as much as the first. Two new slices lie
-# equally far from the mean by the ruler, and not at all equally far in standard deviations.
+# Here is a toy with two numbers per slice, of which the second varies three times as much as the first. Two new slices lie
+# equally far from the mean by the ruler, but not in standard deviations.
 
 # %%
 cloud = np.random.default_rng(0).normal(size=(5000, 2)) * [1, 3]
@@ -223,15 +223,17 @@ flagged.rename("fraction flagged").to_frame().T.round(2)
 # %% [markdown]
 # *Fraction of the slices of each scanner that the distance flags. One network.*
 #
-# {cite:t}`lennartz2023distortion` found that this distance flags every slice of every unseen scanner. Over
+# {cite:t}`lennartz2023distortion` found that this distance flags every slice of every unseen scanner. Here, over
 # [five](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
-# [every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds) here, but only
+# [every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds), but only
 # [0.41 [0.23, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails) of those of B,
 # [0.34 [0.12, 0.55]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
-# [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E. Why? In this run, new slices on A
-# lie more than twice as far as the training slices: the covariance is overfitted to its hearts. If that
-# were the reason, more slices should help. In the next table the covariance is fitted to hearts that the network has not
-# learned from, so its first row is not the setting above (`benchmarks/chapter_03.py`, means over three networks):
+# [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E. Why not all?
+#
+# In this run, new slices on A lie more than twice as far as the training slices: the covariance is overfitted to the
+# training hearts, so the threshold that lets new hearts pass is high. If that were the reason, more training slices should
+# help. In the next table the covariance is fitted to hearts that the network has not learned from, so its first row is not
+# the setting above (`benchmarks/chapter_03.py`).
 
 # %% tags=["hide-input"]
 more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|flagged")
@@ -241,43 +243,32 @@ more.groupby("training slices").mean().round(2)
 # %% [markdown]
 # *Fraction of slices that is flagged, for each number of training slices; means over three networks.*
 #
-# With ten times as many slices, about twice as many of B and C are flagged, and still far from all. So the number of slices is not the whole reason. Another is
-# how we average: the published code averages neighbours once more than we do, which leaves 216 numbers per slice
-# instead of our 1,728, and with fewer numbers the covariance is easier to estimate (`benchmarks/chapter_02.py`, means
-# over other runs):
-
-# %% tags=["hide-input"]
-poolings = ledger.stored_table("chapter_02_soft_dice.csv")
-poolings = poolings[poolings["statistic"] == "flagged"]
-names = {"distance, channels_and_space": "our pooling"}
-names["distance, published"] = "published pooling"
-poolings = poolings.replace({"method": names})
-poolings.pivot_table(index="method", columns="scanner", values="value").round(2)
-
-# %% [markdown]
-# *Fraction of slices that is flagged on each scanner, mean over five networks, with our pooling and with the published one.*
+# With ten times as many slices, about twice as many of B and C are flagged, and still far from all. So the number of slices
+# is not the whole reason. Another reason is how we average: the published code averages neighbours once more than we do, so
+# the covariance has fewer numbers to estimate. With this pooling more slices are flagged, and still not all (see the box).
+# What this means on real scanners is discussed below.
 #
-# With the published pooling the fraction is larger by
-# [0.22 [0.14, 0.30]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=B&above)
-# on B,
-# [0.20 [0.08, 0.32]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=C&above)
-# on C and
-# [0.24 [0.12, 0.36]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=E&above)
-# on E. So the pooling is part of the reason. Still, only
-# [0.66](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=B) of the
-# slices of B,
-# [0.55](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=C) of C
-# and [0.51](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=E) of
-# E are flagged. What this means on real scanners is discussed below.
+# :::{admonition} For the researcher: the published pooling
+# :class: dropdown
+# The published code leaves 216 numbers per slice instead of our 1,728. On B, C and E, over
+# [five](evidence:chapter_02_soft_dice/value/seeds?method=distance,+published&statistic=flagged&scanner=B) other networks
+# (`benchmarks/chapter_02.py`), these fractions are flagged:
+#
+# | scanner | published pooling | more than with ours by |
+# |---|---|---|
+# | B | [0.66](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=B) | [0.22 [0.14, 0.30]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=B&above) |
+# | C | [0.55](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=C) | [0.20 [0.08, 0.32]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=C&above) |
+# | E | [0.51](evidence:chapter_02_soft_dice/value/estimate?method=distance,+published&statistic=flagged&scanner=E) | [0.24 [0.12, 0.36]](evidence:chapter_02_soft_dice/mean_difference/distance,+published~distance,+channels_and_space?wide=method&statistic=flagged&scanner=E&above) |
+# :::
 #
 # ## Does it matter?
 #
-# On D and F a flag is right. But the distance cannot know this, because it does not contain what the rest of the network
-# will do with an unusual activation. {cite:t}`lennartz2023distortion` measure that directly. Teach a second network, an
-# **autoencoder** $r$, to copy activations $x$ of the training scanner through a narrow code. It can only reconstruct
-# what it has learned, so $r(x)$ is $x$ moved towards the training activations. Let the U-Net $U$ compute the
-# segmentation once from $x$ and once from $r(x)$. If the two segmentations agree, the method takes the anomaly for
-# harmless (exercise 2 shows where this goes wrong). The
+# On D and F, where many segmentations are wrong, a flag is useful. But the distance cannot know this, because it does not
+# contain what the rest of the network will do with an unusual activation. {cite:t}`lennartz2023distortion` measure that
+# directly. Teach a second network, an **autoencoder** $r$, to copy activations $x$ of the training scanner through a narrow
+# **code**, a short list of numbers. The idea is that it can only reconstruct what it has learned, so that $r(x)$ is $x$
+# moved towards the training activations. Let the U-Net $U$ compute the segmentation once from $x$ and once from $r(x)$. If
+# the two segmentations agree, the method takes the anomaly for harmless (exercise 2 shows where this goes wrong). The
 # **segmentation distortion** is the mean over pixels and classes
 #
 # $$\mathrm{SD} = \frac{1}{|P|\,|C|}\sum_{p,c}\big[P(C_p{=}c\mid U(I)) - P(C_p{=}c\mid U\!\circ r(x))\big]^2 . \tag{3.1}$$
@@ -327,7 +318,7 @@ print(f"loss of both: {learned['L_seg']:.4f} and {learned['L_mse']:.4f}")
 # probabilities, and the mean square error of the copied activation. Next, everything that we will compare,
 # for one cohort:
 #
-# * *distance*, and *code distance*, the same on the autoencoder's code;
+# * *distance*, the Mahalanobis distance from above, and *code distance*, the same on the autoencoder's code;
 # * *entropy* over the image and over the foreground (chapter 2);
 # * *distortion*, as in equation (3.1); *distortion, foreground*, its mean over what is predicted as heart; and
 #   *distortion, Dice*, 1 minus the Dice between the two segmentations.
@@ -395,11 +386,12 @@ show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 # *Dice per slice (higher is better) on each scanner: of the network's segmentations, and of those from reconstructed
 # activations. After figure 4 (right) of the paper. One network.*
 #
-# The paper says that the reconstruction is no repair. On this phantom it repairs a part, where repair is needed.
+# The paper says that the reconstruction is no repair. On this phantom it repairs a part of what D and F corrupt.
 # Over [five](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
 # [0.12 [0.08, 0.16]](evidence:reconstruction-does-not-repair/D?fails) on D and by
-# [0.09 [0.02, 0.15]](evidence:reconstruction-does-not-repair/F?fails) on F, because the activations are moved back
-# towards those in training. The result is still not a good segmentation, so nobody should use it as one.
+# [0.09 [0.02, 0.15]](evidence:reconstruction-does-not-repair/F?fails) on F. A likely reason is that the activations are
+# moved back towards those in training. The figure shows that many of the results are still no good segmentations, so
+# nobody should use them as such.
 #
 # ## Five uncertainties, case by case
 #
@@ -467,9 +459,9 @@ show.picture_slider(
 # %% [markdown]
 # ## Which ranks the cases?
 #
-# The paper's main figure: Spearman's rank correlation of each uncertainty with the risk, within each scanner, over
-# repeats. Besides this run, five stored runs are drawn, each with its own hearts, networks and autoencoder (those on
-# which the claims are judged).
+# We repeat the paper's main figure: Spearman's rank correlation of each uncertainty with the risk, within each scanner.
+# Besides this run, it contains five stored runs, each with its own hearts, networks and autoencoder. The claims are judged
+# on these five.
 #
 # **Predict:** on which scanners will distortion rank the slices well, and on which hardly at all?
 
@@ -505,30 +497,42 @@ over_runs(
 # *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner, over six runs: the
 # marker is the median, the bar reaches from the lowest to the highest run. After figure 3 of the paper.*
 #
-# In the paper, distortion leads nearly everywhere. Here it leads only in part. Against the entropy over the image, a rival
-# of the paper, it is ahead [on D and F](evidence:distortion-beats-entropy/D,F?holds) and
-# [undecided](evidence:distortion-beats-entropy/B,C,E?undecided) on B, C and E. Against the entropy over the foreground, which
-# the paper does not have, [the claim fails](evidence:distortion-beats-foreground-entropy?fails). Over the
-# [five](evidence:distortion-beats-distance/seeds) stored runs, distortion has a mean Spearman's correlation of
-# [0.72 [0.61, 0.83]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) on D,
-# where the network collapses. Whether that is better than the distance of codes is undecided (difference
-# [0.09 [−0.22, 0.40]](evidence:distortion-beats-code-distance/D?undecided)). On the other scanners its mean is near
-# zero, and each interval includes zero:
-# [−0.14 [−0.30, 0.03]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across) on A,
-# [0.03 [−0.13, 0.19]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&across) on B,
-# [0.08 [−0.12, 0.27]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=C&across) on C,
-# [0.00 [−0.18, 0.18]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) on E and
-# [0.06 [−0.24, 0.36]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) on F.
-# The distance ranks better than distortion [on E and F](evidence:distortion-beats-distance/E,F?fails); on B, C and D
-# that is [undecided](evidence:distortion-beats-distance/B,C,D?undecided).
+# In the paper, distortion leads nearly everywhere. Here, over the [five](evidence:distortion-beats-distance/seeds) stored
+# runs, its Spearman's correlation with the risk is clearly above zero on D only, where the network collapses. On the other
+# scanners each interval includes zero:
+#
+# | scanner | distortion: Spearman with risk |
+# |---|---|
+# | A | [−0.14 [−0.30, 0.03]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across) |
+# | B | [0.03 [−0.13, 0.19]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&across) |
+# | C | [0.08 [−0.12, 0.27]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=C&across) |
+# | D | [0.72 [0.61, 0.83]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) |
+# | E | [0.00 [−0.18, 0.18]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) |
+# | F | [0.06 [−0.24, 0.36]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) |
+#
+# How does distortion compare with its rivals?
+#
+# * *Entropy over the image*, a rival in the paper: distortion is ahead
+#   [on D and F](evidence:distortion-beats-entropy/D,F?holds); on B, C and E that is
+#   [undecided](evidence:distortion-beats-entropy/B,C,E?undecided).
+# * *Distance*: it ranks better than distortion [on E and F](evidence:distortion-beats-distance/E,F?fails); on B, C and D
+#   that is [undecided](evidence:distortion-beats-distance/B,C,D?undecided).
+# * *Code distance*: it ranks better than distortion [on B, C, E and F](evidence:distortion-beats-code-distance/B,C,E,F?fails);
+#   on D that is undecided (distortion minus code distance:
+#   [0.09 [−0.22, 0.40]](evidence:distortion-beats-code-distance/D?undecided)).
+# * *Entropy over the foreground*, which the paper does not have: it, too, ranks better than distortion
+#   [on B, C, E and F](evidence:distortion-beats-foreground-entropy/B,C,E,F?fails); on D that is
+#   [undecided](evidence:distortion-beats-foreground-entropy/D?undecided).
 #
 # ## Why not here?
 #
-# There are three suspects. Is the *code* wrong? The tests compute equation (3.1) again in plain NumPy, and the numbers
-# agree. Is the *autoencoder* poor? It
-# [keeps the mean Dice on the training slices](evidence:reconstruction-keeps-the-training-dice?holds) to about two thousandths. So look
-# at the *cohort*. Chapter 2 suspected that the entropy over the image follows how much heart there is.
-# Equation (3.1) is a mean over the image, too.
+# Why does the published effect not appear? There are three suspects. Is our *implementation* wrong? The tests of the package
+# compute equation (3.1) again in plain NumPy, and the numbers agree. Is the *autoencoder* poor? It
+# [keeps the mean Dice on the training slices](evidence:reconstruction-keeps-the-training-dice?holds) to about two
+# thousandths. So look at the *cohort*, our test slices. In chapter 2, the entropy over the image seemed to say how much of
+# the heart was found. Equation (3.1) is a mean over the image, too.
+#
+# **Predict:** will distortion rise or fall with the size of the heart? And the risk?
 
 # %%
 heart = (test.labels > 0).sum(axis=(1, 2))
@@ -546,8 +550,8 @@ table.rename_axis("Spearman with the size of the heart").round(2)
 # distortion. One run.*
 #
 # In this run, the risk falls with size on every scanner: small hearts, towards the apex, are the hard ones. Distortion,
-# however, **rises** with size on most scanners, because a small heart has few pixels that could change. Where the
-# scanner does little harm, these two effects oppose each other, and little of the ranking is left.
+# however, **rises** with size on most scanners, probably because a small heart has few pixels that could change. Where the
+# scanner does little harm, these two effects oppose each other. This can explain why little of the ranking is left there.
 #
 # The remedy is that of chapter 2: relate the change to what is there. The Dice between the two segmentations does so.
 
@@ -563,27 +567,43 @@ over_runs(shown, alt)
 # The same idea, put as a Dice, ranks the cases better than equation (3.1)
 # [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
 # [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above)
-# ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero), and on D better
-# than the entropy over the foreground, too (difference
-# [0.13 [0.04, 0.22]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above)).
-# Still, the entropy over the foreground, which costs one pass, is ahead of the Dice form on the other scanners (differences of
-# [0.40 [0.10, 0.70]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above)
-# on A,
-# [0.35 [0.16, 0.54]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above)
-# on B,
-# [0.24 [0.13, 0.35]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above)
-# on C,
-# [0.34 [0.19, 0.48]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above)
-# on E and
-# [0.14 [0.02, 0.25]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above)
-# on F).
+# ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero). Is it also better than the
+# entropy over the foreground, which costs one pass? On D it is, by
+# [0.13 [0.04, 0.22]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above).
+# On all other scanners the entropy over the foreground is ahead:
 #
-# ## Vary the scanner from scan to scan
+# | scanner | entropy, foreground, minus distortion, Dice |
+# |---|---|
+# | A | [0.40 [0.10, 0.70]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above) |
+# | B | [0.35 [0.16, 0.54]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above) |
+# | C | [0.24 [0.13, 0.35]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above) |
+# | E | [0.34 [0.19, 0.48]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above) |
+# | F | [0.14 [0.02, 0.25]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above) |
 #
-# On B the scans are all alike, and so the distance reflects one scanner and hardly any differences in harm. Now let
-# the settings of B vary six times as much from scan to scan (`jitter=6`).
+# :::{admonition} For the researcher: the text of the paper and its code
+# :class: dropdown
+# There could be a fourth suspect, because the published code computes other things than the text states.
 #
-# **Predict:** what happens to the rank correlation of the plain distance?
+# * For one data set, the code takes the root of the *sum* of squares over a volume. For single slices this gives the same
+#   ranking as the mean of equation (3.1), because both rise together. Over volumes of unequal length it would not.
+# * For the other data set, it averages a cross-entropy over rows, and then takes the root of the sum of squares over
+#   columns. This is another quantity: the cross-entropy is the entropy of the reconstructed prediction plus the
+#   Kullback-Leibler divergence between the two predictions, so it is large wherever the reconstructed prediction is
+#   uncertain.
+# * The entropy is called a mean in the text and is an L2 norm in the code.
+# * The autoencoder is trained with a Huber loss where the text has squares, and the ensembles are drawn with replacement,
+#   so some of them hold one network more than once.
+#
+# We computed the rules of the first three points in single runs only, so we draw no conclusion about which of them ranks
+# best. Those of the last point are not tested here.
+# :::
+#
+# ## What if the scanner varies from scan to scan?
+#
+# On B the settings of the scanner vary little from scan to scan, so that all slices are corrupted about equally. Now let
+# these settings vary six times as much (`jitter=6`).
+#
+# **Predict:** what happens to the rank correlation of the distance?
 
 # %% tags=["hide-input"]
 # Only simulated scanners can be made to vary.
@@ -604,13 +624,14 @@ show.method_intervals(
 # intervals over subjects. One network.*
 #
 # Over [five](evidence:severity-makes-distance-look-good/seeds) other runs, the distance has a Spearman's correlation
-# of [0.77 [0.71, 0.83]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If severity varies
-# within a scanner, distance and risk both rise with it, and then the distance ranks the cases, too. So in any comparison of methods, look how much severity varies in the test set, because that may decide the
-# comparison.
+# of [0.77 [0.71, 0.83]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If the severity of the
+# corruption varies within a scanner, distance and risk both rise with it, and then the distance ranks the cases, too. So in
+# any comparison of methods, look how much severity varies in the test set, because that may decide the comparison.
 #
 # ## How many slices are flagged?
 #
-# The last figure follows figure 4 (left) of the paper: thresholds are set so that 95 % of new slices on A pass.
+# The next figure follows figure 4 (left) of the paper: the threshold of each method is set so that 95 % of new slices on A
+# pass. A method that asks "does it matter?" should flag few slices of the scanners B, C and E, where the network does well.
 
 # %%
 at_a = measure(methods, familiar)[0]
@@ -627,89 +648,51 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # %% [markdown]
 # *Fraction of the slices of each scanner that each method flags. Dotted: the 5 % that is allowed on A. One run.*
 #
-# In the paper, on the hearts of M&Ms (several vendors), distortion flags few slices and distance flags all; on its other data set,
-# CC-359 (brains), it reports near-perfect detection by all methods, so there distortion flags nearly all slices as well. Here
-# distortion flags more slices than distance on the harmless C (over
+# The paper reports two different results. On the hearts of M&Ms (several vendors), distortion flags few slices and distance
+# flags all. On CC-359 (brains), all methods detect the unseen scanners nearly perfectly, so there distortion flags nearly all
+# slices as well.
+#
+# Here distortion flags more slices than distance on the harmless C, over
 # [five](evidence:distortion-spares-the-harmless/seeds) other runs by
 # [0.37 [0.17, 0.56]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
-# of the slices): there it is the better detector of an unseen scanner, which is not what it is for. On E we saw no
+# of the slices. So on C it is the better detector of an unseen scanner, which is not what it is for. On E we saw no
 # difference (distortion minus distance:
 # [−0.02 [−0.15, 0.11]](evidence:distortion-spares-the-harmless?fails&across)).
 #
-# ## What the text says and what the code does
-#
-# The published code computes other things than the text states. For one data set it takes the root of the *sum* of
-# squares over a volume. For the other it averages a cross-entropy over rows, and then takes the root of the sum of squares
-# over columns. And the entropy is called a mean in the text and is an L2 norm in the code. Two more differences are not
-# tested here: the published autoencoder is trained with a Huber loss where the text has squares, and the published
-# ensembles are drawn with replacement, so some of them hold one network more than once. Does the choice of the formula
-# matter?
-
-# %%
-logs = altered.clamp(min=1e-12).log()
-maps = (plain - altered).square().mean(dim=1)
-cross = -(altered * plain.clamp(min=1e-12).log()).sum(dim=1)
-uncertainty = -(plain * plain.clamp(min=1e-12).log()).sum(dim=1)
-
-# %%
-rules = {
-    "SD as in the text, mean of squares": maps.mean(dim=(1, 2)),
-    "SD as in the code, one slice per volume": maps.sum(dim=(1, 2)).sqrt(),
-    "SD as in the code, cross-entropy": cross.mean(dim=1).square().sum(dim=1).sqrt(),
-    "entropy as in the text, mean": uncertainty.mean(dim=(1, 2)),
-    "entropy as in the code, L2 norm": uncertainty.square().sum(dim=(1, 2)).sqrt(),
-}
-
-# %% tags=["hide-input"]
-found = cases[["domain", "subject", "risk"]].assign(
-    **{k: to_numpy(v) for k, v in rules.items()}
-)
-found = compare_methods(found, list(rules), statistic="rank_correlation")
-found.pivot(index="method", columns="domain", values="estimate").loc[list(rules)].round(
-    2
-)
-
-# %% [markdown]
-# *Spearman's correlation with the risk (higher is better) on each scanner, for each rule. One run.*
-#
-# For single slices the root of a sum gives the same ranking as the mean, so the first two rows
-# are equal; over volumes of unequal length they would not be. The cross-entropy is another quantity: it is the
-# entropy of the reconstructed prediction plus the Kullback-Leibler divergence between the two predictions, so it is
-# large wherever the reconstructed prediction is uncertain.
-#
 # ## What the autoencoder needs
 #
-# Which half of the loss matters, how long must the code be, where should one look? Repeating this takes fifteen minutes
-# (`python benchmarks/chapter_03.py`), so the stored table is shown: means over three networks.
+# Which half of the loss matters? How long must the code be? At which layer should the autoencoder be put in? To repeat this
+# takes fifteen minutes (`python benchmarks/chapter_03.py`), so here is the stored table. You may skip this section in a first
+# reading.
 
 # %% tags=["hide-input"]
 ablations = ledger.stored_table("chapter_03_ablations.csv")
-columns = ["L_seg", "L_mse", "change of Dice on A", "SD on C", "SD on D", "SD on F"]
-columns += ["Dice on C", "Dice on D", "Dice on F"]
+columns = ["change of Dice on A", "SD on D", "Dice on D"]
 plainly = {"three blocks a level, 64 features": "three blocks per level, 64 features"}
 ablations["variant"] = ablations["variant"].replace(plainly)
 order = ablations["variant"].drop_duplicates()
 ablations.groupby("variant")[columns].mean().loc[order].round(3)
 
 # %% [markdown]
-# *The two losses on held-out subjects of A; how much the reconstruction changes the Dice on A; Spearman's correlation
-# with the risk, of equation (3.1) ("SD") and of its Dice form ("Dice"). Means over three networks.*
+# *How much the reconstruction changes the Dice on A; and, on D, Spearman's correlation with the risk of equation (3.1) ("SD")
+# and of its Dice form ("Dice"; higher is better). "Hooked" names the layer whose activations are copied, if it is not the
+# bottleneck. Means over three networks.*
 #
-# Read the table by rows. Three networks are few and the table has no
-# intervals, so small differences between rows are not results. On D, each half of the loss alone has a lower correlation
-# of equation (3.1)
+# Three networks are few and the table has no intervals, so small differences between rows are not results. Each half of the
+# loss alone has a lower correlation of equation (3.1) on D
 # ([0.74](evidence:chapter_03_ablations/SD+on+D/estimate?variant=segmentation+half) for the segmentation half,
 # [0.75](evidence:chapter_03_ablations/SD+on+D/estimate?variant=reconstruction+half) for the reconstruction half) than
-# both together ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). But not in each network:
-# in one of the three, the segmentation half is ahead. The networks disagree about the other rows as well (a smaller or larger
-# code, noise in training, a variational or larger autoencoder), so we draw no conclusion there. One level up, or at the finest skip, a short
-# code cannot hold the activation: the Dice on A itself falls, and what is measured is the autoencoder's own error. In
-# every row the mean of the Dice form is higher than that of equation (3.1).
+# both together ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). But this is not so in
+# each network: in one of the three, the segmentation half is ahead. The networks disagree about the next rows as well (a
+# smaller or larger code, noise in training, a variational or larger autoencoder), so we draw no conclusion there.
+#
+# The last two rows are plainer: one level up, or at the finest skip connection, a short code cannot hold the activation. There
+# the Dice on A itself falls, so what is measured is the error of the autoencoder.
 #
 # ## Real scanners
 #
-# We return to the spinal cord of chapter 1, and to its network. Which cases should set the threshold of the distance? Not the
-# training slices: the covariance was fitted to them, so their distances are small by construction. A useful threshold
+# We return to the spinal cord of chapter 1, and to its network. The first question is: which cases should set the threshold
+# of the distance? Not the training slices: the covariance was fitted to them, so their distances are small by construction. A useful threshold
 # must let a new *person* on a source scanner pass. So we fit the distance without one volunteer, set the threshold so
 # that 95 % of that volunteer's slices pass, and see which slices of the unseen sites are flagged. Then we do the same
 # without the other volunteer.
@@ -778,32 +761,30 @@ table.T.round(2)
 # %% [markdown]
 # *Medians of the distance (first table), and what each site shows (second; "flagged" is the mean of the two repeats, each of which leaves one volunteer out).*
 #
-# A volunteer whom the distance has not seen lies far off as well, also on a **source** scanner. (The first table appears only
-# where the cord images are installed.) Had we
-# set the threshold by the slices that were used to fit, the unseen sites would be flagged (their medians in the
-# first table are far larger), as published, and a new person on a source scanner as well. With a threshold that lets
-# the new person pass, a fraction of the slices is flagged: over [five](evidence:distance-flags-every-real-site/seeds) other
-# networks between [0.03](evidence:distance-flags-every-real-site/Milan/estimate) (Milan) and
-# [0.42](evidence:distance-flags-every-real-site/Juntendo/estimate) (Juntendo) of them. London, where the mean Dice is
-# [0.84](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University), is flagged about as often
-# ([0.39](evidence:distance-flags-every-real-site/University/estimate)) as Juntendo, where the segmentation collapses
-# (mean Dice [0.19](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo)). With two volunteers in the
+# A volunteer whom the distance has not seen lies far off as well, even on a **source** scanner. (The first table appears only
+# where the cord images are installed.) So if the slices that were used to fit had set the threshold, the unseen sites would
+# be flagged, as published, but a new person on a source scanner as well.
+#
+# With a threshold that lets the new person pass, the distance flags a fraction of the slices: over
+# [five](evidence:distance-flags-every-real-site/seeds) other networks between
+# [0.03](evidence:distance-flags-every-real-site/Milan/estimate) (Milan) and
+# [0.42](evidence:distance-flags-every-real-site/Juntendo/estimate) (Juntendo) of them. A flag does not tell where the
+# segmentation is wrong: University College London (UCL) is flagged about as often
+# ([0.39](evidence:distance-flags-every-real-site/University/estimate)) as Juntendo, and yet the mean Dice is
+# [0.84](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University) at UCL and
+# [0.19](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo) at Juntendo. With two volunteers in the
 # source and one at each site, we cannot separate "new scanner" from "new person". Whether the distance flags other
 # volunteers of these sites is open, so the claim is [undecided](evidence:distance-flags-every-real-site?undecided):
-# too few people.
+# there are too few people.
 #
-# There is one volunteer per site, with 14 to 40 slices, so correlations within a site are rough and have no
-# interval. At Juntendo, the collapse of chapter 1, the distance ranks worst and the Dice form of distortion best in
-# this run. Over [five](evidence:distance-flags-every-real-site/seeds) other networks the Dice form is still the
-# highest there
-# ([0.95](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo)), and the
-# lowest is distortion as in equation (3.1)
-# ([0.62](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo)), not the
-# distance ([0.76](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo)). At UCL
-# (London), over the [five](evidence:distance-flags-every-real-site/seeds) networks, the entropy
-# over the foreground has
-# [0.44](evidence:chapter_03_cases/rank_correlation/entropy,+foreground/estimate?cohort=cord&domain=University), and
-# its values lie between
+# The second question is which uncertainty ranks the slices. There is one volunteer per site, with 14 to 40 slices, so
+# correlations within a site are rough and have no interval, and one run says little. At Juntendo, the collapse of chapter 1,
+# the means over the [five](evidence:distance-flags-every-real-site/seeds) other networks are
+# [0.95](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo) for the Dice form of
+# distortion, [0.76](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo) for the
+# distance, and
+# [0.62](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo) for distortion as in
+# equation (3.1). At UCL, even one method differs much from network to network: the entropy over the foreground lies between
 # [0.05 and 0.73](evidence:chapter_03_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University).
 
 # %% tags=["remove-cell"]
@@ -856,7 +837,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # * "Another scanner?" and "does it matter?" are different questions. The appearance of an image and its activations
 #   can disagree about the first.
 # * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses
-#   (Spearman's correlation on D:
+#   (Spearman's correlation on D is
 #   [0.90 [0.85, 0.94]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
 # * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations relates the
 #   change to the size, and [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds).
