@@ -20,9 +20,9 @@
 # flip the label of a pixel, and are the pixels for which little is enough those that are wrong?
 #
 # **You will be able to** say what a flip cost is; find the cheapest network that flips one pixel; derive the cost for
-# the last layer in closed form; separate what the models contribute to a map of *other models that explain the
-# training cases as well* from what the choice of the target masks alone produces; and judge whether a map separates *the border cannot be known* from *this
-# network has seen too little*.
+# the last layer in closed form; find out how much of a map comes from *other models*, and how much from the shape of the
+# masks that were searched for; and judge whether a map separates *the border cannot be known* from *this network has seen
+# too little*.
 #
 # :::{admonition} In short (this gives away some of the predictions below)
 # :class: dropdown
@@ -38,7 +38,8 @@
 # :::
 #
 # **You need** chapters 1 and 2: the scanners A to F, entropy, raters, eAURC. All terms are on the page
-# [Definitions](../definitions.md).
+# [Definitions](../definitions.md). In a first reading, leave out the boxes *For the researcher*, and take equation (5.2)
+# without its derivation.
 #
 # **Two kinds of numbers.** What the cells print belongs to *this run*, that is, to one seed. Where the text says "over five
 # other seeds", it gives the mean over five repeats with new hearts and new networks (seeds 11 to 15), and in brackets its
@@ -121,7 +122,7 @@ from segconf_lite.profiles import profile_named
 from segconf_lite import show
 
 # %% [markdown]
-# ## What would change your mind?
+# ## When is the label of a pixel fragile?
 #
 # A network was trained, and many others would have explained the training cases nearly as well: other starts, other
 # orders of the cases, a few more steps. If one of them, hardly worse on the training cases, gives a pixel another
@@ -142,12 +143,14 @@ show.diagram("flip cost")
 # ## One pixel, one search
 #
 # We begin with a brute-force search. A network of 25,000 weights learns 36 crops of hearts. We take a pixel of a new
-# heart and search the weights for the network that labels it otherwise at the least cost. The search may move only
-# the last layer, or the decoder too, or everything.
+# heart and search the weights for the network that labels it otherwise at the least cost. The search is a gradient
+# descent: after each step that lowers the training loss, it moves the weights back to where the label has just flipped. It
+# may move only the last layer, or the decoder too, or everything.
 #
-# One preparation is needed. Our networks are trained with the Dice as well and stopped early, so they do not sit at
-# the optimum of the cross-entropy, and many flips would cost *less than nothing*. So we continue the training,
-# without augmentation, until they do (`polish`).
+# One preparation is needed. Our networks are trained with the Dice as well as with the cross-entropy, and are stopped
+# early. So they do not sit at the optimum of the cross-entropy, and many flips would cost *less than nothing*: they would
+# even lower this loss. Therefore we continue the training, on these crops and without augmentation, until the small network
+# is at the optimum (`polish`).
 
 # %%
 sizes = profile_named(profile, n_train=n_train)
@@ -159,7 +162,7 @@ def make(scanner, n_cases, first_subject, **options):
     return phantom.cohort(n_cases, scanner=scanner, **given)
 
 
-# %%
+# %% tags=["hide-input"]
 def crop(cohort):
     inner = slice(sizes.size // 4, 3 * sizes.size // 4)
     cut = {
@@ -176,7 +179,8 @@ trained = fitted(fit_unet, few, validation=few, **small)
 little = fitted(polish, trained, few, steps=min(100, n_steps or 100))
 fresh = crop(make(source_scanner, 12, 4000))
 shown = little(fresh.images[:6]).detach().softmax(dim=1)
-# %%
+
+# %% tags=["hide-input"]
 drawn = to_numpy(shown.argmax(dim=1))
 lead = to_numpy(shown.topk(2, dim=1).values.diff(dim=1)[:, 0].abs())
 places = stratified_pixels(drawn, n_each=40, seed=seed).query("stratum == 'inside'")
@@ -227,9 +231,9 @@ show.line_panels(
 # *Lowest flip cost found so far (nats per training pixel, logarithmic axis) against the steps of each search. One pixel of
 # one network.*
 #
-# Every point of a curve belongs to a network that does label the pixel otherwise, so each value is an upper bound of the true cost. Each
-# search starts where the one before ended, so it cannot end higher. Here, freeing the encoder too gains nothing within
-# 30 steps.
+# Every point of a curve belongs to a network that does label the pixel otherwise. So each value is an upper bound of the
+# true cost, and a longer search could find less. Each search starts where the one before ended, so it cannot end higher.
+# Here, freeing the encoder too gains nothing within 30 steps.
 #
 # What do these networks do to the rest of the image?
 
@@ -276,8 +280,9 @@ show.picture_slider(
 )
 
 # %% [markdown]
-# *The framed pixel and the borders predicted by each of the networks; their losses on the 36 training crops and on 36
-# crops of other hearts, which were not used in the optimisation.*
+# *The framed pixel and the borders predicted by each of the networks (first as trained, then after the further training,
+# then one network per search); their losses on the 36 training crops and on 36 crops of other hearts, which were not used
+# in the optimisation.*
 
 # %% tags=["hide-input"]
 worse = elsewhere["polished"] / elsewhere["trained"]
@@ -286,9 +291,11 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 # %% [markdown]
 # The last layer can only draw a new line between the same features: whole regions flip with the pixel, at many times
 # the cost. With more weights, a spot around the pixel is enough, because a network with more weights than it needs can
-# change one pixel alone, at a much lower cost. Over [80](evidence:freedom-halves-the-flip-cost/cases) pixels of five other networks, the
-# search over all weights needs only [5 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of the mean cost that the last
-# layer needs. The ranking of the pixels is kept on D, where Spearman's correlation between the two searches is
+# change one pixel alone, at a much lower cost. Over [80](evidence:freedom-halves-the-flip-cost/cases) pixels of five other
+# networks, the search over all weights needs only [5 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of the mean
+# cost that the last layer needs.
+#
+# Do both searches rank the pixels alike? On D, Spearman's correlation between the two costs is
 # [0.81 [0.69, 0.93]](evidence:chapter_05_cases/rank_correlation/all+weights~last+layer?cohort=pixels&domain=D&above). On A it is
 # [0.42 [−0.02, 0.87]](evidence:chapter_05_cases/rank_correlation/all+weights~last+layer?cohort=pixels&domain=A&across), which decides
 # nothing: there are only eight pixels per network and scanner.
@@ -299,34 +306,44 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 #
 # ## The last layer in closed form
 #
-# Most of the *computing time* of a search goes into the layers before the last one. Leave that alone, and the rest is a textbook
-# problem. The last layer is a softmax regression: with the 16 features of a pixel and a 1, in one vector $f$, the
-# score of class $k$ is $w_k \cdot f$. The label flips from $k$ to a rival $r$ once the **margin** $m = (w_k - w_r)
-# \cdot f$ is 0.
+# Most of the *computing time* of a search goes into the layers before the last one. If these stay as they are, no search
+# is needed, because there is a formula for the cost. It contains two numbers for each pixel:
 #
-# First we have to choose what we call the cost. This network is not at the optimum of the cross-entropy, so the loss
-# has a slope $g$, and some flips would even lower it. We subtract the slope and call $L(w + \delta) - L(w) - g \cdot
-# \delta$ the cost. For a softmax layer that is exactly the mean **Kullback-Leibler divergence** over the training
-# pixels: how much the network would have to change its probabilities for them.
+# * the **margin** $m$: how far the score of the predicted class $k$ is above that of a rival class $r$;
+# * the **leverage**: how easily a change of the weights moves the margin. It is large where few *unsure* training pixels have
+#   similar features, because then such a change hardly matters to the training cases.
 #
-# Near the trained weights this is a quadratic function with the **Fisher matrix** $H$, the mean over training pixels
-# of $(\mathrm{diag}(p) - p p^\top) \otimes f f^\top$ with their probabilities $p$ ($\otimes$ writes a block for each
-# pair of classes). Which change $\delta$ of the weights costs least among those that take the margin to 0?
+# The cost is half the squared margin, divided by the leverage. Here is why.
 #
-# $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m, \qquad v = (e_k - e_r) \otimes f \tag{5.1}$$
+# The last layer is a softmax regression: with the 16 features of a pixel and a 1, in one vector $f$, the score of class
+# $k$ is $w_k \cdot f$. So the margin is $m = (w_k - w_r) \cdot f$. Let $\delta$ be a change of all these weights. It
+# changes the margin by $v^\top \delta$, where the vector $v$ has $f$ in the block of class $k$, $-f$ in the block of $r$,
+# and zeros elsewhere. The label flips once the margin is 0. As the cost of $\delta$ we take the rise of the loss without
+# the part that its slope explains (the box below says why). Near the trained weights this is quadratic, $\tfrac12
+# \delta^\top H \delta$ with a matrix $H$ of second derivatives (the **Fisher matrix**). Which $\delta$ costs least among
+# those that take the margin to 0?
+#
+# $$\min_\delta \tfrac{1}{2}\, \delta^\top H \delta \quad \text{subject to} \quad v^\top \delta = -m \tag{5.1}$$
 #
 # With a multiplier $\lambda$, the gradient of $\tfrac12 \delta^\top H \delta + \lambda\, (v^\top \delta + m)$ is zero where
 # $H \delta = -\lambda v$. So $\delta = -\lambda H^{-1} v$, and the constraint gives $\lambda = m \,/\, v^\top H^{-1} v$.
-#
 # The solution is therefore $\delta = -m\, H^{-1} v \,/\, v^\top H^{-1} v$, and it costs
 #
 # $$\Delta L = \frac{m^2}{2\, v^\top H^{-1} v}. \tag{5.2}$$
 #
-# (For each rival; the cheapest counts. $e_k$ picks the block of class $k$; a little damping makes $H$ invertible.) So
-# the cost is half the margin squared, divided by the **leverage** of the pixel, $v^\top H^{-1} v$. The leverage is
-# large, and the cost small, where few *unsure* training pixels have such features. $H$ is summed up in one pass over
-# the training cases; after that, a map costs little more than one pass of the network. (Up to a factor,
-# it is the cost of a last-layer Laplace approximation {cite:p}`kristiadi2020being`.)
+# The denominator contains the leverage, $v^\top H^{-1} v$. There is one such cost for each rival, and the cheapest counts.
+# $H$ is summed up in one pass over the training cases; after that, a map costs little more than one pass of the network.
+#
+# :::{admonition} For the researcher: which cost, and which matrix?
+# :class: dropdown
+# This network is not at the optimum of the cross-entropy, so the loss has a slope $g$, and some flips would even lower
+# it. We subtract the slope and call $L(w + \delta) - L(w) - g \cdot \delta$ the cost. For a softmax layer that is exactly
+# the mean **Kullback-Leibler divergence** over the training pixels: how much the network would have to change its
+# probabilities for them. The matrix $H$ is the mean over training pixels of $(\mathrm{diag}(p) - p p^\top) \otimes f f^\top$ with
+# their probabilities $p$, and $v = (e_k - e_r) \otimes f$. (The sign $\otimes$ writes a block for each pair of classes.) A
+# little damping makes $H$ invertible. Up to a factor, equation (5.2) is the cost of a last-layer Laplace approximation
+# {cite:p}`kristiadi2020being`.
+# :::
 #
 # `FragilityMap` computes it. As a map in $[0, 1]$ it shows, for each pixel, how far the weights can push a rival class
 # $r$ within a budget (a rise of the loss that we allow): the map is $p_r / (p_r + p_k)$, the largest over the rivals. At
@@ -369,16 +386,22 @@ show.scatter(
 # Below the budget used here, 0.0001 nats, the formula is right *on average*: over
 # [80](evidence:closed-flip-cost-is-right-where-small/cases) such pixels of five other networks, it gives
 # [0.98 [0.96, 1.00]](evidence:closed-flip-cost-is-right-where-small?holds) of the true cost. Above this value the
-# points of the figure lie far below the line: the formula underestimates the cost. The reason is that a pixel of which the network is *sure* can only be flipped by making many sure training pixels
-# unsure, and their curvature grows on the way. *Nevertheless* the formula ranks the pixels roughly as the solver does: over five other
-# networks, Spearman's correlation is [0.82 [0.72, 0.93]](evidence:closed-flip-cost-orders-as-a-solver?fails), less than the 0.99 that
-# we had claimed.
+# points of the figure lie far below the line: the formula underestimates the cost. The reason is that a pixel of which
+# the network is *sure* can only be flipped by making many sure training pixels unsure, and their curvature grows on the
+# way.
 #
-# On small networks that were trained to convergence, like the one above, where everything is sure, we saw no agreement between
-# the costs of the formula and those of the free search. Spearman's correlation is
+# Does the formula still rank the pixels as the solver does? Over five other networks, Spearman's correlation is
+# [0.82 [0.72, 0.93]](evidence:closed-flip-cost-orders-as-a-solver?fails), which is less than the 0.99 that we had claimed.
+#
+# :::{admonition} For the researcher: the formula and the free search
+# :class: dropdown
+# The small networks of the first search were trained to convergence, so nearly everything is sure there. On them we saw
+# no agreement between the costs of the formula and those of the search over all weights. Spearman's correlation is
 # [0.13 [−0.41, 0.67]](evidence:closed-form-orders-as-the-free-search/A?undecided) on A and
-# [−0.11 [−0.66, 0.43]](evidence:closed-form-orders-as-the-free-search/D) on D, with eight pixels on each of five networks; on D, taken
-# alone, the interval lies below the 0.5 that we had claimed. That is too few pixels to say more: our claim that it lies above 0.5 on both is [undecided](evidence:closed-form-orders-as-the-free-search?undecided).
+# [−0.11 [−0.66, 0.43]](evidence:closed-form-orders-as-the-free-search/D) on D, with eight pixels on each of five networks.
+# On D, taken alone, the interval lies below the 0.5 that we had claimed. But eight pixels are too few to say more: our
+# claim that it lies above 0.5 on both is [undecided](evidence:closed-form-orders-as-the-free-search?undecided).
+# :::
 #
 # ## A map, and a budget
 #
@@ -442,15 +465,21 @@ show.picture_slider(
 # the chosen pixel. Click on the image, or use the two sliders, to choose another one. One network; beyond γ = 0.0001
 # nats the formula is too low, as above.*
 #
-# ## The mask-level shortcut
+# ## A search for whole masks
 #
-# QUAM-SM speaks of a search for every pixel. Its code searches for whole masks: take the predicted mask *dilated* by
-# 3 pixels, and *eroded* by 3 pixels, and push the weights towards each of the two while a penalty holds the training
-# loss down. All networks on the way are mixed, and the entropy of the mixture is the map. We do that with a *hinge*,
-# a penalty that is zero until the loss has risen by the budget, and in eval mode, where batch norm uses averages from
-# training (`MaskSearch()`). And we do it as published: without a hinge, and in train mode. (Batch norm, a layer that
-# rescales features, then uses averages of the one test image.) As a control we run each of the two once more with a
-# learning rate of 0: the weights do not move, so whatever the map then shows does not come from a search.
+# QUAM-SM speaks of a search for every pixel, which takes long. Its code takes a shortcut, and searches for whole masks:
+#
+# 1. Two targets are made from the predicted mask: one *dilated* by 3 pixels (grown), one *eroded* by 3 pixels (shrunk).
+# 2. The weights are pushed towards each target, while a penalty holds the training loss down.
+# 3. The predictions of all networks on the way are mixed. The entropy of the mixture is the map.
+#
+# We try two versions of this search. *Search* is ours: its penalty is zero until the loss has risen by the budget, and
+# the network stays in eval mode, where batch norm (a layer that rescales features) uses averages from training. *As
+# published* has no such budget, and runs in train mode, where batch norm uses the averages of the one test image.
+#
+# What of such a map comes from the search? As a control we run each of the two once more with a learning rate of 0: the
+# weights do not move, so whatever the map then shows does not come from a search. Another control is the **boundary
+# band**, all pixels where a target differs from the prediction. It needs no model at all.
 #
 # **Predict:** which will the map of the search resemble more: a band along the border, or the entropy of the unchanged
 # network?
@@ -496,20 +525,24 @@ show.map_grid(
 # *First the image with the predicted borders, then entropies, from 0 (dark, sure) to 1 (yellow, all four classes equally
 # likely); the boundary band is a map without any model. One slice per scanner, one network.*
 #
-# With a learning rate of 0, our search is the entropy of the network by construction. The search that moves adds little to it:
-# over five other networks with six slices each, its map and the entropy have a correlation of
-# [0.90 [0.87, 0.93]](evidence:chapter_05_cases/search:+like+entropy?cohort=masks). So most of the map is there before any search. The published search differs more,
-# [0.62 [0.53, 0.70]](evidence:published-search-is-the-plain-entropy?fails), but so does the published search *that does not move*,
-# [0.56 [0.42, 0.71]](evidence:chapter_05_cases/as+published,+not+moving:+like+entropy?cohort=masks). So most of what
-# changes its map seems to be the train mode. The boundary band finds the border and nothing else.
+# With a learning rate of 0, our search is the entropy of the network by construction. The search that moves adds little to
+# it: over five other networks with six slices each, its map and the entropy have a correlation of
+# [0.90 [0.87, 0.93]](evidence:chapter_05_cases/search:+like+entropy?cohort=masks). So most of the map is there before any
+# search. The published search differs more from the entropy,
+# [0.62 [0.53, 0.70]](evidence:published-search-is-the-plain-entropy?fails). But so does the published search *that does
+# not move*, [0.56 [0.42, 0.71]](evidence:chapter_05_cases/as+published,+not+moving:+like+entropy?cohort=masks). So most of
+# what changes its map seems to be the train mode. The boundary band finds the border and nothing else.
 #
 # ## Side by side
 #
-# We now compute all maps for all scanners. **Decoder** is the closed form again, for the weights of the decoder, with the scores
-# replaced by their tangent (linear in the weights) and the Fisher matrix by its diagonal. There are three controls, and a map
-# is of use only where it adds something to them. The **boundary band** (`ring` in the code) and the **distance** to the predicted boundary (nearer is more
-# suspicious) know only the shape of the prediction. **Weight noise** means six copies of the network with Gaussian noise on
-# their weights, scaled so that the training loss rises by 0.002 nats on average, without any search.
+# We now compute all maps for all scanners. One of them is new: **decoder** is the closed form for the weights of the
+# decoder. (To make it possible, the scores are replaced by their tangent, which is linear in the weights, and the Fisher
+# matrix by its diagonal.)
+#
+# There are three controls, and a map is of use only where it adds something to them. The **boundary band** (`ring` in the
+# code) and the **distance** to the predicted boundary (nearer is more suspicious) know only the shape of the prediction.
+# **Weight noise** means six copies of the network with Gaussian noise on their weights, scaled so that the training loss
+# rises by 0.002 nats on average, without any search.
 
 # %%
 methods = {
@@ -562,8 +595,8 @@ show.map_grid(
 # ## Does it find errors?
 #
 # A proofreader looks at the most suspicious 5 % of all pixels. Which fraction of the wrong pixels will they have
-# seen? Most errors lie along the predicted boundary, where any boundary band finds them. So we also count those *more
-# than 2 pixels from it* separately (of the pixels out there, again the most suspicious 5 %).
+# seen? Most errors lie along the predicted boundary, where any boundary band finds them. So we also count the **far
+# errors** separately, those *more than 2 pixels from it* (of the pixels out there, again the most suspicious 5 %).
 #
 # **Predict:** will the fragility map beat the entropy?
 
@@ -604,18 +637,23 @@ pd.Series(table).unstack().rename(index=PLAIN).round(2)
 # [475](evidence:chapter_05_cases/errors/estimate?cohort=phantom&domain=F) on F. The list holds about 461 per slice, 5 % of
 # its 96 × 96 pixels. So where a run has more errors than that, even a perfect map cannot find all of them.
 #
-# **Far errors.** Here the five networks do best. Over five other seeds, they have the highest mean of all maps on both D and F. On F
-# they find [0.70 [0.62, 0.79]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=F)
-# of the far errors, against
-# [0.49 [0.37, 0.62]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=F) of the
-# entropy, which is [1.5 [1.1, 1.8]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=F)
-# times as many. On D they find
-# [0.55 [0.39, 0.71]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=D), against
-# [0.35 [0.22, 0.47]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=D); that ratio,
-# [1.7 [0.8, 2.6]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=D), is
-# undecided. A single run can show the contrary: look at the column D above. Whether the tangent of the decoder finds more than the
-# entropy is undecided, too: the ratio is [1.16 [0.99, 1.33]](evidence:decoder-finds-more-far-errors-than-entropy/D?undecided) on D and
-# [0.90 [0.68, 1.12]](evidence:decoder-finds-more-far-errors-than-entropy/F?undecided) on F.
+# **Far errors.** Here the five networks do best: over five other seeds, they have the highest mean of all maps on both D and
+# F.
+#
+# * On F they find [0.70 [0.62, 0.79]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=F)
+#   of the far errors, and the entropy finds
+#   [0.49 [0.37, 0.62]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=F). The five
+#   networks find [1.5 [1.1, 1.8]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=F)
+#   times as many.
+# * On D they find [0.55 [0.39, 0.71]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=D),
+#   and the entropy [0.35 [0.22, 0.47]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=D).
+#   The ratio is undecided there,
+#   [1.7 [0.8, 2.6]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=D).
+# * Whether the map *decoder* finds more than the entropy is undecided, too: the ratio is
+#   [1.16 [0.99, 1.33]](evidence:decoder-finds-more-far-errors-than-entropy/D?undecided) on D and
+#   [0.90 [0.68, 1.12]](evidence:decoder-finds-more-far-errors-than-entropy/F?undecided) on F.
+#
+# A single run can show the contrary: look at the column D above.
 #
 # Do not forget the controls. On E, whose few far errors lie just beyond 2 pixels, the mere distance to the boundary finds
 # [0.99 [0.98, 1.01]](evidence:chapter_05_cases/ratio_of_means/far+found:+distance~far+errors?cohort=phantom&domain=E) of them over five
@@ -669,14 +707,15 @@ show.method_intervals(
 # ## Two kinds of uncertainty, and the truth about both
 #
 # *Aleatoric* uncertainty lies in the task: the border is blurred, and people would draw it differently. *Epistemic*
-# uncertainty lies in the network: it has seen too little of this. A mixture of models divides its entropy in two: the
-# mean entropy *inside* the models is called aleatoric, the rest, what they disagree on, epistemic. Whether the parts
-# deserve the names can be tested where both truths are known.
+# uncertainty lies in the network: it has seen too little of this. If several models are mixed, the entropy of their mean
+# can be divided in two. The mean of the entropies *inside* the models is called aleatoric. The rest is what the models
+# disagree on, and is called epistemic. Here the models are those of dropout, of test-time augmentation, and of weight noise.
+# Do the parts deserve their names? This can be tested where both truths are known.
 #
-# **The first truth.** `phantom.Annotators` is a panel of seven people with habits (each draws tight or wide), an
-# unsteady hand, more so where the contrast is low, who sometimes leave out a right ventricle that is poorly visible. The
-# probability that a random one of them gives a pixel a class is known in closed form. A network learns from slices
-# each drawn by a random one of them.
+# **The first truth.** `phantom.Annotators` is a panel of seven people. Each has a habit (to draw tight or wide) and an
+# unsteady hand, more so where the contrast is low, and sometimes leaves out a right ventricle that is poorly visible. The
+# probability that a random one of them gives a pixel a class is known in closed form. A network learns from slices,
+# each drawn by a random one of the seven.
 #
 # **The second truth.** The training cases of this network contain no heart with thick walls (*hypertrophic*), and
 # only scanner A. So we know what it has never seen.
@@ -694,7 +733,7 @@ one_each = phantom.one_rater_each(crowd.take(usual), seed=seed)
 one_each = dataclasses.replace(one_each, raters=None)
 pupil = fitted(fit_unet, one_each, seed=10 * seed, **training)
 
-# %%
+# %% tags=["hide-input"]
 known, n_drawn = {}, max(180, 180 * n_annotated // 24)
 for scanner in examples:
     on_it = {"seed": seed + 1000, "scanner": scanner, **given}
@@ -714,7 +753,7 @@ def divided(method, images):
     return {k: to_numpy(v) / np.log(samples.shape[2]) for k, v in parts.items()}
 
 
-# %%
+# %% tags=["hide-input"]
 def rivals(network, cohort, members=()):
     asked = {
         "dropout": MCDropout(n_samples=n_models),
@@ -747,7 +786,8 @@ uncertainties = {
 }
 
 # %% [markdown]
-# What the annotators do, and what weight noise makes of it: a usual heart and one with thick walls on scanner A, and a usual one on D.
+# The next figure compares the true disagreement of the annotators with the two parts of weight noise, for a usual heart
+# and one with thick walls on scanner A, and for a usual one on D.
 
 # %% tags=["hide-input"]
 a, d, usual_one = source_scanner, unseen_scanner, n_annotated + 2
@@ -767,12 +807,14 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *First the slice with its true borders, then maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five times as strong.*
+# *First the slice with its true borders, then maps from 0 (dark) to 1 (yellow); the epistemic part is small and shown five
+# times as strong.*
 #
-# (QUAM has a second way of dividing, `decompose(..., setting="b")`, which we do not use here.)
+# To judge the maps in numbers, we ask two questions. How closely does a map correlate, pixel by pixel, with the true
+# disagreement? And is its mean higher on cases of a new kind?
 
 
-# %%
+# %% tags=["hide-input"]
 def rater_rows(found, cohort, truth, band_mm):
     near = {"band_mm": band_mm, "spacing_mm": cohort.spacing_mm}
     zone = ev.boundary_band(cohort.labels, **near)
@@ -785,7 +827,7 @@ def rater_rows(found, cohort, truth, band_mm):
     return rows
 
 
-# %%
+# %% tags=["hide-input"]
 followed = [
     rater_rows(uncertainties[s], c, truth, 6.0).assign(new=new)
     for s, (c, truth, new) in known.items()
@@ -863,20 +905,26 @@ over_seeds.rename(index=PLAIN).round(2)
 # [0.37 [0.04, 0.70]](evidence:chapter_05_cases/rank_correlation/new~search,+aleatoric:+mean?cohort=raters&above). The epistemic part of
 # three networks that were trained separately has the highest AUROC of thick walls in the table.
 #
-# **The mask search as a whole.** Its total has a correlation with the annotators of
+# :::{admonition} For the researcher: the mask search as a whole
+# :class: dropdown
+# The total of the mask search has a correlation with the annotators of
 # [0.73 [0.65, 0.81]](evidence:chapter_05_cases/search,+total?cohort=raters), and the plain entropy has
 # [0.72 [0.64, 0.79]](evidence:chapter_05_cases/entropy?cohort=raters). The difference of
 # [0.010 [−0.011, 0.031]](evidence:chapter_05_cases/mean_difference/search,+total~entropy?cohort=raters&across) is not settled by five
 # seeds. Nor are those between the search and
 # [dropout](evidence:mask-search-follows-annotators-better-than-dropout?undecided), [weight
 # noise](evidence:mask-search-follows-annotators-better-than-noise?undecided) (which searches for nothing), or [three
-# networks](evidence:mask-search-follows-annotators-better-than-an-ensemble?undecided).
+# networks](evidence:mask-search-follows-annotators-better-than-an-ensemble?undecided). (QUAM has a second way of dividing,
+# `decompose(..., setting="b")`, which we do not use here.)
+# :::
 #
-# **And without a model?** The boundary band has a correlation of only
-# [0.06 [0.03, 0.09]](evidence:chapter_05_cases/ring?cohort=raters). But that is an easy rival: inside the region where we measure, this
-# band is nearly constant, so it could not correlate with anything. Fairer ones need no model either: 1 over the *distance* to the
-# predicted boundary, or the entropy of the predicted *mask, blurred*. `benchmarks/annotators.py` measures them on the same five
-# seeds, for usual hearts only; therefore the values of the entropy here and above differ.
+# ### Does a map without a model do as well?
+#
+# The boundary band has a correlation with the annotators of only
+# [0.06 [0.03, 0.09]](evidence:chapter_05_cases/ring?cohort=raters). But that is an easy rival: inside the region where we
+# measure, this band is nearly constant, so it could not correlate with anything. Two fairer ones need no model either: 1
+# over the *distance* to the predicted boundary, and the entropy of the predicted *mask, blurred*. `benchmarks/annotators.py`
+# measures them on the same five seeds, for usual hearts only; therefore the values of the entropy here and above differ.
 
 # %% tags=["hide-input"]
 shapes = ledger.stored_table("chapter_05_geometry.csv")
@@ -901,7 +949,8 @@ by_map.rename_axis(columns="scanner").round(2)
 #
 # ## Real annotators
 #
-# Two observers drew the vessels of the same 28 retinas (CHASE, {cite:t}`fraz2012chase`). A network learns nine of the
+# So far the annotators were simulated. Are real ones like them? The CHASE data {cite:p}`fraz2012chase` are photographs of
+# the retinas of 14 children, both eyes of each, and two observers drew the vessels of all 28. A network learns nine of the
 # children from observer 1; the other five are the test. Does a map show where observer 2 disagrees with observer 1?
 # HRF {cite:p}`budai2013robust` is from another camera, and one observer drew it.
 
@@ -921,7 +970,7 @@ if eyes is not None:
     taught = dataclasses.replace(eyes.where(subject=children[:9]), raters=None)
     reader = fitted(fit_unet, taught, validation=taught, **vessel)
 
-# %%
+# %% tags=["hide-input"]
 if eyes is not None:
     fifth = eyes.where(subject=children[9:])
     differ = ev.rater_disagreement(fifth.raters, n_classes=2)
@@ -931,7 +980,7 @@ if eyes is not None:
     real = rater_rows(seen, fifth, differ, 0.04).dropna()  # tiles without a vessel
     real["cohort"] = "retina"
 
-# %%
+# %% tags=["hide-input"]
 if eyes is None:
     stored = ledger.stored_cases(5).query("cohort == 'retina'")
     real = stored[stored["seed"] == stored["seed"].min()]
@@ -954,9 +1003,10 @@ on_eyes.rename(index=PLAIN).round(3)
 # [0.076 [−0.019, 0.171]](evidence:mask-search-follows-observers-better-than-the-ring?undecided), is undecided, because not only the
 # networks but also the five children count as repeats.
 #
-# Which map finds the pixels that differ from observer 1, on the camera of the training images and on the other one?
+# Which map finds the pixels that differ from observer 1, on the camera of the training images and on the other one? The
+# third map in this comparison is the boundary band around the predicted vessels, which needs no model.
 
-# %%
+# %% tags=["hide-input"]
 searched = [("entropy", PredictiveEntropy()), ("last layer", FragilityMap())]
 
 
@@ -968,10 +1018,7 @@ def errors_seen(maps, wrong):
     return row
 
 
-# %% [markdown]
-# The boundary band around the predicted vessels, which needs no model, is the third map in the comparison.
-
-# %%
+# %% tags=["hide-input"]
 if eyes is not None:
     rows = {}
     for name, cohort in {"CHASE": fifth, "HRF": other}.items():
@@ -992,9 +1039,9 @@ if eyes is not None:
 # %% [markdown]
 # ### Four radiologists
 #
-# The lung nodules of chapter 2 have four raters, so a pixel can be disputed by one of four or by two. Null models come
-# first: 1 over the distance to the predicted border, and the entropy of the predicted mask, blurred. What does the
-# network add to them?
+# The lung nodules of chapter 2 have four raters, so a pixel can be disputed by one of four or by two. Again we begin with
+# **null models**, rules so simple that a method has to add something to them: 1 over the distance to the predicted
+# border, and the entropy of the predicted mask, blurred. What does the network add?
 
 # %% tags=["hide-input"]
 nodules = ledger.stored_cases("lidc").query("domain != 'GE'")
@@ -1012,8 +1059,8 @@ alone.sort_values("Siemens", ascending=False).round(2)
 # mean of the vendors. Five seeds.*
 #
 # Here the maps do contain more than the distance. Over [five](evidence:nodule-entropy-adds-to-distance/seeds) seeds and
-# [143](evidence:nodule-entropy-adds-to-distance/people) patients, the partial correlation of the entropy is
-# [0.23 [0.20, 0.26]](evidence:nodule-entropy-adds-to-distance?holds). Its correlation is
+# [143](evidence:nodule-entropy-adds-to-distance/people) patients, the partial correlation of the entropy, given the
+# distance, is [0.23 [0.20, 0.26]](evidence:nodule-entropy-adds-to-distance?holds). Its correlation is
 # [0.052 [0.027, 0.077]](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) above that of 1 over the
 # distance, and the last layer is
 # [0.058 [0.038, 0.078]](evidence:nodule-last-layer-follows-radiologists-better-than-a-blurred-mask?holds) above the mask
@@ -1021,14 +1068,17 @@ alone.sort_values("Siemens", ascending=False).round(2)
 #
 # Does this show that the network knows where people disagree? We looked at one more thing after the claims were judged. A
 # null model is made from the predicted mask, so it fails where the mask fails, and a mask that is empty has no border at
-# all. On the slices with a Dice of at least 0.5, the entropy minus 1 over the distance is
-# [0.002 [−0.021, 0.025]](evidence:lidc_cases/mean_difference/follows:+entropy~follows:+1+%2F+distance?failed=0&domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared), and the
-# last layer minus the mask blurred by two pixels, the best of the three blurs, is
-# [0.002 [−0.015, 0.018]](evidence:lidc_cases/mean_difference/follows:+last+layer~follows:+blurred+mask,+2+px?failed=0&domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
-# So on these slices we see no advantage any more (the two intervals still allow a small one). Most of the one that we measured therefore
-# seems to come from slices that the network segments badly. For the last layer, a part of the difference may also come from the
-# better blur with which it is compared here. A likely reason is that a faint
-# probability there still marks the nodule that the mask has missed.
+# all. Therefore we took only the slices with a Dice of at least 0.5:
+#
+# * The entropy minus 1 over the distance is
+#   [0.002 [−0.021, 0.025]](evidence:lidc_cases/mean_difference/follows:+entropy~follows:+1+%2F+distance?failed=0&domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
+# * The last layer minus the mask blurred by two pixels, the best of the three blurs, is
+#   [0.002 [−0.015, 0.018]](evidence:lidc_cases/mean_difference/follows:+last+layer~follows:+blurred+mask,+2+px?failed=0&domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
+#
+# So on these slices we see no advantage any more (the two intervals still allow a small one). Most of what we measured
+# seems to come from slices that the network segments badly. A likely reason is that a faint probability there still
+# marks the nodule that the mask has missed. For the last layer, a part of the difference may also come from the better
+# blur with which it is compared here.
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -1168,12 +1218,13 @@ verdicts.rename_axis("claim").to_frame()
 #
 # * A flip cost needs a statement of which weights may change and what restrains them. With all weights free, a flip
 #   cost [5 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of what the last layer needs (small networks, crops).
-# * For the last layer there is a formula, equation (5.2). It is right where costs are small, and takes little more than one forward pass.
+# * For the last layer there is a formula, equation (5.2). It is right on average where costs are small, and takes little more
+#   than one forward pass.
 # * Compare every map with the network's own entropy, with noise of the same budget, and with a map made from the
 #   predicted mask alone, e.g. the distance to its boundary. On the phantom, we saw no sign that the entropy correlates more
 #   closely with the annotators than 1 over this distance. On lung nodules it does, but not visibly on the slices with a Dice
 #   of at least 0.5.
-# * The entropy of the mean minus the mean of the entropies tends to detect, on the training scanner, what the network
+# * The epistemic part (what several models disagree on) tends to detect, on the training scanner, what the network
 #   has not seen, most clearly for networks trained separately. (These are means over five seeds with three or four new hearts
 #   each, without an interval.) On the unseen scanner D, neither part kept its meaning in one run.
 #
