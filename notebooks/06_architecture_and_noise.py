@@ -30,7 +30,7 @@
 # Along thirteen kinds of corruption, the uncertainties rise as the Dice falls: over
 # [five](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) runs, the mean rank correlation is
 # [0.91](evidence:chapter_06_cases/entropy,+foreground/estimate?cohort=follows) for the plain entropy, and no other of the
-# seven has a higher mean. In one run, however, the agreement of dropout predictions often stays below its threshold, and
+# seven has a higher mean. In one run, however, the disagreement of dropout predictions often stays below its threshold, and
 # training masks that are all drawn too wide, or too tight, hardly lower the mean confidence.
 # :::
 #
@@ -111,9 +111,10 @@ from segconf_lite import show
 from segconf_lite.stress import corruptions, level_sets
 
 # %% [markdown]
-# ## A published table, read again
+# ## Do skip connections help? A published table, read again
 #
-# A U-Net has *skip connections*: fine detail from its encoder is handed to its decoder directly.
+# A U-Net has an encoder, which makes the image coarser step by step, and a decoder, which brings it back to full
+# resolution. Its *skip connections* hand fine detail from the encoder to the decoder directly.
 # {cite:t}`kamath2023skip` asked whether they help where the object is hard to tell from its surroundings. They trained
 # six networks on four data sets (breast ultrasound, BUSI; glands under the microscope, GLaS; heart; spleen), three
 # times each, and changed the test images at five levels. Their code
@@ -123,11 +124,11 @@ from segconf_lite.stress import corruptions, level_sets
 # |---|---|
 # | easiest, easier | the *background* blurred, with the help of the true mask |
 # | unperturbed | nothing |
-# | harder, hardest | speckle: every pixel times 1 + n, with n of variance 0.1 or 0.3 |
+# | harder, hardest | speckle: every pixel times 1 + n, with n random, of variance 0.1 or 0.3 |
 #
-# The six networks are the U-Net and the V-Net (a U-Net with residual blocks), each also without its skip connections
-# ("NoSkip"); the U-Net++, whose skip connections are nested; and the attention U-Net, which weights its skip
-# connections by learned gates (AGU-Net in the figures).
+# The U-Net and the V-Net (a U-Net whose blocks add their input to their output) were each trained with and without
+# skip connections ("NoSkip" in the figures). The other two have more elaborate ones: the U-Net++ has nested skip
+# connections, and the attention U-Net (AGU-Net in the figures) weights them by learned gates.
 #
 # **Predict:** which of the six loses least, those with skips or those without? And at which of the five levels will the
 # Dice be highest?
@@ -205,15 +206,16 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 
 # %% [markdown]
 # *Dice lost from unperturbed to hardest (lower is better), one marker per network, with a 95 % interval over images
-# and trainings. The table does not tell which images come from the same patient, so the intervals are still too
+# and trainings. The table does not tell which images come from the same patient, so the intervals may still be too
 # narrow.*
 #
 # The project page of that work ("Robustness of Deep Learning Segmentation Models", a draft; [its code and
 # results](https://github.com/amithjkamath/to_skip_or_not)) says that "within every dataset, the no-skip models give up
 # the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average,
-# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net), while of the two networks without
-# skips the one that loses less loses [0.083](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=NoSkipV-Net). And with
-# three trainings, the intervals are wide: on Spleen, the V-Net without skips loses between
+# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net). The two networks without
+# skips lose nearly twice as much, the V-Net without skips for example
+# [0.083](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=NoSkipV-Net). And with three trainings, the
+# intervals are wide: on Spleen, the V-Net without skips loses between
 # [−0.00 and 0.88](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest?dataset=Spleen&network=NoSkipV-Net),
 # depending on the training.
 #
@@ -295,9 +297,9 @@ show.method_intervals(
 # of the image, a network can collapse without losing much Dice, so a high Dice on GLaS need not mean that a network is
 # robust. **Always show a baseline that ignores the image.**
 #
-# The last question is whether networks that are better on clean images lose more. We compute Spearman's correlation
-# over the six networks, taken over all trainings, between the Dice on unperturbed images and the Dice on the hardest.
-# (Nothing is printed where the published table is not installed.)
+# The last question of this table: does a network that is better on clean images do worse on corrupted ones? Then the
+# Dice on unperturbed images and the Dice on the hardest should have a negative rank correlation (Spearman) over the six
+# networks. (Nothing is printed where the published table is not installed.)
 
 # %%
 if table is not None:
@@ -308,35 +310,40 @@ if table is not None:
     print(by_set.round(2).to_string())
 
 # %% [markdown]
-# A negative correlation would mean that networks that are better on clean images have the lower Dice on the hardest. But
-# six networks and three trainings are few. Taken one training at a time, with an interval that counts trainings and
-# images, the correlation is [+0.20 [−1.04, 1.44]](evidence:published-accuracy-goes-with-fragility/BUSI) on BUSI,
+# Six networks and three trainings are too few to say: with an interval over trainings and images, the correlation on each
+# data set is [undecided](evidence:published-accuracy-goes-with-fragility/BUSI,GLaS,Heart,Spleen?undecided).
+#
+# :::{admonition} For the researcher: the four correlations
+# :class: dropdown
+# Taken one training at a time, the correlation is
+# [+0.20 [−1.04, 1.44]](evidence:published-accuracy-goes-with-fragility/BUSI) on BUSI,
 # [+0.10 [−2.21, 2.42]](evidence:published-accuracy-goes-with-fragility/GLaS) on GLaS,
 # [−0.45 [−1.70, 0.81]](evidence:published-accuracy-goes-with-fragility/Heart) on Heart and
 # [−0.47 [−1.41, 0.47]](evidence:published-accuracy-goes-with-fragility/Spleen) on Spleen. (An interval from
-# [three](evidence:published-accuracy-goes-with-fragility/seeds) trainings may reach beyond ±1.) Even the signs differ,
-# and all four are [undecided](evidence:published-accuracy-goes-with-fragility/BUSI,GLaS,Heart,Spleen?undecided).
+# [three](evidence:published-accuracy-goes-with-fragility/seeds) trainings may reach beyond ±1.)
+# :::
 #
 # The table cannot tell *why* the networks differ. They differ in skips, but in much else too: in size (0.6 to 9
-# million weights), in blocks, and in the **normalisation** in their layers. The attention U-Net, for example, has
-# instance norm in a few layers that the other U-Nets do not have.
+# million weights), in blocks, and in the **normalisation** in their layers. A normalisation layer (a *norm*, for short)
+# shifts and scales the features inside a network so that they have a fixed mean and standard deviation. The attention
+# U-Net, for example, has instance norm (see the next table) in a few layers where the other U-Nets do not have it.
 #
-# ## One factor at a time
+# ## Skips or norm? One factor at a time
 #
-# So we change one thing at a time. (A *norm layer* shifts and scales the features inside a network so that they have
-# a fixed mean and standard deviation.) Our networks segment a blob that differs from its surroundings by **texture**
-# alone: brick against grass, two photographs that come with scikit-image. Training and test images are cut from
-# different parts of the photographs.
+# To find out what matters, we train networks of our own that differ in one thing at a time. They segment a blob that
+# differs from its surroundings by **texture** alone: brick against grass, two photographs that come with scikit-image.
+# Training and test images are cut from different parts of the photographs.
 #
 # | factor | values |
 # |---|---|
-# | skips | with, without (and a little wider, so that both have equally many weights) |
-# | norm | batch (statistics of the training images); instance (of the image itself, each channel of features on its own); group (of the image itself, several channels together) |
-# | direction | which side is blended with the texture of the other: the object, or the background |
+# | skips | with, without (and a little wider, so that both have about equally many weights) |
+# | norm | batch (mean and standard deviation collected on the training images); instance (those of the image itself, each channel of features on its own); group (of the image itself, several channels together) |
+# | direction | where textures are blended, in training and test: inside the object (foreground), or around it (background) |
 #
-# A blend of $\alpha$ in the foreground shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's
-# inside the object; in the background, the other way round outside. **Higher $\alpha$ is harder**, everywhere on this
-# page. Training uses $\alpha = 0.1$.
+# To make the task harder, we blend the two textures. A foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's
+# texture and $\alpha$ of the background's inside the object, and leaves the background as it is. A background blend does
+# the same outside, with the object's texture, and leaves the object as it is. **Higher $\alpha$ is harder**, everywhere
+# on this page. Training uses $\alpha = 0.1$.
 
 # %%
 SIDE = 64
@@ -363,10 +370,11 @@ show.picture_grid(pictures, borders, **names, tile_px=170, alt=alt)
 # *Three blobs (rows) at three blends of the foreground (columns). Object and background differ in texture, hardly in
 # brightness. Blue: the true border.*
 #
-# How different are the two textures? *Local binary patterns* {cite:p}`ojala2002multiresolution` describe the
-# neighbourhood of a pixel by which neighbours are brighter than it. We compare their histograms inside and outside by
-# the Kullback-Leibler divergence, in bits: the higher, the more different the two textures. Two finite patches of one
-# texture differ a little too; we call this value the *floor*.
+# At which blend does the difference between the textures vanish? *Local binary patterns*
+# {cite:p}`ojala2002multiresolution` describe the neighbourhood of a pixel by which neighbours are brighter than it. We
+# count these patterns inside and outside the object, and compare the two histograms by the Kullback-Leibler divergence,
+# in bits: the higher, the more different the textures. Two patches of *one* texture differ a little too; we call this
+# value the *floor*.
 
 # %%
 alphas = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -380,8 +388,9 @@ print(f"floor (the same texture twice): {floor:.3f}")
 
 # %% [markdown]
 # From a blend of 0.7 on, these patterns differ no more in this run than between two patches of one texture. They describe
-# close neighbours only, so a network may still find more. Now we train twelve networks: every combination of skips, norm
-# and direction.
+# close neighbours only, so a network may still find more.
+#
+# Now we train twelve networks, one for every combination of skips, norm and direction.
 
 # %%
 common = {"steps": blob_steps, "batch_size": 8, "seed": seed}
@@ -464,9 +473,11 @@ show.number_table(
 # "speckle" is the variance. One run.*
 #
 # In this run, all twelve networks do well on images like those they were trained on. Under speckle and under a blended
-# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so.
+# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so. A likely reason, which we have
+# not tested, is that noise changes the mean and standard deviation of the features. Batch norm goes on with the values of
+# the training images, which no longer fit; instance norm measures them anew.
 #
-# The collapse returns in the repeats. Over [five](evidence:batch-norm-collapses-under-speckle/seeds) other runs, under
+# The collapse under speckle returns in the repeats. Over [five](evidence:batch-norm-collapses-under-speckle/seeds) other runs, under
 # speckle of variance 0.03, the mean Dice of the networks with instance norm is
 # [0.77 [0.73, 0.82]](evidence:chapter_06_cases/instance?cohort=norms), which is
 # [0.73 [0.64, 0.81]](evidence:batch-norm-collapses-under-speckle?holds) higher than that of the networks with batch norm.
@@ -475,11 +486,11 @@ show.number_table(
 # background and [0.39 [0.33, 0.45]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=foreground)
 # for the foreground.
 #
-# How much of the differences between networks does each factor explain? To answer this, we divide the variance of the
-# Dice over networks and test images, and compute the fraction that lies between the levels of a factor. That is, we
-# replace each Dice by the mean of its level (for the skips: of all runs with skips, or of all without). The variance of
-# these means, divided by the variance of the Dice, is the fraction. It is 0 if all levels have the same mean, and 1 if
-# nothing else matters.
+# How much of the differences does each factor explain? For each kind of corruption, the twelve networks and 40 test images
+# give a table of Dice values, and these have a variance. Take one factor, for example the skips. We replace each Dice by
+# the mean of its group: of all networks with skips, or of all without. The variance of these means, divided by the
+# variance of the Dice itself, is the **fraction of the variance explained**. It is 0 if the groups have the same mean, and
+# 1 if nothing else matters.
 
 # %%
 HARD = {"blend 0.5": "blend", f"speckle {variance[3]}": "speckle"}
@@ -495,7 +506,7 @@ pd.concat({trouble: shares[n] for trouble, n in HARD.items()}, axis=1).round(2)
 
 # %% [markdown]
 # *Fraction of the variance explained, with a 95 % interval (low, high) over test images; range: mean Dice
-# of a factor's best level minus that of its worst; "x" marks what two factors do together beyond each alone. One
+# of the factor's best group minus that of its worst; "x" marks what two factors do together beyond each alone. One
 # run.*
 #
 # One run has one network of each kind. Here are the same fractions over five runs, each with other crops, blobs and
@@ -519,31 +530,35 @@ pd.concat({trouble: over_runs[n] for trouble, n in HARD.items()}, axis=1).round(
 # %% [markdown]
 # *Fraction of the variance explained by each factor: mean, smallest and largest over five runs.*
 #
-# On average over these runs, the norm explains most of the variance under speckle of variance 0.01. Under the blend, the *direction* comes
-# first, because a blended object is harder to find than a blended background. Of the network's own choices, the norm
-# explains more than the skips under both corruptions: the difference of the two fractions is
+# On average over these runs, the norm explains most of the variance under speckle of variance 0.01. Under the blend, the
+# *direction* comes first, as the two means of the blends above suggest. But the direction belongs to the images. Of the two
+# choices in the network, the norm explains more than the skips under both corruptions: the difference of the two
+# fractions is
 # [0.61 [0.41, 0.82]](evidence:norm-decides-texture-robustness/speckle?holds) under speckle and
 # [0.13 [0.09, 0.18]](evidence:norm-decides-texture-robustness/blend?holds) under the blend (over
 # [five](evidence:norm-decides-texture-robustness/seeds) runs; see [What held up](../claims.md)).
 #
-# Two details follow. First, on images like those that they were trained on, networks with skips have a higher Dice, over the
-# same runs by [0.019 [0.013, 0.025]](evidence:chapter_06_cases/mean_difference/with+skips~no+skips?cohort=twins&above). Whether this
+# :::{admonition} For the researcher: two details about the skips
+# :class: dropdown
+# On images like those that they were trained on, networks with skips have a higher Dice, over the same runs by
+# [0.019 [0.013, 0.025]](evidence:chapter_06_cases/mean_difference/with+skips~no+skips?cohort=twins&above). Whether this
 # counts as "no difference" is [undecided](evidence:no-skip-equals-skip-in-domain?undecided) at the margin of 0.02 that we
 # fixed before the runs.
 #
-# Second, skips may matter more beside *group* norm. At a blend of 0.5, the mean Dice of the networks with group norm is
+# Skips may matter more beside *group* norm. At a blend of 0.5, the mean Dice of the networks with group norm is
 # [0.75 [0.72, 0.78]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&norm=group&skips=True) with skips
 # and [0.58 [0.44, 0.72]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&norm=group&skips=False) without.
 # We looked only after the runs, so this is a hint and not a tested claim.
+# :::
 
 # %% [markdown]
-# ### If the input is this noisy, which network?
+# ### Which network for a noisy input?
 #
-# A reader wants advice: *if the input has this much noise, prefer that network*. The stored runs give it by a fixed
-# rule. The network with the highest mean Dice is preferred if its difference from *each* other network is decided, that is,
-# if the 95 % t interval over seeds of every paired difference lies above 0. Otherwise the choice is **undecided** between
-# it and those networks whose interval holds 0. We ask twice: for the six networks, and for the three kinds of norm
-# (averaged over skips and no skips).
+# Can we turn this into advice: *if the input has this much noise, prefer that network*? The rule is fixed: take the network
+# with the highest mean Dice, and its difference from each other network, paired by seed. It is preferred if the 95 % t
+# interval over seeds of *every* difference lies above 0. Otherwise the choice is **undecided** between it and those
+# networks whose interval contains 0. We ask twice: for the six networks, and for the three kinds of norm (averaged over
+# skips and no skips).
 
 
 # %% tags=["hide-input"]
@@ -597,7 +612,11 @@ pd.DataFrame(recipe).T.rename_axis(names).sort_index() if recipe else None
 #
 # The recipe for these textures is short. On images like those of the training, batch norm and instance norm are
 # undecided, so choose by other reasons. With speckle of variance 0.01 or 0.03, and at a blend of 0.5 (the levels that we
-# measured), prefer instance norm. Group norm is the next best. The mean Dice of the two is
+# measured), prefer instance norm. Group norm is the next best.
+#
+# :::{admonition} For the researcher: the numbers behind the recipe
+# :class: dropdown
+# The mean Dice of instance norm and of group norm is
 # [0.89](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=instance) and
 # [0.69](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=group) at 0.01, and
 # [0.82](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=instance) and
@@ -610,6 +629,7 @@ pd.DataFrame(recipe).T.rename_axis(names).sort_index() if recipe else None
 # [0.81](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=False), and that of the network with skips is
 # [0.73](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=True) (the paired difference is in the table, and is
 # not corrected for the number of comparisons).
+# :::
 #
 # Can the published table give such advice for real images? Here is the same rule for its six networks and three
 # trainings, on images without perturbation and at the hardest level (see the first table).
@@ -635,14 +655,17 @@ by_level.rename_axis(["data set", "level"]) if recipe else None
 # trainings is not yet advice.
 
 # %% [markdown]
-# ## Severity scales
+# ## Which corruption does the most harm? Severity scales
 #
 # We return to the heart, and to the network of chapter 2. We use thirteen corruptions, each with a **severity scale**
-# of five levels whose physical parameter is stated. (An MR scanner measures the spatial frequencies of the image, in
-# *k-space*. If the high frequencies are left out, ripples appear, called *Gibbs* ringing; a single wrong frequency is
-# a *spike*. *Rician* is the noise of a magnitude image. A *bias field* is slow shading across the image, and *gamma* bends
-# the intensity scale. A *motion ghost* is a faint displaced copy, a *specular reflection* is a bright spot.) The images are *z-scored* afterwards (mean 0, standard
-# deviation 1), as a clinic's pipeline would do. So a corruption that z-scoring undoes does no harm.
+# of five levels whose physical parameter is stated. The images are *z-scored* afterwards (mean 0, standard deviation 1),
+# as a clinic's pipeline would do. So a corruption that z-scoring undoes does no harm. Some names need a word:
+#
+# * *Rician noise* is what Gaussian noise in the raw data of a scanner becomes in the image.
+# * A *bias field* is slow shading across the image, and *gamma* bends the intensity scale.
+# * An MR scanner measures the spatial frequencies of the image, in *k-space*. If the high frequencies are left out, ripples
+#   appear, called *Gibbs* ringing; a single wrong frequency is a *spike*, which covers the image with stripes.
+# * A *motion ghost* is a faint displaced copy, a *specular reflection* is a bright spot.
 
 # %% tags=["hide-input"]
 shape = {"index": "corruption", "columns": "severity", "values": "value"}
@@ -747,10 +770,11 @@ show.line_panels(both, **drawing, axes=axes, columns=5, alt=alt)
 # slices per point. Dice compares areas; surface Dice is the fraction of the border that lies within 3 mm of the true
 # one.*
 #
+# ### How far off? A distance in millimetres
+#
 # Both measures are fractions of what is right. They do not tell how far off the rest is. The 95th percentile of the
 # distances between the borders (HD95, in mm) does, but it is infinite where one of the structures is not found at
-# all. So it has no mean, and no area under its curve. It has a median, and we can count the fraction of slices that
-# have no distance.
+# all. So it has no useful mean. We take its median, and count the slices in which it is infinite.
 
 # %%
 third = ladder.dropna(subset="HD95_mm")
@@ -764,8 +788,8 @@ off.rename(lambda n: n.replace("_", " "))
 # *Severity 3; "none" is uncorrupted. Means of Dice and surface Dice (higher is better), median of HD95 (in mm, lower
 # is better; a pixel is 2 mm), fraction of slices where it is infinite.*
 #
-# Does HD95 tell the same as Dice? We apply noise and blur to the images, let all five networks segment them, which differ in
-# their seed only, and look where they are wrong: do they segment heart far outside, or do they miss heart?
+# Does HD95 tell the same as Dice? Five networks, which differ in their seed only, segment images with noise and images with
+# blur. Then we look where they are wrong: do they segment heart far outside, or do they miss heart?
 #
 # **Predict:** two networks have nearly the same Dice. Do they have the same HD95? And will noise and blur do the same
 # kind of harm?
@@ -806,14 +830,17 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # *Severity 3, 24 slices, five networks. Dice: mean; HD95: median in mm; far outside: fraction of the slices in which
 # heart is segmented more than 10 mm outside the true one; missed: fraction of the heart's area that is not found.*
 #
-# In this run, the answer to both questions is no: HD95 measures something else than Dice. Under noise hardly any heart is missed; instead some networks segment heart elsewhere.
-# Look for two rows of noise with nearly the same Dice: the median of their HD95 can differ by many millimetres, because
+# In this run, the answer to both questions is no: HD95 measures something else than Dice. Under noise hardly any heart is
+# missed; instead some networks segment heart elsewhere. Look for two rows of noise with nearly the same Dice: the median of their HD95 can differ by many millimetres, because
 # one of the networks is far outside on more slices than the other. (On another processor it may be another pair.) Under
 # blur, a part of the heart is missed. Which measure is right depends on what the segmentation is for.
 #
-# The **area under a degradation curve** sums up a curve of the Dice: it is the mean over severities 0 to 5. Does the
-# phantom predict which corruption will harm a network on real images? For comparison we take the spinal cord of
-# chapter 1 and a network that learned from one volunteer, tested on the scans of the other at the same sites.
+# ### Is the same corruption harmful on real images?
+#
+# A **degradation curve** shows the Dice against the severity, as in the figure with thirteen panels. The **area** under it
+# sums it up: it is the mean over severities 0 to 5. With it, we can ask whether the phantom predicts which corruption
+# will harm a network on real images. For comparison we take the spinal cord of chapter 1 and a network that learned from
+# one volunteer, tested on the scans of the other at the same sites.
 
 # %% tags=["hide-input"]
 real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
@@ -853,10 +880,10 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
 # is harmful.*
 #
-# For this run, see the correlation above the table. Over
-# [five](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, we give examples, and no
-# test. Shading hardly lowers the mean Dice of either, and motion ghosts lower both. The spike and Gaussian noise lower the
-# Dice of the cord much more than that of the heart, and blur is the other way round:
+# The correlation above the table is that of this run. For
+# [five](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, we have not tested it,
+# but the examples below show what can differ. Shading hardly lowers the mean Dice of either, and motion ghosts lower both.
+# The spike and Gaussian noise lower the Dice of the cord much more than that of the heart, and blur is the other way round:
 #
 # | mean Dice over five other runs, severities 1 to 5 | hearts of the phantom | spinal cord |
 # |---|---|---|
@@ -877,16 +904,17 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # [0.26](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01.
 # What is "severe" depends on the task.
 #
-# ## Does a confidence follow the fall?
+# ## Does the uncertainty rise when the Dice falls?
 #
 # A network that fails is a nuisance. A network that fails while its confidence stays high is a danger. We apply the
 # methods of chapters 2 (entropy; disagreement of dropout predictions and of five networks), 3 (distance, distortion),
-# 4 (Beta predictor) and 5 (last layer) to severities 3 and 5 of every corruption. Does the uncertainty of a slice
-# rise as its Dice falls? For each method, a threshold is set below which 95 % of the uncorrupted slices of other
-# hearts lie.
+# 4 (Beta predictor) and 5 (last layer) to severities 3 and 5 of every corruption.
 #
-# **Predict:** along which corruption will the uncertainties follow the risk least? And which method will leave failures
-# unflagged?
+# We ask two things. Does the uncertainty rise with the risk (1 − Dice)? And are failed slices flagged? For this second
+# question, each method gets a threshold below which 95 % of the uncorrupted slices of other hearts lie.
+#
+# **Predict:** for which corruption will the correlation between uncertainty and risk be lowest? And which method will leave
+# failures unflagged?
 
 # %%
 schedule = Training(steps=steps, learning_rate=2e-3, weight_decay=1e-3, seed=10 * seed)
@@ -977,24 +1005,32 @@ show.number_table(
 # *Fraction of the failed slices (Dice below 0.7) at severity 5 that each uncertainty flags (higher is better); in
 # brackets: the number of failed slices. One run.*
 #
-# Along most severity scales the uncertainty rises as the Dice falls: heavy corruption makes the networks less confident.
-# Over [five](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) other runs, the correlation averaged over
-# the thirteen corruptions is [0.91 [0.89, 0.94]](evidence:chapter_06_cases/entropy,+foreground?cohort=follows) for the
-# entropy, [0.88 [0.82, 0.93]](evidence:chapter_06_cases/Beta+predictor?cohort=follows) for the Beta predictor,
-# [0.86 [0.82, 0.91]](evidence:chapter_06_cases/five+networks?cohort=follows) for the five networks,
-# [0.86 [0.81, 0.91]](evidence:chapter_06_cases/last+layer?cohort=follows) for the last layer,
-# [0.79 [0.73, 0.85]](evidence:chapter_06_cases/dropout+agreement?cohort=follows) for dropout,
-# [0.75 [0.74, 0.77]](evidence:chapter_06_cases/distance?cohort=follows) for the distance and
-# [0.65 [0.61, 0.69]](evidence:chapter_06_cases/distortion?cohort=follows) for distortion. The correlation is lower where
-# the corruption does little harm, because there the slices hardly differ in risk: under shading, for example, it is
-# [0.61](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer and
-# [0.26](evidence:chapter_06_cases/distance/estimate?cohort=follows&corruption=bias_field) for the distance.
+# For most corruptions, the uncertainty rises as the Dice falls: heavy corruption makes the networks less confident. In the
+# repeats, over [five](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) other runs, the correlation averaged
+# over the thirteen corruptions is:
 #
-# Which failures are flagged was measured in this run only. In this run, **the agreement of dropout predictions ranks these slices well
-# and yet often stays below its threshold**, for ghosts above all, and the five networks miss many ghosts, too. The plain
-# entropy over the foreground, which costs nothing, flags nearly every one of these failures. That is easier here than
-# elsewhere, because such images look wrong at first sight. The slices of scanners D and F in chapter 2 do not look wrong,
-# and there the ranking of the methods was another.
+# | uncertainty | Spearman's correlation with the risk |
+# |---|---|
+# | entropy, foreground | [0.91 [0.89, 0.94]](evidence:chapter_06_cases/entropy,+foreground?cohort=follows) |
+# | Beta predictor | [0.88 [0.82, 0.93]](evidence:chapter_06_cases/Beta+predictor?cohort=follows) |
+# | five networks | [0.86 [0.82, 0.91]](evidence:chapter_06_cases/five+networks?cohort=follows) |
+# | last layer | [0.86 [0.81, 0.91]](evidence:chapter_06_cases/last+layer?cohort=follows) |
+# | dropout agreement | [0.79 [0.73, 0.85]](evidence:chapter_06_cases/dropout+agreement?cohort=follows) |
+# | distance | [0.75 [0.74, 0.77]](evidence:chapter_06_cases/distance?cohort=follows) |
+# | distortion | [0.65 [0.61, 0.69]](evidence:chapter_06_cases/distortion?cohort=follows) |
+#
+# The correlation is lower under shading, for example
+# [0.61](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer and
+# [0.26](evidence:chapter_06_cases/distance/estimate?cohort=follows&corruption=bias_field) for the distance. Shading does
+# little harm, so the slices hardly differ in risk, and there is little to rank.
+#
+# Which failures are flagged was measured in this run only. In this run, **the disagreement of dropout predictions ranks
+# these slices well and yet often stays below its threshold**, for ghosts above all, and the five networks miss many ghosts,
+# too. The plain entropy over the foreground, which needs no further pass, flags nearly every one of these failures. That
+# may be easier here than elsewhere, because many of these images look wrong at first sight. On the unseen scanners of
+# chapter 2, the order of the methods was another.
+#
+# ### Check the image before the network
 #
 # One can also check the image alone, before any network: is a property of it outside the range of the training
 # slices? `check_input_assumptions` lists what a network silently assumes.
@@ -1021,11 +1057,12 @@ pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 # ## Does training on noise help against other noise?
 #
 # To corrupt the training images is the usual remedy, and one expects it to help against the corruption that was
-# trained on. Does it also help against a noise that was *left out*? Four small networks learn small hearts. One sees
-# uncorrupted images only; for each of the others, half of each batch is corrupted with one kind of noise (severities
-# 1 to 5).
+# trained on. Does it also help against a noise that was *left out*? Four small networks learn to segment hearts in small
+# images (64 × 64 pixels). One sees uncorrupted images only. For each of the other three, half of each batch is corrupted
+# with one kind of noise (severities 1 to 5): Gaussian, salt and pepper (pixels set to black or white), or speckle.
 #
-# **Predict:** fill in the table before you see it: rows trained on, columns tested on.
+# **Predict:** we test each network on uncorrupted images, on each of the three noises, and on blur. Will a network be robust
+# to a noise that it was not trained on? Will any be robust to blur?
 
 # %%
 NOISES = ("gaussian_noise", "salt_and_pepper", "speckle")
@@ -1080,33 +1117,34 @@ show.number_table(
 # *Mean Dice (higher is better). Rows: the corruption of half of each training batch; columns: the corruption of all
 # test slices, severity 5. One run.*
 #
-# Training on *another* noise helps, too. (We take the mean of the two networks that were trained on the other two noises, and
-# test at severity 5.) Over
-# [five](evidence:training-on-one-noise-helps-against-another/seeds) other runs, it raises the mean Dice from
-# [0.56](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=gaussian_noise) to
-# [0.80](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=gaussian_noise) for Gaussian noise
-# (by [0.24 [0.07, 0.41]](evidence:training-on-one-noise-helps-against-another/gaussian_noise?holds)), from
-# [0.59](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=salt_and_pepper) to
-# [0.78](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=salt_and_pepper) for salt and pepper
-# (by [0.20 [0.09, 0.31]](evidence:training-on-one-noise-helps-against-another/salt_and_pepper?holds)), and from
-# [0.74](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=speckle) to
-# [0.84](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=speckle) for speckle
-# (by [0.10 [0.01, 0.19]](evidence:training-on-one-noise-helps-against-another/speckle?holds)). Training on the noise itself
-# gives little more: its lead over training on another is
+# Training on *another* noise helps, too. For each noise, the table has the mean Dice at severity 5 over
+# [five](evidence:training-on-one-noise-helps-against-another/seeds) other runs, of the network trained on no noise, and of
+# the two networks trained on the other two noises (averaged). The gain is the second minus the first.
+#
+# | tested on | trained on no noise | on another noise | gain |
+# |---|---|---|---|
+# | Gaussian noise | [0.56](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=gaussian_noise) | [0.80](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=gaussian_noise) | [0.24 [0.07, 0.41]](evidence:training-on-one-noise-helps-against-another/gaussian_noise?holds) |
+# | salt and pepper | [0.59](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=salt_and_pepper) | [0.78](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=salt_and_pepper) | [0.20 [0.09, 0.31]](evidence:training-on-one-noise-helps-against-another/salt_and_pepper?holds) |
+# | speckle | [0.74](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=speckle) | [0.84](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=speckle) | [0.10 [0.01, 0.19]](evidence:training-on-one-noise-helps-against-another/speckle?holds) |
+#
+# Training on the noise itself gives little more: its mean Dice exceeds that of training on another noise by
 # [0.03 [0.00, 0.05]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=gaussian_noise&above),
 # [0.05 [0.02, 0.08]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=salt_and_pepper&above)
 # and [0.01 [−0.01, 0.02]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=speckle&across)
-# in the same order.
+# in the order of the table.
 #
 # In this run, the Dice stays low under blur, which is not a noise, whatever the training. So before you trust an
 # augmentation, test it on a corruption of another kind.
 #
-# ## Shading, and a method without training
+# ## Can a method without training be more robust to shading?
 #
-# Before networks, a contour was moved until an energy was smallest. *Chan-Vese* {cite:p}`chan2001active` seeks two
-# regions that each have one brightness; *local fitting* {cite:p}`li2008minimization` lets both vary slowly across the
-# image. Neither is trained. The sensitivity of a coil makes one side of the image brighter, which breaks the first.
-# And the network?
+# The coil of a scanner (its antenna) can make one side of the image brighter. Is a trained network more robust to this
+# shading than older methods are? Before networks, a contour was moved until an energy was smallest. *Chan-Vese*
+# {cite:p}`chan2001active` seeks two regions that each have one brightness; *local fitting* {cite:p}`li2008minimization`
+# lets both vary slowly across the image. Neither is trained.
+#
+# **Predict:** which of the three (Chan-Vese, local fitting, a small U-Net that never saw shading) will be robust to strong
+# shading?
 
 
 # %%
@@ -1159,12 +1197,12 @@ show.line_panels(
 # falls nearly as that of Chan-Vese does. Local fitting, with no training at all, is robust to much more shading. The heart
 # network above was robust to shading, probably because its training scanner has a coil with shading of its own.
 #
-# ## When the labels are wrong
+# ## What if the training labels are wrong?
 #
 # So far the images were corrupted. What if the people who drew the training masks always draw a pixel too tight, or a
-# pixel too wide, or at random one of the two?
+# pixel too wide, or at random one of the two ("either")?
 #
-# **Predict:** the Dice of each, and which network will be overconfident.
+# **Predict:** which of these networks will have the lowest Dice, and which will be overconfident?
 
 
 # %%
@@ -1227,12 +1265,13 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 # mean confidence: mean maximum softmax probability. ECE, the expected calibration error of chapter 2, compares the
 # confidence of a pixel with how often such pixels are right; lower is better.*
 #
-# In this run, the networks learn the habit of whoever drew: the area that they predict follows it, and the Dice falls.
-# **Their mean confidence hardly falls.** ECE against the *true* masks, which a user does not have, rises and stays small,
-# because a shifted border is a small fraction of all pixels. Where masks err at random in both directions, the errors
+# In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
+# large; where they are too tight, it is too small. In both cases the Dice falls. **The mean confidence hardly
+# falls.** ECE against the *true* masks, which a user does not have, rises and stays small, because a shifted border is a
+# small fraction of all pixels. Where masks err at random in both directions, the errors
 # nearly cancel. (These are small networks after 120 steps, and this comparison was not repeated with other seeds.)
 #
-# ## How it fails
+# ## How does the segmentation fail?
 #
 # A mean hides the cases that matter. `failure_report` lists the tail: the 5th percentile, the fraction of slices
 # below a Dice of 0.5 with an interval over subjects, and the worst of them.
@@ -1314,7 +1353,8 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 #   there. Chapter 7 shows the price.
 # * Look at a curve along severities, not at one number; look at the tail, not at the mean; and show a baseline that
 #   ignores the image.
-# * A confidence can follow corruption and still miss what matters: in our run, wrong training masks hardly lowered it.
+# * An uncertainty can rise with corruption and still miss what matters: in our run, wrong training masks hardly lowered the
+#   confidence.
 #
 # **Limits.** Two photographs are two textures. Twelve networks differ in three choices; depth, width, loss and data
 # do not vary. The parameters of the severity scales are physical, but two corruptions of equal severity are not

@@ -27,12 +27,15 @@
 # :class: dropdown
 # Over five stored seeds and the five unseen scanners of the phantom, the soft Dice confidence has the lowest mean eAURC,
 # with one forward pass and without further training. Five seeds cannot tell a few other methods from it, and we saw no
-# ensemble and no trained predictor that ranks the cases better. Other questions have other best methods: to *state* the Dice
-# of a case, a trained predictor; to tell another *scanner* from A, an entropy that is in the middle of the field at ranking;
-# to find wrong pixels far from the border, an ensemble. We saw no map of one pass that finds more of these pixels than a null
-# model that knows only the shape of the prediction. All of this rests on one phantom and on five seeds that had been seen
-# before. On the spinal cord (four volunteers), always taking the size of the prediction has a slightly lower mean regret than
-# the advice, because of one of the four. On 143 patients with lung nodules, where the advice is the soft Dice confidence, it
+# ensemble and no trained predictor with a lower mean.
+#
+# Other questions have other best methods: to *state* the Dice of a case, a trained predictor; to detect another *scanner*, the
+# entropy along the predicted borders; to find wrong pixels far from the border, an ensemble. We saw no map of one pass that
+# finds more of these pixels than a null model that knows only the shape of the prediction.
+#
+# All of this rests on one phantom and on five seeds that had been seen before. On the spinal cord (four volunteers), always
+# taking the size of the prediction has a slightly lower mean regret than the advice, because of one of the four. On 143
+# patients with lung nodules, where the advice is the soft Dice confidence, it
 # [ranked better than the size](evidence:nodule-soft-dice-ranks-better-than-size?holds).
 # :::
 #
@@ -105,11 +108,14 @@ from segconf_lite.profiles import profile_named
 from segconf_lite.reports import choose, leave_one_scanner_out, recommend_method
 
 # %% [markdown]
-# ## Where the numbers come from
+# ## Where do the numbers come from?
 #
-# Nearly all results in this comparison were stored before anybody thought of this chapter, and this is a strength. Chapters
-# 2, 3 and 4 train the same network on the same simulated hearts, seed by seed. Therefore their tables of cases can be joined
-# row by row. This is checked: subjects must be equal, and the risk (1 − Dice) must agree to five digits.
+# Nearly all results in this comparison were stored before anybody thought of this chapter. This has a good side: no run was
+# made so that a certain method would win. It also has a bad side: we had seen the results, so they can suggest advice and
+# cannot prove it.
+#
+# Chapters 2, 3 and 4 train the same network on the same simulated hearts, seed by seed. Therefore their tables of cases can be
+# joined row by row. (This is checked: subjects must be equal, and the risk, 1 − Dice, must agree to five digits.)
 
 # %%
 cases = joined_cases((2, 3, 4))
@@ -144,13 +150,18 @@ evidence["slices"] = listed["n"].median().astype(int)
 evidence.rename(index=QUESTIONS)
 
 # %% [markdown]
-# *Slices: per seed and scanner (median). The phantom has new hearts in every seed, 20 per scanner. On the spinal cord, each
-# site is one volunteer, the same one in every seed: four people in all. The lung nodules are the same 143 patients of three
-# unseen vendors in every seed (seeds 21 to 25).*
+# *Cohort: the images that were used. Slices: per seed and scanner (median). The phantom has new hearts in every seed, 20 per
+# scanner. On the spinal cord, each site is one volunteer, the same one in every seed: four people in all. The lung nodules are
+# the same 143 patients of three unseen vendors in every seed (seeds 21 to 25).*
 #
-# So the evidence is thin: nearly every row rests on one phantom and five seeds, and these seeds had been seen before this
-# chapter was written. Which seeds answer which question?
+# So the evidence is thin: nearly every row rests on one phantom and five seeds.
 #
+# One method is an exception, because the soft Dice confidence was added after these chapters had been run. Its values are
+# from networks that were **trained again**, with the same seeds. Keep this in mind: where it differs from another method by
+# only a few units of eAURC × 1000, training again could be the reason.
+#
+# :::{admonition} For the researcher: which seeds answer which question, and what training again changes
+# :class: dropdown
 # | question | seeds | seen before? | soft Dice measured on the same networks? |
 # |---|---|---|---|
 # | rank the cases, state the Dice (phantom) | 11 to 15 | yes | no, the networks were trained again |
@@ -160,14 +171,13 @@ evidence.rename(index=QUESTIONS)
 # | reverse classification, and two visits | 21 to 23 | no | yes |
 # | the section "One seed, live" | 0 | yes | yes |
 #
-# One method is an exception. The chapters were run before the soft Dice confidence was added, so its values are from networks
-# that were **trained again** with the same seeds on another processor. How much does this matter? Training again changes
-# the eAURC × 1000 of the *foreground entropy*, which was measured on both sets of networks, from
+# The networks were trained again on another processor. The *foreground entropy* was measured on both sets of networks. Its
+# eAURC × 1000 is
 # [14.4 [8.3, 20.6]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=entropy,+foreground&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000)
-# to [15.7 [7.2, 24.2]](evidence:chapter_02_soft_dice/value?statistic=eAURC+x+1000&method=entropy,+foreground&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F)
-# on average, and by more in single seeds. Keep this in mind: where the soft Dice confidence differs by only a few units from a
-# method of the other networks, retraining alone could be the reason. When the tables of seeds 21 to 30 are
-# complete, this exception will end.
+# on the first set and
+# [15.7 [7.2, 24.2]](evidence:chapter_02_soft_dice/value?statistic=eAURC+x+1000&method=entropy,+foreground&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F)
+# on the second, and single seeds change by more. When the tables of seeds 21 to 30 are complete, this exception will end.
+# :::
 #
 # :::{admonition} The names of the methods
 # :class: dropdown
@@ -231,7 +241,7 @@ def written(interval, digits=3):
 
 
 # %% [markdown]
-# ## Ranking within a scanner
+# ## Which method ranks the slices of a scanner best?
 #
 # The first question is that of chapter 2: does a method rank the slices of one scanner from good to bad? **eAURC** is 0
 # for a perfect ranking, and lower is better. Two **null models** take part, that is, rules so simple that a method has to beat
@@ -253,32 +263,35 @@ by_scanner.loc[ranking.mean().sort_values().index]
 # *eAURC × 1000 (lower is better): mean per scanner, and the mean over scanners B to F with its 95 % interval over five
 # seeds, 20 hearts per seed and scanner.*
 #
-# On the stored seeds 11 to 15, the soft Dice confidence has the lowest mean,
+# On these five seeds, the soft Dice confidence has the lowest mean,
 # [8.3 [7.0, 9.5]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=soft+Dice&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000). The
 # agreement of four networks in its strict form has
 # [9.2 [6.1, 12.3]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=ensemble:+agreement,+strict&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000),
 # which is too close to tell the two apart. The size of the prediction has
 # [19.7 [16.0, 23.3]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=small+prediction&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000),
-# and it is by no means last: 14 of the 28 methods have a higher mean. On the networks that were trained again, where both were
-# measured, the size is higher by
-# [11.2 [9.4, 13.1]](evidence:chapter_02_soft_dice/mean_difference/small+prediction~soft+Dice?statistic=eAURC+x+1000&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&above);
-# so this difference does not come from training again. The foreground entropy is higher by
-# [7.4 [−1.6, 16.5]](evidence:chapter_02_soft_dice/mean_difference/entropy,+foreground~soft+Dice?statistic=eAURC+x+1000&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&across)
-# on these networks, which is undecided.
+# and it is by no means last: 14 of the 28 rows have a higher mean, of which one is *no ranking*.
+#
+# Could training again be the reason why the soft Dice confidence comes first? To check, we compare methods that were measured
+# on the *same* networks, those trained again. There the size is still higher than the soft Dice confidence, by
+# [11.2 [9.4, 13.1]](evidence:chapter_02_soft_dice/mean_difference/small+prediction~soft+Dice?statistic=eAURC+x+1000&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&above).
+# The foreground entropy is higher by
+# [7.4 [−1.6, 16.5]](evidence:chapter_02_soft_dice/mean_difference/entropy,+foreground~soft+Dice?statistic=eAURC+x+1000&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&across),
+# which is undecided. The ensemble was not measured there.
 #
 # On B, C and E the good methods hardly differ; D and F decide the mean. This is a reason to look at *ranks* as well.
 #
 # ## Do they differ? Ranks and a critical difference
 #
-# With so many methods, one of them always comes first. The usual test {cite:p}`demsar2006statistical` works with ranks. A **block**
-# is one seed on one scanner. Within a block, the best method has rank 1. The average rank $R_j$ of method $j$ over $N$
-# blocks is compared with what chance would give: **Friedman's test** asks whether all $k$ methods are the same. If they are
-# not, two methods differ if their average ranks are at least a **critical difference** apart (Nemenyi's test):
+# With so many methods, one of them always comes first, if only by chance. The usual test {cite:p}`demsar2006statistical` works
+# with ranks. A **block** is one seed on one scanner. Within a block, the best method has rank 1, the next one rank 2, and so
+# on. Then we average the ranks of each method over the $N$ blocks. If all $k$ methods were the same, these averages would
+# differ by chance only; **Friedman's test** asks whether they differ by more. If they do, which methods differ? By Nemenyi's
+# test, two methods do if their average ranks are at least a **critical difference** apart:
 #
 # $$CD = q_{0.05}\sqrt{\frac{k(k+1)}{6N}}, \tag{10.1}$$
 #
-# where $q_{0.05}$ is a quantile of the studentised range, divided by $\sqrt 2$. It grows with the number of methods,
-# because all pairs are compared at once.
+# where $q_{0.05}$ is a number from a table (a quantile of the studentised range, divided by $\sqrt 2$). It grows with the
+# number of methods, because all pairs are compared at once. More blocks make the critical difference smaller.
 #
 # But what is $N$? We have five seeds and five scanners. **Predict:** are these 25 independent blocks?
 
@@ -343,16 +356,17 @@ pd.DataFrame(numbers).T
 # mistakes. So the 25 blocks are not independent, and the critical difference in the first row is too small. With seeds as
 # blocks, it is more than twice as large. Compare it with the last two columns. By this test, five seeds separate the best
 # methods from the worst ones only. For example, the difference between the best method and the size of the prediction
-# exceeds the critical difference in the first row, and not in the second. In an average rank each scanner counts the same,
-# so a method that is the best in ranks does not owe this to the large values of scanner D alone.
+# exceeds the critical difference in the first row, and not in the second.
 #
-# Ranks have a weakness of their own: they depend on which other methods take part. So we use them to check, and base the
-# advice below on eAURC and on paired differences over seeds.
+# Ranks have a strength: each scanner counts the same, so a method cannot come first by the large values of scanner D alone.
+# They also have a weakness: they depend on which other methods take part. So we use them to check, and base the advice below
+# on eAURC and on paired differences over seeds.
 #
-# ## Other questions
+# ## Do other questions have other best methods?
 #
-# A ranking is not all that one may want. Here is the method with the best mean for each question, beside the null model that
-# it should beat.
+# A ranking is not all that one may want. One may also want to detect failures, to state the Dice of a case as a number, to
+# detect that the scanner is new, to find wrong pixels, or to predict where annotators disagree. Here is the method with the
+# best mean for each question, beside the null model that it should beat.
 #
 # **Predict:** will any method be the best for two of these questions? Will each of them beat its null model?
 
@@ -386,37 +400,44 @@ pd.DataFrame({name: winner(*each) for name, each in asked.items() if len(each[0]
 
 # %% [markdown]
 # *Mean over the scanners and 95 % interval over five seeds; scanners: those with a value in every seed (failures: at least
-# five slices below and five above the limit; far errors: at least 20 such pixels). AUROC, far errors and correlation:
-# higher is better; eAURC and absolute error: lower is better. Pixels on 30 slices per seed and scanner.*
+# five slices below and five above the limit; far errors: at least 20 such pixels). Far errors: wrong pixels beyond 2 pixels of a
+# predicted border; the value is the fraction of them among the most suspicious 5 % of the pixels. AUROC, far errors and
+# correlation: higher is better; eAURC and absolute error: lower is better. Pixels on 30 slices per seed and scanner.*
 #
 # No method has the best mean in two of the questions about cases; but the soft Dice confidence was not measured under
-# *failures* and *another scanner*, so it cannot win there. The most striking row is the fourth. The entropy along the predicted
+# *failures* and *another scanner*, so it cannot win there.
+#
+# The most striking row is the fourth, about another scanner. The entropy along the predicted
 # borders tells other scanners from A best, with an AUROC of
 # [0.95 [0.93, 0.97]](evidence:chapter_10_head_to_head/value?question=scanner&cohort=phantom&method=entropy,+boundary&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F).
 # At ranking the cases of one scanner, it is only in the middle of the field: its eAURC × 1000 is
-# [17.2 [5.5, 28.9]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=entropy,+boundary&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000),
-# and several other methods of one pass have a lower one. The entropy over the whole image is the extreme case. It tells
+# [17.2 [5.5, 28.9]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=entropy,+boundary&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000).
+# The entropy over the whole image is the extreme case. It tells
 # scanners apart with an AUROC of
 # [0.92 [0.88, 0.97]](evidence:chapter_10_head_to_head/value?question=scanner&cohort=phantom&method=entropy,+image&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F)
 # and ranks their cases worse than no ranking at all. So a method that detects a new scanner need not know which of its slices
 # are bad.
 #
-# In the last row, no method beats the null model. The entropy of three networks has a correlation with the annotators of
-# [0.75 [0.70, 0.81]](evidence:chapter_10_head_to_head/value?question=annotators&cohort=phantom,+annotated&method=map:+ensemble,+three+networks).
-# One over the distance to the predicted border, which knows neither image nor network, has
-# [0.78](evidence:chapter_10_head_to_head/value/estimate?question=annotators&cohort=phantom,+annotated&method=map:+1+/+distance);
-# the difference of
-# [−0.03 [−0.09, 0.04]](evidence:chapter_10_head_to_head/mean_difference/map:+ensemble,+three+networks~map:+1+%2F+distance?question=annotators&cohort=phantom,+annotated&wide=method&across)
-# is undecided.
+# In the last row, about annotators, no method was shown to be above the null model, which is 1 divided by the distance to the
+# predicted border, and knows neither image nor network. The difference between the best method and this null model is
+# [−0.03 [−0.09, 0.04]](evidence:chapter_10_head_to_head/mean_difference/map:+ensemble,+three+networks~map:+1+%2F+distance?question=annotators&cohort=phantom,+annotated&wide=method&across).
 #
-# And attacks? [Chapter 8](08_attacks.ipynb) has ten runs that are newer than the seeds of this table. There the distance has
+# :::{admonition} For the researcher: the annotators, and attacks
+# :class: dropdown
+# The entropy of three networks has a correlation with the annotators of
+# [0.75 [0.70, 0.81]](evidence:chapter_10_head_to_head/value?question=annotators&cohort=phantom,+annotated&method=map:+ensemble,+three+networks).
+# 1 / distance has
+# [0.78](evidence:chapter_10_head_to_head/value/estimate?question=annotators&cohort=phantom,+annotated&method=map:+1+/+distance).
+#
+# For attacks, [chapter 8](08_attacks.ipynb) has ten runs that are newer than the seeds of this table. There the distance has
 # the highest fraction flagged under both attacks, with wide intervals:
 # [0.84 [0.71, 0.97]](evidence:no-confidence-detects-attacks/distance) under PGD and
 # [0.54 [0.31, 0.78]](evidence:adaptive-attack-is-not-detected/distance) under the entropy-regularised attack. The Beta
 # predictor flags few: [0.28 [0.16, 0.41]](evidence:no-confidence-detects-attacks/Beta+predictor) and
 # [0.04 [0.00, 0.09]](evidence:adaptive-attack-is-not-detected/Beta+predictor).
+# :::
 #
-# ## What it costs
+# ## What does a method cost?
 #
 # A method costs forward passes of a network at test time. Some need more: further trained networks, or training cases with
 # labels, or at least the images of the training scanner.
@@ -483,7 +504,7 @@ print("on the Pareto front:", ", ".join(priced.index[priced["front"]]))
 # the soft Dice confidence. What the figure does say is that, on this phantom, we saw no method with more passes that has a
 # lower mean.
 #
-# ## Two together, or all together
+# ## Does it help to combine methods?
 #
 # Methods make different mistakes. Does it help to combine them? The simplest way is the **mean of the ranks**: rank the
 # slices of a scanner by each of two methods, and add the ranks. It needs no labels, but it does need a batch of slices from
@@ -570,17 +591,20 @@ print("lowest mean of the table:", combined.mean().idxmin())
 
 # %% [markdown]
 # In this table, some combinations have a lower eAURC than the entropy; the printed lines name them. That does not tell
-# whether a pair improves on the better of its two methods, which is another comparison. Adding the size to the soft Dice
-# confidence made the ranking [worse](evidence:size-adds-to-soft-dice?fails). And the mean of the regression on *all* methods is
-# not below that of the best single method; on E, a scanner with few failures, its eAURC is about twice that of the entropy. A
-# possible reason, which we have not tested, is that it has learned from scanners with many failures. And it asks for a lot,
-# namely labels from *several other scanners*. Only such a test of a learned combination is honest, and the table shows how little is then left of
-# its advantage.
+# whether a pair improves on the better of its two methods, which is another comparison.
 #
-# ## One seed, live
+# The regression on *all* methods asks for a lot, namely labels from several other scanners, and yet its mean is not below that
+# of the best single method. On E, a scanner with few failures, its eAURC is about twice that of the entropy. A possible
+# reason, which we have not tested, is that it has learned from scanners with many failures. So when somebody reports a learned
+# combination, ask whether it was fitted on other networks and other scanners than those of the test.
+#
+# ## One seed, live: the soft Dice confidence beside three others
 #
 # The tables of cases do not have the soft Dice confidence yet. So here is one seed (seed 0) with four methods of one pass, on the
 # network of chapter 2.
+#
+# **Predict:** in the last section, two methods were combined by the mean of their ranks. Will adding the size of the prediction
+# to the soft Dice confidence make its ranking better?
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -624,7 +648,10 @@ show.method_intervals(
 # %% [markdown]
 # *eAURC × 1000 per unseen scanner with 95 % intervals over 20 hearts, for one network.*
 #
-# This is the example, not the evidence. How well do these four tell the scanners apart, which is another question?
+# This is the example, not the evidence. On ten new runs, adding the size to the soft Dice confidence made the ranking
+# [worse](evidence:size-adds-to-soft-dice?fails).
+#
+# How well do the four single methods tell the scanners apart, which is another question?
 
 # %% tags=["hide-input"]
 home = live[live["domain"] == "A"]
@@ -642,12 +669,12 @@ pd.DataFrame(apart).round(2)
 # slices far worse. One run cannot decide whether this is so in general. It became a registered claim, which was
 # judged on ten new runs; the verdict is below.
 #
-# ### Calibrate the soft Dice confidence
+# ### Can the soft Dice confidence be calibrated?
 #
 # The soft Dice confidence ranks well, but on scanner A it states a Dice that is too low. If some slices of A have labels, this
-# can perhaps be mended: **isotonic regression** finds the monotone curve from soft Dice to true Dice with the smallest squared error (a
-# staircase that may only rise). One such curve keeps the order of the cases, except for ties. On A itself, the curve of each heart is fitted on other hearts. The null model
-# states the mean Dice of A for every slice.
+# can perhaps be mended: **isotonic regression** finds the curve from soft Dice to true Dice with the smallest squared error
+# among all curves that never fall. It is a staircase, so it keeps the order of the cases, except for ties. On A itself, the
+# curve of each heart is fitted on other hearts. The null model states the mean Dice of A for every slice.
 #
 # **Predict:** the curve is fitted on A only. Will the calibrated statement be nearer to the truth on the unseen scanners?
 
@@ -671,27 +698,36 @@ off.T.rename_axis(None).round(3)
 # %% [markdown]
 # *Mean absolute error of the stated Dice per scanner (lower is better), one run.*
 #
-# This was judged on [ten](evidence:calibrated-soft-dice-is-nearer/seeds) new runs. On A itself, the calibrated statement is off by
+# This was judged on [ten](evidence:calibrated-soft-dice-is-nearer/seeds) new runs, and the answer depends on the scanner. On
+# [B, C and E](evidence:calibrated-soft-dice-is-nearer/B,C,E?holds), the calibrated statement is nearer to the truth. On
+# [D and F](evidence:calibrated-soft-dice-is-nearer/D,F?fails), where many segmentations fail, calibration makes it worse: the
+# mean absolute error rises by [0.216 [0.190, 0.241]](evidence:calibrated-soft-dice-is-nearer/D) on D and by
+# [0.291 [0.238, 0.344]](evidence:calibrated-soft-dice-is-nearer/F) on F. A likely reason is that hardly any slice of A fails, so
+# the curve has never seen a low Dice and cannot state one. So if a confidence was calibrated on good cases only, do not trust
+# its numbers on a scanner where segmentations may fail.
+#
+# :::{admonition} For the researcher: scanner A, C and the null model
+# :class: dropdown
+# On A itself, the calibrated statement is off by
 # [0.009 [0.007, 0.011]](evidence:calibrated-soft-dice-states-the-dice-at-home); the null model, by
-# [0.012 [0.010, 0.014]](evidence:chapter_10_cases/error:+mean+Dice+of+A?cohort=phantom&domain=A). The
-# paired difference is small and clear, [0.003 [0.002, 0.004]](evidence:chapter_10_cases/mean_difference/error:+mean+Dice+of+A~error:+soft+Dice,+calibrated?cohort=phantom&domain=A&above). On
-# [B, C and E](evidence:calibrated-soft-dice-is-nearer/B,C,E?holds) it is nearer to the truth than the uncalibrated one, on C
-# only just ([−0.0191 [−0.0380, −0.0001]](evidence:calibrated-soft-dice-is-nearer/C)). But on
-# [D and F](evidence:calibrated-soft-dice-is-nearer/D,F?fails), where many segmentations fail, calibration makes it worse: the mean
-# absolute error rises by [0.216 [0.190, 0.241]](evidence:calibrated-soft-dice-is-nearer/D) on D and by
-# [0.291 [0.238, 0.344]](evidence:calibrated-soft-dice-is-nearer/F) on F. A likely reason is that hardly any slice of A fails, so the
-# curve has never seen a low Dice and cannot state one. The calibrated statement has a lower error than the null model
-# [on every unseen scanner](evidence:calibrated-soft-dice-beats-the-mean-of-a?holds), but not by much: the
-# largest difference is [−0.023](evidence:calibrated-soft-dice-beats-the-mean-of-a/lowest). So if a confidence was calibrated on good cases only,
-# do not trust its numbers on a scanner where segmentations may fail.
+# [0.012 [0.010, 0.014]](evidence:chapter_10_cases/error:+mean+Dice+of+A?cohort=phantom&domain=A). The paired difference is
+# [0.003 [0.002, 0.004]](evidence:chapter_10_cases/mean_difference/error:+mean+Dice+of+A~error:+soft+Dice,+calibrated?cohort=phantom&domain=A&above).
+# On C, the calibrated statement is only just nearer than the uncalibrated one
+# ([−0.0191 [−0.0380, −0.0001]](evidence:calibrated-soft-dice-is-nearer/C)). It has a lower error than the null model
+# [on every unseen scanner](evidence:calibrated-soft-dice-beats-the-mean-of-a?holds), but not by much: the largest difference is
+# [−0.023](evidence:calibrated-soft-dice-beats-the-mean-of-a/lowest).
+# :::
 #
-# ## The decision table
+# ## Which method should you use? The decision table
 #
-# We can now give advice. To keep it honest, a stated rule chooses, not we. Among the methods that fit a budget, take the one
-# with the best mean over scanners B to F. Call a method *level* with it if the 95 % interval of their paired difference over
-# seeds contains 0; the best one is level with itself. **Of those that are level, the cheapest is advised**; among equally cheap
-# ones, that with the best mean. Null models take part. Mind what "level" means: five seeds could not tell the methods apart. It
-# does not mean that they are equally good.
+# We can now give advice. To keep it honest, a stated rule chooses, not we:
+#
+# 1. Among the methods that fit a budget, take the one with the best mean over scanners B to F. Null models take part.
+# 2. Call a method *level* with it if the 95 % interval of their paired difference over seeds contains 0. The best one is level
+#    with itself.
+# 3. **Of those that are level, the cheapest is advised**; among equally cheap ones, that with the best mean.
+#
+# Mind what "level" means: five seeds could not tell the methods apart. It does not mean that they are equally good.
 
 # %%
 budgets = {
@@ -730,37 +766,55 @@ pd.DataFrame(rows).T.rename_axis(["you want", "you have"]).rename(index=wants)
 # better, on scanners with enough such pixels in every seed. "Level with the best" counts the methods, the best one included.
 # Five seeds.*
 #
-# Below is the same in words, with the claims of this book about each piece of advice (the links go to their verdicts). Every
-# row rests on **five seeds of one phantom**; the fourth column names what there is besides. Nothing in this table was measured
-# on retinas or lung nodules; the section on real scans has the lung nodules.
+# Below is the same in words. Every row rests on **five seeds of one phantom**; the last column names what there is besides.
+# Nothing in this table was measured on retinas or lung nodules; the section on real scans has the lung nodules.
 #
-# | you have | you want | use | evidence besides | claims |
-# |---|---|---|---|---|
-# | no labels, one pass | to rank cases | soft Dice confidence | none | [against entropy](#soft-dice-orders-better-than-entropy): not run yet; [against size: holds](evidence:soft-dice-ranks-better-than-size?holds); [near the best of one pass: holds](evidence:soft-dice-is-near-the-best-one-pass?holds) |
-# | no labels, 15 passes | to rank cases | the same; we saw no gain from more passes | dropout: four volunteers | [many passes against two: undecided](evidence:fifteen-passes-beat-two?undecided) |
-# | labels, may train a predictor | to rank cases | the same; Beta has a higher mean | Beta: four volunteers, where it has the lowest mean | [adversary against plain: undecided](evidence:adversary-orders-better-than-plain?undecided); [networks against Beta: undecided](evidence:five-networks-beat-the-predictor?undecided) |
-# | labels, may train four networks | to rank cases | the same; five seeds cannot tell their strict agreement from it | networks: four volunteers | [soft Dice against four networks](#soft-dice-orders-as-four-networks): not run yet; [agreement against one pass: fails](evidence:ensemble-agreement-beats-one-pass?fails) |
-# | no labels, one pass | to state the Dice | soft Dice confidence | none | no claim is about it |
-# | no labels, several passes (how many, see the exercises) | to state the Dice | an agreement of several predictions | none | no claim is about it |
-# | labels, may train a predictor | to state the Dice | Beta predictor (that its adversary helps is undecided) | four volunteers | [Beta with and without adversary: undecided](evidence:beta-needs-its-adversary?undecided); [error with adversary: undecided](evidence:adversary-predicts-nearer?undecided) |
-# | one pass | to find wrong pixels | 1 over the distance to the predicted border, a null model: no map of one pass was shown to do better | none | [decoder against distance](#decoder-finds-more-far-errors-than-distance): not run yet; [last layer against entropy: undecided](evidence:fragility-finds-more-errors-than-entropy?undecided) |
-# | may train four networks | to find wrong pixels | their entropy map | none | [decoder against entropy: undecided](evidence:decoder-finds-more-far-errors-than-entropy?undecided) |
-# | no labels, one pass | to detect a new scanner | entropy along the borders, or the distance | none | [image entropy against soft Dice: holds](evidence:image-entropy-tells-scanners-apart-better-than-soft-dice?holds); [distance flags nearly all slices of every scanner: fails](evidence:distance-flags-every-foreign-scanner?fails) |
+# | you want | you have | use | evidence besides |
+# |---|---|---|---|
+# | to rank cases | no labels, one pass | soft Dice confidence | none |
+# | to rank cases | no labels, 15 passes | the same; we saw no gain from more passes | dropout: four volunteers |
+# | to rank cases | labels, may train a predictor | the same; Beta has a higher mean | Beta: four volunteers, where it has the lowest mean |
+# | to rank cases | labels, may train four networks | the same; five seeds cannot tell their strict agreement from it | networks: four volunteers |
+# | to state the Dice | no labels, one pass | soft Dice confidence | none |
+# | to state the Dice | no labels, several passes (how many, see the exercises) | an agreement of several predictions | none |
+# | to state the Dice | labels, may train a predictor | Beta predictor (that its adversary helps is undecided) | four volunteers |
+# | to find wrong pixels | one pass | 1 over the distance to the predicted border, a null model: no map of one pass was shown to do better | none |
+# | to find wrong pixels | may train four networks | their entropy map | none |
+# | to detect a new scanner | no labels, one pass | entropy along the borders, or the distance | none |
 #
-# A claim in the last column may be about a rival of the method in its row; read its sentence. Where no claim holds, the advice
-# rests only on seeds that had been seen. One claim of the last row fails: the distance flags every slice of D and F, but on
-# average only [0.41 [0.23, 0.59]](evidence:distance-flags-every-foreign-scanner/B) of those of B,
+# :::{admonition} For the researcher: the claims about each piece of advice
+# :class: dropdown
+# Each link opens a verdict. A claim may be about a rival of the advised method; read its sentence. Where no claim holds,
+# the advice rests only on seeds that had been seen.
+#
+# | advice for | claims |
+# |---|---|
+# | to rank cases; no labels, one pass | [against entropy](#soft-dice-orders-better-than-entropy): not run yet; [against size: holds](evidence:soft-dice-ranks-better-than-size?holds); [near the best of one pass: holds](evidence:soft-dice-is-near-the-best-one-pass?holds) |
+# | to rank cases; no labels, 15 passes | [many passes against two: undecided](evidence:fifteen-passes-beat-two?undecided) |
+# | to rank cases; labels, may train a predictor | [adversary against plain: undecided](evidence:adversary-orders-better-than-plain?undecided); [networks against Beta: undecided](evidence:five-networks-beat-the-predictor?undecided) |
+# | to rank cases; labels, may train four networks | [soft Dice against four networks](#soft-dice-orders-as-four-networks): not run yet; [agreement against one pass: fails](evidence:ensemble-agreement-beats-one-pass?fails) |
+# | to state the Dice; no labels, one pass | no claim is about it |
+# | to state the Dice; no labels, several passes (how many, see the exercises) | no claim is about it |
+# | to state the Dice; labels, may train a predictor | [Beta with and without adversary: undecided](evidence:beta-needs-its-adversary?undecided); [error with adversary: undecided](evidence:adversary-predicts-nearer?undecided) |
+# | to find wrong pixels; one pass | [decoder against distance](#decoder-finds-more-far-errors-than-distance): not run yet; [last layer against entropy: undecided](evidence:fragility-finds-more-errors-than-entropy?undecided) |
+# | to find wrong pixels; may train four networks | [decoder against entropy: undecided](evidence:decoder-finds-more-far-errors-than-entropy?undecided) |
+# | to detect a new scanner; no labels, one pass | [image entropy against soft Dice: holds](evidence:image-entropy-tells-scanners-apart-better-than-soft-dice?holds); [distance flags nearly all slices of every scanner: fails](evidence:distance-flags-every-foreign-scanner?fails) |
+#
+# One claim of the last row fails: the distance flags every slice of D and F, but on average only
+# [0.41 [0.23, 0.59]](evidence:distance-flags-every-foreign-scanner/B) of those of B,
 # [0.34 [0.12, 0.55]](evidence:distance-flags-every-foreign-scanner/C) of C and
 # [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E) of E.
+# :::
 #
 # **Can one pass do it all?** If you may train a predictor, rank by the soft Dice confidence and state the Dice of the Beta
-# predictor; both fit into one forward pass of the network. For five seeds cannot tell the soft Dice confidence from four
+# predictor; each of them takes one pass. Five seeds cannot tell the soft Dice confidence from four
 # networks at ranking: the difference of their eAURC × 1000 is [−0.9](evidence:frontier/difference?cohort=phantom&method=soft+Dice&x1000),
 # with a 95 % interval from [−3.4](evidence:frontier/low?cohort=phantom&method=soft+Dice&x1000) to
-# [1.5](evidence:frontier/high?cohort=phantom&method=soft+Dice&x1000), and part of any difference may come from training again. But
-# the Dice that it states is too low. It is within 0.05 of the truth on [zero](evidence:frontier/reached?cohort=phantom&method=soft+Dice)
-# of the two scanners on which the four networks are, and the Beta predictor is on
-# [two](evidence:frontier/reached?cohort=phantom&method=Beta) of them.
+# [1.5](evidence:frontier/high?cohort=phantom&method=soft+Dice&x1000), and part of any difference may come from training again.
+#
+# Why not state the soft Dice, too? Because it is too low. There are two scanners on which the Dice that four networks state is
+# within 0.05 of the truth. The Beta predictor is as near on [two](evidence:frontier/reached?cohort=phantom&method=Beta) of them,
+# and the soft Dice confidence on [zero](evidence:frontier/reached?cohort=phantom&method=soft+Dice).
 #
 # ## How often would the advice be wrong?
 #
@@ -823,11 +877,10 @@ pd.DataFrame(rows).set_index(["budget", "advice"])
 #
 # There are two reasons for caution. First, the rule was tested on a phantom and on seeds that its authors knew. Second, the
 # result depends on one method. Compare the rows "rule without soft Dice", where the regret is taken against the best of the
-# *other* methods. There the same rule is harmful on some scanners, and it advises the best method at most as often. The reason
-# is the word "level": the rule takes the entropy, the cheapest method that five seeds cannot tell from a better one. Choosing the
-# cheapest method has a price where seeds are few.
+# *other* methods. There the same rule is harmful on some scanners. The reason is the word "level": the rule takes the entropy,
+# the cheapest method that five seeds cannot tell from a better one. Choosing the cheapest method has a price where seeds are few.
 #
-# ## On real scans
+# ## Is the advice good on real scans?
 #
 # Advice from a phantom must be tested elsewhere. The spinal cord has four unseen sites with one volunteer each. We
 # choose on the phantom only, among the methods that were measured on both, and look at the regret on each site. The soft
@@ -855,14 +908,17 @@ regrets_there.rename(columns=lambda site: site.split(" (")[0]).round(4)
 #
 # On three of the four volunteers, the advice costs very little at every budget. On the fourth, at Juntendo, where the network
 # finds nothing in many slices, it costs ten times as much or more. There the size of the prediction ranks nearly perfectly,
-# and so always taking the size has the lower mean regret at every budget. On these four people, the null model does a little better,
-# and one of the four is the reason: on the other three, the advice has the lower regret.
+# and so always taking the size has the lower mean regret at every budget. On these four people, the null model does a little
+# better, and one of the four is the reason: on the other three, the advice has the lower regret.
 #
+# :::{admonition} For the researcher: a third method
+# :class: dropdown
 # Another method has a lower mean than both: Beta, with a mean eAURC of
 # [0.011](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=cord&method=Beta) against
 # [0.016](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=cord&method=entropy,+foreground) for the advised
 # entropy and [0.015](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=cord&method=small+prediction) for the
 # size. But five seeds on four volunteers do not decide it.
+# :::
 #
 # Four people decide none of this. Advice from a phantom is a hypothesis about your scanner: test it on some labelled cases of
 # your own.
@@ -900,14 +956,69 @@ pd.DataFrame(rows).T.rename_axis(["budget", "advised"]).round(4)
 # phantom's advice to rank cases was good. The best method of each vendor is chosen on the cases on which it is judged, so
 # these regrets are a little too large.
 #
-# ## A method from outside the network
+# ## The same advice from the command line
 #
-# All methods so far use the probabilities or the activations of the network. But what if a segmentation comes from a vendor's
-# software, or from a person, and there are no probabilities? **Reverse classification accuracy**
-# {cite:p}`valindria2017reverse` needs the predicted labels only. It asks whether one could *learn* from them. A second, small
-# classifier is trained on this one image with its predicted labels. Then it segments reference cases whose labels are known.
-# If the prediction was good, the classifier should work on at least one of the references; so the best Dice that it reaches on
-# a reference is taken as the predicted Dice of the case. The function `reverse_classification_accuracy` does this with a forest of random trees.
+# `segconf recommend` applies the rule to the stored table, with options for the budget. It prints what to use, the
+# evidence, the claims, and a program that runs:
+
+# %%
+print(recommend_method(want="number", passes=1, labels=True).text())
+
+# %% [markdown]
+# ```bash
+# segconf recommend                                       # one pass, no labels: which cases are worse?
+# segconf recommend --want number --labels                # the Dice of each case, with a trained predictor
+# segconf recommend --want where --networks 4 --passes 4 --labels
+# ```
+#
+# So far, the ten new runs (seeds 21 to 30) are of the live part of this chapter only. The advice uses the tables of other
+# chapters, and may change when these have the ten new seeds.
+#
+# ## Which claims were judged, and what came out?
+#
+# The tables of the earlier seeds were seen before this chapter was written, so they can suggest claims and not prove them. The
+# claims of this chapter were registered before any of its runs with the seeds 21 to 30 was looked at. A null model takes part
+# in five of them.
+
+# %% tags=["hide-input"]
+verdicts = ledger.overview().query("chapter == 10")
+verdicts = verdicts.groupby("id", sort=False)["verdict"].first()
+verdicts.rename_axis("claim").to_frame()
+
+# %% [markdown]
+# *Verdicts on [ten](evidence:soft-dice-ranks-better-than-size/seeds) new runs (seeds 21 to 30); the last seven, about reverse
+# classification accuracy and two visits (the two side questions below), on
+# [three](evidence:soft-dice-tells-an-artefact-from-a-change/seeds) (21 to 23). The page [What held up](../claims.md) has the
+# sentences and the numbers.*
+#
+# Four of these verdicts matter for the advice:
+#
+# * The soft Dice confidence [ranks better than the size](evidence:soft-dice-ranks-better-than-size?holds) of the prediction: the
+#   difference of their eAURC × 1000 is [−12.0 [−14.4, −9.6]](evidence:soft-dice-ranks-better-than-size?below&x1000).
+# * On every unseen scanner, it is [near the best](evidence:soft-dice-is-near-the-best-one-pass?holds) of four methods of one pass,
+#   of which it is one. "Near" means within 10 units of eAURC × 1000, which is a wide margin, because its own mean on the earlier
+#   seeds was
+#   [8.3](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=phantom&method=soft+Dice&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000).
+#   Only D tests this claim, because elsewhere its own eAURC had been small; on D the mean difference is
+#   [1.9 [−0.5, 4.4]](evidence:soft-dice-is-near-the-best-one-pass/D?x1000).
+# * Adding the size to it does not help: the mean of both ranks [has a higher eAURC](evidence:size-adds-to-soft-dice?fails), by
+#   [4.0 [3.2, 4.8]](evidence:size-adds-to-soft-dice?x1000) units.
+# * The entropy over the image
+#   [tells the scanners apart better](evidence:image-entropy-tells-scanners-apart-better-than-soft-dice?holds) than the soft Dice
+#   confidence does, although it ranks worse in the first table of this chapter on ranking.
+#
+# ## Two side questions
+#
+# The advice is complete. The next two sections can be left out at a first reading; they ask what to do without probabilities,
+# and whether a confidence can tell a changed heart from a changed scanner.
+#
+# ### What if there are no probabilities?
+#
+# All methods so far use the probabilities or the activations of the network. A vendor's software, or a person, gives labels
+# only. **Reverse classification accuracy** {cite:p}`valindria2017reverse` asks whether one could *learn* from these labels. A
+# small classifier (here a forest of random trees) is trained on this one image with its predicted labels, and segments
+# reference cases whose true labels are known. If the prediction was good, it should work on at least one of them. So the best
+# Dice that it reaches on a reference is taken as the predicted Dice of the case.
 #
 # **Predict:** the references here are twelve slices of scanner A. On which unseen scanner will the method rank worst, and why?
 
@@ -933,41 +1044,49 @@ areas.groupby(level="scanner").mean().round(1).join(errors.round(3)).T
 # *Mean over three seeds with 24 slices of 20 hearts per seed and scanner. Above: eAURC × 1000 within the scanner. Below: mean
 # absolute error of the stated Dice; the null model "mean Dice of A" states the same value for every slice. Lower is better.*
 #
-# In the table above, the mean eAURC of reverse classification is highest on D. But that of the soft Dice confidence and that of
-# the size are highest there too, so D is hard for all three. On every unseen scanner of the table, the soft Dice confidence has a
-# lower mean eAURC than reverse classification. In the mean over these scanners, the difference of the eAURC × 1000 is
+# In this table, all three methods have their highest mean eAURC on D, so D is hard for each of them.
+# Whether reverse classification ranks worse than the soft Dice confidence is
+# [undecided](evidence:soft-dice-ranks-better-than-reverse-classification?undecided) with three seeds, and so is whether it ranks
+# better [than the size](evidence:reverse-classification-ranks-better-than-size?undecided). The Dice that it states is off by
+# [0.227](evidence:reverse_cases/error:+reverse?domain=B&domain=C&domain=D&domain=E&domain=F) on the unseen scanners, and by
+# [0.335](evidence:reverse_cases/error:+reverse?domain=D) on D. A likely reason, which we have not tested, is that a classifier
+# trained on an image of D does not understand the intensities of A, so that it fails on the references even where the
+# prediction was good. The authors of the method took references from the same cohort. So if you have no probabilities, but some
+# labelled cases of *your* scanner, this method may do better than it does here.
+#
+# :::{admonition} For the researcher: the differences and the price
+# :class: dropdown
+# On every unseen scanner of the table, the soft Dice confidence has a lower mean eAURC than reverse classification. In the mean
+# over these scanners, the difference of the eAURC × 1000 is
 # [−10.1 [−22.5, 2.4]](evidence:soft-dice-ranks-better-than-reverse-classification?x1000). It has the same sign on all
-# three seeds, from [−14.0 to −4.4](evidence:soft-dice-ranks-better-than-reverse-classification?x1000), but three seeds are few, and
-# the claim is [undecided](evidence:soft-dice-ranks-better-than-reverse-classification?undecided). The comparison with the size of
-# the prediction is [undecided](evidence:reverse-classification-ranks-better-than-size?undecided) as well: the difference is
-# [−3.6 [−19.9, 12.7]](evidence:reverse-classification-ranks-better-than-size?x1000).
+# three seeds, from [−14.0 to −4.4](evidence:soft-dice-ranks-better-than-reverse-classification?x1000). The difference between
+# reverse classification and the size is [−3.6 [−19.9, 12.7]](evidence:reverse-classification-ranks-better-than-size?x1000).
 #
-# The Dice that the method states is off by
-# [0.227](evidence:reverse_cases/error:+reverse?domain=B&domain=C&domain=D&domain=E&domain=F) on the unseen scanners, and that of
-# the soft Dice confidence by [0.091](evidence:reverse_cases/error:+soft+Dice?domain=B&domain=C&domain=D&domain=E&domain=F). Here,
-# too, three seeds [do not decide](evidence:reverse-classification-states-the-dice-nearer-than-soft-dice?undecided). On B, C and E, where
-# the mean Dice is near that of A, both are further off in the table than the null model. The error of reverse classification is
-# not the same everywhere: it is [0.335](evidence:reverse_cases/error:+reverse?domain=D) on D and
-# [0.097](evidence:reverse_cases/error:+reverse?domain=F) on F. A likely reason, which we have not tested, is that a classifier
-# trained on an image of D does not understand the intensities of A, so that it fails on the references even where the prediction
-# was good. The authors of the method took references from the same cohort. If you have some labelled cases of *your* scanner,
-# this method may do better than it does here.
+# The Dice that the soft Dice confidence states is off by
+# [0.091](evidence:reverse_cases/error:+soft+Dice?domain=B&domain=C&domain=D&domain=E&domain=F); here, too, three seeds
+# [do not decide](evidence:reverse-classification-states-the-dice-nearer-than-soft-dice?undecided). On B, C and E, where the mean
+# Dice is near that of A, both are further off in the table than the null model. On F, the error of reverse classification is
+# [0.097](evidence:reverse_cases/error:+reverse?domain=F).
 #
-# It also has a price: [157](evidence:reverse_cases/cpu+ms:+reverse) ms of processor time per slice, against
+# The price is [157](evidence:reverse_cases/cpu+ms:+reverse) ms of processor time per slice, against
 # [12](evidence:reverse_cases/cpu+ms:+network) ms for the forward pass, both measured on one busy computer, so only their ratio
-# means something. What speaks for it is that it needs no probabilities.
+# means something.
+# :::
 #
-# ## Has the heart changed, or the scanner?
+# ### Has the heart changed, or the scanner?
 #
 # A patient comes back after a year, and the predicted volume of the left ventricle is larger than before. If the heart has grown,
 # the treatment may have to change. If the scanner was another one and the segmentation is wrong, it must not. Can a confidence
 # tell the two apart?
 #
-# Both situations can be simulated (`benchmarks/follow_up.py`). At the first visit, each heart is seen on scanner A. At the second
-# visit there is either an artefact, that is, the same heart on scanner D or F; or a true change: the cavity of the same heart
-# has another radius, chosen such that the *predicted* volume changes by the same amount. The true change is seen on scanner A
-# again, or on scanner E, which is new too but harmless. We take the rise of each uncertainty from the first visit to the second. A
-# *pair* is one heart with one artefact and the true changes that imitate it.
+# Both can be simulated (`benchmarks/follow_up.py`). At the first visit, each heart is seen on scanner A. At the second visit, one of
+# two things has happened:
+#
+# * an **artefact**: the same heart is seen on scanner D or F, where many segmentations fail;
+# * a **true change**: the cavity has another radius, chosen such that the *predicted* volume changes by the same amount. It is
+#   seen on scanner A again, or on scanner E, which is new too but harmless.
+#
+# Then we ask whether the uncertainty rises more from the first visit to the second in the case of the artefact.
 #
 # **Predict:** which of the methods below will confuse a change that was seen on E with an artefact?
 
@@ -990,71 +1109,31 @@ pd.DataFrame(rows).T.round(2)
 # least 5 %, and whose change a true one can imitate closely; the other hearts are left out.*
 #
 # Where the changed heart is seen on A again, the soft Dice confidence
-# [tells the two apart](evidence:soft-dice-tells-an-artefact-from-a-change?holds), with an AUROC of
-# [1.00](evidence:soft-dice-tells-an-artefact-from-a-change/D/estimate) on D and
-# [1.00](evidence:soft-dice-tells-an-artefact-from-a-change/F/estimate) on F. This need not mean much, because any method that
+# [tells the two apart](evidence:soft-dice-tells-an-artefact-from-a-change?holds). This need not mean much, because any method that
 # detects a new scanner can do it. The true change on E is the sharper test, since the second visit is then on a new scanner in
-# either case. There the claim [holds](evidence:soft-dice-tells-an-artefact-from-a-change-on-e?holds) as well, with
-# [0.99 [0.96, 1.01]](evidence:soft-dice-tells-an-artefact-from-a-change-on-e/D) on D and
-# [1.00](evidence:soft-dice-tells-an-artefact-from-a-change-on-e/F/estimate) on F (such an interval may reach beyond 1).
+# either case. There the claim [holds](evidence:soft-dice-tells-an-artefact-from-a-change-on-e?holds) as well, with an AUROC of
+# [0.99 [0.96, 1.01]](evidence:soft-dice-tells-an-artefact-from-a-change-on-e/D) on D (such an interval may reach beyond 1) and
+# [1.00](evidence:soft-dice-tells-an-artefact-from-a-change-on-e/F/estimate) on F.
 #
-# We had expected that methods which detect scanners would confuse E with an artefact. Three seeds do not show this. The AUROC of
-# the soft Dice confidence minus that of the entropy over the image is
-# [0.019 [−0.099, 0.138]](evidence:soft-dice-tells-artefacts-better-than-image-entropy), and minus that of the distance
-# [−0.001 [−0.010, 0.008]](evidence:soft-dice-tells-artefacts-better-than-distance); the claims about both are
-# [undecided](evidence:soft-dice-tells-artefacts-better-than-image-entropy?undecided). So in this simulation every uncertainty of
-# the table that uses probabilities or activations tells most artefacts from true changes. The size of the whole prediction does so
-# on F, and hardly on D.
+# We had expected that methods which detect scanners would confuse E with an artefact. Three seeds do not show this: in the
+# table, every uncertainty that uses probabilities or activations tells most artefacts from true changes. The size of the whole
+# prediction does so on F, and hardly on D.
 #
 # This suggests a practical rule: if a volume has changed, look whether the uncertainty has risen as well, before you believe it.
 # But these are artefacts of two scanners on which many segmentations fail, in
-# [77](evidence:follow_up_cases/AUROC:+soft+Dice/cases) pairs of simulated hearts. A smaller artefact, which changes the volume
-# and hardly the probabilities, was not tried and may pass.
+# [77](evidence:follow_up_cases/AUROC:+soft+Dice/cases) pairs of simulated hearts (a heart with one artefact and the true changes
+# that imitate it). A smaller artefact, which changes the volume and hardly the probabilities, was not tried and may pass.
 #
-# ## The same from the command line
-#
-# `segconf recommend` applies the rule to the stored table, with options for the budget. It prints what to use, the
-# evidence, the claims, and a program that runs:
-
-# %%
-print(recommend_method(want="number", passes=1, labels=True).text())
-
-# %% [markdown]
-# ```bash
-# segconf recommend                                       # one pass, no labels: which cases are worse?
-# segconf recommend --want number --labels                # the Dice of each case, with a trained predictor
-# segconf recommend --want where --networks 4 --passes 4 --labels
-# ```
-#
-# The ten new runs (seeds 21 to 30) so far are of the live part of this chapter only. The advice uses the tables of other chapters, and may change
-# when these have the ten new seeds.
-#
-# ## Which claims were judged
-#
-# The table above was seen before this chapter was written, so it can suggest claims and not prove them. The claims of this
-# chapter were registered before any of its runs with the seeds 21 to 30 was looked at. A null model takes part in five of them.
-
-# %% tags=["hide-input"]
-verdicts = ledger.overview().query("chapter == 10")
-verdicts = verdicts.groupby("id", sort=False)["verdict"].first()
-verdicts.rename_axis("claim").to_frame()
-
-# %% [markdown]
-# *Verdicts on [ten](evidence:soft-dice-ranks-better-than-size/seeds) new runs (seeds 21 to 30); the last seven, about reverse
-# classification accuracy and two visits, on [three](evidence:soft-dice-tells-an-artefact-from-a-change/seeds) (21 to 23). The page [What held up](../claims.md) has
-# the sentences and the numbers.*
-#
-# The soft Dice confidence [ranks better than the size](evidence:soft-dice-ranks-better-than-size?holds) of the prediction: the difference
-# of their eAURC × 1000 is [−12.0 [−14.4, −9.6]](evidence:soft-dice-ranks-better-than-size?below&x1000). On every unseen
-# scanner, its eAURC × 1000 is [near that of the best](evidence:soft-dice-is-near-the-best-one-pass?holds) of four methods of one
-# pass, of which it is one: within 10 units. This is a wide margin, because its own mean on the earlier seeds was
-# [8.3](evidence:chapter_10_head_to_head/value/estimate?question=ranking&cohort=phantom&method=soft+Dice&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000). On B, C, E
-# and F, where its own eAURC had been small, the claim was nearly certain beforehand. Only D tests it; there the mean difference is
-# [1.9 [−0.5, 4.4]](evidence:soft-dice-is-near-the-best-one-pass/D?x1000). Adding the size to it does not help: the mean of both
-# ranks [has a higher eAURC](evidence:size-adds-to-soft-dice?fails), by
-# [4.0 [3.2, 4.8]](evidence:size-adds-to-soft-dice?x1000) units. And the entropy over the image
-# [tells the scanners apart better](evidence:image-entropy-tells-scanners-apart-better-than-soft-dice?holds) than the soft Dice
-# confidence does, although it ranks worse in the table above.
+# :::{admonition} For the researcher: the numbers
+# :class: dropdown
+# With the true change on A, the AUROC of the soft Dice confidence is
+# [1.00](evidence:soft-dice-tells-an-artefact-from-a-change/D/estimate) on D and
+# [1.00](evidence:soft-dice-tells-an-artefact-from-a-change/F/estimate) on F. With the true change on E, its AUROC minus that of
+# the entropy over the image is
+# [0.019 [−0.099, 0.138]](evidence:soft-dice-tells-artefacts-better-than-image-entropy), and minus that of the distance
+# [−0.001 [−0.010, 0.008]](evidence:soft-dice-tells-artefacts-better-than-distance); the claims about both are
+# [undecided](evidence:soft-dice-tells-artefacts-better-than-image-entropy?undecided).
+# :::
 #
 # ## Check yourself
 #
