@@ -15,8 +15,8 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/07_context_and_foreground.ipynb)
 #
-# **The question.** A network learns from windows of which a certain fraction is object. What happens when the object
-# is smaller or larger than in training? And does the architecture decide it?
+# **The question.** A network learns from pieces of images ("windows"), of which a certain fraction is object. What happens
+# when the object is smaller or larger than in training? And does the architecture decide it?
 #
 # **You will be able to** sort test cases by the fraction of foreground seen in training; find what else differs
 # between networks that a table compares; show by an intervention, not only by a comparison, what makes a network
@@ -45,6 +45,10 @@
 # **You need** chapter 1. Chapter 6 compares norm layers on textures; it helps, but is not needed.
 #
 # **Time:** about 4 min on two CPU cores from scratch, 1 min when the trained networks are stored.
+#
+# **Two kinds of numbers.** What the cells print belongs to *this run*, that is, to one seed. "Over ten other runs" means
+# ten repeats with new images and new networks; in brackets stands the 95 % interval of their mean. A *claim* is a sentence
+# that was judged on such repeats: it holds, fails, or stays undecided.
 
 # %% tags=["hide-input"]
 import sys
@@ -113,14 +117,14 @@ from segconf_lite.stress.windows import crop_around
 #
 # The features of a whole 3-D scan seldom fit into the memory of a GPU. So networks are trained on **patches** (here
 # also called windows), cubes cut out at random, and a test scan is segmented window by window. A small window brings
-# little **context**: the network sees less of the surroundings. (How far a pixel sees is its *receptive field*, see
-# Exercise 2.) It also changes the **foreground ratio**, the
-# fraction of the window that is object (a *voxel* is a pixel of a volume): a window of 32 voxels can lie wholly inside the object or wholly outside.
+# little **context**: the network sees less of the surroundings. It also changes the **foreground ratio**, the
+# fraction of the window that is object. For example, a cube with an edge of 32 voxels (a *voxel* is a pixel of a volume) can
+# lie wholly inside a large object, where its ratio is 1, or wholly outside, where it is 0.
 #
-# {cite:t}`kamath2022context` studied both at once. Their images hold a ball in noise; training balls have radii of 25
-# to 34 voxels, test balls of 5 to 47, in volumes with an edge of 96 voxels. Three networks learned on patches of 32
-# to 96 voxels. We sort each test volume by its foreground ratio: **below** the range of ratios in the training
-# patches, **in** it, or **above**.
+# {cite:t}`kamath2022context` studied context and foreground ratio at once. Their images hold a ball in noise; training
+# balls have radii of 25 to 34 voxels, test balls of 5 to 47, in volumes with an edge of 96 voxels. Three networks learned
+# on patches with an edge of 32 to 96 voxels. We sort each test volume by its foreground ratio: **below** the range of
+# ratios in the training patches, **in** it, or **above**.
 #
 # | network | what it is |
 # |---|---|
@@ -177,40 +181,47 @@ show.line_panels(
 # volume, at 96, are the ratios of patches and volumes the same thing.
 #
 # The paper concludes that the attention U-Net and UNETR are sensitive to the foreground ratio, and that the U-Net is
-# robust. The table adds that the failure is one of *small* objects. With patches of 96 voxels, for example, the mean Dice
+# robust. The numbers add that the failure is one of *small* objects. With patches of 96 voxels, for example, the mean Dice
 # below the range is
 # [0.96](evidence:chapter_07_published_means/dice?dataset=synthetic&network=U-Net&patch=96&range=below) for the U-Net,
 # [0.46](evidence:chapter_07_published_means/dice?dataset=synthetic&network=Attention+U-Net&patch=96&range=below) for the
 # attention U-Net and [0.54](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=below)
 # for the UNETR; above the range, all three have
-# [0.97](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=above) or more. For
-# small patches the table cannot tell the three groups apart. There the attention U-Net and the UNETR fall short over all
-# balls together.
+# [0.97](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=above) or more. With
+# patches of 32 voxels, where small and large balls cannot be told apart in this way, the mean over all balls is
+# [0.98](evidence:chapter_07_published_means/dice?dataset=synthetic&network=U-Net&patch=32&range=in) for the U-Net,
+# [0.63](evidence:chapter_07_published_means/dice?dataset=synthetic&network=Attention+U-Net&patch=32&range=in) for the
+# attention U-Net and [0.68](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=32&range=in) for
+# the UNETR.
 #
-# But what differs between these networks? Their code shows the following.
+# ### What else differs between these networks?
+#
+# The names of the networks stand for their architectures. However, their code differs in two more things.
+#
+# The first is the norm. A **norm layer** subtracts a mean from each channel of features and divides by a standard
+# deviation; then it applies a scale and a shift that are learned. *Batch norm* computes mean and standard deviation over many training windows,
+# and at test time they are fixed. *Instance norm* computes them from the current window, each time anew.
+#
+# The second is a shortcut. A **residual unit** adds its input to its output. In the published U-Net this shortcut bypasses
+# the norm layers, so information that a norm removes may survive beside it. (Skip connections are something else: they go
+# from the encoder to the decoder.)
 #
 # | network | norm layers | shortcuts around them |
 # |---|---|---|
-# | U-Net | batch | yes: two *residual units* per level |
+# | U-Net | batch | yes: two residual units per level |
 # | attention U-Net | batch, and instance where the gated paths are merged | no |
-# | UNETR | instance | some, with a norm of their own |
+# | UNETR | instance | only some, and these have a norm of their own |
 #
-# A **norm layer** subtracts a mean from each channel of features and divides by a standard deviation; then it applies
-# a scale and a shift that are learned. *Batch norm* computes mean and standard deviation over many training windows,
-# and at test time they are fixed. *Instance norm* computes them from the current window, each time anew. So the
-# published table compares architectures together with their norm layers. Effects that cannot be separated in this way
-# are called **confounded**.
-#
-# A **residual unit** adds its input to its output by a shortcut. In this U-Net the shortcut bypasses the norm layers,
-# so information that a norm removes may survive beside it. That is a second difference. (Skip connections are
-# something else: they go from the encoder to the decoder.)
+# So the published study compares architectures together with their norm layers and shortcuts. Effects that cannot be
+# separated in this way are called **confounded**.
 #
 # ## One factor at a time
 #
 # We rerun the study in 2-D, where it takes seconds per network: discs instead of balls, in images of 96 × 96 pixels
 # with the same radii. The U-Net comes twice, without residual units and with them ("residual"). Each of these four
 # architectures is trained with each norm layer, on windows of 32 and of 96 pixels (the whole image). That makes
-# sixteen networks.
+# 4 × 2 × 2 = 16 networks. On average, half of the training windows are centred on a pixel of the disc, and the others on a
+# pixel of the background.
 
 # %%
 lite = {"steps": {32: 200, 96: 160}, "channels": (8, 16, 32), "cases": (70, 16, 60)}
@@ -224,7 +235,8 @@ test = ball_cohort(n_test or PLAN["cases"][2], radius_px=(5, 47), seed=seed + 30
 
 # %% [markdown]
 # The test images have discs of all sizes. For each we record whether its foreground ratio lies below, in or above the
-# range of the training ratios.
+# range of the training ratios. Unlike in the published study, both ratios are those of *whole images*, also where the windows
+# are small. So "below" means here: the disc is smaller than every disc in training.
 
 # %%
 seen_ratio = windows.foreground_ratio(train.labels)
@@ -271,6 +283,9 @@ empty.rename("fraction without an object").to_frame().T.round(2)
 #
 # **Predict:** there are sixteen networks, and discs below, in and above the training range. On which factor will the
 # Dice depend most: the architecture, the norm or the window?
+#
+# Each network now segments each test image window by window. Neighbouring windows overlap by a quarter of their side, and
+# where they do, the mean of their probabilities counts. One row per network and image holds the Dice.
 
 
 # %%
@@ -304,30 +319,37 @@ show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
 # *Mean Dice (higher is better) for discs below, in and above the training range. Top: the published 3-D networks with
-# patches of 96 voxels. Below: ours, sorted by norm, then by window (neighbouring windows overlap by a quarter of their side,
-# and the mean of the probabilities counts). Ours are of one run.*
+# patches of 96 voxels. Below: our 2-D networks with windows of 32 or 96 pixels (px), sorted by norm, then by window. Ours are
+# of one run.*
 #
-# In this run, the Dice depends on the norm, whatever the architecture. With batch norm all networks segment discs of
-# every size. With instance norm all fail on small ones, the "robust" U-Net too. (We say that a network *fails* where its mean
-# Dice is below 0.85.) The published pattern returns when the
-# U-Net has batch norm and the other two have instance norm (the published attention U-Net mixes both; see 3-D below).
+# Compare the first column of the rows with batch norm and of those with instance norm. We say that a network *fails* where
+# its mean Dice is below 0.85. In this run, whether a network fails on small discs depends on the norm, whatever the
+# architecture. With batch norm all networks segment discs of every size. With instance norm all fail on small ones, the
+# "robust" U-Net too. The published pattern returns when the U-Net has batch norm and the other two have instance norm (the
+# published attention U-Net mixes both; see 3-D below).
 #
-# Over [ten](evidence:instance-norm-foreground-failure/seeds) other runs (both sizes of windows; the claims leave the residual
-# U-Net out), the mean Dice below the range with batch norm is
-# [0.989 [0.987, 0.991]](evidence:batch-norm-no-foreground-failure/unet?holds) for the U-Net and
-# [0.988 [0.987, 0.990]](evidence:batch-norm-no-foreground-failure/attention?holds) for the attention U-Net. For the UNETR
-# it is [0.944 [0.852, 1.036]](evidence:batch-norm-no-foreground-failure/unetr?undecided), because the mean Dice of one of
-# the ten is only [0.58](evidence:batch-norm-no-foreground-failure/unetr/min); so whether it lies above the 0.95 that we had
-# claimed is undecided (an interval of this kind may reach beyond 1). With instance norm, the mean Dice is
-# [0.73 [0.66, 0.81]](evidence:instance-norm-foreground-failure/unet?holds) for the U-Net,
-# [0.69 [0.62, 0.77]](evidence:instance-norm-foreground-failure/attention?holds) for the attention U-Net and
-# [0.59 [0.50, 0.67]](evidence:instance-norm-foreground-failure/unetr?holds) for the UNETR. Larger discs are segmented with
-# instance norm, too: in the range the mean Dice is
+# Is this more than one lucky run? The same was computed over [ten](evidence:instance-norm-foreground-failure/seeds) other runs:
+#
+# | mean Dice below the range | batch norm | instance norm |
+# |---|---|---|
+# | U-Net | [0.989 [0.987, 0.991]](evidence:batch-norm-no-foreground-failure/unet?holds) | [0.73 [0.66, 0.81]](evidence:instance-norm-foreground-failure/unet?holds) |
+# | attention U-Net | [0.988 [0.987, 0.990]](evidence:batch-norm-no-foreground-failure/attention?holds) | [0.69 [0.62, 0.77]](evidence:instance-norm-foreground-failure/attention?holds) |
+# | UNETR | [0.944 [0.852, 1.036]](evidence:batch-norm-no-foreground-failure/unetr?undecided) | [0.59 [0.50, 0.67]](evidence:instance-norm-foreground-failure/unetr?holds) |
+#
+# *Mean and 95 % interval over ten other runs, both sizes of windows together. The claims leave the residual U-Net out.*
+#
+# With instance norm, each of the three [fails](evidence:instance-norm-foreground-failure?holds). With batch norm, the U-Net
+# and the attention U-Net lie [above](evidence:batch-norm-no-foreground-failure/unet,attention?holds) the 0.95 that we had
+# claimed. For the UNETR that is [undecided](evidence:batch-norm-no-foreground-failure/unetr?undecided), because the mean Dice
+# of one of the ten is only [0.58](evidence:batch-norm-no-foreground-failure/unetr/min). (The interval then becomes so wide that it
+# reaches beyond 1.)
+#
+# Larger discs are segmented with instance norm, too: in the range the mean Dice is
 # [0.96 [0.93, 0.99]](evidence:chapter_07_cases/quality?cohort=balls&norm=instance&domain=in), above it
 # [0.96 [0.95, 0.98]](evidence:chapter_07_cases/quality?cohort=balls&norm=instance&domain=above).
 #
-# Do shortcuts help? In the first run that we looked at, the residual U-Net with instance norm was better than the one without
-# residual units. Over [ten](evidence:shortcuts-soften-foreground-failure/seeds) other runs the difference is
+# Do shortcuts help with instance norm? In the first run that we looked at, the residual U-Net was better on small discs than
+# the one without residual units. Over [ten](evidence:shortcuts-soften-foreground-failure/seeds) other runs the difference is
 # [undecided](evidence:shortcuts-soften-foreground-failure?undecided):
 # [0.00 [−0.15, 0.15]](evidence:shortcuts-soften-foreground-failure/32) on windows of 32 pixels and
 # [+0.02 [−0.01, 0.05]](evidence:shortcuts-soften-foreground-failure/96) on those of 96. One run can mislead.
@@ -376,9 +398,10 @@ show.picture_grid(
 #
 # ## Look into an empty window
 #
-# We cut the image of the small disc into its nine windows, and let the U-Net segment each of them alone.
+# To see where the failure comes from, we cut the image of the small disc into its nine windows, and let the U-Net segment
+# each of them alone.
 #
-# **Predict:** where do the false objects lie? And what will the U-Net say about a window with nothing but noise, with each
+# **Predict:** in which windows will false objects lie, in those with a part of the disc or in the empty ones? With which
 # norm?
 
 # %%
@@ -438,6 +461,9 @@ pd.Series(false).unstack().loc[list(NETWORKS)].round(3).rename(NAMES)
 # %% [markdown]
 # *Fraction of the pixels of empty windows that is labelled as object; 0 is right. One run.*
 #
+# In this run, all four networks with instance norm find an object where there is none, and those with batch norm find
+# next to nothing.
+#
 # Why does instance norm fail here? Our explanation is this. In an empty window the features vary little, because there is
 # noise and nothing else. Instance norm divides by *that* small standard deviation, and the noise comes out as strong as an
 # object would. Batch norm divides by the standard deviation of the training windows, and weak features stay weak. We can
@@ -490,18 +516,21 @@ show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 # one panel per network. At 1, the features of an empty window are as strong as those of a window with an object.
 # Measured before the learned scale and shift, mean over channels. One run.*
 #
-# Instance norm gives 1 by its very definition. So no later layer can see from the strength of the features that there
-# is nothing in the window. It would have to infer it from their pattern, and the networks seem not to have learned that
-# well from the empty windows in their training.
+# Instance norm gives 1 by its very definition, because it divides by the standard deviation of the window itself. So no
+# later layer can see from the strength of the features that there is nothing in the window. With batch norm, the ratio in
+# this run is below 1 at nearly all layers, and far below it at the last one: the features of an empty window stay weak.
+#
+# An instance-norm network would have to infer from their pattern that a window is empty, and our networks seem not to have
+# learned that well from the empty windows in their training.
 #
 # ## Intervene: replace the normalisation statistics
 #
 # A comparison of networks leaves open whether the norm is the cause, because with another norm all trained weights
 # differ. So we change one thing in a *trained* network and leave every weight as it is. The norm layers of an
 # instance-norm network get the mean and standard deviation of windows **with** an object, and use them on the empty
-# windows. If our explanation is right, the false objects disappear. (To replace the statistics of *batch* norm by those of
-# the test images is an earlier idea against a change of images {cite:p}`schneider2020improving,nado2020evaluating`. Here
-# the statistics of other windows replace those of *instance* norm, as an experiment on the cause.)
+# windows. If our explanation is right, the false objects disappear. (A related idea replaces the statistics of *batch* norm,
+# to repair a network on changed images {cite:p}`schneider2020improving,nado2020evaluating`. Here the exchange is an
+# experiment on the cause.)
 #
 # **Predict:** do they? And does it also help the networks of 96 pixels, whose windows are never empty?
 
@@ -553,15 +582,16 @@ lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2).rename(NAMES)
 # statistics of windows (or training images) that hold an object. No weight differs. One run.*
 #
 # In this run, nearly all of the failure disappears, also with windows of 96 pixels. There, no window is empty, but mean and
-# standard deviation still depend on how much of the window is object. This supports the following explanation: the network
-# has learned what its features mean at the statistics of a training image. A smaller disc shifts these statistics, and with
-# them the meaning of the features. An empty window is only the extreme case.
+# standard deviation still depend on how much of the window is object. This supports a wider explanation. During training,
+# the network learns what a normalised value of a feature means, and this holds for the mean and standard deviation of
+# training windows. A smaller disc changes both, so the same value comes to mean something else. An empty window is only the
+# extreme case.
 #
 # ## In three dimensions
 #
-# The published study was of volumes. So we train the same four architectures in 3-D (from MONAI, a library for medical images, made small) on balls in
-# cubes with an edge of 96 voxels, with windows of 32 voxels. That takes fifty minutes on one core, so the table is
-# stored; `python benchmarks/chapter_07.py` computes it again.
+# The published study was of volumes. So we train small 3-D versions of the same four architectures, from the library MONAI,
+# on balls in cubes with an edge of 96 voxels, with windows of 32 voxels. That takes fifty minutes on one core, so the table
+# is stored; `python benchmarks/chapter_07.py` computes it again.
 #
 # **Predict:** is it the norm again? Will the residual U-Net fail, too, if it has instance norm?
 
@@ -588,25 +618,26 @@ show.number_table(
 # instance norm only where its gated paths merge; windows of 32 voxels that overlap by a quarter; 8, 16 and 32
 # features, 200 steps.*
 #
-# With batch norm all networks segment balls of every size, as in 2-D. On small balls, the plain U-Net has the lowest Dice in each of the
-# [two](evidence:chapter_07_volumes/dice/seeds?range=below&norm=batch) seeds
-# ([0.97 and 0.98](evidence:chapter_07_volumes/dice?range=below&network=unet&norm=batch)). With instance norm the UNETR
-# fails on small balls in both seeds ([0.44 and 0.45](evidence:chapter_07_volumes/dice?range=below&network=unetr&norm=instance)),
-# as published, and so does the plain U-Net
-# ([0.71 and 0.73](evidence:chapter_07_volumes/dice?range=below&network=unet&norm=instance)). But the residual U-Net
-# ([0.95 and 0.97](evidence:chapter_07_volumes/dice?range=below&network=residual&norm=instance)) and the attention U-Net
-# ([0.93 and 0.95](evidence:chapter_07_volumes/dice?range=below&network=attention&norm=instance)) lose little. So in volumes
-# the norm is not everything: some architectures did well with instance norm. With both norms mixed, as published, the
-# attention U-Net succeeds in one seed and fails in the other
-# ([0.69 and 0.96](evidence:chapter_07_volumes/dice?range=below&network=attention&norm=mixed)).
+# What happened to the small balls, in each of the [two](evidence:chapter_07_volumes/dice/seeds?range=below&norm=batch) seeds?
 #
-# Two seeds of small networks, of unequal size, cannot tell why. Batch norm alone and shortcuts alone were each enough here.
+# * With *batch norm*, all networks segment them, as in 2-D. The lowest mean Dice is that of the plain U-Net,
+#   [0.97 and 0.98](evidence:chapter_07_volumes/dice?range=below&network=unet&norm=batch).
+# * With *instance norm*, the UNETR fails
+#   ([0.44 and 0.45](evidence:chapter_07_volumes/dice?range=below&network=unetr&norm=instance)), as published, and so does the
+#   plain U-Net ([0.71 and 0.73](evidence:chapter_07_volumes/dice?range=below&network=unet&norm=instance)). But the residual
+#   U-Net ([0.95 and 0.97](evidence:chapter_07_volumes/dice?range=below&network=residual&norm=instance)) and the attention
+#   U-Net ([0.93 and 0.95](evidence:chapter_07_volumes/dice?range=below&network=attention&norm=instance)) do not fail.
+# * With *both norms mixed*, as published, the attention U-Net succeeds in one seed and fails in the other
+#   ([0.69 and 0.96](evidence:chapter_07_volumes/dice?range=below&network=attention&norm=mixed)).
+#
+# So in volumes the norm is not everything: two of the four architectures did well with instance norm. Two seeds of small
+# networks, of unequal size, cannot tell why.
 #
 # ## Do overlapping windows help?
 #
-# Windows may overlap, so that each pixel is segmented several times and the mean of the probabilities counts. With
-# **Gaussian blending**, the window in whose centre a pixel lies has the largest weight; with **constant blending**,
-# all have the same.
+# So far, windows overlapped by a quarter. If they overlap more, each pixel is segmented several times, and a mean of the
+# probabilities counts. Perhaps windows that see the object can then outvote the empty ones. With **Gaussian blending**, the
+# window in whose centre a pixel lies has the largest weight; with **constant blending**, all have the same.
 #
 # **Predict:** does overlap repair the small discs? Which blending is better?
 
@@ -634,30 +665,32 @@ show.line_panels(named, **drawing, columns=2, axes=axes, alt=alt)
 # *Mean Dice (higher is better) of discs below the training range against the overlap, one panel per network; networks
 # trained on windows of 32 pixels. At 0.75, about nine times as many windows are segmented as at 0. One run.*
 #
-# In this run, there is nothing to repair with batch norm. With instance norm, overlap raises the Dice of small discs for
-# some networks and leaves that of others as it is, at many times the cost. Gaussian blending gains no more than constant
+# In this run, there is nothing to repair with batch norm. With instance norm, overlap raises the Dice of small discs, for
+# some networks much and for others little, at many times the cost. Gaussian blending gains no more than constant
 # blending, and no network with instance norm reaches the Dice of batch norm in this way.
 #
 # Over [ten](evidence:overlap-helps-the-plain-unet/seeds) other runs, with constant blending, an overlap of three quarters
 # raises the mean Dice of the U-Net with instance norm by
-# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above); that this is more than 0.1, as we had read from one run, is [undecided](evidence:overlap-helps-the-plain-unet?undecided). With this overlap, the mean Dice is
-# [0.71 [0.57, 0.85]](evidence:overlap-does-not-restore-small-discs/attention?holds) for the attention U-Net,
-# [0.80 [0.76, 0.84]](evidence:overlap-does-not-restore-small-discs/residual?holds) for the residual U-Net and
-# [0.63 [0.53, 0.72]](evidence:overlap-does-not-restore-small-discs/unetr?holds) for the UNETR, below the 0.85 that we had
-# registered as a limit. For the U-Net it is
-# [0.81 [0.68, 0.93]](evidence:overlap-does-not-restore-small-discs/unet?undecided), which is undecided.
+# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above). From one run we had read that it would be more than 0.1;
+# that is [undecided](evidence:overlap-helps-the-plain-unet?undecided). Is the Dice high enough then? With this overlap, it is
+# below our limit of 0.85 for three networks: for the attention U-Net it is
+# [0.71 [0.57, 0.85]](evidence:overlap-does-not-restore-small-discs/attention?holds), for the residual U-Net
+# [0.80 [0.76, 0.84]](evidence:overlap-does-not-restore-small-discs/residual?holds), and for the UNETR
+# [0.63 [0.53, 0.72]](evidence:overlap-does-not-restore-small-discs/unetr?holds). For the U-Net it is
+# [0.81 [0.68, 0.93]](evidence:overlap-does-not-restore-small-discs/unet?undecided), so that is undecided.
 #
 # These means hide large differences between runs. The mean Dice of one run lies between
 # [0.52 and 0.98](evidence:overlap-does-not-restore-small-discs/unet) for the U-Net, and between
 # [0.45 and 0.95](evidence:overlap-does-not-restore-small-discs/attention) for the attention U-Net. In some runs overlap
 # leaves little to repair, in others a lot, and we do not know beforehand which it will be.
 #
-# ## The same norms under other corruptions
+# ## Is instance norm always worse?
 #
-# Is instance norm a mistake, then? It discards how strong the features of a window are. Is that always a loss? We corrupt images
+# Instance norm discards how strong the features of a window are. That should be a loss where strength separates object from
+# background, and a gain where it means nothing, for example where the contrast changes. To test this, we corrupt images
 # with discs *in* the training range in three ways: Gaussian noise, speckle (noise in proportion to the intensity),
-# and a loss of contrast (differences from the mean shrink). Unlike in chapter 6, the images are not z-scored, because
-# z-scoring would undo a loss of contrast before any network saw it.
+# and a loss of contrast (differences from the mean shrink). Unlike in chapter 6, the images are not z-scored (scaled to mean
+# 0 and standard deviation 1), because that would undo a loss of contrast before any network saw it.
 #
 # **Predict:** for each of the three, which norm is more robust?
 
@@ -690,8 +723,7 @@ show.number_table(
 # corrupted. The numbers are the parameters of the severity scales: for noise its standard deviation as a fraction of
 # the intensity range, for speckle its variance, for contrast the factor by which differences shrink. One run.*
 #
-# Against a loss of contrast the two norms change roles. To discard the strength of the features should be a loss where
-# strength separates object from background, and a gain where it means nothing, for example where the contrast changes. Batch norm compares the weak features with the training
+# Against a loss of contrast the two norms change roles. Batch norm compares the weak features with the training
 # statistics and, where the contrast is low enough, finds nothing. Instance norm measures anew. Over
 # [ten](evidence:instance-norm-buys-contrast-robustness/seeds) other runs and the U-Net, the attention U-Net and the
 # UNETR, at the strongest severity, the mean Dice with instance norm is
@@ -700,25 +732,31 @@ show.number_table(
 # [0.01](evidence:chapter_07_cases/batch/estimate?cohort=axes&domain=contrast+0.15): a lead of
 # [0.88 [0.84, 0.92]](evidence:instance-norm-buys-contrast-robustness/contrast+0.15?holds) for instance norm.
 #
-# Against noise and speckle there is no gain. Over the same networks and runs, the mean Dice with instance norm is lower
-# than with batch norm by [0.09 [0.08, 0.10]](evidence:instance-norm-buys-noise-robustness/gaussian?fails&minus) under noise
-# and by [0.16 [0.13, 0.18]](evidence:instance-norm-buys-noise-robustness/speckle?fails&minus) under speckle; on clean images
-# it is lower by [0.02 [0.02, 0.03]](evidence:chapter_07_cases/mean_difference/instance~batch?cohort=axes&domain=clean&minus)
-# already. The loss is one of small windows. With windows of 32 pixels it is
-# [0.18 [0.16, 0.21]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=32&above)
-# under noise and
-# [0.32 [0.27, 0.37]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=32&above)
-# under speckle, probably because noise adds to the false objects. With windows of 96 pixels it is small under noise,
-# [0.0033 [0.0018, 0.0048]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=96&above),
-# and undecided under speckle,
-# [−0.0022 [−0.0146, 0.0103]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across).
+# Against noise and speckle, instance norm brings no gain; its mean Dice is lower. How much lower depends on the window:
+#
+# | instance norm is lower by | strongest noise | strongest speckle |
+# |---|---|---|
+# | all networks | [0.09 [0.08, 0.10]](evidence:instance-norm-buys-noise-robustness/gaussian?fails&minus) | [0.16 [0.13, 0.18]](evidence:instance-norm-buys-noise-robustness/speckle?fails&minus) |
+# | windows of 32 pixels | [0.18 [0.16, 0.21]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=32&above) | [0.32 [0.27, 0.37]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=32&above) |
+# | windows of 96 pixels | [0.0033 [0.0018, 0.0048]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=gaussian+noise+0.2&window=96&above) | [−0.0022 [−0.0146, 0.0103]](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across) |
+#
+# *Mean Dice with batch norm minus that with instance norm, over the same three architectures and ten other runs, with its 95 %
+# interval.*
+#
+# On clean images, too, the mean Dice with instance norm is lower, by
+# [0.02 [0.02, 0.03]](evidence:chapter_07_cases/mean_difference/instance~batch?cohort=axes&domain=clean&minus). The loss is one
+# of small windows, probably because noise adds to the false objects there. With windows of 96 pixels it is tiny under noise,
+# and [undecided](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across)
+# under speckle.
 #
 # On the textures of chapter 6, instance norm was [far more robust](evidence:batch-norm-collapses-under-speckle?holds)
 # against speckle. So which norm is "robust" depends on the corruption and on the task.
 #
-# ## What matters most
+# ## Which factor matters most?
 #
-# `sensitivity_report` ranks the factors by the fraction of the variance of Dice that they explain, over all test discs.
+# The networks and discs differ in four factors: norm, architecture, window, and size of the disc. If the mean Dice differs a
+# lot between two norms, for example, then the norm explains a large fraction of the variance of the Dice.
+# `sensitivity_report` ranks the factors by this fraction, over all test discs.
 
 # %%
 factors = ["norm", "network", "window", "domain"]
@@ -737,9 +775,10 @@ ranked[["factor", "fraction", "low", "high", "range"]].head(8).round(2)
 # small discs, the fraction of the variance that the norm explains is
 # [0.30 [0.19, 0.40]](evidence:norm-explains-more-than-architecture?holds) larger than the fraction that the architecture
 # explains. In this run, the size of the disc, the norm and what the two do together explain more than half of the variance;
-# nearly half is left unexplained by them.
+# nearly half is left unexplained by them. The architecture and the window explain very little.
 #
-# And which cases fail? Here are the instance-norm networks, by the size of the disc:
+# And which cases fail? Here are the networks with instance norm. Compare the first row, which is the mean over all cases, with
+# the last three:
 
 # %%
 with_instance = cases[cases["norm"] == "instance"]
@@ -752,6 +791,24 @@ summary[[*plainly.values(), "low", "high"]].round(2)
 # %% [markdown]
 # *Rows: all cases, the four networks, then thirds of the discs by area (in pixels). Cases: discs times networks; 5th
 # percentile: Dice that 5 % fall below; fraction below 0.5: with its 95 % interval (low, high).*
+#
+# ## What to take home
+#
+# * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, the norm layers
+#   [suffice](evidence:instance-norm-foreground-failure?holds) to produce what was attributed to the architecture; in
+#   3-D, in two seeds, some networks did well with either norm.
+# * Cut out a window without any object, and look at its segmentation: it takes one forward pass and no labels.
+# * Test sizes below, in and above the training range separately. A mean over all of them hides that it is the small
+#   objects on which a network fails.
+#
+# **Limits.** A threshold nearly solves the task of a disc in noise. A network that fails on discs fails for a simple
+# reason, but a network that succeeds on discs need not succeed on patients. Networks are small and trained for a
+# short time; in 3-D there are two seeds, windows of 32 voxels only, and networks of unequal size (29,000 to 317,000
+# weights). The residual U-Net halves its features by strided convolutions, the plain 2-D one by pooling, so they
+# differ in more than the shortcuts. UNETR's layer norms inside the transformer stay in both of its versions. The
+# published table has three trainings of each network, ours has one in this run and ten in the stored runs.
+#
+# ## Check yourself
 #
 # :::{admonition} Exercise 1: what does a norm compute?
 # A window holds noise of mean 0.4 and standard deviation 0.2. Another holds an object: mean 0.7, standard deviation
@@ -771,22 +828,6 @@ print("right!" if np.allclose(my_values, right, atol=0.01) else "not yet")
 # Batch norm: (0.7 − 0.6) / 0.25 = 0.4, a little above the mean of the training. Instance norm: (0.7 − 0.4) / 0.2 =
 # 1.5, as strong as a pixel of 1.15 would be in the window with the object. The noise has been amplified.
 # :::
-#
-# ## What to take home
-#
-# * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, the norm layers
-#   [suffice](evidence:instance-norm-foreground-failure?holds) to produce what was attributed to the architecture; in
-#   3-D, in two seeds, some networks did well with either norm.
-# * Cut out a window without any object, and look at its segmentation: it takes one forward pass and no labels.
-# * Test sizes below, in and above the training range separately. A mean over all of them hides that it is the small
-#   objects on which a network fails.
-#
-# **Limits.** A threshold nearly solves the task of a disc in noise. A network that fails on discs fails for a simple
-# reason, but a network that succeeds on discs need not succeed on patients. Networks are small and trained for a
-# short time; in 3-D there are two seeds, windows of 32 voxels only, and networks of unequal size (29,000 to 317,000
-# weights). The residual U-Net halves its features by strided convolutions, the plain 2-D one by pooling, so they
-# differ in more than the shortcuts. UNETR's layer norms inside the transformer stay in both of its versions. The
-# published table has three trainings of each network, ours has one in this run and ten in the stored runs.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises with a check
