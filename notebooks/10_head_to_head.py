@@ -790,7 +790,7 @@ pd.DataFrame(rows).T.rename_axis(["you want", "you have"]).rename(index=wants)
 # | advice for | claims |
 # |---|---|
 # | to rank cases; no labels, one pass | [against entropy](#soft-dice-orders-better-than-entropy): not run yet; [against size: holds](evidence:soft-dice-ranks-better-than-size?holds); [near the best of one pass: holds](evidence:soft-dice-is-near-the-best-one-pass?holds) |
-# | to rank cases; no labels, 15 passes | [many passes against two: undecided](evidence:fifteen-passes-beat-two?undecided) |
+# | to rank cases; no labels, 15 passes | [many passes against two: holds](evidence:fifteen-passes-beat-two?holds) |
 # | to rank cases; labels, may train a predictor | [adversary against plain: undecided](evidence:adversary-orders-better-than-plain?undecided); [networks against Beta: undecided](evidence:five-networks-beat-the-predictor?undecided) |
 # | to rank cases; labels, may train four networks | [soft Dice against four networks](#soft-dice-orders-as-four-networks): not run yet; [agreement against one pass: fails](evidence:ensemble-agreement-beats-one-pass?fails) |
 # | to state the Dice; no labels, one pass | no claim is about it |
