@@ -190,6 +190,8 @@ def _judge_group(claim: Claim, name: str, cases: pd.DataFrame, n_seeds: int) -> 
         raise ValueError(f"claim {claim.id}: {claim.statistic} of {name}: {error}") from None
     interval = found.interval(LEVEL)
     p_holds, p_fails, verdict = *_p_values(claim, found), _side(claim, interval)
+    if verdict == "fails" and p_fails >= (1 - LEVEL) / 2:  # an equivalence can fail on two sides
+        verdict = "undecided"
     if shared and people < FEWEST_PEOPLE:
         p_holds, p_fails, verdict = 1.0, 1.0, "undecided"
     sizes = {"p_holds": p_holds, "p_fails": p_fails, "people": people}
