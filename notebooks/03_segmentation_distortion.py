@@ -224,10 +224,10 @@ flagged.rename("fraction flagged").to_frame().T.round(2)
 # *Fraction of the slices of each scanner that the distance flags. One network.*
 #
 # {cite:t}`lennartz2023distortion` found that this distance flags every slice of every unseen scanner. Here, over
-# [five](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
+# [ten](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
 # [every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds), but only
-# [0.41 [0.23, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails) of those of B,
-# [0.34 [0.12, 0.55]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
+# [0.43 [0.27, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails) of those of B,
+# [0.33 [0.17, 0.50]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
 # [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E. Why not all?
 #
 # In this run, new slices on A lie more than twice as far as the training slices: the covariance is overfitted to the
@@ -345,8 +345,8 @@ print(f"from the reconstruction {at_home.iloc[1]:.4f}")
 
 # %% [markdown]
 # On the training slices the reconstruction hardly changes the mean Dice: over
-# [five](evidence:reconstruction-keeps-the-training-dice/seeds) other runs by
-# [−0.0016 [−0.0030, −0.0003]](evidence:reconstruction-keeps-the-training-dice?holds). So activations like those in
+# [ten](evidence:reconstruction-keeps-the-training-dice/seeds) other runs by
+# [−0.0016 [−0.0023, −0.0009]](evidence:reconstruction-keeps-the-training-dice?holds). So activations like those in
 # training keep their segmentation, and the method relies on this.
 #
 # **Predict:** on scanner D the network's segmentation is poor. Will the segmentation from the reconstructed
@@ -387,9 +387,10 @@ show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 # activations. After figure 4 (right) of the paper. One network.*
 #
 # The paper says that the reconstruction is no repair. On this phantom it repairs a part of what D and F corrupt.
-# Over [five](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
-# [0.12 [0.08, 0.16]](evidence:reconstruction-does-not-repair/D?fails) on D and by
-# [0.09 [0.02, 0.15]](evidence:reconstruction-does-not-repair/F?fails) on F. A likely reason is that the activations are
+# Over [ten](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
+# [0.08 [0.06, 0.10]](evidence:reconstruction-does-not-repair/D?fails) on D and by
+# [0.05 [0.01, 0.10]](evidence:reconstruction-does-not-repair/F?above&undecided) on F. (A rise counted as a repair only if it
+# was more than 0.01, and on F that is undecided.) A likely reason is that the activations are
 # moved back towards those in training. The figure shows that many of the results are still no good segmentations, so
 # nobody should use them as such.
 #
@@ -460,8 +461,8 @@ show.picture_slider(
 # ## Which ranks the cases?
 #
 # We repeat the paper's main figure: Spearman's rank correlation of each uncertainty with the risk, within each scanner.
-# Besides this run, it contains five stored runs, each with its own hearts, networks and autoencoder. The claims are judged
-# on these five.
+# Besides this run, it contains ten stored runs, each with its own hearts, networks and autoencoder. The claims are judged
+# on these ten.
 #
 # **Predict:** on which scanners will distortion rank the slices well, and on which hardly at all?
 
@@ -490,36 +491,36 @@ def over_runs(methods, alt):
 
 over_runs(
     five,
-    "Rank correlation with risk per scanner for five uncertainties over six runs: a marker at the median, a bar from the lowest to the highest run.",
+    "Rank correlation with risk per scanner for five uncertainties over eleven runs: a marker at the median, a bar from the lowest to the highest run.",
 )
 
 # %% [markdown]
-# *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner, over six runs: the
+# *Spearman's correlation of five uncertainties with the risk (higher is better) on each scanner, over eleven runs: the
 # marker is the median, the bar reaches from the lowest to the highest run. After figure 3 of the paper.*
 #
-# In the paper, distortion leads nearly everywhere. Here, over the [five](evidence:distortion-beats-distance/seeds) stored
-# runs, its Spearman's correlation with the risk is clearly above zero on D only, where the network collapses. On the other
-# scanners each interval includes zero:
+# In the paper, distortion leads nearly everywhere. Here, over the [ten](evidence:distortion-beats-distance/seeds) stored
+# runs, its Spearman's correlation with the risk is large on D only, where the network collapses. On B and C it is small, and
+# on A, E and F the interval includes zero:
 #
 # | scanner | distortion: Spearman with risk |
 # |---|---|
-# | A | [−0.14 [−0.30, 0.03]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across) |
-# | B | [0.03 [−0.13, 0.19]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&across) |
-# | C | [0.08 [−0.12, 0.27]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=C&across) |
-# | D | [0.72 [0.61, 0.83]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) |
-# | E | [0.00 [−0.18, 0.18]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) |
-# | F | [0.06 [−0.24, 0.36]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) |
+# | A | [−0.02 [−0.10, 0.06]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across) |
+# | B | [0.18 [0.06, 0.29]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&above) |
+# | C | [0.17 [0.01, 0.32]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=C&above) |
+# | D | [0.74 [0.71, 0.77]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) |
+# | E | [0.12 [−0.02, 0.27]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) |
+# | F | [0.10 [−0.09, 0.29]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) |
 #
 # How does distortion compare with its rivals?
 #
 # * *Entropy over the image*, a rival in the paper: distortion is ahead
 #   [on D and F](evidence:distortion-beats-entropy/D,F?holds); on B, C and E that is
 #   [undecided](evidence:distortion-beats-entropy/B,C,E?undecided).
-# * *Distance*: it ranks better than distortion [on E and F](evidence:distortion-beats-distance/E,F?fails); on B, C and D
-#   that is [undecided](evidence:distortion-beats-distance/B,C,D?undecided).
-# * *Code distance*: it ranks better than distortion [on B, C, E and F](evidence:distortion-beats-code-distance/B,C,E,F?fails);
-#   on D that is undecided (distortion minus code distance:
-#   [0.09 [−0.22, 0.40]](evidence:distortion-beats-code-distance/D?undecided)).
+# * *Distance*: distortion is ahead [on D](evidence:distortion-beats-distance/D?holds); on B, C, E and F that is
+#   [undecided](evidence:distortion-beats-distance/B,C,E,F?undecided).
+# * *Code distance*: it ranks better than distortion [on C, E and F](evidence:distortion-beats-code-distance/C,E,F?fails); on
+#   D distortion is ahead, by [0.14 [0.06, 0.23]](evidence:distortion-beats-code-distance/D?holds), and B is
+#   [undecided](evidence:distortion-beats-code-distance/B?undecided).
 # * *Entropy over the foreground*, which the paper does not have: it, too, ranks better than distortion
 #   [on B, C, E and F](evidence:distortion-beats-foreground-entropy/B,C,E,F?fails); on D that is
 #   [undecided](evidence:distortion-beats-foreground-entropy/D?undecided).
@@ -558,27 +559,27 @@ table.rename_axis("Spearman with the size of the heart").round(2)
 # %%
 shown = ["distortion", "distortion, Dice"]
 shown += ["entropy, image", "entropy, foreground", "ensemble entropy"]
-alt = "Rank correlation per scanner over six runs, for two forms of distortion and three entropies: a marker at the median, a bar from the lowest to the highest run."
+alt = "Rank correlation per scanner over eleven runs, for two forms of distortion and three entropies: a marker at the median, a bar from the lowest to the highest run."
 over_runs(shown, alt)
 
 # %% [markdown]
-# *Spearman's correlation with the risk (higher is better) on each scanner, over the same six runs, drawn as before.*
+# *Spearman's correlation with the risk (higher is better) on each scanner, over the same eleven runs, drawn as before.*
 #
 # The same idea, put as a Dice, ranks the cases better than equation (3.1)
 # [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
 # [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above)
-# ([five](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero). Is it also better than the
+# ([ten](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero). Is it also better than the
 # entropy over the foreground, which costs one pass? On D it is, by
-# [0.13 [0.04, 0.22]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above).
+# [0.09 [0.03, 0.16]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above).
 # On all other scanners the entropy over the foreground is ahead:
 #
 # | scanner | entropy, foreground, minus distortion, Dice |
 # |---|---|
-# | A | [0.40 [0.10, 0.70]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above) |
-# | B | [0.35 [0.16, 0.54]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above) |
-# | C | [0.24 [0.13, 0.35]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above) |
-# | E | [0.34 [0.19, 0.48]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above) |
-# | F | [0.14 [0.02, 0.25]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above) |
+# | A | [0.35 [0.25, 0.45]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above) |
+# | B | [0.27 [0.23, 0.32]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above) |
+# | C | [0.21 [0.15, 0.28]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above) |
+# | E | [0.27 [0.17, 0.36]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above) |
+# | F | [0.06 [0.02, 0.10]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above) |
 #
 # :::{admonition} For the researcher: the text of the paper and its code
 # :class: dropdown
@@ -623,8 +624,8 @@ show.method_intervals(
 # *Spearman's correlation with the risk (higher is better) on scanner B, with usual and with sixfold variation, with 95 %
 # intervals over subjects. One network.*
 #
-# Over [five](evidence:severity-makes-distance-look-good/seeds) other runs, the distance has a Spearman's correlation
-# of [0.77 [0.71, 0.83]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If the severity of the
+# Over [ten](evidence:severity-makes-distance-look-good/seeds) other runs, the distance has a Spearman's correlation
+# of [0.76 [0.72, 0.80]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If the severity of the
 # corruption varies within a scanner, distance and risk both rise with it, and then the distance ranks the cases, too. So in
 # any comparison of methods, look how much severity varies in the test set, because that may decide the comparison.
 #
@@ -653,11 +654,11 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # slices as well.
 #
 # Here distortion flags more slices than distance on the harmless C, over
-# [five](evidence:distortion-spares-the-harmless/seeds) other runs by
-# [0.37 [0.17, 0.56]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
+# [ten](evidence:distortion-spares-the-harmless/seeds) other runs by
+# [0.24 [0.12, 0.36]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
 # of the slices. So on C it is the better detector of an unseen scanner, which is not what it is for. On E we saw no
 # difference (distortion minus distance:
-# [−0.02 [−0.15, 0.11]](evidence:distortion-spares-the-harmless?fails&across)).
+# [−0.07 [−0.16, 0.02]](evidence:distortion-spares-the-harmless?fails&across)).
 #
 # ## What the autoencoder needs
 #
@@ -766,26 +767,26 @@ table.T.round(2)
 # be flagged, as published, but a new person on a source scanner as well.
 #
 # With a threshold that lets the new person pass, the distance flags a fraction of the slices: over
-# [five](evidence:distance-flags-every-real-site/seeds) other networks between
+# [ten](evidence:distance-flags-every-real-site/seeds) other networks between
 # [0.03](evidence:distance-flags-every-real-site/Milan/estimate) (Milan) and
-# [0.42](evidence:distance-flags-every-real-site/Juntendo/estimate) (Juntendo) of them. A flag does not tell where the
+# [0.38](evidence:distance-flags-every-real-site/Juntendo/estimate) (Juntendo) of them. A flag does not tell where the
 # segmentation is wrong: University College London (UCL) is flagged about as often
-# ([0.39](evidence:distance-flags-every-real-site/University/estimate)) as Juntendo, and yet the mean Dice is
-# [0.84](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University) at UCL and
-# [0.19](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo) at Juntendo. With two volunteers in the
+# ([0.41](evidence:distance-flags-every-real-site/University/estimate)) as Juntendo, and yet the mean Dice is
+# [0.83](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University) at UCL and
+# [0.18](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo) at Juntendo. With two volunteers in the
 # source and one at each site, we cannot separate "new scanner" from "new person". Whether the distance flags other
 # volunteers of these sites is open, so the claim is [undecided](evidence:distance-flags-every-real-site?undecided):
 # there are too few people.
 #
 # The second question is which uncertainty ranks the slices. There is one volunteer per site, with 14 to 40 slices, so
 # correlations within a site are rough and have no interval, and one run says little. At Juntendo, the collapse of chapter 1,
-# the means over the [five](evidence:distance-flags-every-real-site/seeds) other networks are
-# [0.95](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo) for the Dice form of
-# distortion, [0.76](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo) for the
+# the means over the [ten](evidence:distance-flags-every-real-site/seeds) other networks are
+# [0.77](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo) for the Dice form of
+# distortion, [0.61](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo) for the
 # distance, and
-# [0.62](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo) for distortion as in
+# [0.42](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo) for distortion as in
 # equation (3.1). At UCL, even one method differs much from network to network: the entropy over the foreground lies between
-# [0.05 and 0.73](evidence:chapter_03_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University).
+# [0.12 and 0.86](evidence:chapter_03_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University).
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -817,7 +818,7 @@ if as_in_book:
 # %% [markdown]
 # ## Which claims held up
 #
-# The claims were judged on [five](evidence:distortion-beats-distance/seeds) other seeds. Sentences, numbers and
+# The claims were judged on [ten](evidence:distortion-beats-distance/seeds) other seeds. Sentences, numbers and
 # intervals are on the page *[What held up](../claims.md)*.
 
 # %% tags=["hide-input"]
@@ -838,7 +839,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #   can disagree about the first.
 # * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses
 #   (Spearman's correlation on D is
-#   [0.90 [0.85, 0.94]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
+#   [0.89 [0.85, 0.92]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
 # * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations relates the
 #   change to the size, and [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds).
 # * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.
@@ -995,7 +996,7 @@ exercises.check_distortion(my_distortion_of)
 # ### Exercise 7: change the severity
 #
 # Within a single scanner the distance may rank the slices poorly. Choose *two* scanners which, pooled in one test
-# set, let it look good: its Spearman's correlation with the risk must be at least `0.8` as a mean over five stored
+# set, let it look good: its Spearman's correlation with the risk must be at least `0.8` as a mean over the stored
 # runs. Your answer is a text of two letters, such as `"CE"`. The check also prints the correlation within each of the
 # two.
 #

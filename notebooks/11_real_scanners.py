@@ -544,11 +544,11 @@ pd.DataFrame([{"claim without a pair": n, "verdict": outcome(n)[0]} for n in alo
 #
 # Three cautions. In the second pair the two claims have different measures, so even two decided verdicts would say
 # little. An undecided pair can still contain a result of one side. For example, on the phantom the distance flags
-# [1.00](evidence:distance-flags-every-foreign-scanner/D,F/lowest) of the slices of D and F, but only
+# [0.99](evidence:distance-flags-every-foreign-scanner/D,F/lowest) of the slices of D and F, but only
 # [0.27](evidence:distance-flags-every-foreign-scanner/B,C,E/lowest) to
-# [0.41](evidence:distance-flags-every-foreign-scanner/B,C,E/highest) of those of B, C and E, so the claim about *each* scanner
+# [0.43](evidence:distance-flags-every-foreign-scanner/B,C,E/highest) of those of B, C and E, so the claim about *each* scanner
 # [fails](evidence:distance-flags-every-foreign-scanner?fails). On the cord it flags at
-# most [0.42](evidence:distance-flags-every-real-site/highest) of the slices of a site (mean over five networks), and the claim is still
+# most [0.41](evidence:distance-flags-every-real-site/highest) of the slices of a site (mean over ten networks), and the claim is still
 # [undecided](evidence:distance-flags-every-real-site?undecided), because each site is one volunteer. And a claim that holds on real scans needs a
 # partner: for example, the claim of pair 8 [holds](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) on the lung
 # nodules, but its
