@@ -90,7 +90,7 @@ unet = fitted(fit_unet, train, **training)
 
 # %% [markdown]
 # The six cases are slices of one new heart, imaged on five scanners. We have chosen them so that the methods below disagree, which makes
-# them good for thinking, and useless as statistics.
+# them good for thinking, and useless as statistics. They are shown in a mixed order, so that the scanner is no hint.
 
 
 # %%
@@ -137,9 +137,11 @@ my_guess = []  # for example [1, 2]
 #   are predicted as heart;
 # * **soft Dice**: how far the probabilities of the pixels are from a clear yes or no: a probability of 0.99 for "heart" is
 #   near, one of 0.55 is far;
-# * **dropout**: how little several predictions of the same network agree, when random features are switched off;
+# * **dropout**: how little several predictions of the same network agree, when random *features* (numbers that it computes
+#   inside) are switched off;
 # * **ensemble**: how little several networks agree that were trained from other random numbers;
-# * **small prediction**: a control without any uncertainty: how small the predicted heart is.
+# * **small prediction**: a control that looks at no probability, only at how small the predicted heart is. A method that does
+#   not beat this control has not earned its cost.
 
 # %%
 samplers = {"dropout": MCDropout(n_samples=n_samples)}
@@ -200,7 +202,7 @@ score.to_frame().assign(**{"wrong cases": wrong.sum()})
 # %% [markdown]
 # *How many of the wrong cases each method sent to the person; "you" counts those in your guess.*
 #
-# In these six cases the entropy sends none of the wrong ones, and the ensemble both. That is one example, chosen by
+# In these six cases the entropy sends none of the two wrong ones, and the ensemble sends both. That is one example, chosen by
 # us: on other cases another method may win. To find out how *often* a method is right takes many cases, several networks,
 # and a fair way of counting, and that is what [chapter 2](02_measuring_trust.ipynb) is about.
 #
@@ -271,6 +273,8 @@ show.picture_slider(
 # | how little an image must change to fool a network | [chapter 8](08_attacks.ipynb) |
 # | what can be promised about a case | [chapter 9](09_guarantees.ipynb) |
 # | which method to use | [chapter 10](10_head_to_head.ipynb) |
+# | what of all this survives on real scanners | [chapter 11](11_real_scanners.ipynb) |
+# | how to try it on your own images | [chapter 12](12_bring_your_own.ipynb) |
 
 # %% tags=["remove-cell"]
 # FACTS

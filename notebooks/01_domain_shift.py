@@ -20,8 +20,8 @@
 # are not?
 #
 # **You will be able to** say what a scanner changes in an image; measure what that does to a
-# segmentation, with an honest interval; find the one physical cause that broke a network; and explain
-# why neither an unusual appearance nor a high probability answers the question *can I trust this one?*
+# segmentation, with an honest interval; find out which physical cause broke a network; and say how far an unusual
+# appearance, or a low probability of the network, answers the question *can I trust this one?*
 #
 # **You need** some Python (numpy and pandas), and the idea of a neural network that is trained by gradient
 # descent on a loss. You need no medicine and no physics. All terms are on the page [Definitions](../definitions.md).
@@ -79,7 +79,7 @@ from scipy import ndimage
 
 from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts import Cohort, gm_challenge, phantom
-from segconf_lite.cohorts.appearance import appearance_distance
+from segconf_lite.cohorts.appearance import appearance_features
 from segconf_lite.claims import ledger
 from segconf_lite.evaluation import case_table, dice_per_case, mean_interval
 from segconf_lite.models import fit_unet, fitted, predict_probabilities
@@ -87,7 +87,6 @@ from segconf_lite.profiles import profile_named
 from segconf_lite import show
 
 # %% tags=["hide-input"]
-sizes = profile_named(profile, n_train=n_train, n_test=n_test)
 # The source scanner comes first, then those that the network has not seen.
 tested = source_scanner + (unseen_scanners or "ABCDEF".replace(source_scanner, ""))
 harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
@@ -121,18 +120,22 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # magnitude of a complex, noisy image follows the Rician law {cite:p}`gudbjartsson1995rician`.
 # Every value and its source stand in `segconf_lite/cohorts/phantom/scanner.py`.
 # :::
-
+#
+# The function `make` below computes a *cohort*, that is, a set of slices with their true segmentations. How many slices there
+# are and how many pixels a slice has depends on the parameter `profile`, and is stored in `sizes`.
 
 # %%
-def make(scanner, n_cases=sizes.n_test, first_subject=1000):
-    return phantom.cohort(
-        n_cases,
-        scanner=scanner,
-        size=sizes.size,
-        seed=seed + first_subject,
-        jitter=jitter,
-    )
+sizes = profile_named(profile, n_train=n_train, n_test=n_test)
 
+
+def make(scanner, n_cases=sizes.n_test, first_subject=1000):
+    options = {"size": sizes.size, "seed": seed + first_subject, "jitter": jitter}
+    return phantom.cohort(n_cases, scanner=scanner, **options)
+
+
+# %% [markdown]
+# We make one cohort to train on, and one to test on for each scanner. The last line prints what is in the training
+# cohort: its slices, its subjects, its scanner (here called *domain*) and the classes.
 
 # %%
 train = make(source_scanner, sizes.n_train, first_subject=0)
@@ -140,7 +143,7 @@ test = {name: make(name) for name in tested}  # the same new hearts on every sca
 train
 
 # %%
-slices = range(6, 12)
+slices = range(6, 12)  # the six slices of the second subject
 show.picture_grid(
     [[train.images[k, 0] for k in slices]] * 2,
     [[None] * 6, [train.labels[k] for k in slices]],
@@ -316,20 +319,39 @@ if as_in_book:
 #
 # How unusual does a scanner *look*? For this question we need the images alone, and no network. We describe each
 # image by its intensities (17 quantiles) and by its fine detail (how much signal it has at coarse and at fine
-# scales), and measure how far a scanner is from A in these numbers. The unit is the standard deviation within A.
-#
-# **Predict:** if an unusual appearance were what breaks the network, what would the next figure show?
+# scales). These numbers are the *features* of the image. For each feature, we take the mean over the images of a scanner,
+# and ask by how many standard deviations of A it differs from the mean on A. The distance is the root of the mean square of
+# these shifts. Here is a toy with two features: the shifts are 1 and 7 standard deviations, and the distance lies between.
+
 
 # %%
-look = by_scanner.rename(columns={"mean Dice": "quality"}).rename_axis("domain")
-look = look.reset_index()
-look["distance"] = [appearance_distance(test[name], train) for name in look["domain"]]
+def distance_from_a(features, features_of_a):
+    shift = features.mean(axis=0) - features_of_a.mean(axis=0)
+    shift = shift / features_of_a.std(axis=0)  # in standard deviations of A
+    return np.sqrt(np.mean(shift**2))
+
+
+toy_a = np.array([[1.0, 10.0], [3.0, 30.0]])  # two images, two features
+toy_other = np.array([[3.0, 90.0], [3.0, 90.0]])
+distance_from_a(toy_other, toy_a)
+
+# %% [markdown]
+# **Predict:** now we take the images of the six scanners. If an unusual appearance were what breaks the network, what would the next figure show?
+
+# %%
+of_a = appearance_features(train.images)
+appearance = by_scanner.rename(columns={"mean Dice": "quality"})
+appearance = appearance.rename_axis("domain").reset_index()
+appearance["distance"] = [
+    distance_from_a(appearance_features(test[name].images), of_a)
+    for name in appearance["domain"]
+]
 
 # %% tags=["hide-input"]
 distance = "distance of the images from those of A (standard deviations)"
 axes = (distance, "mean Dice (higher is better)")
 alt = "Six points, one per scanner: mean Dice against the distance of its images from those of scanner A."
-show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
+show.scatter(appearance, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 
 # %% [markdown]
 # *Each point is a scanner: its mean Dice (higher is better) against the distance of its images from those of A.*
@@ -362,19 +384,23 @@ show.scatter(look, x="distance", y="quality", by="domain", axes=axes, alt=alt)
 # %% tags=["hide-input"]
 probability = "mean probability of the predicted foreground"
 axes = (probability, "Dice per slice (higher is better)")
-alt = "Dice per slice against the mean probability of the predicted foreground, one point per slice, coloured by scanner."
-show.scatter(table, x="confidence", y="quality", by="domain", axes=axes, alt=alt)
+alt = "Dice per slice against the mean probability of the predicted foreground, one point per slice, coloured by scanner, with a dotted line at the Dice below which a slice has failed."
+figure = show.scatter(
+    table, x="confidence", y="quality", by="domain", axes=axes, alt=alt
+)
+figure.add_hline(y=failed_below, line={"color": "#555555", "dash": "dot"})
 
 # %% [markdown]
-# *Each point is a slice, coloured by its scanner; one network.*
+# *Each point is a slice, coloured by its scanner; one network. Slices below the dotted line count as failed (Dice below 0.7).*
 #
-# How many slices have failed, and what does the network report for them?
+# How many slices have failed, and what does the network report for them? A slice in which it predicts no heart at all has
+# no mean probability, so it is left out here.
 
 # %%
-answered = table[table["confidence"].notna()]
-failed = answered.loc[answered["quality"] < failed_below, "confidence"]
-fine = answered.loc[answered["quality"] >= failed_below, "confidence"]
-print(f"{len(failed)} of {len(answered)} slices have Dice below {failed_below}.")
+with_heart = table[table["confidence"].notna()]
+failed = with_heart.loc[with_heart["quality"] < failed_below, "confidence"]
+fine = with_heart.loc[with_heart["quality"] >= failed_below, "confidence"]
+print(f"{len(failed)} of {len(with_heart)} slices have Dice below {failed_below}.")
 print(f"Mean probability there: {failed.mean():.2f}; on the rest: {fine.mean():.2f}.")
 print(f"{(failed > 0.9).mean():.0%} of the failures still have more than 0.90.")
 needed = failed.quantile(0.95)
@@ -389,31 +415,39 @@ print(f"{(fine < needed).mean():.0%} of the slices that are fine are flagged, to
 # [0.832 [0.819, 0.844]](evidence:failures-sound-sure), so the claim [holds](evidence:failures-sound-sure?holds).
 #
 # A threshold at the right height would help, at the price of false alarms, but we could only choose it because we know
-# which slices failed. Chapter 2 will measure such trade-offs properly. Here are the failures with the highest mean
-# probability:
+# which slices failed. Chapter 2 will measure such trade-offs properly.
+#
+# What does a confident failure look like? A slice just below the limit is hardly a failure, so we are stricter here: we take
+# slices whose Dice is below `failed_below - 0.2`, and among them those with the highest mean probability.
 
 
 # %%
-there = answered[answered["domain"].isin(harmful)]
-wrong = there[there["quality"] < failed_below]
-wrong = there if wrong.empty else wrong
-surest = wrong.sort_values("confidence").groupby("domain").tail(3)
+on_harmful = with_heart[with_heart["domain"].isin(harmful)]
+clear = on_harmful[on_harmful["quality"] < failed_below - 0.2]
+clear = clear if len(clear) else on_harmful.nsmallest(3, "quality")  # none is clear
+surest = clear.sort_values("confidence").groupby("domain").tail(3)
+# Row k of the table is slice k % n_test of its scanner, because all have n_test slices.
 cases = [test[row.domain].take([k % sizes.n_test]) for k, row in surest.iterrows()]
-answers = [to_numpy(predict_probabilities(unet, c.images).argmax(1)[0]) for c in cases]
+predicted = [
+    to_numpy(predict_probabilities(unet, c.images).argmax(1)[0]) for c in cases
+]
 
 # %% tags=["hide-input"]
 show.picture_grid(
     [[c.images[0, 0] for c in cases]] * 2,
-    [answers, [c.labels[0] for c in cases]],
+    [predicted, [c.labels[0] for c in cases]],
     row_titles=["prediction", "reference"],
-    column_titles=[f"scanner {name}" for name in surest["domain"]],
+    column_titles=[
+        f"scanner {row.domain}, Dice {row.quality:.2f}, probability {row.confidence:.2f}"
+        for row in surest.itertuples()
+    ],
     class_names=train.class_names,
-    alt="The failures with the highest mean probability on D and F: predicted borders above, true borders below.",
+    alt="Clear failures with the highest mean probability on D and F: predicted borders above, true borders below.",
 )
 
 # %% [markdown]
-# *The three most confident failures on each of D and F, from the lowest to the highest mean probability. First the
-# predicted borders, then the true ones.*
+# *The three most confident clear failures on each of D and F, from the lowest to the highest mean probability. First the
+# predicted borders, then the true ones. Titles: scanner, Dice and mean probability of the slice.*
 #
 # ## Which cause broke it?
 #
@@ -422,7 +456,7 @@ show.picture_grid(
 #
 # | cause | what it is |
 # |---|---|
-# | contrast | how bright each tissue is: field strength, flip angle, repetition time, fat suppression |
+# | contrast | how bright each tissue is: field strength, flip angle (how strong a pulse is), repetition time (from pulse to pulse), fat suppression |
 # | coil | the coil receives more signal from near tissue than from far tissue, so brightness drifts across the image |
 # | resolution | fine detail is not measured: blur, and ringing beside edges |
 # | motion | breathing during the scan leaves shifted copies, called ghosts |
@@ -538,6 +572,9 @@ show.picture_slider(
 #
 # The slices are cropped around the cord by a fixed rule that never uses the reference. A crop
 # centred with the help of the true border would give the network half of the solution.
+#
+# The scans are not part of the book. Where they are not on the disk, `cord` is `None`. The cells that need them do nothing then
+# (this is what `if cord is not None` is for), and the table below is read from a stored run.
 
 # %%
 try:
@@ -593,17 +630,23 @@ def fit_cord(part):
 if cord is not None:
     source = cord.where(session=source_sessions)
     sites = [site for site in cord.domain_names if site not in source.domains]
-    foreign = cord.where(domain=sites)
+    elsewhere = cord.where(domain=sites)
     people = sorted(set(source.subjects))
-    judged = [judge(foreign, fit_cord(source)).assign(training="both volunteers")]
+    judged = [judge(elsewhere, fit_cord(source)).assign(training="both volunteers")]
+
+# %% [markdown]
+# Now we leave out each source volunteer in turn, and test the network on this volunteer and at the unseen sites.
 
 # %%
 if cord is not None:
     for person in people:
         rest = source.where(subject=[p for p in people if p != person])
-        unseen = Cohort.concatenate([source.where(subject=person), foreign])
-        judged.append(judge(unseen, fit_cord(rest)).assign(training="one volunteer"))
+        not_seen = Cohort.concatenate([source.where(subject=person), elsewhere])
+        judged.append(judge(not_seen, fit_cord(rest)).assign(training="one volunteer"))
     cord_table = pd.concat(judged, ignore_index=True)
+
+# %% [markdown]
+# What is the mean Dice of the grey matter at each site?
 
 # %%
 if cord is not None:
@@ -737,9 +780,11 @@ spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 #
 # ## Check yourself
 #
-# **Exercise 1.** At what noise level does the mean Dice on the phantom fall below 0.90, if nothing else
+# :::{admonition} Exercise 1
+# At what noise level does the mean Dice on the phantom fall below 0.90, if nothing else
 # changes? The level is the standard deviation of the noise as a fraction of the blood signal of scanner A; on A it is
-# `0.04`. Guess, then search in steps of 0.02. The cell below checks your answer.
+# `0.04`. Guess, then search in steps of 0.02. Write your answer into the first line of the second cell below, and run both.
+# :::
 
 
 # %%
@@ -747,9 +792,6 @@ def dice_at(noise):
     noisy = dataclasses.replace(a, name="custom", noise=noise)
     return judge(make(noisy, n_cases=n_few))["quality"].mean()
 
-
-# %% [markdown]
-# Write your answer into the first line, and run the cell.
 
 # %%
 my_noise = 0.06  # your answer: the first level, in steps of 0.02, with Dice below 0.90

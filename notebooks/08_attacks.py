@@ -124,8 +124,9 @@ from segconf_lite.stress import StrongCorruption, attacks, masking, smoothing
 # %% [markdown]
 # ## Networks and cases
 #
-# The five networks are those of chapters 2 to 5, all trained on scanner A; the first is the one that we attack. We
-# attack 24 new slices of A, two from each of 12 hearts. On scanner A the network is in-distribution, and its
+# The five networks are the ensemble of chapter 2, all trained on scanner A; the first is the one that we attack. In the code,
+# the attacked slices are `victims`. The slices in `familiar` are of other hearts of A; they are never attacked, and set the
+# thresholds later. We attack 24 new slices of A, two from each of 12 hearts. On scanner A the network is in-distribution, and its
 # segmentations are good. If they get worse, the attack is the reason.
 
 # %%
@@ -155,8 +156,8 @@ unet = networks[0]
 def dice_of(network, images, cohort=victims):
     """Dice of each slice, (N,), when the network sees these images of a cohort."""
     seen = dataclasses.replace(cohort, images=np.asarray(images))
-    answer = predict_probabilities(network, seen.images)
-    return case_table(answer, seen, empty="skip")["quality"].to_numpy()
+    probabilities = predict_probabilities(network, seen.images)
+    return case_table(probabilities, seen, empty="skip")["quality"].to_numpy()
 
 
 clean = dice_of(unet, victims.images)
@@ -181,12 +182,11 @@ print(f"Dice of the {len(victims)} slices as they are: {clean.mean():.3f}")
 # * **Knowledge.** Our attacker has the network, its weights, and the true labels.
 #
 # The simplest attack is one step: every pixel moves by ε, up or down, whichever raises the loss. This is the **fast
-# gradient sign method**, FGSM {cite:p}`goodfellow2015explaining`. It takes three lines:
+# gradient sign method**, FGSM {cite:p}`goodfellow2015explaining`. It takes three lines. In the code, `reach` is ε in
+# intensities, one number per image, and `slope` is the gradient of the loss with respect to the pixels:
 
 # %%
-reach = attacks.epsilon_per_image(
-    victims.images, epsilon, unit="sd"
-)  # (24,) intensities
+reach = attacks.epsilon_per_image(victims.images, epsilon, unit="sd")  # (24,)
 loss, slope = attacks.loss_gradient(unet, victims.images, victims.labels)
 by_hand = torch.from_numpy(victims.images) + reach[:, None, None, None] * slope.sign()
 
@@ -272,7 +272,7 @@ show.picture_slider(
 #
 # ## How much damage, and by which attack?
 #
-# We add three more attacks, which differ in where they step:
+# We add two more methods, which differ in where they step. One of them is run twice, so with FGSM and PGD there are five attacks:
 #
 # * **SegPGD** {cite:p}`gu2022segpgd` uses that a segmentation has many pixels. A pixel that is already wrong need not
 #   be pushed further. So SegPGD first raises the loss of the pixels that are still right, and gives the others more
@@ -557,8 +557,8 @@ pd.Series(ranks).unstack(sort=False).round(2)
 #
 # So far the attacker aimed at the segmentation alone. An attacker who expects a test of the entropy aims at both:
 # raise the loss, and keep the entropy low. An attack that takes a defence into account is called **adaptive**, and a
-# defence that has not faced one has not been tested. Ours is a PGD written out that climbs the cross-entropy minus 2 times
-# the mean entropy of all pixels. We call it the **entropy-regularised attack**.
+# defence that has not faced one has not been tested. Ours is a PGD that raises the cross-entropy minus 2 times
+# the mean entropy of all pixels. We call it the **entropy-regularised attack** (`quiet_attack` in the code).
 
 
 # %% tags=["hide-input"]
@@ -625,8 +625,8 @@ fractions.rename(columns=lambda name: name.replace("quiet", "entropy-regularised
 #
 # ## Is an attack harder to detect than an accident?
 #
-# One might expect that attacked networks are confidently wrong: an attack would raise the uncertainty less than an
-# ordinary bad image does. To test this, the damage has to be the same. So we corrupt each of the 24 slices 24 times at
+# By an accident we mean an ordinary bad image, for example a blurred one. One might expect that attacked networks are
+# confidently wrong: an attack would raise the uncertainty less than an accident does. To test this, the damage has to be the same. So we corrupt each of the 24 slices 24 times at
 # random, with a bias field, blur, ghosts, noise or another contrast (chapter 6). For each attacked slice we take the version
 # of the *same slice* whose Dice is nearest. A pair counts if its two Dice differ by at most 0.05. Attacks
 # without such a corruption are left out, so the comparison is only about damage that random corruptions also do. A slice can
@@ -705,10 +705,10 @@ both.round(2)
 rows = {}
 for eps in EPS[1:]:
     moved = attacked[eps]["PGD"]
-    told = [predict_probabilities(n, moved) for n in networks]
+    outputs = [predict_probabilities(n, moved) for n in networks]
     lost = [clean.mean() - dice_of(n, moved).mean() for n in networks]
-    seen = dataclasses.replace(victims, images=to_numpy(moved))
-    mixed = case_table(to_numpy(sum(told) / len(told)), seen, empty="skip")["quality"]
+    average = to_numpy(sum(outputs) / len(outputs))
+    mixed = case_table(average, victims, empty="skip")["quality"]
     row = {"network 1": lost[0], "the others": np.mean(lost[1:])}
     rows[f"ε = {eps:g}"] = row | {"mean of all": clean.mean() - mixed.mean()}
 pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
@@ -730,8 +730,9 @@ pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
 #
 # To save time, both networks below continue from the trained network of this chapter, for 30 more steps; training
 # against attacks from the start would take twice as long as an ordinary training. We train with ε = 0.2, because at
-# 0.1 even the worst attack lowers the Dice by [0.06](evidence:chapter_08_cases/mean_difference/clean~worst/estimate?cohort=attack&eps=0.1)
-# only, and there would be little to see.
+# 0.1 even the worst of our attacks lowers the Dice by [0.06](evidence:chapter_08_cases/mean_difference/clean~worst/estimate?cohort=attack&eps=0.1)
+# only, and there would be little to see. The step is a quarter longer than ε, as in the paper, and what goes beyond ε is cut off
+# (`clamp`).
 
 
 # %%
@@ -744,9 +745,6 @@ def hostile(network, images, labels, generator, eps=train_eps):
     slope = attacks.loss_gradient(network, images + start, labels)[1]
     return images + (start + 1.25 * size * slope.sign()).clamp(-size, size), labels
 
-
-# %% [markdown]
-# A short training is enough, because it starts from the network that we have.
 
 # %%
 a_few = (n_steps or sizes.steps) * 3 // 20

@@ -116,8 +116,8 @@ def over_repeats(values):
 # %% [markdown]
 # ## Who is in the real cohorts?
 #
-# An interval over people can only be as good as the people are many. So before any result we count them. All tables that are
-# counted here are stored with the book.
+# An interval over people is narrow and reliable only if there are many people. So we count them before we look at any result. All
+# tables that are counted here are stored with the book.
 
 # %% tags=["hide-input"]
 nodules = ledger.stored_cases("lidc").query("domain != 'GE'")
@@ -162,7 +162,7 @@ pd.DataFrame(counted).T
 # each site in turn. Each of the six sites is then an unseen scanner once, and every volunteer is a test person once.
 # (The table above counts four, because in the stored tables two sites are for training.)
 #
-# Two things must not leak. The person who is tested must not be among those who train; here this is automatic, because each
+# Nothing may leak, that is, the training must not know anything of the test. The person who is tested must not be among those who train; here this is automatic, because each
 # site has a volunteer of its own (two of them came twice, to the same site). And nothing may be tuned on the site that is left out: the number of steps is fixed beforehand.
 
 # %%
@@ -193,11 +193,11 @@ def left_out(site):
     rest = cord.where(domain=[d for d in cord.domain_names if d != site])
     unet = fitted(fit_unet, rest, validation=rest, **training)
     test = cord.where(domain=site)
-    told = predict_probabilities(unet, test.images)
+    probabilities = predict_probabilities(unet, test.images)
     distance = PooledMahalanobis(pooling="published").fit(unet, rest)
-    columns = one_pass_columns(told)
+    columns = one_pass_columns(probabilities)
     columns["distance"] = to_numpy(distance.uncertainty(test.images))
-    return case_table(told, test, empty="skip").assign(**columns)
+    return case_table(probabilities, test, empty="skip").assign(**columns)
 
 
 # %%
@@ -470,6 +470,8 @@ PAIRS += [("entropy-adds-to-distance", "nodule-entropy-adds-to-distance")]
 #
 # A claim about several scanners has one estimate for each of them; the table below then shows the smallest and the largest.
 #
+# The function `outcome` below reads one claim, and `compared` puts two verdicts together.
+#
 # **Predict:** there are nine pairs. How many agree, how many disagree, and how many are undecided on
 # one side or the other?
 
@@ -484,10 +486,10 @@ def outcome(name):
     rows, shared = found.get_group(name), register[name].subjects == "shared"
     verdict, seeds = rows.iloc[0][["verdict", "seeds"]]
     low, high = rows["estimate"].min(), rows["estimate"].max()
-    told = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f} to {high:.2f}"
+    value = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f} to {high:.2f}"
     people = rows["people"].sum() if shared else rows["people"].max()
     kind = ("person" if people == 1 else "people") if shared else "hearts"
-    words = f"{verdict}: {told}; {people} {kind}, {seeds} seeds"
+    words = f"{verdict}: {value}; {people} {kind}, {seeds} seeds"
     return verdict, words.replace("-", "−") if seeds else verdict
 
 
@@ -729,7 +731,7 @@ pd.DataFrame(one_less).T.infer_objects().round(3)
 # %% [markdown]
 # *Regret on the cord as a fraction of the eAURC of no ranking, with all volunteers and without one of them.*
 #
-# Look at the last column, and at how much the regret varies from row to row. Without the volunteer of Juntendo, another method is
+# What does one volunteer change? Look at the last column, and at how much the regret varies from row to row. Without the volunteer of Juntendo, another method is
 # the best one, and the regret of the phantom's choice is several times as large. Without the volunteer of London, the same choice is nearly the
 # best one. A result that changes so much when one person is left out rests on this person, and should be reported with this table.
 #
@@ -740,6 +742,9 @@ pd.DataFrame(one_less).T.infer_objects().round(3)
 # *other* patients. The rival is the phantom's advice, which needs no labelled patient: the soft Dice confidence, which has the lowest
 # mean eAURC on the phantom in chapter 10. (The nine methods are those of the table in chapter 10 that were measured here; take
 # their names as names.)
+#
+# In the code, `own_choice` takes the labelled patients, and returns the regret of the method that is best on them, and that of the
+# advice.
 #
 # **Predict:** with 6 patients, is the hospital's own choice better than the phantom's advice? And with 48?
 

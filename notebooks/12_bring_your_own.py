@@ -232,7 +232,7 @@ unseen = [name for name in whole.domain_names if name != source]
 whole
 
 # %% [markdown]
-# Is what was read that which was written? For the simulated hearts we can ask, because we still have them.
+# Did the reader return what was written? For the simulated hearts we can ask, because we still have them.
 
 # %%
 written = hearts("A", 6, 0)
@@ -386,11 +386,11 @@ if deep:
     methods["distance"] = PooledMahalanobis(module=deep, pooling="published")
 
 # %%
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as messages:
     warnings.simplefilter("always")
     for method in methods.values():
         method.fit(model, train)
-print(*(str(each.message) for each in told), sep="\n")
+print(*(str(each.message) for each in messages), sep="\n")
 
 # %% [markdown]
 # The message above comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
@@ -401,8 +401,8 @@ print(*(str(each.message) for each in told), sep="\n")
 
 # %%
 def look_at(part):
-    chances = predict_probabilities(model, part.images)
-    table = ev.case_table(chances, part, empty="skip")
+    probabilities = predict_probabilities(model, part.images)
+    table = ev.case_table(probabilities, part, empty="skip")
     for name, method in methods.items():
         table[name] = to_numpy(method.uncertainty(part.images))
     return table.dropna(subset="quality")
@@ -418,6 +418,9 @@ old, cases = look_at(calibration), look_at(new)
 # calibration part, and compute by how much the soft Dice confidence exceeds the true Dice there. The conformal quantile of these
 # numbers is the margin that is subtracted. The promise (chapter 9): for a new patient *of the training scanner*, the Dice of a
 # random slice is at or above the bound with a probability of at least `level`, here nine in ten.
+#
+# In the code, `old` are the slices of the calibration patients, and `cases` those of the new ones. The function `with_bound` gives
+# the cases of one scanner their bound, and keeps the warning, if there is one.
 #
 # **Predict:** on which of the scanners is the promise kept: on A, on B (nearly A), on D (everything is worse), on F (fat is
 # suppressed)?
@@ -435,12 +438,12 @@ old_stated, old_true = 1 - one_each["soft Dice"], one_each["quality"]
 
 
 def with_bound(part):
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         now = 1 - part["soft Dice"]
         found = ev.quality_lower_bound(old_stated, old_true, now, level=level)
     return part.assign(
-        bound=found.bound, warning="".join(str(w.message) for w in heard)
+        bound=found.bound, warning="".join(str(w.message) for w in messages)
     )
 
 
@@ -450,8 +453,8 @@ if enough:
     each = [with_bound(part) for _, part in cases.groupby("domain", sort=False)]
     cases = pd.concat(each)
 for name, part in cases.groupby("domain", sort=False):
-    said = part["warning"].iloc[0] or ("no warning" if enough else "no bound")
-    print(f"{name}: {said}\n")
+    message = part["warning"].iloc[0] or ("no warning" if enough else "no bound")
+    print(f"{name}: {message}\n")
 
 # %% [markdown]
 # For each scanner, the package compares the soft Dice confidences of its cases with those of the calibration. The two-sample

@@ -15,8 +15,9 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/90_which_eaurc.ipynb)
 #
-# **The question.** Excess AURC, the usual number for "does this uncertainty order cases by their risk?", is defined
-# in one line. Do the codes that compute it compute the same thing?
+# **The question.** The excess AURC (eAURC) is the usual number for "does this uncertainty rank cases by their risk?". It is
+# defined in one line. Do the programs that compute it compute the same thing? If not, a number from one paper cannot be
+# compared with a number from another.
 #
 # **You will be able to** tell from three tiny tests whether an implementation can be trusted: a perfect
 # order, a constant, and a file in another order.
@@ -67,27 +68,28 @@ rng = np.random.default_rng(seed)
 # %% [markdown]
 # ## The definition, and where codes differ
 #
-# Sort the cases from most to least trusted. The selective risk at $k$ is the mean risk of the first $k$. AURC is the
-# area under it over coverage $k/n$; the excess is that minus the same for the best possible order. Three choices
-# are left open, and codes take all of them:
+# Sort the $n$ cases from most to least trusted. The selective risk at $k$ is the mean risk of the first $k$ cases. AURC is the
+# area under this curve over the coverage $k/n$. The excess is this area minus the area of the best possible order. The
+# definition leaves three choices open, and different programs choose differently:
 #
 # 1. **The area**: a plain mean over $k = 1 \dots n$, or a trapezoid rule from $1/n$ to $1$, perhaps divided by its width.
 # 2. **The best order**: by the same rule, by another, or by a formula for 0/1 risks.
 # 3. **Ties**: cases with equal uncertainty come in the order of the file, or share their mean risk.
 #
-# Here are five rules that we read in published code, reduced to their formulas. The names say where each was found:
+# Here are five rules that we read in published code, reduced to their formulas. The first column has the name of the function
+# below that computes the rule:
 #
-# | name | code, with the version that we read |
-# |---|---|
-# | midl25 | [MedVisBonn/midl25](https://github.com/MedVisBonn/midl25), commit 5f04e05, `src/utils.py` |
-# | isbi26 | [MedVisBonn/isbi26-implementation](https://github.com/MedVisBonn/isbi26-implementation), `utils.py` (version not noted) |
-# | ValUES | [IML-DKFZ/values](https://github.com/IML-DKFZ/values), commit 1294593, `evaluation/metrics/aurc.py` |
-# | SD 2023 | [MedVisBonn/Segmentation-Distortion](https://github.com/MedVisBonn/Segmentation-Distortion), commit 0884e51, `src/eval/eaurc.py` |
-# | segmentation_failures | [mzenk/segmentation_failures_benchmark](https://github.com/mzenk/segmentation_failures_benchmark), `metrics.py` (version not noted) |
-# | torch-uncertainty | [torch-uncertainty](https://github.com/torch-uncertainty/torch-uncertainty), commit 77c6cd5, `risk_coverage.py` |
-# | fd-shifts | [IML-DKFZ/fd-shifts](https://github.com/IML-DKFZ/fd-shifts), commit 29d7d9b, `fd_shifts/analysis/metrics.py` |
+# | rule | name | code, with the version that we read |
+# |---|---|---|
+# | `mean_rule` | midl25 | [MedVisBonn/midl25](https://github.com/MedVisBonn/midl25), commit 5f04e05, `src/utils.py` |
+# | `mean_rule` | isbi26 | [MedVisBonn/isbi26-implementation](https://github.com/MedVisBonn/isbi26-implementation), `utils.py` (version not noted) |
+# | `mixed_rule` | ValUES | [IML-DKFZ/values](https://github.com/IML-DKFZ/values), commit 1294593, `evaluation/metrics/aurc.py` |
+# | `mixed_rule` | SD 2023 | [MedVisBonn/Segmentation-Distortion](https://github.com/MedVisBonn/Segmentation-Distortion), commit 0884e51, `src/eval/eaurc.py` |
+# | `trapezoid_rule` | segmentation_failures | [mzenk/segmentation_failures_benchmark](https://github.com/mzenk/segmentation_failures_benchmark), `metrics.py` (version not noted) |
+# | `widened_rule` | torch-uncertainty | [torch-uncertainty](https://github.com/torch-uncertainty/torch-uncertainty), commit 77c6cd5, `risk_coverage.py` |
+# | `formula_rule` | fd-shifts | [IML-DKFZ/fd-shifts](https://github.com/IML-DKFZ/fd-shifts), commit 29d7d9b, `fd_shifts/analysis/metrics.py` |
 #
-# Versions change, so check before you quote.
+# Versions change, so check before you quote. We first write the parts that the rules share: the curve, and the trapezoid rule.
 
 
 # %%
@@ -105,6 +107,18 @@ def trapezoid(curve):
 
 def width(risk):
     return 1 - 1 / len(risk)
+
+
+# %% [markdown]
+# Does the choice of the area matter? Take a toy of two cases with the risks 0.1 and 0.5, in the best order. Its curve has two
+# points, 0.1 and 0.3. The mean and the trapezoid rule give different areas, because the trapezoid begins at coverage 1/2:
+
+# %%
+toy_curve = running_means(np.array([0.1, 0.5]))
+print(f"mean {toy_curve.mean():.2f}, trapezoid {trapezoid(toy_curve):.2f}")
+
+# %% [markdown]
+# Each rule is now one difference: the area of the given order minus that of the best one.
 
 
 # %%
@@ -155,10 +169,12 @@ rules = {
 # %% [markdown]
 # ## Three tests
 #
-# Fifty cases with risks like those of a real test set. Four uncertainties: a **perfect** one; a **constant** one; one
-# with **four levels** only (a person's traffic light, or score agreement of two answers); and **random** ones.
+# We draw 50 cases, most of them with a small risk, and give them four uncertainties. The first is **perfect**: it equals the
+# risk. The second is **constant**, so all cases are tied. The third has **four levels** only, as when a person sorts cases
+# into four groups, so many are tied. The fourth is **random**. The constant and the four levels are tried
+# in 200 different orders of the file, the random one in 200 draws.
 #
-# **Predict:** which rules give exactly 0 to the perfect order? Which give one answer to the constant, whatever the order of
+# **Predict:** which rules give exactly 0 to the perfect order? Which give one value to the constant, whatever the order of
 # the file?
 
 # %%
@@ -201,18 +217,18 @@ show.method_intervals(
 # *The same 50 cases throughout. Bars run from the lowest to the highest value that the same cases give when the rows of the file are shuffled. A
 # bar of no length is what a measurement should look like.*
 #
-# What to read in the table:
+# What do the two tables and the figure show?
 #
-# * **A perfect order below zero.** Where curve and best order are taken by different rules, perfection scores
-#   negative. Differences between good methods are of that size.
+# * **A perfect order can score below zero.** This happens where the areas of the given and of the best order are computed by
+#   different rules. Such an error can hide a small difference between two good methods, or invent one.
 # * **The order of the file decides.** With ties as they come, the value of a constant depends on the order of the file:
 #   sort your table by risk before you save it, and the constant is perfect.
 # * **Formulas for 0/1 risks** do not fit a Dice. Cutting the Dice into right and wrong first is another question. The
 #   newer fd-shifts (October 2024) no longer does so: it keeps this formula for right and wrong, and takes the
 #   trapezoid for both curves of a Dice. In an outside check of November 2026 it passed all three tests.
 #
-# The rule of this book: the plain mean over $k$, both curves by the same rule, tied cases sharing their mean risk. Sharing
-# is the average over all ways to break the ties, which we can check:
+# This book takes the plain mean over $k$ for both curves, and tied cases share their mean risk. Sharing equals the average over
+# all ways to break the ties. We can check this with the orders of above:
 
 # %%
 broken = []
