@@ -260,8 +260,8 @@ def test_images_and_labels_are_checked_before_anything_runs(pixelwise):
     for bad, message in (
         (images, r"images must be finite, got NaN or infinity in 1 cases \(first: case 1\)"),
         (images.tolist(), "images must be a numpy array or a dense tensor"),
-        (torch.zeros(2, 3, 8, 8), r"images must be non-empty \(N, 1, H, W\)"),
-        (torch.zeros(2, 3, 8, 8, 8), r"images must be non-empty \(N, 1, D, H, W\)"),
+        (torch.zeros(2, 0, 8, 8), r"images must be non-empty \(N, C, H, W\)"),
+        (torch.zeros(2, 0, 8, 8, 8), r"images must be non-empty \(N, C, D, H, W\)"),
     ):
         with pytest.raises(ValueError, match=message):
             window_probabilities(pixelwise, bad, window=4)
