@@ -18,14 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.models.batches import (
-    BatchTooLargeError,
-    check_network,
-    checked_logits,
-    enough_memory,
-    network_input,
-)
+from segconf_lite.models.batches import checked_logits, enough_memory, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
+from segconf_lite.models.explained import explained
 from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type
 
 LOSSES = ("cross_entropy", "dice")
@@ -340,9 +335,8 @@ def _visit(
                 gradient = _gradient(climbed, inputs)
     except RuntimeError as error:
         if not any(word in str(error) for word in ("grad", "backward", "derivative")):
-            if not isinstance(error, BatchTooLargeError):
-                check_network(task.network, images)  # says what helps, if it takes other channels or sides
-            raise
+            with explained(task.network, images):
+                raise
         raise _no_gradient(f"{type(error).__name__}: {error}") from error
     return _Visit(images, value.detach().cpu(), gradient)
 

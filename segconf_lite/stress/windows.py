@@ -16,14 +16,9 @@ from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.models.batches import (
-    BatchTooLargeError,
-    check_network,
-    checked_logits,
-    enough_memory,
-    network_input,
-)
+from segconf_lite.models.batches import checked_logits, enough_memory, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
+from segconf_lite.models.explained import explained
 from segconf_lite.stress.inputs import MOST, Images, checked_generator, of_type
 
 BLENDINGS = ("constant", "gaussian")
@@ -93,13 +88,8 @@ def window_probabilities(
 
     def probabilities(windows: Tensor) -> Tensor:
         # Windows overlap: the network gets a copy, so that none is changed in place.
-        try:
-            with enough_memory(batch_size, network, "no images"):
-                logits = checked_logits(network(network_input(windows, network)), windows)
-        except RuntimeError as error:
-            if not isinstance(error, BatchTooLargeError):
-                check_network(network, windows)  # says what helps, if it takes other channels or sides
-            raise
+        with explained(network, windows), enough_memory(batch_size, network, "no images"):
+            logits = checked_logits(network(network_input(windows, network)), windows)
         return logits.float().softmax(dim=1)
 
     with frozen(network), torch.no_grad(), kept_random_state(device_of(network)):
