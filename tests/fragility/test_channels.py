@@ -70,7 +70,8 @@ def test_searches_turn_with_the_channels(n_channels):
 
 
 @pytest.mark.parametrize("n_channels", [2, 3])
-def test_the_adversary_turns_with_the_channels(n_channels):
+def test_the_adversary_turns_with_the_channels(n_channels, monkeypatch, tmp_path):
+    monkeypatch.setenv("SEGCONF_HOME", str(tmp_path))  # trained here, and not read from the store
     adversary = Adversary(warm_up=1, replay_size=4)
     training = Training(steps=4, batch_size=4, precision="fp32")
     found = []
