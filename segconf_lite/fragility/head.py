@@ -30,6 +30,7 @@ from segconf_lite.arrays import to_numpy
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.batches import checked_logits, in_batches, network_input
 from segconf_lite.models.device import frozen, in_double_precision
+from segconf_lite.models.explained import explained
 from segconf_lite.models.taps import Taps
 
 WORST_CONDITION = 1e10  # of the damped Fisher matrix, in double precision
@@ -262,7 +263,7 @@ def check_closed_form(
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
     case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images, channels=None))).T
     head = _find_head(unet, "head")
-    with frozen(unet):
+    with frozen(unet), explained(unet, train.images), explained(unet, images):
         n_each, parts = -(-n_training // len(train)), []
         for image in train.images:
             features, logits = _head_pass(unet, head, network_input(image[None], unet))

@@ -30,6 +30,7 @@ from segconf_lite.fragility.decomposition import effective_sample_size, posterio
 from segconf_lite.fragility.tangent import LARGEST_SEED, choose_weights
 from segconf_lite.models.batches import NonFiniteLogitsError, checked_logits, network_input
 from segconf_lite.models.device import frozen, isolated_random_state
+from segconf_lite.models.explained import explained
 from segconf_lite.models.unet import predict_probabilities
 
 TARGETS = ("dilated", "eroded", "classes")
@@ -134,7 +135,7 @@ class PenaltySet(NamedTuple):
         0.25
     """
 
-    images: Tensor  # (N, 1, H, W), on the CPU as the rest
+    images: Tensor  # (N, channels, H, W), on the CPU as the rest
     labels: Tensor  # (N, H, W) int64
     reference_loss: float  # mean cross-entropy in nats per pixel, eval mode
 
@@ -181,7 +182,7 @@ def penalty_set(unet: nn.Module, cohort: Cohort, *, n_images: int = 16, seed: in
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
     chosen = np.sort(rng.choice(len(cohort), n_images, replace=False))
     images = torch.from_numpy(cohort.images[chosen])
-    with frozen(unet), torch.no_grad():
+    with frozen(unet), torch.no_grad(), explained(unet, images):
         inputs = network_input(images, unet)
         logits = checked_logits(unet(inputs.clone()), inputs, unet)  # (N, C, H, W)
         known = check.label_map("labels of the cohort", cohort.labels[chosen], n_classes=logits.shape[1])
@@ -210,7 +211,7 @@ def search_masks(
 
     Args:
         unet: The evaluated network. Weights, buffers, modes and torch's random state stay as they are.
-        image: (1, H, W), numpy or torch.
+        image: (channels, H, W), numpy or torch; as the images of the penalty set.
         penalty: Penalty set of the same network, from `penalty_set`.
         options: Settings of the search.
         budget: Allowed rise gamma of the training loss, in nats per pixel, > 0; infinity sets no bound.
@@ -219,8 +220,8 @@ def search_masks(
         S samples on the CPU: the network itself (unless as published), then step by step for each target.
 
     Raises:
-        ValueError: If the budget is not positive, the image is not (1, H, W) or not finite, the penalty set
-            does not fit, or the network has no weights or no gradient.
+        ValueError: If the budget is not positive, the image is not finite or not of the shape of those in
+            the penalty set, the set does not fit, or the network has no weights or no gradient.
         FloatingPointError: If a search diverges.
 
     Example:
@@ -277,7 +278,7 @@ class _Task(NamedTuple):
     """The network, one image, the penalty set on the network's device, and what is searched."""
 
     unet: nn.Module
-    image: Tensor  # (1, 1, H, W)
+    image: Tensor  # (1, channels, H, W)
     predicted: Tensor  # (C, H, W) probabilities of the network itself, on the CPU
     penalty: PenaltySet
     options: MaskSearch

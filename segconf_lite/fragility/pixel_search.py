@@ -31,6 +31,7 @@ from segconf_lite.fragility.head import pixel_index
 from segconf_lite.fragility.tangent import ChosenWeights, choose_weights, module_names
 from segconf_lite.models.batches import checked_logits, network_input
 from segconf_lite.models.device import frozen
+from segconf_lite.models.explained import explained
 
 Stack = dict[str, Tensor]  # name -> (n, *shape of the weight): one network per pixel
 OVERSHOOT = 0.01  # logits: how far beyond the tie a search aims, so that rounding does not undo the flip
@@ -182,7 +183,7 @@ def search_pixels(
     if options.n_penalty < len(penalty):
         rng = np.random.default_rng(options.seed)
         penalty = penalty.take(np.sort(rng.choice(len(penalty), options.n_penalty, replace=False)))
-    with frozen(unet):
+    with frozen(unet), explained(unet, penalty.images), explained(unet, images):
         task = _Task(unet, images, penalty, options)
         begin = _checked_start(start, task.chosen, len(index))
         parts = []
@@ -201,8 +202,8 @@ class _Task:
         self, unet: nn.Module, images: Tensor | np.ndarray, penalty: Cohort, options: PixelSearch
     ) -> None:
         self.options, self.chosen = options, choose_weights(unet, options.modules)
-        self.inputs = network_input(images, unet)  # (B, 1, H, W)
-        slices = network_input(penalty.images, unet)  # (N, 1, H, W)
+        self.inputs = network_input(images, unet)  # (B, channels, H, W)
+        slices = network_input(penalty.images, unet)  # (N, channels, H, W)
         n_classes = self.chosen.with_gradient(slices[:2])[1].shape[1]
         labels = check.label_map("labels of the cohort", penalty.labels, n_classes=n_classes)
         self.labels = torch.from_numpy(labels.copy()).to(slices.device)
@@ -217,7 +218,7 @@ class _Task:
     def search(self, pixels: np.ndarray, start: Mapping[str, Tensor]) -> PixelFlips:
         """The cheapest flip that n networks find, one for each pixel (case, row, column)."""
         case, row, column = torch.from_numpy(pixels.copy()).to(self.inputs.device).T
-        inputs, n = self.inputs[case], len(pixels)  # (n, 1, H, W)
+        inputs, n = self.inputs[case], len(pixels)  # (n, channels, H, W)
         with torch.no_grad():
             logits = self.chosen.logits(self.chosen.weights, self.chosen.prepare(inputs))  # (n, C, H, W)
             scores = checked_logits(logits, inputs)[torch.arange(n), :, row, column]  # (n, C)

@@ -24,6 +24,7 @@ from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.fragility.head import FittedSearch, FlipTerms, SearchMaps
 from segconf_lite.models.batches import checked_logits
+from segconf_lite.models.explained import explained
 from segconf_lite.models.outputs import picked
 from segconf_lite.models.taps import check_open
 from segconf_lite.models.unet import UNet
@@ -237,7 +238,8 @@ class TangentSearch:
         """
         chosen = choose_weights(unet, self.modules)
         generator = torch.Generator().manual_seed(self.seed)
-        fisher = _diagonal_fisher(chosen, cohort, self.n_slices, generator)
+        with explained(unet, cohort.images):
+            fisher = _diagonal_fisher(chosen, cohort, self.n_slices, generator)
         total = sum(float(value.sum()) for value in fisher.values())
         if not total > 0:
             got, fix = "none: the network is certain of every pixel", "use FragilityMap(search='head')"

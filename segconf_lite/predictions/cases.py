@@ -60,7 +60,7 @@ class PredictedCase:
         labels: (S, H, W) int64 predicted classes: as stored if there is one member, else (and where nothing
             is stored) the most probable class of the mean over members, as nnU-Net joins its folds.
         spacing_mm: Slice, row and column spacing, or None where no file states it.
-        image: (S, H, W) intensities, or None.
+        image: (S, H, W) intensities of the first channel, or None.
         reference: (S, H, W) int64 classes by a person, or None.
         notes: What is odd, but can be used.
 

@@ -96,7 +96,8 @@ def review_predictions(
     Args:
         predictions: Of `from_predictions`.
         score: Column of `volume_table` that gives the order; None takes the advised one.
-        training: Folder of training images (or with imagesTr), with which the images are compared.
+        training: Folder of training images (or with imagesTr), with which the images are compared; of several
+            channels, the first alone.
         level: Level of the conformal lower bound of the Dice, in (0, 1).
         empty: What counts for a class that neither side has, see `volume_quality`.
         n_worst: Number of labelled cases with the lowest Dice that are shown beside their reference.
@@ -237,9 +238,15 @@ def _notes(predictions: Predictions, cases: pd.DataFrame) -> list[str]:
             "class, for example after post-processing. With one member, volumes and Dice are of the stored "
             "one, and uncertainties are of the probabilities."
         )
-    n_images = sum(case.image is not None for case in predictions.cases)
-    if 0 < n_images < len(predictions):
-        notes.append(f"{n_images} of {len(predictions)} cases have an image.")
+    images = [case.image for case in predictions.cases if case.image is not None]
+    if 0 < len(images) < len(predictions):
+        notes.append(f"{len(images)} of {len(predictions)} cases have an image.")
+    seconds = [path.name.replace("_0000.", "_0001.") for path in images]  # as nnU-Net names channels
+    if any(
+        path.name != name and path.with_name(name).is_file()
+        for path, name in zip(images, seconds, strict=True)
+    ):
+        notes.append("Of images with several channels, the first alone is shown and compared.")
     if cases["predicted_ml"].isna().any():
         notes.append(
             "Where no file states a spacing, volumes are in voxels and distances in mm are left out."

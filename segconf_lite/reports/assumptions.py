@@ -24,6 +24,7 @@ _UNITS = (
 _LAPLACIAN = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)  # blind to ramps; norm 6
 _TO_SD = 1.4826  # median absolute value of a normal variable to its standard deviation
 _ROUNDING = 1e-5  # of a property's size; less is rounding of float32
+_CHANNEL = ", channel "  # between a property of the intensities and the number of its channel
 
 
 def input_properties(cohort: Cohort) -> pd.DataFrame:
@@ -33,7 +34,8 @@ def input_properties(cohort: Cohort) -> pd.DataFrame:
         cohort: N cases of at least 3 x 3 pixels; the reference is not looked at.
 
     Returns:
-        One row per case, in order:
+        One row per case, in order. Of several channels, the properties of the intensities stand once per
+        channel, with its number from 0 behind their names, for example ``"noise, channel 2"``:
 
         - rows, columns: pixels; row_spacing, column_spacing: mm.
         - lowest, highest, mean, sd (standard deviation): of the intensities, in the unit of the images. Of
@@ -61,9 +63,13 @@ def input_properties(cohort: Cohort) -> pd.DataFrame:
     height, width = cohort.images.shape[2:]
     if min(height, width) < 3:
         raise check.refuse("images", "slices of at least 3 x 3 pixels", f"{height} x {width}")
-    rows = [_intensity_properties(image) for image in cohort.images[:, 0]]
     spacing = dict(zip(("row_spacing", "column_spacing"), cohort.spacing_mm.T, strict=True))
-    return pd.DataFrame({"rows": height, "columns": width, **spacing}).join(pd.DataFrame(rows))
+    table = pd.DataFrame({"rows": height, "columns": width, **spacing})
+    n_channels = cohort.images.shape[1]
+    for k in range(n_channels):
+        found = pd.DataFrame([_intensity_properties(image) for image in cohort.images[:, k]])
+        table = table.join(found if n_channels == 1 else found.add_suffix(f"{_CHANNEL}{k}"))
+    return table
 
 
 def _intensity_properties(image: np.ndarray) -> dict[str, float]:
@@ -91,7 +97,8 @@ def check_input_assumptions(
     probability 2 / (n + 1), per property; `tolerated` should lie above that.
 
     Args:
-        cohort: Cases that a network is to be used on. Their reference is not looked at.
+        cohort: Cases that a network is to be used on, of as many channels as those of the source. Their
+            reference is not looked at.
         source: Cases that it was trained on.
         coverage: Central fraction of the source cases that makes the range, in (0, 1]: 1 is lowest to
             highest, so that the source lies inside itself; 0.98 is the 1st to the 99th percentile, for a
@@ -110,7 +117,8 @@ def check_input_assumptions(
         at no distance (NaN).
 
     Raises:
-        ValueError: If coverage or tolerated is out of range, or slices are smaller than 3 x 3 pixels.
+        ValueError: If coverage or tolerated is out of range, slices are smaller than 3 x 3 pixels, or the
+            cohorts differ in their number of channels.
 
     Example:
         >>> from segconf_lite.cohorts import phantom
@@ -119,9 +127,12 @@ def check_input_assumptions(
         >>> checked.loc["noise", "verdict"]
         'OUTSIDE'
     """
-    table = compare_properties(
-        input_properties(cohort), input_properties(source), coverage=coverage, tolerated=tolerated
-    )
+    new, known = input_properties(cohort), input_properties(source)
+    numbers = [cases.images.shape[1] for cases in (cohort, source)]
+    if numbers[0] != numbers[1]:
+        fix = "pass the channels that the network was trained on, in their order"
+        raise check.refuse("cohort", f"of the source's number of channels, {numbers[1]}", numbers[0], fix)
+    table = compare_properties(new, known, coverage=coverage, tolerated=tolerated)
     same = cohort.class_names == source.class_names
     names = [", ".join(cases.class_names) for cases in (cohort, source)]
     row = {
@@ -165,17 +176,24 @@ def compare_properties(
     tolerated = check.number("tolerated", tolerated, low=0, high=1, open_high=True)
     for name, table in (("new", new), ("known", known)):
         check.columns(table, [], name)
-    shared = [name for name in _UNITS if name in new and name in known]
+    shared = [name for name in known if name in new and _unit_of(name)]
+    shared.sort(key=lambda name: list(_UNITS).index(name.partition(_CHANNEL)[0]))  # stable: channels in order
     for name, table in (("new", new), ("known", known)):
         check.columns(table, shared or list(_UNITS), name)
     rows: list[dict[str, object]] = []
     for name in shared:
         # what counts as large: z-scored means are 0 but for rounding of values around 1
-        is_intensity = _UNITS[name] == "intensity" and "sd" in shared
-        size = float(known["sd" if is_intensity else name].median())
+        sd = "".join(["sd", *name.partition(_CHANNEL)[1:]])  # of the same channel
+        is_intensity = _unit_of(name) == "intensity" and sd in shared
+        size = float(known[sd if is_intensity else name].median())
         compared = _compare(new[name].to_numpy(), known[name].to_numpy(), size, coverage, tolerated)
-        rows.append({"property": name, "unit": _UNITS[name], **compared})
+        rows.append({"property": name, "unit": _unit_of(name), **compared})
     return pd.DataFrame(rows).astype({"worst_case": "Int64"})
+
+
+def _unit_of(name: object) -> str:
+    """Unit of a property, of whatever channel; empty if it is none."""
+    return _UNITS.get(str(name).partition(_CHANNEL)[0], "")
 
 
 def _compare(

@@ -49,7 +49,7 @@ def draw_zone(image: np.ndarray, labels: np.ndarray, zone: np.ndarray) -> np.nda
     """Picture of a slice, (3H, 3W, 3) uint8, with borders and with the pixels of a zone in red.
 
     Args:
-        image: (H, W) finite intensities.
+        image: (H, W) or (3, H, W) finite intensities, see `draw_borders`.
         labels: (H, W) labels whose borders are drawn.
         zone: (H, W) true or false, for example where the prediction is wrong.
 
@@ -111,7 +111,7 @@ def draw_pixel(image: np.ndarray, labels: np.ndarray, row: int, column: int) -> 
     """Picture of a slice, (3H, 3W, 3) uint8, with borders and with one pixel in a white and black frame.
 
     Args:
-        image: (H, W) finite intensities.
+        image: (H, W) or (3, H, W) finite intensities, see `draw_borders`.
         labels: (H, W) labels whose borders are drawn.
         row: Row of the pixel, from 0.
         column: Column of the pixel, from 0.
@@ -149,7 +149,7 @@ def map_grid(
     """Slices with their borders in the top row, and below them a row of maps for each name.
 
     Args:
-        images: One (H, W) slice per column.
+        images: One slice per column, (H, W) or (3, H, W) as in `draw_borders`.
         labels: The labels whose borders are drawn, (H, W) per column.
         maps: For each row its name and one (H, W) map per column, all on one colour scale from 0 to 1.
         column_titles: One title per column.

@@ -179,6 +179,8 @@ def finish(figure: go.Figure, *, alt: str, height: int, min_width: int | None = 
 def slice_values(name: str, values: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """One finite (H, W) slice or map in float32 or wider; integers and booleans become float64.
 
+    Of several channels, one has to be chosen.
+
     Args:
         name: Name of the argument, for the message.
         values: Numpy or torch.
@@ -191,7 +193,9 @@ def slice_values(name: str, values: Any, shape: tuple[int, ...] | None = None) -
         >>> slice_values("image", np.ones((2, 2), np.float16)).dtype
         dtype('float32')
     """
-    found = check.finite(name, check.array(name, values, "H W" if shape is None else "{} {}".format(*shape)))
+    fix = f"choose a channel, e.g. {name}[0]" if getattr(values, "ndim", 2) == 3 else ""
+    axes = "H W" if shape is None else "{} {}".format(*shape)
+    found = check.finite(name, check.array(name, values, axes, fix=fix))
     return found.astype(np.result_type(found, np.float32) if found.dtype.kind == "f" else np.float64)
 
 
@@ -201,7 +205,8 @@ def draw_borders(
     """Picture of a slice, (3H, 3W, 3) uint8, with the border of each class in its colour.
 
     Args:
-        image: (H, W) finite intensities on any scale; black is their 0.5 and white their 99.5 percentile.
+        image: (H, W) finite intensities on any scale; black is their 0.5 and white their 99.5 percentile. Or
+            (3, H, W), which is drawn as red, green and blue, all on one scale, so that colours stay true.
         labels: (H, W) labels, integers >= 0, or None for the slice alone.
         n_classes: Number of classes, background included; None takes any label.
 
@@ -215,15 +220,16 @@ def draw_borders(
         >>> picture.shape, int(picture.any(axis=2).sum())
         ((24, 24, 3), 44)
     """
-    image = slice_values("image", image)
+    is_colour = getattr(image, "ndim", 2) == 3 and len(image) == 3
+    image = np.stack([slice_values("image", part) for part in (image if is_colour else [image])], axis=2)
     image = np.ldexp(image, -np.frexp(abs(image).max())[1])  # exact; huge and tiny intensities stay finite
     low, high = np.percentile(image, [0.5, 99.5])
-    grey = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-    rgb = np.repeat((255 * grey).astype(np.uint8)[..., None], 3, axis=2)
+    shade = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+    rgb = (255 * shade).astype(np.uint8).repeat(1 if is_colour else 3, axis=2)
     rgb = rgb.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     if labels is None:
         return rgb
-    labels = check.label_map("labels", labels, n_classes=n_classes, shape=image.shape)
+    labels = check.label_map("labels", labels, n_classes=n_classes, shape=image.shape[:2])
     fine = labels.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     inner = np.pad(fine, 1, mode="edge")
     neighbours = (inner[:-2, 1:-1], inner[2:, 1:-1], inner[1:-1, :-2], inner[1:-1, 2:])
@@ -284,7 +290,8 @@ def picture_grid(
     """Rows and columns of slices, with borders where there are labels.
 
     Args:
-        images: Rows of (H, W) slices, or of pictures (h, w, 3) uint8 that are shown as they are.
+        images: Rows of slices, (H, W) or (3, H, W) as in `draw_borders`, or of pictures (h, w, 3) uint8 that
+            are shown as they are.
         labels: Rows of (H, W) labels or None, as many as images; None draws no borders.
         column_titles: One title per column, or none at all.
         row_titles: One title per row, at its left, or none at all.
@@ -312,8 +319,8 @@ def picture_grid(
     for i, (row, line) in enumerate(zip(rows, drawn, strict=True), start=1):
         line = listed("each row of labels", line, length=n_columns)
         for k, image in enumerate(listed("each row of images", row, length=n_columns), start=1):
-            is_slice = getattr(image, "ndim", 2) != 3
-            picture = draw_borders(image, line[k - 1], n_classes=n_classes) if is_slice else image
+            is_picture = getattr(image, "ndim", 2) == 3 and image.shape[2] == 3
+            picture = image if is_picture else draw_borders(image, line[k - 1], n_classes=n_classes)
             figure.add_trace(go.Image(source=picture_source(picture), hoverinfo="skip"), row=i, col=k)
     add_class_legend(figure, class_names)
     figure.update_xaxes(visible=False).update_yaxes(visible=False).update_annotations(font_size=12)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, enough_memory, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
+from segconf_lite.models.explained import explained
 from segconf_lite.stress.inputs import LARGEST, MOST, Images, of_type
 
 LOSSES = ("cross_entropy", "dice")
@@ -32,9 +33,10 @@ class Ball(NamedTuple):
 
     Attributes:
         norm: ``"linf"`` or ``"l2"``.
-        images: The clean images, (N, 1, H, W) float32.
+        images: The clean images, (N, channels, H, W) float32.
         eps: Size of the allowed change, (N,) float64.
-        radius: The same as a length in the norm, (N, 1, 1, 1) float64: eps, or eps * sqrt(H * W) for "l2".
+        radius: The same as a length in the norm, (N, 1, 1, 1) float64: eps, or for "l2" eps times the root of
+            the number of intensities, channels * H * W.
         low, high: Bounds of the intensities, (N, 1, 1, 1) float32; infinite where there are none.
 
     Example:
@@ -56,7 +58,7 @@ class Ball(NamedTuple):
         return Ball(self.norm, *(values[cases] for values in self[1:]))
 
     def project(self, points: Tensor) -> Tensor:
-        """Points (N, 1, H, W), moved into the ball and then into the bounds, float32.
+        """Points (N, channels, H, W), moved into the ball and then into the bounds, float32.
 
         float32 is rounded towards the clean image: with rounding to nearest, the norm could pass the limit.
         """
@@ -71,7 +73,7 @@ class Ball(NamedTuple):
         return near.clamp(self.low, self.high)  # nearer to the clean image, which lies within
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """Change (N, 1, H, W) float64 of the ball's radius along the gradient; 0 where that is 0."""
+        """Change (N, channels, H, W) float64 of the ball's radius along the gradient; 0 where that is 0."""
         if self.norm == "linf":
             return self.radius * gradient.double().sign()
         largest = gradient.double().abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
@@ -79,7 +81,7 @@ class Ball(NamedTuple):
         return self.radius * (scaled / _length(scaled))
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """Change (N, 1, H, W) float64 of the ball's radius in a random direction."""
+        """Change (N, channels, H, W) float64 of the ball's radius in a random direction."""
         shape = self.images.shape
         normal = torch.randn(shape, generator=generator, device=generator.device).cpu()
         return self.direction(torch.where(normal < 0, -1.0, 1.0) if self.norm == "linf" else normal)
@@ -89,7 +91,7 @@ class Task(NamedTuple):
     """A network and the labels to which its predictions are compared.
 
     Attributes:
-        network: Network that maps (N, 1, H, W) to logits (N, C, H, W).
+        network: Network that maps (N, channels, H, W) to logits (N, C, H, W).
         labels: True labels, (N, H, W) int64, 0 where ignored.
         counted: Pixels that belong to the loss, (N, H, W) bool.
         batch_size: Cases per pass through the network.
@@ -113,8 +115,8 @@ class Task(NamedTuple):
         """The task that belongs to the arguments of an attack, see `segconf_lite.stress.attacks`.
 
         Args:
-            network: Network that maps (N, 1, H, W) to logits (N, C, H, W).
-            images: Valid images (N, 1, H, W), see `to_images`.
+            network: Network that maps (N, channels, H, W) to logits (N, C, H, W).
+            images: Valid images (N, channels, H, W), see `to_images`.
             labels: Labels (N, H, W), integers >= 0 where not ignored.
             ignore: Pixels (N, H, W) bool that do not belong to the loss; None for none.
             batch_size: Cases per pass, >= 1.
@@ -144,9 +146,9 @@ class Task(NamedTuple):
 class _Visit(NamedTuple):
     """Images of a batch that the ascent has reached."""
 
-    images: Tensor  # (N, 1, H, W)
+    images: Tensor  # (N, channels, H, W)
     loss: Tensor  # (N,)
-    gradient: Tensor  # (N, 1, H, W) of the loss; 0 where none was computed
+    gradient: Tensor  # as the images, of the loss; 0 where none was computed
 
     def where(self, chosen: Tensor, other: _Visit) -> _Visit:
         """This visit in the cases of chosen (N,), the other one elsewhere."""
@@ -171,7 +173,7 @@ def climb(
     start: Tensor | None = None,
     adaptive: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Images of highest loss among all visited, (N, 1, H, W), and the highest loss so far, (T + 1, N).
+    """Images of highest loss among all visited, (N, channels, H, W), and the highest loss so far, (T + 1, N).
 
     Args:
         task: Network and labels.
@@ -179,7 +181,7 @@ def climb(
         loss: One of `LOSSES`, or ``"segpgd"`` unless `adaptive`.
         steps: Number of steps T, >= 1.
         step_fraction: Length of a step as a fraction of the ball's radius, > 0.
-        start: Images (N, 1, H, W) in the ball to start from; None for the clean images.
+        start: Images (N, channels, H, W) in the ball to start from; None for the clean images.
         adaptive: Auto-PGD: steps have momentum, and `step_fraction` is the length of the first steps only.
 
     Raises:
@@ -217,11 +219,11 @@ def climb(
 
 
 def evaluate(task: Task, images: Tensor, measure: str, *, gradient: bool = False) -> tuple[Tensor, Tensor]:
-    """Measure of each case (N,), and its gradient (N, 1, H, W), which is 0 unless `gradient`.
+    """Measure of each case (N,), and its gradient (N, channels, H, W), which is 0 unless `gradient`.
 
     Args:
         task: Network and labels.
-        images: Images (N, 1, H, W) as `to_images` makes them.
+        images: Images (N, channels, H, W) as `to_images` makes them.
         measure: One of `MEASURES`; of `LOSSES` for a gradient.
         gradient: Whether to compute the gradient.
 
@@ -333,7 +335,8 @@ def _visit(
                 gradient = _gradient(climbed, inputs)
     except RuntimeError as error:
         if not any(word in str(error) for word in ("grad", "backward", "derivative")):
-            raise
+            with explained(task.network, images):
+                raise
         raise _no_gradient(f"{type(error).__name__}: {error}") from error
     return _Visit(images, value.detach().cpu(), gradient)
 
@@ -359,7 +362,7 @@ def _losses(
 
 
 def _gradient(loss: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient (N, 1, H, W) of the loss of each case; no case has a part in another's."""
+    """Gradient (N, channels, H, W) of the loss of each case; no case has a part in another's."""
     gradient = None
     if loss.requires_grad:
         (gradient,) = torch.autograd.grad(loss.sum(), inputs, allow_unused=True)

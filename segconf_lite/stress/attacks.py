@@ -4,18 +4,20 @@ All of them know the true labels, and the loss that they reach is a lower bound 
 
 Shape letters: N cases, C classes, H rows, W columns, T steps. The arguments that all attacks share:
 
-- network: Network that maps (N, 1, H, W) to logits (N, C, H, W), in eval mode meanwhile. Modes, gradient
-  flags, ``.grad`` and torch's random state are as before afterwards. Its loss must be finite and
+- network: Network that maps (N, channels, H, W) to logits (N, C, H, W), in eval mode meanwhile. Modes,
+  gradient flags, ``.grad`` and torch's random state are as before afterwards. Its loss must be finite and
   differentiable by the images: a network whose gradient is cut off is refused, because every attack would
   return the clean images.
-- images: Images (N, 1, H, W), finite, numpy or torch.
+- images: Images (N, channels, H, W), finite, numpy or torch, with as many channels as the network takes. An
+  attack may change every channel, and eps is one size for all of them. Channels on different scales should
+  therefore be brought to one scale first, for example by a z-score of each.
 - labels: True labels (N, H, W), integers 0 to C - 1, background 0.
 - eps, unit: Size of the allowed change and its unit, see `epsilon_per_image`.
-- norm: ``"linf"``: no pixel changes by more than eps. ``"l2"``: the root mean square change over the pixels
-  is at most eps, so the L2 length is at most eps * sqrt(H * W), and eps means the same kind of size in both.
-  float32 is rounded towards the image, so that the limit is never passed.
+- norm: ``"linf"``: no intensity changes by more than eps. ``"l2"``: the root mean square change over all
+  intensities is at most eps, so the L2 length is at most eps * sqrt(channels * H * W), and eps means the same
+  kind of size in both. float32 is rounded towards the image, so that the limit is never passed.
 - bounds: Bounds of the intensities: None for none, (low, high), or ``"image"``, the lowest and the highest
-  intensity of each image.
+  intensity of each image in any of its channels.
 - loss: Loss that is raised, in each case on its own: ``"cross_entropy"``, the mean over its pixels, or
   ``"dice"``: 1 - soft Dice, the mean over foreground classes, with 1 added to numerator and denominator, so
   that absent classes count too.
@@ -48,7 +50,7 @@ class Attacked(NamedTuple):
     """Result of an attack: for each case, the image of highest loss among all that the attack visited.
 
     Attributes:
-        images: The attacked images, (N, 1, H, W) float32 on the CPU.
+        images: The attacked images, (N, channels, H, W) float32 on the CPU.
         loss: Highest loss so far, (T + 1, N), the clean image first; it never falls. (0, N) for noise.
         eps: Size of the allowed change, (N,) float64, in intensities.
 
@@ -68,11 +70,11 @@ def epsilon_per_image(images: Images, eps: float, *, unit: str | None = None) ->
     """Largest allowed change of each image in its own intensities, (N,) float64.
 
     Args:
-        images: Images (N, 1, H, W), numpy or torch.
+        images: Images (N, channels, H, W), numpy or torch.
         eps: Size of the change in `unit`, >= 0.
-        unit: ``"sd"`` takes eps as a fraction of the (population) standard deviation of each image,
-            ``"range"`` as a fraction of its highest minus its lowest intensity, ``"absolute"`` as
-            intensities. It has to be given: without a unit, eps has no meaning.
+        unit: ``"sd"`` takes eps as a fraction of the (population) standard deviation of each image over all
+            of its channels, ``"range"`` as a fraction of its highest minus its lowest intensity in any
+            channel, ``"absolute"`` as intensities. It has to be given: without a unit, eps has no meaning.
 
     Raises:
         ValueError: If the unit is none of these, eps is negative or not finite, or the images are invalid.
@@ -84,7 +86,7 @@ def epsilon_per_image(images: Images, eps: float, *, unit: str | None = None) ->
     """
     check.one_of("unit", unit, UNITS)
     eps = check.number("eps", eps, low=0, high=LARGEST)
-    flat = to_images(images).double().flatten(1)  # (N, H * W)
+    flat = to_images(images, channels=None).double().flatten(1)  # (N, channels * H * W)
     if unit == "absolute":
         return torch.full((len(flat),), eps, dtype=torch.float64)
     return eps * (flat.std(dim=1, correction=0) if unit == "sd" else flat.amax(dim=1) - flat.amin(dim=1))
@@ -250,7 +252,7 @@ def random_noise(
     norm: str,
     generator: torch.Generator,
 ) -> Attacked:
-    """Random noise as a control: plus or minus eps in every pixel (linf), or a Gaussian direction (l2).
+    """Random noise as a control: plus or minus eps in every intensity (linf), or a Gaussian direction (l2).
 
     The change has exactly the largest allowed norm, unless the bounds cut some of it off. The `loss` has no
     rows. The module explains the arguments; `generator` is the random generator of the noise.
@@ -276,7 +278,7 @@ def worst_of(
     ignore: Images | None = None,
     batch_size: int = 32,
 ) -> Tensor:
-    """For each case the attacked image that is worst, or the clean image if none is worse, (N, 1, H, W).
+    """For each case the attacked image that is worst, or the clean one if none is worse, (N, channels, H, W).
 
     Args:
         network, images, labels, ignore, batch_size: The module explains them.
@@ -296,14 +298,15 @@ def worst_of(
         >>> worst_of(network, images, labels, attempts).unique()
         tensor([-0.5000])
     """
-    clean = to_images(images)
+    clean = to_images(images, channels=None)
     if not isinstance(attempts, Sequence):
         raise check.refuse("attempts", "a list of results of attacks", type(attempts).__name__)
     for index, attempt in enumerate(attempts):
         if not isinstance(attempt, Attacked) or attempt.images.shape != clean.shape:
             got = getattr(getattr(attempt, "images", None), "shape", type(attempt).__name__)
             raise check.refuse(f"attempts[{index}]", f"Attacked, on images {tuple(clean.shape)}", got)
-    candidates = torch.stack([clean, *(attempt.images for attempt in attempts)])  # (attempts + 1, N, 1, H, W)
+    # (attempts + 1, N, channels, H, W)
+    candidates = torch.stack([clean, *(attempt.images for attempt in attempts)])
     task = Task.of(network, clean, labels, ignore, batch_size)
     losses = torch.stack([evaluate(task, moved, by)[0] for moved in candidates])  # (attempts + 1, N)
     return candidates[losses.argmax(dim=0), torch.arange(len(clean))]
@@ -336,7 +339,7 @@ def case_loss(
         >>> case_loss(network, images, labels, measure="pixel_error")
         tensor([0.2500])
     """
-    inputs = to_images(images)
+    inputs = to_images(images, channels=None)
     return evaluate(Task.of(network, inputs, labels, ignore, batch_size), inputs, measure)[0]
 
 
@@ -349,7 +352,7 @@ def loss_gradient(
     ignore: Images | None = None,
     batch_size: int = 32,
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each case, (N,), and its gradient by the image, (N, 1, H, W).
+    """Loss of each case, (N,), and its gradient by the image, (N, channels, H, W).
 
     The module explains the arguments.
 
@@ -360,7 +363,7 @@ def loss_gradient(
         >>> loss_gradient(network, torch.zeros(1, 1, 1, 2), labels)
         (tensor([0.6931]), tensor([[[[-0.2500, -0.2500]]]]))
     """
-    inputs = to_images(images)
+    inputs = to_images(images, channels=None)
     return evaluate(Task.of(network, inputs, labels, ignore, batch_size), inputs, loss, gradient=True)
 
 
@@ -371,7 +374,7 @@ def _generator(generator: torch.Generator | None) -> torch.Generator:
 
 def _ball(images: Images, *, eps: float, unit: str | None, bounds: Bounds, norm: str) -> Ball:
     check.one_of("norm", norm, NORMS)
-    clean, sizes = to_images(images), epsilon_per_image(images, eps, unit=unit)
+    clean, sizes = to_images(images, channels=None), epsilon_per_image(images, eps, unit=unit)
     radius = sizes * (math.sqrt(clean[0].numel()) if norm == "l2" else 1.0)
     return Ball(norm, clean, sizes, radius[:, None, None, None], *_limits(clean, bounds))
 

@@ -1,5 +1,7 @@
 """Level-set segmentation without training: Chan-Vese, and region-scalable fitting for uneven shading.
 
+Both follow one intensity per pixel, and so take images of a single channel.
+
 Shape letters: N cases, H rows, W columns.
 """
 
@@ -129,6 +131,9 @@ def _curvature(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _scaled(images: Images) -> np.ndarray:
     """Images (N, H, W) float64, each scaled to [0, 1]; a constant image to 0."""
+    if getattr(images, "ndim", 0) == 4 and images.shape[1] > 1:
+        fix = "choose a channel, e.g. images[:, :1]"
+        raise check.refuse("images", "(N, 1, H, W), of a single channel", tuple(images.shape), fix)
     intensities = to_numpy(check.image_batch(images), dtype=np.float64)[:, 0]
     if min(intensities.shape[1:]) < 3:
         raise check.refuse("images", "(N, 1, H, W) with H and W >= 3", images.shape)

@@ -37,7 +37,8 @@ class QuantisedInput(nn.Module):
     Rounding has gradient 0 wherever it has one, so attacks along the gradient do not move.
 
     Args:
-        network: Network that maps (N, 1, H, W) to logits (N, C, H, W); its weights are shared, not copied.
+        network: Network that maps (N, channels, H, W) to logits (N, C, H, W); its weights are shared, not
+            copied.
         levels: Number of intensity levels, >= 2.
         low, high: Lowest and highest level; intensities beyond become these.
         straight_through: Whether the gradient passes the rounding as if it were not there (BPDA, section 4.1
@@ -61,7 +62,7 @@ class QuantisedInput(nn.Module):
         self.high = check.number("high", high, low=self.low, high=LARGEST, open_low=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C, H, W) of images (N, 1, H, W) after rounding."""
+        """Logits (N, C, H, W) of images (N, channels, H, W) after rounding."""
         step = (self.high - self.low) / (self.levels - 1)
         rounded = self.low + step * ((images.clamp(self.low, self.high) - self.low) / step).round()
         if self.straight_through:

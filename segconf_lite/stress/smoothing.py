@@ -29,7 +29,7 @@ class Certified(NamedTuple):
 
     Attributes:
         labels: Labels (N, H, W) int64; -1 where the smoothed network abstains.
-        radius: L2 length of a change of the whole image, in intensities.
+        radius: L2 length of a change of the whole image, all channels together, in intensities.
         p_values: P values (N, H, W) float64, one per pixel, not corrected.
 
     Example:
@@ -68,9 +68,10 @@ def certified_segmentation(
     This is algorithm 2 of Fischer et al. It certifies neither that a label is right nor the network itself.
 
     Args:
-        network: Network that maps (N, 1, H, W) to logits (N, C, H, W); in eval mode meanwhile, modes are
-            restored.
-        images: Images (N, 1, H, W), finite, in any units; noise is added without clipping.
+        network: Network that maps (N, channels, H, W) to logits (N, C, H, W); in eval mode meanwhile, modes
+            are restored.
+        images: Images (N, channels, H, W), finite, in any units; noise is added to every channel without
+            clipping.
         sigma: Standard deviation of the noise, in intensities, > 0.
         generator: Random generator of the noise.
         n_samples: Noisy copies per image that test the labels, >= 1.
@@ -94,7 +95,7 @@ def certified_segmentation(
         >>> certified.labels.tolist(), round(certified.radius, 3)
         ([[[1, -1, 0]]], 0.674)
     """
-    clean = to_images(images)
+    clean = to_images(images, channels=None)
     sigma = check.number("sigma", sigma, low=0, high=LARGEST, open_low=True)
     of_type("network", network, nn.Module)
     checked_generator(generator)
@@ -104,7 +105,7 @@ def certified_segmentation(
     alpha = check.number("alpha", alpha, low=0, high=1, open_low=True, open_high=True)
     tau = check.number("tau", tau, low=0.5, high=1, open_high=True)
     check.one_of("correction", correction, CORRECTIONS)
-    pixels = clean[0].numel()
+    pixels = clean[0, 0].numel()  # each has one label, however many channels it has
     needed = math.ceil(math.log(alpha / pixels) / math.log(tau))  # all copies agree: p = tau ** n_samples
     if n_samples < needed:
         fix = "with fewer no pixel can be certified, even if all agree; or take a lower tau"
@@ -160,7 +161,7 @@ def rejected(p_values: Tensor, *, alpha: float, correction: str) -> Tensor:
 def _noisy_labels(
     network: nn.Module, image: Tensor, sigma: float, count: int, generator: torch.Generator, batch_size: int
 ) -> Tensor:
-    """Labels (count, H, W) of noisy copies of an image (1, H, W)."""
+    """Labels (count, H, W) of noisy copies of an image (channels, H, W)."""
     labels = []
     for first in range(0, count, batch_size):
         noise = [

@@ -1,7 +1,8 @@
 """Sliding-window prediction, random crops, and the fraction of foreground in a window.
 
-Slices or volumes: what is written (N, 1, H, W) may be (N, 1, D, H, W) just as well. Shape letters: N cases,
-B cases of a batch, C classes, D slices, H rows, W columns, h x w the window, K window positions.
+Images have any number of channels, for example three colours or several MR sequences. Slices or volumes: what
+is written (N, channels, H, W) may be (N, channels, D, H, W) just as well. Shape letters: N cases, B cases of
+a batch, C classes, D slices, H rows, W columns, h x w the window, K window positions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from segconf_lite import check
 from segconf_lite.models.batches import checked_logits, enough_memory, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
+from segconf_lite.models.explained import explained
 from segconf_lite.stress.inputs import MOST, Images, checked_generator, of_type
 
 BLENDINGS = ("constant", "gaussian")
@@ -42,9 +44,10 @@ def window_probabilities(
     mean intensity of z-scored images, but black in images of range [0, 1].
 
     Args:
-        network: Network that maps (B, 1, h, w) to logits (B, C, h, w); in eval mode meanwhile, modes are
-            restored.
-        images: Images (N, 1, H, W) or volumes (N, 1, D, H, W), numpy or torch.
+        network: Network that maps (B, channels, h, w) to logits (B, C, h, w); in eval mode meanwhile, modes
+            are restored.
+        images: Images (N, channels, H, W) or volumes (N, channels, D, H, W), numpy or torch; as many channels
+            as the network takes.
         window: Side of a square or cube in pixels, or one side per axis, >= 1.
         overlap: Fraction of a window that the next one covers again, in [0, 1). The step is
             ``max(1, int(window * (1 - overlap)))``, shorter at the far border, so every pixel is covered.
@@ -56,8 +59,8 @@ def window_probabilities(
         Probabilities (N, C, H, W) float32 on the CPU; each pixel sums to 1 over C.
 
     Raises:
-        ValueError: If an argument is invalid, or the network does not return finite logits of the window's
-            size.
+        ValueError: If an argument is invalid, or the network does not take windows with these channels, or
+            does not return finite logits of the window's size.
         BatchTooLargeError: If the memory is too small. The message names a smaller batch size.
 
     Example:
@@ -69,7 +72,7 @@ def window_probabilities(
     of_type("network", network, nn.Module)
     check.one_of("blending", blending, BLENDINGS)
     batch_size = check.integer("batch_size", batch_size, low=1)
-    check.image_batch(images, axes=3 if getattr(images, "ndim", 4) == 5 else 2)
+    check.image_batch(images, channels=None, axes=3 if getattr(images, "ndim", 4) == 5 else 2)
     size = tuple(int(side) for side in images.shape[2:])
     sides, overlap = _sides("window", window, len(size)), _checked_overlap(overlap)
     if _padded(size, sides) != size:
@@ -85,7 +88,7 @@ def window_probabilities(
 
     def probabilities(windows: Tensor) -> Tensor:
         # Windows overlap: the network gets a copy, so that none is changed in place.
-        with enough_memory(batch_size, network, "no images"):
+        with explained(network, windows), enough_memory(batch_size, network, "no images"):
             logits = checked_logits(network(network_input(windows, network)), windows)
         return logits.float().softmax(dim=1)
 
@@ -170,15 +173,15 @@ def crop_around(
     because on a GPU that would stop each training step.
 
     Args:
-        images: Images (B, 1, H, W) or volumes (B, 1, D, H, W), of any type, on any device.
+        images: Images (B, channels, H, W) or volumes (B, channels, D, H, W), of any type, on any device.
         labels: Labels (B, H, W) or (B, D, H, W), integers on the same device, > 0 is foreground.
         window: Side w of the crop in pixels, from 1 to the shortest side of the images.
         generator: Random generator on the device of `labels`; the source of all chance.
         foreground_fraction: Probability of a foreground centre, in [0, 1].
 
     Returns:
-        Crops (B, 1, w, w) of the images and (B, w, w) of the labels, at the same positions; with a third w
-        for volumes.
+        Crops (B, channels, w, w) of the images and (B, w, w) of the labels, at the same positions; with a
+        third w for volumes.
 
     Raises:
         ValueError: If an argument is invalid, or shapes or devices do not match.
@@ -196,8 +199,9 @@ def crop_around(
         if layout != torch.strided:
             raise check.refuse(name, "a dense tensor", layout)
     size, device = labels.shape[1:], labels.device
-    if images.ndim not in (4, 5) or images.shape != (len(labels), 1, *size) or labels.numel() == 0:
-        expected = "non-empty (B, 1, H, W) and (B, H, W), or both with a D before H"
+    fits = images.ndim in (4, 5) and (len(images), *images.shape[2:]) == labels.shape
+    if not fits or 0 in images.shape:
+        expected = "non-empty (B, channels, H, W) and (B, H, W), or both with a D before H"
         raise check.refuse("images and labels", expected, f"{(*images.shape,)} and {(*labels.shape,)}")
     if labels.is_floating_point() or labels.is_complex():
         raise check.refuse("labels", "integers", labels.dtype, "use labels.long()")
@@ -219,7 +223,9 @@ def crop_around(
         cut.insert(0, along.view(-1, *[window if other == axis else 1 for other in range(len(size))]))
         centre = centre // size[axis]
     cut.insert(0, torch.arange(len(labels), device=device).view(-1, *[1] * len(size)))
-    return images[:, 0][tuple(cut)][:, None], labels[tuple(cut)]
+    channel = torch.arange(images.shape[1], device=device).view(1, -1, *[1] * len(size))
+    case, *places = (index[:, None] for index in cut)
+    return images[(case, channel, *places)], labels[tuple(cut)]
 
 
 def _draw_one(eligible: Tensor, generator: torch.Generator) -> Tensor:

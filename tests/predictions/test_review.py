@@ -194,3 +194,12 @@ def test_too_few_labelled_people_are_told(study):
 def test_training_needs_images(folder):
     with pytest.raises(ValueError, match="training must be given together with images"):
         review_predictions(from_predictions(folder), training=folder)
+
+
+def test_a_note_says_that_only_the_first_of_several_channels_is_looked_at(folder, tmp_path):
+    told = "Of images with several channels, the first alone is shown and compared."
+    for channel in (0, 1):
+        for seed, name in enumerate(("a_ED", "a_ES", "b_ED")):
+            save_volume(tmp_path / f"images/{name}_000{channel}.nii.gz", labels_of(seed).astype(np.float32))
+        found = review_predictions(from_predictions(folder, images=tmp_path / "images"))
+        assert (told in found.notes) == (channel == 1)

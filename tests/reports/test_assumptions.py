@@ -8,6 +8,7 @@ import pytest
 from segconf_lite.cohorts import phantom
 from segconf_lite.reports.assumptions import check_input_assumptions, input_properties
 
+PLACES = ("rows", "columns", "row_spacing", "column_spacing")
 GREY = ("lowest", "highest", "mean", "sd", "contrast", "noise")
 
 
@@ -128,3 +129,36 @@ def test_bad_input(source, other):
     thin = dataclasses.replace(other, images=other.images[:, :, :2].copy(), labels=other.labels[:, :2].copy())
     with pytest.raises(ValueError, match="images must be slices of at least 3 x 3 pixels, got 2 x 64"):
         check_input_assumptions(thin, source)
+
+
+def test_every_channel_is_measured_and_compared(other):
+    images = np.concatenate([other.images, 5 * other.images + 1, other.images], axis=1)
+    colours = dataclasses.replace(other, images=images)
+    single, several = input_properties(other), input_properties(colours)
+    assert list(single) == [*PLACES, *GREY[:-1], "sharpness", "noise"]
+    for name in single.columns[len(PLACES) :]:
+        assert several[f"{name}, channel 0"].equals(single[name])
+        assert several[f"{name}, channel 2"].equals(single[name])
+    np.testing.assert_allclose(several["noise, channel 1"], 5 * single["noise"], rtol=1e-4)
+    itself = check(colours, colours)
+    assert list(itself.index[4:7]) == [f"lowest, channel {k}" for k in range(3)]
+    assert (itself["n_outside"] == 0).all()
+    alone = check(other, other)
+    for name in GREY:
+        shown = ["unit", "source_low", "source_high", "verdict"]
+        assert itself.loc[f"{name}, channel 0", shown].equals(alone.loc[name, shown])
+    images = images.copy()
+    images[:, 2] *= 3
+    report = check(dataclasses.replace(colours, images=images), colours)
+    outside = report.index[report["n_outside"] > 30]
+    assert {name.partition(", ")[2] for name in outside} == {"channel 2"}
+    assert "noise, channel 2" in outside
+
+
+def test_cohorts_of_different_channels_are_not_compared(source, other):
+    colours = dataclasses.replace(other, images=other.images.repeat(3, axis=1))
+    for new, known, numbers in ((colours, source, "1, got 3"), (other, colours, "3, got 1")):
+        with pytest.raises(
+            ValueError, match=f"cohort must be of the source's number of channels, {numbers};"
+        ):
+            check_input_assumptions(new, known)

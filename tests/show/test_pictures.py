@@ -93,6 +93,41 @@ def test_what_is_no_slice_or_no_label_is_refused(image, labels, message):
         show.draw_borders(image, labels)
 
 
+def test_three_channels_are_drawn_as_colours_on_one_scale():
+    random = np.random.default_rng(0)
+    grey, labels = random.random((6, 8)), np.eye(6, 8, dtype=int)
+    for convert in (np.asarray, torch.tensor):
+        drawn = show.draw_borders(convert(np.stack([grey] * 3)), labels).astype(int)
+        # The percentiles of three times as many numbers lie a little elsewhere between two of them.
+        np.testing.assert_allclose(drawn, show.draw_borders(grey, labels).astype(int), atol=4)
+    colours = random.random((3, 6, 8)) * np.array([1, 2, 3])[:, None, None]
+    drawn = show.draw_borders(colours)
+    assert drawn.shape == (18, 24, 3)
+    np.testing.assert_array_equal(show.draw_borders(colours[::-1])[..., ::-1], drawn)
+    scaled = show.draw_borders(7 * colours - 2).astype(int)
+    np.testing.assert_allclose(scaled, drawn.astype(int), atol=1)
+    assert (np.diff(drawn.mean(axis=(0, 1))) > 20).all()  # the scale is common: red is the darkest
+    assert show.draw_zone(colours, labels, labels > 0).shape == drawn.shape
+    assert show.draw_pixel(colours, labels, 1, 1).shape == drawn.shape
+    figure = show.picture_grid([[colours, drawn]], [[None, None]], alt="twice")
+    assert figure.data[0].source == figure.data[1].source
+    show.map_grid([colours], [labels], {"map": [grey]}, column_titles=["A"], alt="colours and a map")
+
+
+def test_of_other_numbers_of_channels_one_has_to_be_chosen():
+    for image, name in ((np.zeros((2, 6, 8)), r"\(2, 6, 8\)"), (np.zeros((1, 6, 8)), r"\(1, 6, 8\)")):
+        message = rf"image must be non-empty \(H, W\), got {name}; choose a channel, e\.g\. image\[0\]"
+        with pytest.raises(ValueError, match=message):
+            show.draw_borders(image)
+        with pytest.raises(ValueError, match=message):
+            show.picture_grid([[image]], alt="nothing")
+    three, labels = np.zeros((3, 6, 8)), np.zeros((6, 8), int)
+    with pytest.raises(
+        ValueError, match=r"before must be non-empty \(H, W\), .*; choose a channel, e\.g\. before"
+    ):
+        show.draw_change(three, three, (labels, labels), labels)
+
+
 def test_inputs_stay_as_they_are():
     image, labels = np.random.default_rng(0).random((5, 5)), np.eye(5, dtype=int)
     before = image.copy(), labels.copy()

@@ -372,7 +372,7 @@ def test_torchattacks_agrees(make_unet, labels):
         ),
         ({"bounds": (1.0, 0.0)}, "with low < high"),
         ({"bounds": "unit"}, 'bounds must be None, "image" or'),
-        ({"images": torch.zeros(5, 16, 16)}, r"images must be non-empty \(N, 1, H, W\), got \(5, 16, 16\)"),
+        ({"images": torch.zeros(5, 16, 16)}, r"images must be non-empty \(N, C, H, W\), got \(5, 16, 16\)"),
         (
             {"images": torch.full((5, 1, 16, 16), torch.nan)},
             "images must be finite, got NaN or infinity in 5 cases",

@@ -156,7 +156,7 @@ def test_foreground_ratio_of_images_and_windows():
         ({"overlap": -0.1}, "overlap"),
         ({"blending": "max"}, "blending must be one of .*'max'"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"images": torch.zeros(4, 8, 8)}, "must be non-empty .N, 1, H, W."),
+        ({"images": torch.zeros(4, 8, 8)}, "must be non-empty .N, C, H, W."),
         ({"network": nn.Conv2d(1, 2, 3)}, r"output must be logits .*got \(9, 2, 2, 2\)"),
         ({"network": torch.sigmoid}, "network must be a torch.Module"),
     ],
@@ -260,8 +260,8 @@ def test_images_and_labels_are_checked_before_anything_runs(pixelwise):
     for bad, message in (
         (images, r"images must be finite, got NaN or infinity in 1 cases \(first: case 1\)"),
         (images.tolist(), "images must be a numpy array or a dense tensor"),
-        (torch.zeros(2, 3, 8, 8), r"images must be non-empty \(N, 1, H, W\)"),
-        (torch.zeros(2, 3, 8, 8, 8), r"images must be non-empty \(N, 1, D, H, W\)"),
+        (torch.zeros(2, 0, 8, 8), r"images must be non-empty \(N, C, H, W\)"),
+        (torch.zeros(2, 0, 8, 8, 8), r"images must be non-empty \(N, C, D, H, W\)"),
     ):
         with pytest.raises(ValueError, match=message):
             window_probabilities(pixelwise, bad, window=4)
@@ -348,7 +348,7 @@ def test_a_case_with_one_class_only_is_cropped_all_the_same(numbered):
         ({"window": 0}, r"window must be an integer in \[1, 12\], got 0"),
         ({"window": 4.0}, "window must be an integer"),
         ({"foreground_fraction": 1.5}, r"foreground_fraction must be a number in \[0, 1\], got 1.5"),
-        ({"labels": torch.zeros(1, 12, 16, dtype=torch.long)}, r"must be non-empty \(B, 1, H, W\)"),
+        ({"labels": torch.zeros(1, 12, 16, dtype=torch.long)}, r"must be non-empty \(B, channels, H, W\)"),
         ({"labels": torch.zeros(200, 12, 16)}, "labels must be integers, got torch.float32"),
         ({"labels": np.zeros((200, 12, 16), int)}, "labels must be a torch.Tensor, got ndarray"),
         ({"images": torch.zeros(200, 1, 12, 16).to_sparse()}, "images must be a dense tensor"),
