@@ -30,7 +30,12 @@ PROFILES = ("lite", "full")
 #: those of 1, 2 and 11 to 16; nobody had looked at these when the claims were registered.
 SEEDS = tuple(range(21, 31))
 #: Runs beside those of the chapters, made by the program of that name in ``benchmarks`` -> their seeds.
-SEEDS_OF: dict[str, tuple[int, ...]] = {"lidc": SEEDS[:5], "reverse": SEEDS[:3], "follow_up": SEEDS[:3]}
+SEEDS_OF: dict[str, tuple[int, ...]] = {
+    "lidc": SEEDS[:5],
+    "reverse": SEEDS[:3],
+    "follow_up": SEEDS[:3],
+    "labelling": SEEDS[:3],
+}
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 _LARGEST = 200_000_000  # bytes of a table; a small compressed file may hold far more
