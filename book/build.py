@@ -21,6 +21,7 @@ from evidence import with_targets
 from ledger_page import filled
 from live_figures import with_live
 from networks_page import with_networks
+from predict import with_prompts
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook, with_captions
 from teaching_pages import quiz_link, with_teaching
@@ -107,7 +108,7 @@ def main() -> int:
             page = finish_page(path.read_text("utf-8"))
             if path.stem in names:
                 page = with_captions(page, path.stem[:2].lstrip("0") if path.stem < "90" else "")
-            path.write_text(page, "utf-8")
+            path.write_text(with_prompts(page, path.stem), "utf-8")
     except BookError as error:
         (SITE / "index.html").unlink(missing_ok=True)  # make must not take a half-built site for a book
         print(f"book: {error}", file=sys.stderr)

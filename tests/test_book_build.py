@@ -6,6 +6,7 @@ import nbformat
 import pytest
 import yaml
 from build import BOOK, chapters
+from predict import with_prompts
 from rewrite import (
     WIDGET_NOTE,
     BookError,
@@ -168,6 +169,66 @@ def test_captions_are_numbered_and_tied_to_what_is_above_them():
     assert made.count("<div") - made.count("</div") == page.count("<div") - page.count("</div") == 0
     assert "<p><em>Two</em> and more</p>" in made
     assert "Figure 1." in with_captions(cell(figure, "<p><em>A</em></p>"))
+
+
+def prompt(words="", question="which?"):
+    return f"<p><strong>Predict{words}:</strong> {question}</p>\n"
+
+
+SILENT = '<div class="cell docutils container">\n<div class="cell_input">a = 1</div>\n</div>\n'
+
+
+def test_what_answers_a_prompt_can_be_folded_to_the_end_of_its_section():
+    page = f"<section>\n{prompt()}{SILENT}{cell('<pre>42</pre>', '<p>It is 42.</p>')}</section>\n"
+    made = with_prompts(page, "01_a")
+    opened, closed = made.index("<details"), made.index("</details>")
+    assert opened > made.index("a = 1"), "code stands above the fold"
+    assert made.index("which?") < opened < made.index("42") < made.index("It is 42.") < closed
+    assert closed < made.index("</section>")
+    assert '<details class="book-result" id="result-1" open>' in made, "open without JavaScript"
+    assert re.search(r'<div class="book-predict" data-guess="01_a/[0-9a-f]{8}" data-result="result-1">', made)
+    assert made.count("<div") == made.count("</div")
+    assert re.search(r"</div>\n<details", made)
+    assert made.count('"cell docutils container"') == page.count('"cell docutils container"') + 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"{prompt()}{SILENT}</section>{cell('<pre>of the next section</pre>', '')}",
+        f"{prompt()}{SILENT}<section>{cell('<pre>of the next section</pre>', '')}",
+        f"{prompt()}{SILENT}{prompt(' before you read on')}{cell('<pre>what is to be judged</pre>', '')}",
+        f'{prompt()}<div class="admonition-exercise-1 admonition">{cell("<pre>1</pre>", "")}</div>',
+    ],
+)
+def test_a_prompt_without_a_result_has_a_place_for_a_guess_only(page):
+    made = with_prompts(page, "x")
+    assert made.count('class="book-predict"') == made.count('<p id="predict-') == page.count("Predict")
+    assert "book-result" not in made
+    assert "data-result" not in made
+
+
+def test_each_of_two_prompts_folds_its_own_result_and_words_make_the_key():
+    one = (
+        prompt()
+        + cell("<pre>1</pre>", "")
+        + prompt(question="and now?")
+        + cell("<pre>2</pre>", "")
+        + "</section>"
+    )
+    made = with_prompts(one, "x")
+    assert made.index("</details>") < made.index("and now?")
+    assert len({*re.findall(r'data-guess="([^"]+)"', made)}) == made.count("</details>") == 2
+    assert re.findall(r'id="(result-\d|predict-\d)"', made) == [
+        "predict-1",
+        "result-1",
+        "predict-2",
+        "result-2",
+    ]
+    assert (
+        with_prompts("<p>Nobody <em>predicts</em> here.</p>\n", "x")
+        == "<p>Nobody <em>predicts</em> here.</p>\n"
+    )
 
 
 def test_chapters_are_the_notebooks_of_the_table_of_contents():
