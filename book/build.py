@@ -18,6 +18,7 @@ import nbformat
 import plotly
 import yaml
 from evidence import with_targets
+from imprint import with_imprint
 from ledger_page import filled
 from live_figures import with_live
 from networks_page import with_networks
@@ -47,6 +48,9 @@ def prepare(names: list[str]) -> None:
         raise BookError(f"not executed yet: {', '.join(missing)}. Run `make run`, or simply `make book`")
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__", "live"))
+    config = SOURCE / "_config.yml"
+    named = with_imprint(yaml.safe_load(config.read_text("utf-8")), ROOT)
+    config.write_text(yaml.safe_dump(named, allow_unicode=True), "utf-8")
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     page = SOURCE / "networks.md"

@@ -1,11 +1,14 @@
 """The rewriting that makes an executed notebook a static page."""
 
 import re
+import shutil
+import subprocess
 
 import nbformat
 import pytest
 import yaml
 from build import BOOK, chapters
+from imprint import authors, imprint, with_imprint
 from predict import with_prompts
 from rewrite import (
     WIDGET_NOTE,
@@ -17,6 +20,7 @@ from rewrite import (
     with_captions,
 )
 
+from segconf_lite import __version__
 from segconf_lite.claims import STATISTICS
 
 FIGURE = {
@@ -264,3 +268,40 @@ def test_references_are_there_once_and_every_citation_has_one():
     cited = {key.strip() for keys_of_one in cited for key in keys_of_one.split(",")}
     assert cited <= set(keys)
     assert len(cited) > 10
+
+
+def test_authors_are_those_of_the_citation_file():
+    people = "authors:\n- {family-names: Müller, given-names: Ada}\n- name: The others\n"
+    assert authors(people) == "Ada Müller, The others"
+    config = with_imprint(yaml.safe_load((BOOK / "_config.yml").read_text("utf-8")), BOOK.parent)
+    assert config["author"] == authors((BOOK.parent / "CITATION.cff").read_text("utf-8"))
+    assert config["html"]["extra_footer"].startswith(f"Version {__version__}")
+    assert "CC BY 4.0" in config["html"]["extra_footer"]
+    assert config["html"]["home_page_in_navbar"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_page_names_the_commit_and_a_date_that_can_be_made_again(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert imprint(tmp_path) == f"Version {__version__}."
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *who, *arguments], check=True, text=True, capture_output=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    assert imprint(tmp_path) == f"Version {__version__}.", "no commit yet"
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-03-04T23:30:00Z")
+    git("commit", "-qm", "one")
+    commit = git("log", "-1", "--format=%h")
+    dated = '<time datetime="2026-03-04">4 March 2026</time>.'
+    assert imprint(tmp_path) == f"Version {__version__}, commit {commit}, {dated}"
+    (tmp_path / "a").write_text("2")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert f"commit {commit} with changes, " in imprint(tmp_path)
+    assert "2 January 1970" in imprint(tmp_path)

@@ -328,6 +328,34 @@ def test_a_result_is_folded_until_the_reader_has_guessed(browser, address):
     assert errors(browser) == []
 
 
+def test_a_figure_is_saved_as_an_image_with_the_keyboard(browser, address, tmp_path):
+    """One control per figure: a PNG of what Plotly draws, and the SVG of a diagram; neither on paper."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    open_page(browser, f"{address}/{next(page for page in CHAPTERS if '/03_' in page)}", 1280)
+    place = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", place)
+    buttons = browser.find_elements(By.CSS_SELECTOR, "button.book-save")
+    assert len(buttons) == len(browser.find_elements(By.CSS_SELECTOR, ".book-figure"))
+    names = [each.accessible_name for each in browser.find_elements(By.CSS_SELECTOR, ".book-save")]
+    assert len({*names}) == len(names)
+    assert all(name.startswith("Save as image: ") for name in names)
+    buttons[0].send_keys(Keys.ENTER)
+    browser.find_element(By.CSS_SELECTOR, "a.book-save").send_keys(Keys.ENTER)
+    saved = lambda _: sorted(path.suffix for path in tmp_path.iterdir()) == [".png", ".svg"]  # noqa: E731
+    WebDriverWait(browser, WAIT_S).until(saved, "nothing is saved")
+    files = {path.suffix: path for path in tmp_path.iterdir()}
+    assert re.fullmatch(r"03-segmentation-distortion-figure-[\d-]+\.png", files[".png"].name)
+    assert files[".png"].read_bytes().startswith(b"\x89PNG")
+    assert files[".svg"].read_text("utf-8").startswith("<svg")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not buttons[0].is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert errors(browser) == []
+
+
 @every_page
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_no_figure_is_wider_than_a_narrow_page_and_no_text_is_cut(browser, address, page):
