@@ -18,9 +18,11 @@ import nbformat
 import plotly
 import yaml
 from evidence import with_targets
+from imprint import with_imprint
 from ledger_page import filled
 from live_figures import with_live
 from networks_page import with_networks
+from predict import with_prompts
 from reference_pages import linked, with_reference
 from rewrite import BookError, finish_page, rewrite_notebook, with_captions
 from teaching_pages import quiz_link, with_teaching
@@ -46,6 +48,9 @@ def prepare(names: list[str]) -> None:
         raise BookError(f"not executed yet: {', '.join(missing)}. Run `make run`, or simply `make book`")
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__", "live"))
+    config = SOURCE / "_config.yml"
+    named = with_imprint(yaml.safe_load(config.read_text("utf-8")), ROOT)
+    config.write_text(yaml.safe_dump(named, allow_unicode=True), "utf-8")
     page = SOURCE / "claims.md"
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     page = SOURCE / "networks.md"
@@ -107,7 +112,7 @@ def main() -> int:
             page = finish_page(path.read_text("utf-8"))
             if path.stem in names:
                 page = with_captions(page, path.stem[:2].lstrip("0") if path.stem < "90" else "")
-            path.write_text(page, "utf-8")
+            path.write_text(with_prompts(page, path.stem), "utf-8")
     except BookError as error:
         (SITE / "index.html").unlink(missing_ok=True)  # make must not take a half-built site for a book
         print(f"book: {error}", file=sys.stderr)

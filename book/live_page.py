@@ -22,7 +22,7 @@ from segconf_lite.profiles import LITE
 LIVE = Path(__file__).resolve().parent / "live"
 WORK = LIVE.parents[1] / "_build" / "live"
 ENGINE = "node_modules/onnxruntime-web/dist/"
-COLOURS = np.array([[0, 0, 0], [0, 114, 178], [230, 159, 0], [204, 121, 167]], float)
+COLOURS = np.array([[0, 0, 0], [86, 180, 233], [230, 159, 0], [204, 121, 167]], float)
 TILE = 160  # pixels
 
 

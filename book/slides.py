@@ -84,7 +84,7 @@ class Section:
         return next((first_sentence(p) for p in self.prose if is_prose(p)), "")
 
     def after(self, mark: str) -> str:
-        """The paragraph that begins with a mark such as ``**Predict:**``; empty if there is none."""
+        """The paragraph that begins with a mark such as ``**Predict``; empty if there is none."""
         return next((p for p in self.prose if p.startswith(mark)), "")
 
     @property
@@ -153,7 +153,7 @@ def slides(notebook: Any) -> str:
     plain = [part for part in parts if part.title not in LEFT_OUT]
     for number, part in enumerate(plain):
         heading = f"<h2>{as_html(part.title, inline=True)}</h2>"
-        made.append(f"{heading}{as_html(part.sentence)}{as_html(part.after('**Predict:**'))}")
+        made.append(f"{heading}{as_html(part.sentence)}{as_html(part.after('**Predict'))}")
         for k, (figure, caption) in enumerate(part.figures):
             drawn = figure_html(figure, f"slide-{number}-{k}")
             made.append(f"{heading}{drawn}<p>{as_html(first_sentence(caption), inline=True)}</p>")

@@ -121,7 +121,7 @@ show.picture_grid(
 #
 # We call a segmentation wrong if its Dice, which is defined below, is under 0.8.
 #
-# **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers on paper. In
+# **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers down. In
 # Jupyter or on Colab, type them into the next cell and run it.
 
 # %%

@@ -587,7 +587,7 @@ first[["rank", "case", "soft Dice", "lower_bound", "reasons"]].round(2)
 # your cases, so ask first whether these may leave your hospital. Set `report` to keep the page. Here are the cases that it puts
 # first.
 #
-# **Predict:** which of these segmentations are wrong?
+# **Predict before you read on:** which of the segmentations below are wrong?
 
 
 # %% tags=["hide-input"]

@@ -1,11 +1,15 @@
 """The rewriting that makes an executed notebook a static page."""
 
 import re
+import shutil
+import subprocess
 
 import nbformat
 import pytest
 import yaml
 from build import BOOK, chapters
+from imprint import authors, imprint, with_imprint
+from predict import with_prompts
 from rewrite import (
     WIDGET_NOTE,
     BookError,
@@ -16,6 +20,7 @@ from rewrite import (
     with_captions,
 )
 
+from segconf_lite import __version__
 from segconf_lite.claims import STATISTICS
 
 FIGURE = {
@@ -170,6 +175,66 @@ def test_captions_are_numbered_and_tied_to_what_is_above_them():
     assert "Figure 1." in with_captions(cell(figure, "<p><em>A</em></p>"))
 
 
+def prompt(words="", question="which?"):
+    return f"<p><strong>Predict{words}:</strong> {question}</p>\n"
+
+
+SILENT = '<div class="cell docutils container">\n<div class="cell_input">a = 1</div>\n</div>\n'
+
+
+def test_what_answers_a_prompt_can_be_folded_to_the_end_of_its_section():
+    page = f"<section>\n{prompt()}{SILENT}{cell('<pre>42</pre>', '<p>It is 42.</p>')}</section>\n"
+    made = with_prompts(page, "01_a")
+    opened, closed = made.index("<details"), made.index("</details>")
+    assert opened > made.index("a = 1"), "code stands above the fold"
+    assert made.index("which?") < opened < made.index("42") < made.index("It is 42.") < closed
+    assert closed < made.index("</section>")
+    assert '<details class="book-result" id="result-1" open>' in made, "open without JavaScript"
+    assert re.search(r'<div class="book-predict" data-guess="01_a/[0-9a-f]{8}" data-result="result-1">', made)
+    assert made.count("<div") == made.count("</div")
+    assert re.search(r"</div>\n<details", made)
+    assert made.count('"cell docutils container"') == page.count('"cell docutils container"') + 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"{prompt()}{SILENT}</section>{cell('<pre>of the next section</pre>', '')}",
+        f"{prompt()}{SILENT}<section>{cell('<pre>of the next section</pre>', '')}",
+        f"{prompt()}{SILENT}{prompt(' before you read on')}{cell('<pre>what is to be judged</pre>', '')}",
+        f'{prompt()}<div class="admonition-exercise-1 admonition">{cell("<pre>1</pre>", "")}</div>',
+    ],
+)
+def test_a_prompt_without_a_result_has_a_place_for_a_guess_only(page):
+    made = with_prompts(page, "x")
+    assert made.count('class="book-predict"') == made.count('<p id="predict-') == page.count("Predict")
+    assert "book-result" not in made
+    assert "data-result" not in made
+
+
+def test_each_of_two_prompts_folds_its_own_result_and_words_make_the_key():
+    one = (
+        prompt()
+        + cell("<pre>1</pre>", "")
+        + prompt(question="and now?")
+        + cell("<pre>2</pre>", "")
+        + "</section>"
+    )
+    made = with_prompts(one, "x")
+    assert made.index("</details>") < made.index("and now?")
+    assert len({*re.findall(r'data-guess="([^"]+)"', made)}) == made.count("</details>") == 2
+    assert re.findall(r'id="(result-\d|predict-\d)"', made) == [
+        "predict-1",
+        "result-1",
+        "predict-2",
+        "result-2",
+    ]
+    assert (
+        with_prompts("<p>Nobody <em>predicts</em> here.</p>\n", "x")
+        == "<p>Nobody <em>predicts</em> here.</p>\n"
+    )
+
+
 def test_chapters_are_the_notebooks_of_the_table_of_contents():
     toc = {
         "root": "intro",
@@ -203,3 +268,40 @@ def test_references_are_there_once_and_every_citation_has_one():
     cited = {key.strip() for keys_of_one in cited for key in keys_of_one.split(",")}
     assert cited <= set(keys)
     assert len(cited) > 10
+
+
+def test_authors_are_those_of_the_citation_file():
+    people = "authors:\n- {family-names: Müller, given-names: Ada}\n- name: The others\n"
+    assert authors(people) == "Ada Müller, The others"
+    config = with_imprint(yaml.safe_load((BOOK / "_config.yml").read_text("utf-8")), BOOK.parent)
+    assert config["author"] == authors((BOOK.parent / "CITATION.cff").read_text("utf-8"))
+    assert config["html"]["extra_footer"].startswith(f"Version {__version__}")
+    assert "CC BY 4.0" in config["html"]["extra_footer"]
+    assert config["html"]["home_page_in_navbar"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_page_names_the_commit_and_a_date_that_can_be_made_again(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert imprint(tmp_path) == f"Version {__version__}."
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *who, *arguments], check=True, text=True, capture_output=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    assert imprint(tmp_path) == f"Version {__version__}.", "no commit yet"
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-03-04T23:30:00Z")
+    git("commit", "-qm", "one")
+    commit = git("log", "-1", "--format=%h")
+    dated = '<time datetime="2026-03-04">4 March 2026</time>.'
+    assert imprint(tmp_path) == f"Version {__version__}, commit {commit}, {dated}"
+    (tmp_path / "a").write_text("2")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert f"commit {commit} with changes, " in imprint(tmp_path)
+    assert "2 January 1970" in imprint(tmp_path)

@@ -107,8 +107,14 @@ def resize(browser, width, touch=False):
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
 
 
-def open_page(browser, url, width, touch=None):
-    """Load a page at a width and wait until its figures and formulas are there; return its requests."""
+UNFOLD = "document.querySelectorAll('details.book-result').forEach(each => { each.open = true; })"
+
+
+def open_page(browser, url, width, touch=None, folded=False):
+    """Load a page at a width and wait until its figures and formulas are there; return its requests.
+
+    What answers a prompt is unfolded unless it is asked for as a new reader finds it.
+    """
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get("about:blank")
@@ -122,6 +128,8 @@ def open_page(browser, url, width, touch=None):
             && figures.every(f => f.querySelector('svg.main-svg'))
             && (formulas.length === 0 || document.querySelector('mjx-container') !== null)"""
     WebDriverWait(browser, WAIT_S).until(lambda b: b.execute_script(ready), "figures or formulas not drawn")
+    if not folded:
+        browser.execute_script(UNFOLD)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
@@ -278,6 +286,74 @@ def test_the_slider_of_a_figure_obeys_the_keyboard(browser, address):
     assert all(a != b for a, b in zip(first, second, strict=True))
     slider.send_keys(Keys.LEFT)
     assert browser.execute_script(state, slider) == first
+
+
+def test_a_result_is_folded_until_the_reader_has_guessed(browser, address):
+    """With the keyboard: a guess, its result, a reload, the guess removed; then a link into a fold."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    url = f"{address}/{next(page for page in CHAPTERS if '/10_' in page)}"
+    open_page(browser, url, 1280)
+    browser.execute_script("localStorage.clear()")
+    open_page(browser, url, 1280, folded=True)
+    find = functools.partial(browser.find_element, By.CSS_SELECTOR)
+    figure = "#result-1 .js-plotly-plot, #result-1 table"
+    assert not find(figure).is_displayed()
+    assert find(".book-predict input").accessible_name == "Your guess:"
+    find(".book-predict input").send_keys(Keys.ENTER)
+    assert "write a guess" in find(".book-predict [role=status]").text
+    assert not find(figure).is_displayed()
+    find(".book-predict input").send_keys("four <b>networks</b>", Keys.ENTER)
+    assert find(figure).is_displayed()
+    said = "document.activeElement.firstChild.textContent + document.activeElement.children[0].textContent"
+    assert browser.execute_script(f"return {said}") == "You wrote: four <b>networks</b>"
+    summary = find("#result-2 > summary")
+    assert "without a guess" in summary.text
+    summary.send_keys(Keys.ENTER)
+    assert find("#result-2 .cell_output").is_displayed()
+
+    open_page(browser, f"{url}#after", 1280, folded=True)
+    assert [find(f"#result-{k} .cell_output").is_displayed() for k in (1, 2, 3)] == [True, True, False]
+    find("#result-1 button").send_keys(Keys.ENTER)
+    assert not find("#result-1 .cell_output").is_displayed()
+    assert browser.execute_script(
+        "return document.activeElement === document.querySelector('.book-predict input')"
+    )
+
+    name = "const n = document.querySelector('#result-3 figcaption').id; location.hash = n; return n"
+    browser.execute_script(name)
+    assert find("#result-3 figcaption").is_displayed()
+    browser.execute_script("localStorage.clear()")
+    assert errors(browser) == []
+
+
+def test_a_figure_is_saved_as_an_image_with_the_keyboard(browser, address, tmp_path):
+    """One control per figure: a PNG of what Plotly draws, and the SVG of a diagram; neither on paper."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    open_page(browser, f"{address}/{next(page for page in CHAPTERS if '/03_' in page)}", 1280)
+    place = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", place)
+    buttons = browser.find_elements(By.CSS_SELECTOR, "button.book-save")
+    assert len(buttons) == len(browser.find_elements(By.CSS_SELECTOR, ".book-figure"))
+    names = [each.accessible_name for each in browser.find_elements(By.CSS_SELECTOR, ".book-save")]
+    assert len({*names}) == len(names)
+    assert all(name.startswith("Save as image: ") for name in names)
+    buttons[0].send_keys(Keys.ENTER)
+    browser.find_element(By.CSS_SELECTOR, "a.book-save").send_keys(Keys.ENTER)
+    saved = lambda _: sorted(path.suffix for path in tmp_path.iterdir()) == [".png", ".svg"]  # noqa: E731
+    WebDriverWait(browser, WAIT_S).until(saved, "nothing is saved")
+    files = {path.suffix: path for path in tmp_path.iterdir()}
+    assert re.fullmatch(r"03-segmentation-distortion-figure-[\d-]+\.png", files[".png"].name)
+    assert files[".png"].read_bytes().startswith(b"\x89PNG")
+    assert files[".svg"].read_text("utf-8").startswith("<svg")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not buttons[0].is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert errors(browser) == []
 
 
 @every_page

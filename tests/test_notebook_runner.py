@@ -1,5 +1,8 @@
 """segconf_lite.notebook: parameters are checked before anything runs, and failures leave a trace."""
 
+import json
+import re
+import time
 from pathlib import Path
 
 import nbformat
@@ -150,3 +153,25 @@ def test_find_says_what_is_there(write, tmp_path):
     (tmp_path / "09_again.py").write_text("")
     with pytest.raises(ValueError, match="'09' fits 2 notebooks"):
         notebook.find_notebook("09", tmp_path)
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [("0", True), ("1", False)])
+def test_how_far_a_run_is_is_said_in_a_line_at_a_time(tmp_path, monkeypatch, capsys, quiet, lines):
+    monkeypatch.setenv("SEGCONF_QUIET", quiet)
+    running = tmp_path / "running.ipynb"
+    cells = [{"metadata": {"papermill": {"status": s}}} for s in ("completed", "running", "pending")]
+    running.write_text("half-writ", "utf-8")
+    with notebook.saying_how_far(running, "09_try", every_s=0.02):
+        time.sleep(0.1)
+        assert capsys.readouterr().err == "", "what is just being written is passed over"
+        running.write_text(json.dumps({"cells": [*cells, {"metadata": {}}]}), "utf-8")
+        time.sleep(0.5)
+    said = capsys.readouterr().err
+    assert bool(said) == lines
+    assert all(re.fullmatch(r"09_try: 1 of 4 cells after \d+ s", line) for line in said.splitlines())
+
+
+def test_a_run_says_how_far_it_is(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebook.saying_how_far.__wrapped__, "__defaults__", (0.05,))
+    notebook.execute(write("import time; time.sleep(1)"), tmp_path / "out.ipynb")
+    assert "09_try: " in capsys.readouterr().err

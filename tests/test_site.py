@@ -58,6 +58,14 @@ def test_a_page_is_not_heavy_and_loads_plotly_once_at_most(path):
     assert page.count("plotly.min.js") <= 1
 
 
+def test_every_page_names_who_wrote_it_and_which_version_it_is():
+    with_foot = [path for path in PAGES if path != SITE / "index.html"]  # that one leads to the first page
+    for path in with_foot:
+        page = path.read_text("utf-8")
+        assert "By The segconf_lite authors" in page, path
+        assert re.search(r"Version \d+\.\d+", page), path
+
+
 @pytest.mark.parametrize("path", [p for p in PAGES if p.parent.name == "notebooks"], ids=lambda p: p.stem)
 def test_captions_of_a_chapter_are_numbered_in_order(path):
     page = path.read_text("utf-8")

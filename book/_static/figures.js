@@ -1,5 +1,6 @@
 // A figure takes its second layout where its box is narrow, and its first one elsewhere. Its slider is one of the
-// browser's own, so that it obeys the keyboard. What scrolls in its box can be reached by the keyboard, too.
+// browser's own, so that it obeys the keyboard. What scrolls in its box can be reached by the keyboard, too. Each
+// figure can be saved as an image.
 (() => {
   const NARROW_PX = 560;
   const TOUCH = window.matchMedia("(pointer: coarse)").matches;
@@ -67,6 +68,44 @@
     drawn.then(() => slide(box, plot));
   }
 
+  function named(drawing, k) {
+    const figure = drawing.closest("figure.cell_output");
+    const number = figure?.querySelector(".book-number")?.textContent.replace(/\.$/, "");
+    const beside = figure ? [...figure.querySelectorAll(".book-figure, svg[role=img]:not(.book-figure svg)")] : [];
+    const part = beside.length > 1 ? ` part ${beside.indexOf(drawing) + 1}` : "";
+    const title = `${number ?? `figure ${k + 1}`}${part}`;
+    const page = location.pathname.split("/").pop().replace(/\.html$/, "");
+    return { title, file: `${page} ${title}`.toLowerCase().replace(/[^a-z0-9]+/g, "-") };
+  }
+
+  // Plotly draws its image by itself. A diagram is an SVG in the page, which a browser offers no way to save.
+  function savable(drawing, k) {
+    const { title, file } = named(drawing, k);
+    const plot = drawing.querySelector(".js-plotly-plot");
+    const control = document.createElement(plot ? "button" : "a");
+    control.className = "book-save";
+    control.textContent = "Save as image";
+    control.setAttribute("aria-label", `Save as image: ${title}`);
+    if (plot) {
+      control.type = "button";
+      control.addEventListener("click", () => {
+        const size = { width: plot.offsetWidth, height: plot.offsetHeight, scale: 2 };
+        // Plotly draws the image in an element of the page, and the theme, which watches the page, takes the data
+        // of this element for a text and searches it.
+        const data = Object.assign(structuredClone(plot.data), { search: () => -1 });
+        const figure = { data, layout: structuredClone(plot.layout) };
+        window.Plotly.downloadImage(figure, { format: "png", filename: file, ...size });
+      });
+    } else {
+      const copy = drawing.cloneNode(true);
+      copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+      const text = new XMLSerializer().serializeToString(copy);
+      control.href = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+      control.download = `${file}.svg`;
+    }
+    drawing.after(control);
+  }
+
   function reachable() {
     const scrolls = (each) => each.scrollWidth > each.clientWidth + 1;
     document.querySelectorAll(".bd-article table, .bd-article pre, .bd-article .output.text_html").forEach((each) => {
@@ -77,6 +116,7 @@
   window.addEventListener("load", () => {
     const watcher = new ResizeObserver((entries) => entries.forEach((entry) => fit(entry.target)));
     document.querySelectorAll(".book-figure").forEach((box) => watcher.observe(box));
+    document.querySelectorAll(".book-figure, .cell_output .text_html > svg[role=img]").forEach(savable);
     reachable();
     window.addEventListener("resize", reachable);
   });

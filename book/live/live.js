@@ -2,7 +2,7 @@
 "use strict";
 
 const SegconfLive = (() => {
-  const COLOURS = [null, [0, 114, 178], [230, 159, 0], [204, 121, 167]]; // safe for colour-blind readers
+  const COLOURS = [null, [86, 180, 233], [230, 159, 0], [204, 121, 167]]; // safe for colour-blind readers
   const KNOBS = {
     noise: ["noise", 0, 0.4, 0.01],
     blur_mm: ["blur (mm)", 0, 5, 0.1],

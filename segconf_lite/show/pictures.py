@@ -2,8 +2,9 @@
 
 A *picture* is what is drawn of a slice: red, green and blue, (h, w, 3) uint8, with three screen pixels per
 pixel of the slice, so that a border is a third of a pixel wide. Colours are Okabe and Ito's, which people
-with any common form of colour blindness can tell apart (their yellow is darker where it is a line on white);
-symbols and dashes tell the same groups apart on a grey printer.
+with any common form of colour blindness can tell apart (their yellow is darker where it is a line on white).
+Scanners have six others of the kind, so that no scanner looks like a class. Symbols and dashes tell the same
+groups apart on a grey printer.
 
 Shape letters: H rows, W columns of a slice.
 """
@@ -27,6 +28,9 @@ from segconf_lite import check, parameters
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B3A700")
 SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SCANNER_COLOURS = dict(
+    zip("ABCDEF", ("#000000", "#0072B2", "#993300", "#D55E00", "#9977FF", "#663366"), strict=True)
+)
 CLASS_COLOURS = ("#000000", "#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442")  # background first
 _TEMPLATE = go.layout.Template(plotly.io.templates["plotly_white"])
 _TEMPLATE.layout.update(colorway=COLOURS[1:], margin={"l": 10, "r": 10, "t": 40, "b": 10})
@@ -75,7 +79,8 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
             look[name] = ("#999999", "circle", _BASELINES[name])
         else:
             k = found[name] if name in found else next(free)
-            look[name] = (COLOURS[k % 8], SYMBOLS[(k + k // 8) % 8], DASHES[k % 6])
+            colour = SCANNER_COLOURS.get(name.removeprefix("scanner "), COLOURS[k % 8])
+            look[name] = (colour, SYMBOLS[(k + k // 8) % 8], DASHES[k % 6])
     return look
 
 

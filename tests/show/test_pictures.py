@@ -180,6 +180,55 @@ def test_scanners_and_methods_keep_their_look_in_every_figure():
     assert len({look[:2] for look in many.values()}) == 64
 
 
+# What people see who lack one of the three kinds of cones, in linear RGB (Machado et al., 2009).
+CONES = {
+    "all": np.eye(3),
+    "no L": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "no M": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no S": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+TO_LMS = [[0.412221, 0.536333, 0.051446], [0.211903, 0.6807, 0.107397], [0.088302, 0.281719, 0.629979]]
+TO_LAB = [[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+# The filter of the dark pages, invert(1) hue-rotate(180deg), which keeps hues about as they are.
+ROTATED = [[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]]
+
+
+def rgb_of(colours):
+    return np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in colours]) / 255
+
+
+def linear(rgb):
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def nearest(colours, others, cones="all"):
+    """Distance of each colour to the nearest other one, in Oklab."""
+    seen = [(linear(rgb_of(c)) @ np.transpose(CONES[cones])).clip(0, 1) for c in (colours, others)]
+    first, second = (np.cbrt(part @ np.transpose(TO_LMS)) @ np.transpose(TO_LAB) for part in seen)
+    apart = np.linalg.norm(first[:, None] - second[None], axis=2)
+    return np.where(apart > 0, apart, 1).min(axis=1) if colours == others else apart.min(axis=1)
+
+
+def test_scanners_differ_from_classes_and_from_each_other_for_every_eye():
+    scanners = [pictures.looks([name])[name][0] for name in "ABCDEF"]
+    assert nearest(scanners, list(pictures.CLASS_COLOURS[1:])).min() > 0.12
+    for cones in CONES:
+        assert nearest(scanners, scanners, cones).min() > 0.12  # 0.08 in the palette that methods have
+
+
+def test_scanners_stand_out_on_white_and_on_a_dark_page():
+    scanners = rgb_of(pictures.SCANNER_COLOURS.values())
+    luminance = lambda rgb: linear(rgb) @ [0.2126, 0.7152, 0.0722]  # noqa: E731
+    assert (1.05 / (luminance(scanners) + 0.05)).min() >= 3
+    inverted = ((1 - scanners) @ np.transpose(ROTATED)).clip(0, 1)
+    ground = luminance(rgb_of(["#14181E"]))  # the theme's; the figure's own, black, is darker
+    assert ((luminance(inverted) + 0.05) / (ground + 0.05)).min() >= 3
+
+
 @pytest.mark.parametrize(
     "names",
     [
