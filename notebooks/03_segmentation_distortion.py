@@ -392,7 +392,7 @@ show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 # Over [ten](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
 # [0.08 [0.06, 0.10]](evidence:reconstruction-does-not-repair/D?fails) on D and by
 # [0.05 [0.01, 0.10]](evidence:reconstruction-does-not-repair/F?above&undecided) on F. (A rise counted as a repair only if it
-# was more than 0.01, and on F that is undecided.) A likely reason is that the activations are
+# was more than a hundredth, and on F that is undecided.) A likely reason is that the activations are
 # moved back towards those in training. The figure shows that many of the results are still no good segmentations, so
 # nobody should use them as such.
 #

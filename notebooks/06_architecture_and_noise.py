@@ -763,7 +763,7 @@ both["corruption"] = both["corruption"].str.replace("_", " ")
 drawing = {"x": "severity", "y": "value", "line": "measure", "panel": "corruption"}
 axes = ("severity (0: uncorrupted)", "mean over slices (higher is better)")
 alt = "Thirteen panels, one per corruption: mean Dice and mean surface Dice of the phantom network against the severity from 0 to 5."
-show.line_panels(both, **drawing, axes=axes, columns=5, alt=alt)
+show.line_panels(both, **drawing, axes=axes, columns=4, alt=alt)
 
 # %% [markdown]
 # *Mean Dice and mean surface Dice (higher is better) against the severity, one panel per corruption; one network, 24

@@ -789,10 +789,10 @@ pd.DataFrame(rows).T.rename_axis(["you want", "you have"]).rename(index=wants)
 #
 # | advice for | claims |
 # |---|---|
-# | to rank cases; no labels, one pass | [against entropy](#soft-dice-orders-better-than-entropy): not run yet; [against size: holds](evidence:soft-dice-ranks-better-than-size?holds); [near the best of one pass: holds](evidence:soft-dice-is-near-the-best-one-pass?holds) |
+# | to rank cases; no labels, one pass | [against entropy: holds](evidence:soft-dice-orders-better-than-entropy?holds); [against size: holds](evidence:soft-dice-ranks-better-than-size?holds); [near the best of one pass: holds](evidence:soft-dice-is-near-the-best-one-pass?holds) |
 # | to rank cases; no labels, 15 passes | [many passes against two: holds](evidence:fifteen-passes-beat-two?holds) |
 # | to rank cases; labels, may train a predictor | [adversary against plain: undecided](evidence:adversary-orders-better-than-plain?undecided); [networks against Beta: undecided](evidence:five-networks-beat-the-predictor?undecided) |
-# | to rank cases; labels, may train four networks | [soft Dice against four networks](#soft-dice-orders-as-four-networks): not run yet; [agreement against one pass: fails](evidence:ensemble-agreement-beats-one-pass?fails) |
+# | to rank cases; labels, may train four networks | [soft Dice against four networks: holds](evidence:soft-dice-orders-as-four-networks?holds); [agreement against one pass: fails](evidence:ensemble-agreement-beats-one-pass?fails) |
 # | to state the Dice; no labels, one pass | no claim is about it |
 # | to state the Dice; no labels, several passes (how many, see the exercises) | no claim is about it |
 # | to state the Dice; labels, may train a predictor | [Beta with and without adversary: undecided](evidence:beta-needs-its-adversary?undecided); [error with adversary: undecided](evidence:adversary-predicts-nearer?undecided) |
