@@ -24,6 +24,7 @@ from segconf_lite.confidence.predictor_training import FeatureReader, fit_qualit
 from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.models.batches import in_batches, joined, network_input
 from segconf_lite.models.device import check_same_device, frozen
+from segconf_lite.models.explained import explained
 from segconf_lite.models.store import fitted
 from segconf_lite.models.training import Training
 from segconf_lite.saving import Savable
@@ -194,7 +195,7 @@ class QualityPredictor(Savable):
         """
         read, network = self._fitted()
         inputs = network_input(check.image_batch(images, channels=None), read.unet).requires_grad_()
-        with frozen(read.unet), frozen(network), torch.enable_grad():
+        with frozen(read.unet), frozen(network), torch.enable_grad(), explained(read.unet, inputs.detach()):
             predicted = HEADS[self.head].mean(network([level.float() for level in read(inputs)[0]]))[:, 0]
             gradient = torch.autograd.grad(predicted.sum(), inputs)[0]
         return perturb(inputs, gradient, alpha=alpha, unit=unit, **limits)

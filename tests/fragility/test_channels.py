@@ -11,6 +11,7 @@ from segconf_lite import fragility
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence import QualityPredictor
 from segconf_lite.confidence.adversary import Adversary
+from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.fragility.head import check_closed_form
 from segconf_lite.models import Training
 from segconf_lite.models.device import pick_device
@@ -101,6 +102,9 @@ def test_a_network_of_other_channels_is_refused_with_what_helps(taken, given):
         method = fragility.FragilityMap(search=search)
         calls += [lambda method=method: method.fit(network, other)]
         calls += [lambda method=method: method.fit(network, known).uncertainty(images)]
+    quality = QualityNetwork(shapes=[(6, 8, 12), (3, 8, 12)], n_outputs=3).eval().to(pick_device())
+    predictor = QualityPredictor(modules=["bottleneck"], network=quality).fit(network, known)
+    calls += [lambda: predictor.uncertainty(images), lambda: predictor.perturbed(images, alpha=0.1)]
     noise = fragility.WeightNoise(budget=0.1, n_samples=2, n_penalty=2)
     calls += [lambda: noise.fit(network, other)]
     message = (
