@@ -1531,7 +1531,7 @@ if cases_out:
     kept = [coded, twins.assign(cohort="twins"), norms.assign(cohort="norms")]
 
 # %% tags=["remove-cell"]
-published_run = seed % 10  # three trainings, in the first three runs of a sweep (11 to 13, 21 to 23)
+published_run = seed % 10  # three trainings: in runs 11 to 13, and 21 to 23
 if cases_out and table is not None and 1 <= published_run <= 3:
     wide = falls(table[table["seed"] == published_run])
     wide["network code"] = pd.factorize(wide["network"], sort=True)[0]
