@@ -984,7 +984,8 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # %% [markdown]
 # A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
 # are too few to tell. Eight verdicts of this book were changed from "holds" to "undecided" in November 2026, four of
-# them in this chapter; [What we used to say](../errata.md) lists them.
+# them in this chapter. On the ten new seeds, three of these four [hold](../errata.md) again; the fourth is about one
+# person and stays undecided.
 #
 # ## What to take home
 #

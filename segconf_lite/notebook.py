@@ -175,7 +175,8 @@ def saying_how_far(running: str | Path, name: str, every_s: float = 30) -> Itera
 
     Example:
         >>> with saying_how_far("01.running.ipynb", "01_domain_shift"):  # says nothing: it ends within 30 s
-        ...     pass
+        ...     print("running")
+        running
     """
     if os.environ.get("SEGCONF_QUIET", "0") not in ("", "0"):
         yield
