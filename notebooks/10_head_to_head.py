@@ -986,10 +986,10 @@ verdicts = verdicts.groupby("id", sort=False)["verdict"].first()
 verdicts.rename_axis("claim").to_frame()
 
 # %% [markdown]
-# *Verdicts on [ten](evidence:soft-dice-ranks-better-than-size/seeds) new runs (seeds 21 to 30); the last seven, about reverse
-# classification accuracy and two visits (the two side questions below), on
-# [three](evidence:soft-dice-tells-an-artefact-from-a-change/seeds) (21 to 23). The page [What held up](../claims.md) has the
-# sentences and the numbers.*
+# *Verdicts on [ten](evidence:soft-dice-ranks-better-than-size/seeds) new runs (seeds 21 to 30). Those about reverse
+# classification accuracy and two visits (the two side questions below) rest on
+# [three](evidence:soft-dice-tells-an-artefact-from-a-change/seeds) (21 to 23), and those about which slices to label have not
+# been run. The page [What held up](../claims.md) has the sentences and the numbers.*
 #
 # Four of these verdicts matter for the advice:
 #
