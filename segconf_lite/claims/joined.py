@@ -19,7 +19,7 @@ def joined_cases(chapters: Sequence[int] = (2, 3, 4), *, cohort: str = "phantom"
 
     Chapters 2 to 5 train the same network on the same cohorts, so the k-th case of a scanner is the same
     slice in each of their tables. This is not taken on trust: subjects must be equal, and the risk must
-    agree to five digits. While some of the chapters lack their new seeds, all are taken from the earlier ones.
+    agree to five digits. While some of the chapters lack their new seeds, the earlier ones of all are taken.
 
     Args:
         chapters: Numbers of the chapters; the first one names a column that several have.
