@@ -14,7 +14,7 @@ from segconf_lite import check
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-_WIDTH, _HEIGHT, _STEP_X, _STEP_Y = 112, 50, 140, 84  # of a box, and from box to box, pixels
+_WIDTH, _HEIGHT, _STEP_X, _STEP_Y = 126, 54, 154, 88  # of a box, and from box to box, pixels
 _FILLS = {"data": "none", "network": "#0072b2", "result": "#e69f00"}
 
 
@@ -258,7 +258,7 @@ def _box(text: str, column: float, row: float, kind: str) -> str:
     return f"<rect {rect} {fill}/>{''.join(written)}"
 
 
-def _wrapped(text: str, longest: int = 18) -> list[str]:
+def _wrapped(text: str, longest: int = 16) -> list[str]:
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
