@@ -124,8 +124,8 @@ from segconf_lite import show
 # %% [markdown]
 # ## When is the label of a pixel fragile?
 #
-# We trained one network. Many other networks would have explained the training cases nearly as well, for example after
-# another start, or after a few more steps. Suppose that one of them gives a pixel another label. Then the training cases do
+# Suppose that we have trained a network. Many other networks would have explained the training cases nearly as well, for example after
+# another start, or after a few more steps. If one of them gives a pixel another label, then the training cases do
 # not settle the label of this pixel, and we call the label **fragile**.
 #
 # How can we find such another network? We change the weights of ours until the label flips, and watch how much worse it
@@ -148,7 +148,7 @@ show.diagram("flip cost")
 # ## How much does one flip cost?
 #
 # To find the flip cost, we seem to need a search through all networks. But if we allow only the **last layer** to change, there
-# is a formula. It needs two numbers for each pixel:
+# is a formula (a *closed form*). It needs two numbers for each pixel:
 #
 # * the **margin** $m$: how far the score (the logit) of the predicted class is above that of a rival class;
 # * the **leverage** $h$: how easily a change of the weights moves this margin. It is large where few *unsure* training pixels
@@ -156,9 +156,13 @@ show.diagram("flip cost")
 #
 # $$\text{flip cost} = \frac{m^2}{2\, h} \tag{5.1}$$
 #
+# For two classes, the leverage is $h = f^\top H^{-1} f$. Here $f$ holds the features of the pixel (what the last layer gets), and
+# $H$ is the curvature of the training loss: how fast its rise grows when the weights of the last layer change. (The formula counts
+# this curved part of the rise only; the box below says why.)
+#
 # **An example.** Two pixels have the same margin, $m = 0.2$. The first looks like many training pixels of which the network is
 # unsure, so its leverage is low, $h = 50$. It costs $0.2^2 / (2 \cdot 50) = 0.0004$ nats to flip. The second looks like few of
-# them, so $h = 200$, and it costs $0.2^2 / (2 \cdot 200) = 0.0001$ nats. The second pixel is flipped for a quarter of the price.
+# them, so $h = 200$, and it costs $0.2^2 / (2 \cdot 200) = 0.0001$ nats. So the second pixel is four times as cheap to flip.
 #
 # With two classes, equal margins mean equal entropies, so the entropy cannot tell these two pixels apart. The flip cost can,
 # because it also asks how well the training cases support the score. Whether this extra knowledge is of use is the question of
@@ -261,8 +265,8 @@ show.picture_slider(
 )
 
 # %% [markdown]
-# *The same heart on scanner A (left) and on scanner D (right), with the predicted borders. Red: pixels whose closed-form
-# cost is at most γ.*
+# *The same heart on scanner A (left) and on scanner D (right), with the predicted borders. Red: pixels whose cost by
+# equation (5.1) is at most γ.*
 #
 # At γ = 0.0001, in this run, the zone is a narrow band along the border, and it is wider on D than on A. So the fragile pixels
 # are, first of all, those near a predicted border. At the two largest budgets, the zone covers about a tenth and about half of
@@ -317,16 +321,17 @@ show.scatter(
 #
 # ## What if more weights may change?
 #
-# Then the flip becomes much cheaper. So a flip cost means something only together with the weights that may change. Beyond the
-# last layer there is no exact formula, and we have to search.
+# So far only the last layer could change. Perhaps a flip is cheaper somewhere else in the network? Beyond the last layer we
+# have no formula that gives the cost, so we have to search.
 #
 # We take a small network of 25,000 weights that has learned 36 crops of hearts, and a pixel of a new heart. The search looks for
 # the cheapest weights that flip this pixel, by gradient descent: it lowers the training loss step by step, and after each step it
 # moves the weights back to where the label has just flipped. It may change only the last layer, or the decoder too, or all
 # weights.
 #
-# One preparation is needed. Our networks are stopped early, so most of them could still lower their training loss, and a
-# flip might cost *less than nothing*. Therefore we first train the small network to the end (`polish` in the code).
+# One preparation is needed. Our networks learn with the Dice as well as with the cross-entropy, and are stopped early. So they
+# are not at the optimum of the cross-entropy, and many flips would cost *less than nothing*: they would even lower this loss.
+# Therefore we first train the small network on, until it is at the optimum (`polish` in the code).
 
 
 # %% tags=["hide-input"]
@@ -485,8 +490,8 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 #
 # ## Does the map find errors?
 #
-# We saw no sign that it finds more of them than the entropy, which needs no training case and no formula. To see that, we go
-# back to the five networks and compute several maps for all six scanners:
+# A map is of use only if it finds more errors than what we have for nothing. So we go back to the five networks of the beginning,
+# and compare the fragility map with six other maps:
 #
 # | map | what it is |
 # |---|---|
@@ -555,8 +560,12 @@ show.map_grid(
 # rival within the budget. 0 is dark, 1 yellow.*
 #
 # **The test.** A proofreader looks at the most suspicious 5 % of all pixels. Which fraction of the wrong pixels will they have
-# seen? Most errors lie along the predicted border, where even 1 over the distance finds them. So we also count the **far
+# seen? Many errors lie along the predicted border, where a map without a model finds them, too. So we also count the **far
 # errors** separately, those *more than 2 pixels from it* (of the pixels out there, again the most suspicious 5 %).
+#
+# The next two figures have one row per map and one column per scanner. Compare the row *last layer* with the row *entropy*, and
+# both with the last row, the null model. On A too few pixels are wrong far from the
+# border to count them, so look at the other scanners.
 #
 # **Predict:** will the fragility map beat the entropy?
 
@@ -607,9 +616,6 @@ show.number_table(
 # *As the figure before, for the far errors: those more than 2 pixels from the predicted border. Empty where fewer than 20 pixels
 # are wrong. One run.*
 #
-# How to read the two figures: compare the row *last layer* with the row *entropy*, and both with the last row. On A nearly every
-# map finds everything, so look at the other scanners.
-#
 # **All errors.** Over five other seeds, we divided the number of errors that the last layer finds by the number that the entropy
 # finds. On the scanners B to E this ratio lies between
 # [0.99](evidence:fragility-finds-more-errors-than-entropy/D/estimate?undecided) (on D) and
@@ -650,9 +656,9 @@ show.number_table(
 #
 # ## Does the map rank whole slices?
 #
-# Again we saw no advantage. The mean of the map along the predicted border says how fragile a *case* is, like the entropies of
-# chapter 2. We ask whether slices with a higher mean are those with a lower Dice, and measure that with the eAURC of chapter 2
-# (lower is better, 0 is a perfect ranking).
+# So far we ranked pixels. A physician may also want to know which *slices* to check first. The mean of the map along the predicted border says how fragile a *case* is, like the entropies of
+# chapter 2. We ask whether slices with a higher mean are those with a lower Dice. The eAURC of chapter 2 measures that: lower is better,
+# and 0 is a perfect ranking.
 
 # %% tags=["hide-input"]
 parts, how = [], {"aggregation": "mean", "region": "boundary", "band_px": 2}
@@ -983,7 +989,7 @@ by_map.rename_axis(columns="scanner").round(2)
 #
 # So far the annotators were simulated. The lung nodules of chapter 2 have four real raters, so a pixel can be disputed by one of
 # four or by two. Does a map of a network show more of their disagreement than a null model? Over all slices it does, but on the
-# slices that are segmented passably we see no advantage any more.
+# slices with a Dice of at least 0.5 we see no advantage any more.
 
 # %% tags=["hide-input"]
 nodules = ledger.stored_cases("lidc").query("domain != 'GE'")
@@ -1010,7 +1016,7 @@ alone.sort_values("Siemens", ascending=False).round(2)
 #
 # Does this show that the network knows where people disagree? We looked at one more thing after the claims were judged. A
 # null model is made from the predicted mask, so it fails where the mask fails, and a mask that is empty has no border at
-# all. Therefore we took **only the slices with a Dice of at least 0.5**:
+# all. Therefore we took **only those slices that have a Dice of at least 0.5**:
 #
 # * The entropy minus 1 over the distance is
 #   [0.002 [−0.021, 0.025]](evidence:lidc_cases/mean_difference/follows:+entropy~follows:+1+%2F+distance?failed=0&domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
@@ -1029,7 +1035,7 @@ alone.sort_values("Siemens", ascending=False).round(2)
 #
 # ### A search for whole masks
 #
-# How much of a published map comes from its search? Little, it seems. QUAM-SM speaks of a search for every pixel, which takes
+# How much of a published map comes from its search? QUAM-SM speaks of a search for every pixel, which takes
 # long. Its code takes a shortcut, and searches for whole masks:
 #
 # 1. Two targets are made from the predicted mask: one *dilated* by 3 pixels (grown), one *eroded* by 3 pixels (shrunk).
