@@ -505,7 +505,8 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 #
 # The last row is a **null model**: a rule so simple that a method has to do better to be of use. Weight noise is a control of
 # another kind. Its noise is scaled so that the training loss rises by 0.002 nats on average, so it shows what other weights
-# give if nobody looks for a flip.
+# give if nobody looks for a flip. (The code computes test-time augmentation and a boundary band as well, which the figures leave
+# out.)
 #
 # To compare the maps, all of them have to lie between 0 and 1. For a fragility map we take the highest probability that the
 # weights can give to a rival within the budget (compared with the predicted class alone): at 0.5 the label is about to flip.
@@ -564,8 +565,8 @@ show.map_grid(
 # errors** separately, those *more than 2 pixels from it* (of the pixels out there, again the most suspicious 5 %).
 #
 # The next two figures have one row per map and one column per scanner. Compare the row *last layer* with the row *entropy*, and
-# both with the last row, the null model. On A too few pixels are wrong far from the
-# border to count them, so look at the other scanners.
+# both with the last row, the null model. In this run, too few pixels of A are wrong far from
+# the border to count them, so look at the other scanners.
 #
 # **Predict:** will the fragility map beat the entropy?
 
@@ -656,9 +657,9 @@ show.number_table(
 #
 # ## Does the map rank whole slices?
 #
-# So far we ranked pixels. A physician may also want to know which *slices* to check first. The mean of the map along the predicted border says how fragile a *case* is, like the entropies of
-# chapter 2. We ask whether slices with a higher mean are those with a lower Dice. The eAURC of chapter 2 measures that: lower is better,
-# and 0 is a perfect ranking.
+# So far we ranked pixels. A physician may also want to know which *slices* to check first. The mean of the map along the
+# predicted border says how fragile a slice is, like the entropies of chapter 2. We ask whether slices with a higher mean are
+# those with a lower Dice. The eAURC of chapter 2 measures that: lower is better, and 0 is a perfect ranking.
 
 # %% tags=["hide-input"]
 parts, how = [], {"aggregation": "mean", "region": "boundary", "band_px": 2}
