@@ -573,18 +573,18 @@ factorial.iloc[np.argsort(cells, kind="stable")].rename_axis("variant")
 #
 # ## How can a predictor say how sure it is?
 #
-# A predictor may give two slices the same predicted Dice, say `0.9`. It may have seen many slices like the first one, and
+# A predictor may give two slices the same predicted Dice, say `0.8`. It may have seen many slices like the first one, and
 # none like the second, but a single number cannot say so. A follow-up of 2026, known to us from its public code
 # {cite:p}`medvisbonn2026heteroscedastic`, therefore predicts a *distribution*: it gives a probability to each range of
 # Dice values. A **Beta distribution** suits this, because it lies between 0 and 1. Two numbers describe it: its mean, and its
 # *concentration*, which is high where the predictor is sure. For example, these two have the same mean:
 
 # %% tags=["hide-input"]
-grid, shapes = np.linspace(0.4, 0.998, 300), []
+grid, shapes = np.linspace(0.2, 0.999, 300), []
 for k in (10, 100):
-    low, high = beta.ppf([0.05, 0.95], 0.9 * k, 0.1 * k)
+    low, high = beta.ppf([0.05, 0.95], 0.8 * k, 0.2 * k)
     name = f"concentration {k}: 90 % between {low:.2f} and {high:.2f}"
-    density = beta.pdf(grid, 0.9 * k, 0.1 * k)
+    density = beta.pdf(grid, 0.8 * k, 0.2 * k)
     shapes.append(pd.DataFrame({"dice": grid, "density": density, "line": name}))
 show.line_panels(
     pd.concat(shapes),
@@ -596,7 +596,7 @@ show.line_panels(
 )
 
 # %% [markdown]
-# *Two Beta distributions with a mean of `0.9`, an invented example. The area below each curve is 1.*
+# *Two Beta distributions with a mean of `0.8`, an invented example. The area below each curve is 1.*
 #
 # The predictor learns both numbers by maximum likelihood: the true Dice should be probable under the predicted
 # distribution. So it is punished for being wrong, and more so for being wrong *and* sure.
