@@ -1059,7 +1059,7 @@ table.T.round(2)
 #
 # Look at Juntendo first. In this run, the plain predictor and the one with the adversary are both far off there: the predicted
 # Dice is far too high. The Beta predictor, which has seen strong corruptions, comes close. At the other sites, where the
-# segmentations are good, the Beta predictor is too pessimistic once (London).
+# segmentations are good, its error is largest at London.
 #
 # There is one volunteer per site, so no interval can be computed for a site. Over
 # [six](evidence:adversary-orders-better-on-real-scanners/seeds) other networks and all sites together, the
