@@ -120,7 +120,7 @@ DIAGRAMS: dict[str, Diagram] = {
             "autoencoder, fitted to usual activations": (2, 1, "network"),
             "usual activation": (2, 2, "data"),
             "decoder": (1, 1, "network"),
-            "second segmentation, same decoder": (1, 2, "data"),
+            "second segmentation": (1, 2, "data"),
             "segmentation": (0, 1, "data"),
             "distortion: how much they differ": (0, 2, "result"),
         },
@@ -131,9 +131,9 @@ DIAGRAMS: dict[str, Diagram] = {
             Arrow("activation", "autoencoder, fitted to usual activations"),
             Arrow("autoencoder, fitted to usual activations", "usual activation"),
             Arrow("decoder", "segmentation"),
-            Arrow("usual activation", "second segmentation, same decoder"),
+            Arrow("usual activation", "second segmentation"),
             Arrow("segmentation", "distortion: how much they differ"),
-            Arrow("second segmentation, same decoder", "distortion: how much they differ"),
+            Arrow("second segmentation", "distortion: how much they differ"),
         ),
         "Segmentation distortion: the encoder turns the image into an activation. The decoder makes a "
         "segmentation of it. An autoencoder, which has seen usual activations only, turns it into a usual "
