@@ -634,13 +634,13 @@ entropies.pivot(**wide).round(2)
 # [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) of them. **So these uncertainties
 # also react to a new scanner where the segmentation is good.**
 #
-# :::{admonition} For the researcher: detecting the scanner, and the 5 % on A
-# :class: dropdown
-# The **AUROC** asks only whether the scanner is detected: it is the probability that a slice of the scanner has a higher
-# uncertainty than one of the further hearts on A (0.5: no detection). The folded table below this box has it for four
-# uncertainties. For the size of the prediction it is the other way round than for the entropies: in
+# How well is a scanner detected, whatever the threshold? This is measured by the **AUROC**: the probability that a slice of the
+# scanner has a higher uncertainty than one of the further hearts on A (0.5: no detection, 1: perfect detection). The folded table
+# below has it for four uncertainties. For the size of the prediction it is the other way round than for the entropies: in
 # this run, it hardly detects a scanner, and yet it ranks the cases within one.
 #
+# :::{admonition} For the researcher: are 5 % flagged on A?
+# :class: dropdown
 # On A itself, is the flagged fraction the 5 % that we allowed? Not exactly, because these are other hearts than those that
 # set the threshold. Over the same runs it lies between
 # [0.03 and 0.09](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=A) for the entropy over the foreground, and

@@ -505,27 +505,22 @@ show.number_table(
 #
 # * **Skip connections.** A U-Net has an encoder, which makes the image coarser step by step, and a decoder, which brings it
 #   back to full resolution. Its *skip connections* hand fine detail from the encoder to the decoder directly.
-# * **Normalisation.** A normalisation layer (a *norm*, for short) subtracts a mean from the features inside the network, and divides
-#   them by a standard deviation. The kinds of norm differ in one point: *where the mean and the standard deviation come from*.
+# * **Normalisation.** A normalisation layer (a *norm*, for short) subtracts a mean from the features inside the network, and
+#   divides them by a standard deviation. The kinds of norm differ in one point: *where the two numbers come from*.
 #
-# | norm | mean and standard deviation are measured on | do they follow a corrupted test image? |
-# |---|---|---|
-# | batch | the training images; then they stay fixed | no |
-# | instance | the image itself, each channel of features on its own | yes |
-# | group | the image itself, several channels together | yes |
-#
-# A small example shows why this can matter. In the training images, a feature has mean 1 and standard deviation 1. Noise in
-# a test image lifts it to mean 7 and standard deviation 3. Batch norm still subtracts 1 and divides by 1, so that the next
-# layer gets values around 6, which it never saw in training. Instance norm subtracts 7 and divides by 3, so that the values
-# lie around 0 with standard deviation 1, as always.
+# | norm | mean and standard deviation are measured on |
+# |---|---|
+# | batch | the training images; then they stay fixed |
+# | instance | the image itself, each channel of features on its own |
+# | group | the image itself, several channels together |
 #
 # Which of the two parts decides how robust a network is? If two networks differ in both parts, nobody can tell. We therefore
 # train our own networks, one for every combination. Their task is small, so that twelve of them can be trained in minutes:
 # they segment a blob that differs from its surroundings by **texture** alone, brick against grass. Both textures are
 # photographs that come with scikit-image; training and test use different parts of them.
 #
-# We make this task harder in two ways. *Speckle* is multiplied with the intensities, as above. A *blend* mixes one texture
-# into the other: a foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's inside
+# We make this task harder in two ways. *Speckle* is multiplied with the intensities, as above. In a *blend*, one
+# texture is mixed into the other. A foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's inside
 # the object. A background blend does the same outside, with the object's texture. **Higher $\alpha$ is harder.** Training uses
 # $\alpha = 0.1$. The place of the blend, in training and test, is a third factor; we call it the *direction*.
 
@@ -627,8 +622,11 @@ show.number_table(
 # "speckle" is the variance. One run.*
 #
 # In this run, all twelve networks do well on images like those they were trained on. Under speckle and under a blended
-# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so. The example above gives a likely
-# reason, which we have not tested: the mean and standard deviation that batch norm keeps no longer fit.
+# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so. An invented example shows a likely
+# reason, which we have not tested. Suppose that a feature has mean 1 and standard deviation 1 in the training images, and that
+# noise in a test image lifts it to mean 7 and standard deviation 3. Batch norm still subtracts 1 and divides by 1, so that the next
+# layer gets values around 6, which it never saw in training. Instance norm subtracts 7 and divides by 3, so that the values
+# lie around 0 with standard deviation 1, as always.
 #
 # The collapse under speckle returns in the repeats. Over [ten](evidence:batch-norm-collapses-under-speckle/seeds) other runs, under
 # speckle of variance 0.03, the mean Dice of the networks with instance norm is
@@ -957,8 +955,8 @@ show.method_intervals(
 #
 # The table cannot tell *why* the networks differ. They differ in skips, but in much else too: in size (0.6 to 9
 # million weights), in blocks, and in the norm. The attention U-Net, for example, has instance norm in a few layers where the
-# other U-Nets do not have it. **This is the answer to the question of this section: from such a table, nobody can tell which
-# part matters.** And by the rule of the last section, every choice among its six networks is undecided, because three
+# other U-Nets do not have it. **This answers the question of the section: the table cannot tell which part matters.** And by
+# the rule of the last section, every choice among its six networks is undecided, because three
 # trainings leave wide intervals (the table is with the sections for researchers).
 
 # %% [markdown]
