@@ -102,12 +102,26 @@ from segconf_lite.profiles import profile_named
 from segconf_lite import own, show
 
 # %% [markdown]
-# ## The network and the cases
+# ## Four questions, not one
+#
+# A network has segmented a thousand images overnight, and some of the segmentations are wrong. For each image it also gives a
+# number: how uncertain it is. *Is this number good?* That depends on what you want to do with it, and there are four answers:
+#
+# | question | who needs it | in this chapter |
+# |---|---|---|
+# | **ranking**: are worse cases more uncertain? | who can check some of the cases, and wants to begin with the worst | first, and longest |
+# | **absolute error**: is the stated quality right? | who writes a number into a report | second |
+# | **detection**: is a case flagged where something is wrong (a failure, another scanner)? | who runs the department | third |
+# | **calibration**: of the pixels called "80 % sure", are 80 % right? | who uses the probabilities themselves | fourth |
+#
+# A number can be good at one and bad at another; at the end of the chapter you will have seen examples of that. In a first
+# reading, leave out the boxes *For the researcher*.
+#
+# ### The network and the cases
 #
 # A U-Net learns to segment the heart on scanner A and is tested on the scanners A to F. It is the network of
 # chapter 1. It was trained with *dropout*, which sets a random tenth of some features to zero in every step. One
 # of the methods below needs that.
-
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -156,11 +170,15 @@ risks.astype({"count": int}).round(3)
 # *Risk of the slices of each scanner (lower is better): number of slices, mean, median (50%) and maximum. One
 # network.*
 #
-# ## A probability is not a confidence in a case
+# On D and F the risk is high, so these two scanners will teach us most.
+#
+# ## From a map to one number per case
 #
 # The network gives each pixel a probability per class. Where one class has nearly all of the probability, the network
 # is sure of that pixel. The usual summary is the **entropy**, $-\sum_c p_c \log p_c$, here divided by its largest
-# value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely.
+# value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely. With four classes, for example, the
+# probabilities $(1, 0, 0, 0)$ have entropy 0, $(\frac12, \frac12, 0, 0)$ have one half, and
+# $(\frac14, \frac14, \frac14, \frac14)$ have 1.
 
 # %% tags=["hide-input"]
 show.diagram("confidence")
@@ -172,7 +190,6 @@ show.diagram("confidence")
 #
 # **Predict:** below are three slices of scanner F: the one with the best segmentation, one in the middle, and the one
 # with the worst. Which has the highest mean entropy?
-
 
 # %%
 on_f = cases[(cases["domain"] == on_show["F"]) & (answers > 0).any(axis=(1, 2))]
@@ -200,25 +217,38 @@ show.map_grid(
 #
 # Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
 # its mean over the image is high. A heart that was missed has short ones, and its mean is low. Therefore, in these three
-# slices, the mean over the image says more about how much of the heart was found than about the quality. The next figure
-# tests this on all slices.
+# slices, the mean over the image says more about how much of the heart was found than about the quality.
 #
-# The step from the map to one number is called *aggregation*, and it needs care. Papers and codes differ in it, often without
-# saying so. We try six:
+# Two invented images of 100 pixels show how a different mean can help. In the first, 40 pixels are predicted as heart, and 8 of
+# them have entropy ½. In the second, only 4 pixels are predicted as heart, and all have entropy ½. Everywhere else the entropy
+# is 0.
+#
+# | | sum of the entropy | mean over the image | mean over the predicted heart |
+# |---|---|---|---|
+# | large heart, sure inside | 4 | 4 / 100 | 4 / 40 = 1 / 10 |
+# | small rest of a heart, unsure everywhere | 2 | 2 / 100 | 2 / 4 = 1 / 2 |
+#
+# By the mean over the image the second image looks less uncertain, by the mean over the predicted heart more uncertain. The
+# maps are the same; only the step from the map to one number has changed. This step is called *aggregation*. Papers and codes
+# differ in it, often without saying so. We try six numbers, which all need one pass of the network only:
 #
 # * *entropy, image*: the mean over all pixels;
 # * *entropy, foreground*: the mean over the pixels that are predicted as heart;
 # * *entropy, boundary*: the mean over a band of two pixels along the predicted borders;
 # * *probability, foreground*: the mean over the predicted foreground of 1 minus the maximum softmax probability;
-# * *soft Dice*: this is 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`. This is the Dice, not with a reference,
-#   but between the probabilities $p$ of a class and the mask $m$ of the pixels that are predicted as this class:
-#   $2\sum p\,m \,/\, (\sum p + \sum m)$, averaged over the foreground classes. It is high where the network is sure which
-#   pixels belong to the class and which do not. A class that is not predicted anywhere counts as 0;
+# * *soft Dice*: this is 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, a Dice that needs no reference. It
+#   compares the probabilities of a class with the pixels that are predicted as this class. It is high where the network is
+#   sure which pixels belong to the class and which do not;
 # * *small prediction*: a control that uses no uncertainty, only **how small the predicted heart is**.
 #
 # A slice in which nothing is found has no foreground to average over. It gets the highest value: here every slice
 # shows a heart, so to find nothing is to fail.
-
+#
+# :::{admonition} For the researcher: the formula of the soft Dice confidence
+# :class: dropdown
+# With the probabilities $p$ of a class and the mask $m$ of the pixels that are predicted as this class, it is
+# $2\sum p\,m \,/\, (\sum p + \sum m)$, averaged over the foreground classes. A class that is not predicted anywhere counts as 0.
+# :::
 
 # %%
 found = probabilities.argmax(dim=1)
@@ -232,9 +262,9 @@ print("by hand and by the package equal:", same)
 cases = cases.assign(**one_pass)
 
 # %% [markdown]
-# How well does each uncertainty rank the cases? **Spearman's rank correlation** between uncertainty and risk is 1 if
-# riskier cases always have the higher uncertainty, 0 if there is no relation, negative if it points the wrong way. It
-# is computed within one scanner at a time, since "this scanner is worse" is another question.
+# **Which number ranks the cases best?** We measure it by **Spearman's rank correlation** between uncertainty and risk. It is 1
+# if riskier cases always have the higher uncertainty, 0 if there is no relation, and negative if it points the wrong way. It is
+# computed within one scanner at a time, since "this scanner is worse" is another question.
 
 # %%
 ranks = compare_methods(cases, list(one_pass), statistic="rank_correlation")
@@ -248,30 +278,84 @@ show.method_intervals(
 # *Spearman's correlation of each uncertainty with the risk (higher is better), within each scanner. Bars are 95 %
 # intervals over subjects. One network.*
 #
-# Which mean is better? In this run, the mean over the foreground ranks the cases better than the mean over the image
-# on every scanner. Over [ten](evidence:foreground-mean-beats-image-mean/seeds) other runs it does so
+# *Over the image or over the foreground?* In this run, the mean over the foreground ranks the cases better than the mean over the
+# image on every scanner. Over [ten](evidence:foreground-mean-beats-image-mean/seeds) other runs it does so
 # [on each of them](evidence:foreground-mean-beats-image-mean?holds), with differences of Spearman's correlations
 # between [0.46 [0.24, 0.69]](evidence:foreground-mean-beats-image-mean/B) on B and
 # [1.37 [1.10, 1.63]](evidence:foreground-mean-beats-image-mean/F) on F. (A correlation lies between −1 and 1, so a
 # difference of two can reach 2.) On F the mean over the image points the wrong way: its correlation is
 # [−0.45 [−0.72, −0.19]](evidence:image-entropy-hardly-orders/F?below).
 #
-# The size of the prediction contains no information on uncertainty, and yet it is a serious baseline, because small
-# structures have a low Dice. Over the
+# *Is it more than size?* The size of the prediction contains no information on uncertainty, and yet it is a serious rival,
+# because small structures have a low Dice. Over the
 # [ten](evidence:uncertainty-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
 # [0.16 [0.09, 0.23]](evidence:uncertainty-knows-more-than-size/B?holds)), on C (by
 # [0.18 [0.11, 0.25]](evidence:uncertainty-knows-more-than-size/C?holds)) and on D (by
 # [0.21 [0.11, 0.31]](evidence:uncertainty-knows-more-than-size/D?holds)); on E and F that is
 # [undecided](evidence:uncertainty-knows-more-than-size/E,F?undecided). A method that is presented without this
 # comparison has not shown that it measures anything but size.
-#
-# ## Risk and coverage
+
+# %% [markdown]
+# ## Risk and coverage: who checks what?
 #
 # Spearman counts every pair of cases alike. A clinic has another question: *if a person checks the least trusted cases,
-# how good are those left to the machine?* Sort the cases from most to least trusted. Keep the first $k$ of
-# $n$: the **coverage** is $k/n$, and their mean risk is the **selective risk**. The curve of one
-# against the other is the **risk-coverage curve**. It starts at the single most trusted case and ends at the mean risk
-# of all.
+# how good are those left to the machine?* We begin with three cases, whose risks we know. The method trusts the first most and
+# the last least, but the second and the third are in the wrong order: the second has the higher risk.
+#
+# Keep only the most trusted case, then the two most trusted, then all three. Each time, take the mean risk of those kept. The
+# fraction that is kept is the **coverage** (one third, two thirds, 1), and the mean risk of those kept is the **selective
+# risk**. We compare with the best possible order, in which the case of the lowest risk comes first.
+
+# %%
+risks = [0.1, 0.5, 0.3]  # from the most to the least trusted case
+running = [sum(risks[:k]) / k for k in (1, 2, 3)]  # of the k most trusted
+at_best = [sum(sorted(risks)[:k]) / k for k in (1, 2, 3)]
+excess = sum(running) / 3 - sum(at_best) / 3
+print(np.round(running, 3), np.round(at_best, 3), round(excess, 4))
+print("the package's function:", round(ev.excess_aurc(risks, [1, 2, 3]), 4))
+
+# %% [markdown]
+# The three selective risks are in the first bracket, those of the best order in the second. Their means are two areas:
+# the **AURC** (area under the risk-coverage curve) and the smallest AURC that any order could reach. Their difference is the
+# excess, **eAURC**. The AURC contains how good the *network* is. The eAURC contains only how good the *uncertainty* is: it is 0
+# for a perfect ranking and never negative.
+
+# %% tags=["hide-input"]
+toy = pd.DataFrame({"domain": "toy", "risk": risks, "uncertainty": [1, 2, 3]})
+alt = "Selective risk of the three cases against the coverage, with the area below the curve shaded."
+figure = show.risk_coverage_curves(toy, ["uncertainty"], alt=alt)
+figure.update_traces(fill="tozeroy", selector={"name": "uncertainty"})
+
+# %% [markdown]
+# *Selective risk of the three cases against the coverage. The AURC is the mean height of the three points; the shading shows
+# which curve is meant, and begins at the first point, so its area is smaller. Grey: the best possible ranking, and no ranking.*
+#
+# The same for $n$ cases, as a formula:
+#
+# $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big), \tag{2.1}$$
+#
+# where $\pi$ sorts by uncertainty and $r_{(i)}$ is the $i$-th smallest risk. Cases with equal uncertainty share
+# their mean risk; the page *[Which eAURC?](90_which_eaurc.ipynb)* shows what goes wrong with other rules.
+#
+# :::{admonition} Exercise 1, by hand
+# Four cases have risk 0.1, 0.2, 0.4, 0.8 and uncertainty 0.3, 0.1, 0.2, 0.9. Write down the four selective
+# risks, those of the best ranking, and the eAURC. Then change `my_eaurc`.
+# :::
+
+# %%
+my_eaurc = 0.0  # your answer
+right = ev.excess_aurc([0.1, 0.2, 0.4, 0.8], [0.3, 0.1, 0.2, 0.9])
+print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
+
+# %% [markdown]
+# :::{admonition} Solution
+# :class: dropdown
+# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best
+# ranking has 0.1, 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
+# :::
+
+# %% [markdown]
+# ### The curves of our network
 #
 # **Read off:** on scanner D, which fraction of the cases can be left to the machine if their mean risk must stay
 # below 0.3? With which uncertainty? Look at panel D and move the mouse along the curves.
@@ -302,68 +386,22 @@ show.risk_coverage_curves(
 # left to the machine; dashed: the best possible ranking; orange dot: the chosen budget. 36 slices of six hearts, one
 # network; slices of one heart are not independent, so the figure explains the terms and proves nothing about a
 # method.*
-#
-# The area under the curve, **AURC**, is the mean selective risk over all $k$. It contains how good the *network*
-# is. Its excess over the AURC of the best possible ranking, **eAURC**, contains only how good the *uncertainty* is:
-#
-# $$\text{eAURC} = \frac1n\sum_{k=1}^{n}\Big(\frac1k\sum_{i\le k} r_{\pi(i)} - \frac1k\sum_{i\le k} r_{(i)}\Big), \tag{2.1}$$
-#
-# where $\pi$ sorts by uncertainty and $r_{(i)}$ is the $i$-th smallest risk. Cases with equal uncertainty share
-# their mean risk. The eAURC is 0 for a perfect ranking and never negative; the page *[Which eAURC?](90_which_eaurc.ipynb)*
-# shows what goes wrong with other rules.
-#
-# A toy with three cases: the risks stand in the order of trust, and the second and the third case are in the wrong
-# order.
-
-# %%
-risks = [0.1, 0.5, 0.3]  # from the most to the least trusted case
-running = [sum(risks[:k]) / k for k in (1, 2, 3)]  # of the k most trusted
-at_best = [sum(sorted(risks)[:k]) / k for k in (1, 2, 3)]
-excess = sum(running) / 3 - sum(at_best) / 3
-print(np.round(running, 3), np.round(at_best, 3), round(excess, 4))
-print("the package's function:", round(ev.excess_aurc(risks, [1, 2, 3]), 4))
-
-# %% tags=["hide-input"]
-toy = pd.DataFrame({"domain": "toy", "risk": risks, "uncertainty": [1, 2, 3]})
-alt = "Selective risk of the three cases against the coverage, with the area below the curve shaded."
-figure = show.risk_coverage_curves(toy, ["uncertainty"], alt=alt)
-figure.update_traces(fill="tozeroy", selector={"name": "uncertainty"})
 
 # %% [markdown]
-# *Selective risk of the three cases against the coverage. The AURC is the mean height of the three points; the shading shows
-# which curve is meant, and begins at the first point, so its area is smaller. Grey: the best possible ranking, and no ranking.*
-#
-# :::{admonition} Exercise 1, by hand
-# Four cases have risk 0.1, 0.2, 0.4, 0.8 and uncertainty 0.3, 0.1, 0.2, 0.9. Write down the four selective
-# risks, those of the best ranking, and the eAURC. Then change `my_eaurc`.
-# :::
-
-# %%
-my_eaurc = 0.0  # your answer
-right = ev.excess_aurc([0.1, 0.2, 0.4, 0.8], [0.3, 0.1, 0.2, 0.9])
-print("right!" if abs(my_eaurc - right) < 5e-4 else "not yet")
-
-# %% [markdown]
-# :::{admonition} Solution
-# :class: dropdown
-# Sorted by uncertainty the risks are 0.2, 0.4, 0.1, 0.8, with running means 0.2, 0.3, 0.2333, 0.375. The best
-# ranking has 0.1, 0.15, 0.2333, 0.375. The differences are 0.1, 0.15, 0, 0; their mean is 0.0625.
-# :::
-#
 # ## Does it help to ask more than once?
 #
-# The other idea of the field is to compute several predictions of the same image, and to see whether they agree.
+# The other idea of the field is to compute several predictions of the same image, and to see whether they agree. A witness who
+# tells the same story each time is trusted more, although the story can be wrong each time.
 #
 # * **Monte-Carlo dropout** {cite:p}`gal2016dropout`: leave the dropout on; 15 passes give 15 predictions.
 # * **Deep ensemble** {cite:p}`lakshminarayanan2017ensembles`: networks that started from other random numbers.
 # * **Test-time augmentation** {cite:p}`wang2019tta`: predictions on slightly changed images (brighter, darker, ...).
 #
-# From these predictions we make a number in two ways: the entropy of the mean probability (over the predicted
-# foreground, as in the last section), and the **score agreement** {cite:p}`roy2018agreement`, the mean Dice over all pairs
+# From these predictions we make a number in two ways. The first is the entropy of the mean probability (over the predicted
+# foreground, as above). The second is the **score agreement** {cite:p}`roy2018agreement`, the mean Dice over all pairs
 # of predictions. High agreement means trust, so as an uncertainty we use 1 − agreement. A comparison over five data sets
-# {cite:p}`zenk2025failure` found that the agreement of ensemble members is the best simple baseline. Therefore it is a
-# baseline to which we compare each method of this book. As the cheapest baseline of this kind we add the agreement of only two
-# passes with dropout; the tables call it "2 answers".
+# {cite:p}`zenk2025failure` found that the agreement of ensemble members is the best simple baseline; we therefore compare each
+# method of this book with it. A cheaper variant is the agreement of only two passes with dropout, called "2 answers" here.
 #
 # **Predict:** which ranks the cases best on D: one pass, 15 passes with dropout, or four networks?
 
@@ -392,7 +430,7 @@ show.method_intervals(
     alt="eAURC per scanner and method, with intervals; the table below has the same numbers.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 written = [
     f"{r.estimate:.1f} ({r.low:.1f} to {r.high:.1f})" for r in milli.itertuples()
 ]
@@ -400,10 +438,10 @@ table = milli.assign(written=written)
 table.pivot(index="method", columns="domain", values="written").loc[rivals]
 
 # %% [markdown]
-# *eAURC × 1000 (lower is better) of each method (rows) on each scanner (columns), with 95 % intervals over subjects; the
-# figure above shows the same numbers. One run.*
+# *eAURC × 1000 (lower is better) of each method on each scanner, with 95 % intervals over subjects. The folded table has the
+# numbers of the figure. One run.*
 #
-# Read the table by columns. In this run, on A, B, C and E, where the network does well, asking more than once brings no
+# In this run, on A, B, C and E, where the network does well, asking more than once brings no
 # clear gain: each interval overlaps that of one pass (entropy over the foreground), or lies above it. On D and F the best
 # methods are those of this run, and other runs have others. Therefore we look at
 # [ten](evidence:ensemble-agreement-beats-one-pass/seeds) other runs (eAURC × 1000):
@@ -415,11 +453,11 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # | ensemble: entropy | [35 [23, 47]](evidence:chapter_02_cases/excess_aurc/ensemble:+entropy?domain=D&x1000) | [10 [8, 12]](evidence:chapter_02_cases/excess_aurc/ensemble:+entropy?domain=F&x1000) |
 # | ensemble: agreement | [47 [28, 65]](evidence:chapter_02_cases/excess_aurc/ensemble:+agreement?domain=D&x1000) | [14 [4, 25]](evidence:chapter_02_cases/excess_aurc/ensemble:+agreement?domain=F&x1000) |
 #
-# (An interval from a few runs is symmetric, so it can reach below 0, although no eAURC does.) The agreement of the
-# dropout passes looks good on F in this run, and over the other runs its interval is very wide: one run proves little. The
-# agreement of the ensemble, our baseline, has a higher eAURC than one pass
+# (An interval from a few runs is symmetric, so it can reach below 0, although no eAURC does.) **Asking more than once is no
+# sure gain.** The agreement of the ensemble, our baseline, has a higher eAURC than one pass
 # [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails) over these runs; on C, D and F that is
-# [undecided](evidence:ensemble-agreement-beats-one-pass/C,D,F?undecided).
+# [undecided](evidence:ensemble-agreement-beats-one-pass/C,D,F?undecided). The agreement of the
+# dropout passes looks good on F in this run, and over the other runs its interval is very wide: one run proves little.
 #
 # The soft Dice confidence also needs one pass only. Over the same
 # [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs, its eAURC × 1000, averaged within the unseen scanners, is
@@ -447,20 +485,20 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # must be calibrated before it is reported.
 # :::
 #
-# ## What it costs
+# ### What does it cost?
 #
 # Each further prediction costs a pass of a network, and an ensemble costs its trainings as well. The next cells count
-# the trainings and measure the time per case on this computer, with 48 slices. The time can rise more slowly than the
-# number of passes, because repeated passes are computed with fewer digits where that is faster.
+# the trainings and measure the time per case on this computer, with 48 slices. (The time can rise more slowly than the
+# number of passes, because repeated passes are computed with fewer digits where that is faster.)
 
-# %%
+# %% tags=["hide-input"]
 few = test.take(np.linspace(0, len(test) - 1, 48).astype(int))
 over_foreground = {"region": "foreground"}
 many = MCDropout(n_samples=n_samples, **over_foreground)
 two = MCDropout(n_samples=2)
 members = DeepEnsemble(n_members=n_members, training=training, **over_foreground)
 
-# %%
+# %% tags=["hide-input"]
 priced = {
     "soft Dice": SoftDiceConfidence(),
     "entropy, foreground": PredictiveEntropy(**over_foreground),
@@ -472,7 +510,7 @@ priced = {
     "ensemble: agreement": ScoreAgreement(members),
 }
 
-# %%
+# %% tags=["hide-input"]
 rows = []
 for name, method in priced.items():
     method.fit(unet, train)
@@ -487,17 +525,16 @@ cost["trainings"] = [n_members if "ensemble" in name else 1 for name in cost.ind
 abroad = cases[cases["domain"] != trained_on]
 unseen = "B to F" if list(tested) == list("ABCDEF") else ", ".join(tested[1:])
 mean_of = f"mean of {unseen}"
-for name, statistic in (("Spearman", "rank_correlation"), ("eAURC", "excess_aurc")):
-    compared = compare_methods(abroad, list(priced), statistic=statistic)
-    cost[f"{name}, {mean_of}"] = compared.groupby("method")["estimate"].mean()
-cost.round({"ms per case": 1, f"Spearman, {mean_of}": 2, f"eAURC, {mean_of}": 4})
+compared = compare_methods(abroad, list(priced), statistic="rank_correlation")
+cost[f"Spearman, {mean_of}"] = compared.groupby("method")["estimate"].mean()
+shown = cost.rename(columns={"n_passes": "passes"}).sort_values("passes")
+shown.round({"ms per case": 1, f"Spearman, {mean_of}": 2})
 
 # %% [markdown]
-# *Cost of each method: passes of a network per case (`n_passes`), milliseconds per case on this computer, and networks
-# to train; beside it, the mean over the unseen scanners of Spearman's correlation (higher is better) and of the eAURC
-# (lower is better). One run.*
+# *Cost of each method: passes of a network per case, milliseconds per case on this computer, and networks to train; beside
+# it, the mean over the unseen scanners of Spearman's correlation with the risk (higher is better). One run.*
 
-# %%
+# %% tags=["hide-input"]
 axes = ("passes of a network per case", f"Spearman, {mean_of} (higher is better)")
 alt = "One point per method: Spearman's correlation with the risk against the number of passes."
 columns = {"x": "n_passes", "y": f"Spearman, {mean_of}", "by": "method"}
@@ -514,20 +551,11 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # [0.18 [0.14, 0.22]](evidence:fifteen-passes-beat-two/B) on B. From one method to another this need not be so:
 # in the figure, the methods with the most passes are not the highest.
 #
-# ## Four questions, not one
+# ## Is the stated quality right?
 #
-# "How good is this uncertainty?" hides four questions. We have treated the first.
-#
-# | question | who needs it | measured by |
-# |---|---|---|
-# | **ranking**: are worse cases more uncertain? | who can review some | Spearman, eAURC |
-# | **absolute error**: is the stated quality right? | who needs a number in a report | mean absolute error |
-# | **detection**: is this case from another scanner? | who runs the department | AUROC: the probability that a case from there has a higher value than one from A |
-# | **calibration**: are 80 % of the pixels called 80 % right? | who uses the probabilities | ECE, see below; Brier score, $\sum_c (p_c - y_c)^2$ per pixel with $y_c = 1$ for the true class |
-#
-# ### Absolute error
-#
-# The score agreement is itself a Dice, so it can be read as a *prediction* of the true Dice.
+# We come to the second question. The score agreement is itself a Dice, so it can be read as a *prediction* of the true Dice: "the
+# predictions agree with a Dice of such and such, so the segmentation is about that good". The **mean absolute error** tells how
+# far this is from the truth.
 #
 # **Predict:** on D and F, where many segmentations are wrong, will the agreement be above the true Dice or below it? For
 # which of the three samplers will it be nearest?
@@ -556,11 +584,13 @@ pd.concat(names, axis=1).round(3)
 # On these two scanners the other two agree less with themselves, so their agreement comes closer to the true Dice. A
 # ranking does not show this: in this run, dropout ranks the slices of F well, and yet its number is far off.
 #
-# ### Detection
+# ## Are the failures flagged, and only those?
 #
-# For each uncertainty, set a threshold on in-distribution cases (more hearts on scanner A) so that 95 % of them pass.
-# Which cases exceed this threshold on each scanner, that is, which are *flagged*? A *failure* is a slice with a Dice
-# below 0.7; on A, B, C and E there are only a few.
+# The third question needs a **threshold**. For each uncertainty, we set it on in-distribution cases (more hearts on scanner A) so
+# that 95 % of them lie below it. A case above it is *flagged*, and a person looks at it. A *failure* is a slice with a Dice
+# below 0.7; on A, B, C and E there are only a few. A good threshold flags the failures *and* leaves the good slices alone.
+#
+# **Predict:** on scanner C, most slices are segmented well. Will the two entropies leave them alone?
 
 # %%
 in_domain = predict_probabilities(unet, familiar.images)
@@ -582,126 +612,49 @@ for name in watched:
 names = ["method", "scanner", "AUROC", "failures flagged", "good slices flagged"]
 detected = pd.DataFrame(rows, columns=names)
 long = detected.melt(id_vars=["method", "scanner"], var_name="what")
-long.pivot(index=["what", "method"], columns="scanner", values="value").round(2)
+wide = {"index": ["what", "method"], "columns": "scanner", "values": "value"}
+
+# %%
+entropies = long[long["method"].str.startswith("entropy") & (long["what"] != "AUROC")]
+entropies.pivot(**wide).round(2)
 
 # %% [markdown]
-# *AUROC: probability that a slice of the scanner has a higher uncertainty than one of the further hearts on A (0.5: no
-# detection). "Failures flagged", "good slices flagged": fraction of the failures, and of the other slices, that are
-# flagged (NaN: there is no such slice). One run.*
+# *Fraction of the failures, and of the good slices, that are flagged (NaN: there is no such slice). One run.*
 #
-# Are the failures flagged? Over [ten](evidence:entropy-is-silent-on-failures/seeds) other runs, the entropy over the image
+# *Are the failures flagged?* Over [ten](evidence:entropy-is-silent-on-failures/seeds) other runs, the entropy over the image
 # flags [0.96 [0.90, 1.01]](evidence:entropy-is-silent-on-failures/D) of the failures on D and
 # [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. (Such intervals may reach beyond 1.) However,
 # in this run it flags nearly all good slices there, too.
 #
-# Are good slices flagged on other scanners as well? Over [ten](evidence:good-slices-are-flagged/seeds) other runs, the
+# *Are the good slices left alone?* Many are not. Over [ten](evidence:good-slices-are-flagged/seeds) other runs, the
 # entropy over the foreground flags
 # [0.37 [0.26, 0.49]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=C&failed=0) of the good slices on C
 # and [0.28 [0.20, 0.36]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=B&failed=0) on B. The entropy over
 # the image flags [0.80 [0.65, 0.95]](evidence:good-slices-are-flagged?holds) and
-# [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) of them. So these uncertainties
-# also react to a new scanner where the segmentation is good. For the size of the prediction it is the other way round: in
+# [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) of them. **So these uncertainties
+# also react to a new scanner where the segmentation is good.**
+#
+# How well is a scanner detected, whatever the threshold? This is measured by the **AUROC**: the probability that a slice of the
+# scanner has a higher uncertainty than one of the further hearts on A (0.5: no detection, 1: perfect detection). The folded table
+# below has it for four uncertainties. For the size of the prediction it is the other way round than for the entropies: in
 # this run, it hardly detects a scanner, and yet it ranks the cases within one.
 #
+# :::{admonition} For the researcher: are 5 % flagged on A?
+# :class: dropdown
 # On A itself, is the flagged fraction the 5 % that we allowed? Not exactly, because these are other hearts than those that
 # set the threshold. Over the same runs it lies between
 # [0.03 and 0.09](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=A) for the entropy over the foreground, and
 # between [0.01 and 0.24](evidence:chapter_02_cases/entropy,+image:+flagged?domain=A) for the entropy over the image.
-#
-# ### Calibration
-#
-# A **reliability diagram** sorts all pixels by the probability of their predicted class into bins, and shows which
-# fraction of each bin was right. The **expected calibration error** (ECE) is the mean distance from the diagonal,
-# weighted by pixels. If the network is too sure or not sure enough, one number $T$, the **temperature**, can correct
-# this {cite:p}`guo2017calibration`. It is fitted on in-distribution cases, and each probability $p_c$ is replaced by
-# $p_c^{1/T}$, divided by their sum over the classes. $T > 1$ takes all probabilities nearer to each other, $T < 1$ drives
-# them further apart; the predicted class stays the same.
+# :::
 
-# %%
-temperature = ev.fit_temperature(in_domain.log(), familiar.labels)
-where = {d: np.flatnonzero(cases["domain"] == d) for d in tested}
-on_a, on_d = where[trained_on], where[on_show["D"]]
-cooled = ev.apply_temperature(probabilities[on_d].log(), temperature)
-bins = {
-    f"scanner {s}": ev.reliability_table(probabilities[on], test.labels[on])
-    for s, on in ((trained_on, on_a), (on_show["D"], on_d))
-}
-
-# %% tags=["hide-input"]
-bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
-    cooled, test.labels[on_d]
-)
-show.reliability_diagram(
-    bins,
-    alt="Fraction of right pixels against the probability of the predicted class, with the diagonal: one curve for A, one for D, and one for D with the temperature.",
-)
+# %% tags=["hide-input", "hide-output"]
+long.pivot(**wide).round(2)
 
 # %% [markdown]
-# *Fraction of right pixels against the probability of the predicted class, for A, for D, and for D with the temperature
-# that was fitted on A; on the diagonal both are equal. Point at a marker to see which fraction of all pixels it stands
-# for: most of them are background pixels in the last bin. One network.*
+# *AUROC (0.5: no detection), and fraction of the failures and of the good slices that are flagged, for four uncertainties.
+# One run.*
 #
-# On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far
-# too sure, and the temperature makes that worse, because it drives the probabilities further apart. Over
-# [ten](evidence:temperature-does-not-travel/seeds) other runs, this temperature raises the Brier score (the table
-# above defines it; lower is better) on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
-# on F by [0.006 [0.006, 0.007]](evidence:temperature-does-not-travel/F?holds).
-#
-# There is a trap here. Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
-# was there in the training set.
-#
-# **Predict:** how will its Dice and its ECE compare with those of the network?
-
-
-# %%
-shares = np.stack([(train.labels == c).mean(axis=0) for c in range(4)])
-atlas = np.broadcast_to(shares[None].astype(np.float32), probabilities.shape)
-
-# %%
-rows = {}
-for d, index in where.items():
-    part = test.take(index)
-    for name, chances in (("network", probabilities), ("atlas", atlas)):
-        dice = case_table(chances[index], part, empty="skip")["quality"].mean()
-        ece = 100 * ev.expected_calibration_error(chances[index], part.labels)
-        brier = ev.brier_score(chances[index], part.labels).mean()
-        rows[d, name] = {"Dice": dice, "ECE (%)": ece, "Brier": brier}
-pd.DataFrame(rows).T.unstack().round(3)
-
-# %% [markdown]
-# *Dice (higher is better), ECE in percent and Brier score (both: lower is better) of the network and of the atlas, per
-# scanner. One run.*
-#
-# The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the
-# lower ECE. Over [ten](evidence:atlas-is-the-worse-model/seeds) other runs, the
-# [lower Dice](evidence:atlas-is-the-worse-model?holds) and the
-# [lower ECE](evidence:worse-model-lower-ece?holds) are confirmed on each scanner (with five bins for the ECE; the
-# table has fifteen). The differences are smallest in Dice on F, where the atlas is lower by
-# [0.16 [0.10, 0.22]](evidence:atlas-is-the-worse-model/F?minus), and smallest in ECE, as a fraction, on C, where it is
-# lower by [0.004 [0.002, 0.006]](evidence:worse-model-lower-ece/C?minus).
-#
-# How can this be? The ECE only measures whether stated and true frequencies agree, and not whether the segmentation is of
-# any use. The Brier score also rewards probabilities near 0 and 1 that are right: by it, in this run, the network is far
-# ahead wherever it works.
-#
-# ### Which method should one take?
-#
-# That depends on the question, because a method can do well at one of the four and badly at another. Three results from
-# above show this, each over repeated runs:
-#
-# * The entropy over the image flags [0.96 [0.90, 1.01]](evidence:entropy-is-silent-on-failures/D) of the failures on D and
-#   [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. But it ranks the slices of F
-#   the wrong way: the correlation with the risk is
-#   [−0.45 [−0.72, −0.19]](evidence:image-entropy-hardly-orders/F?below).
-# * The agreement of the ensemble exceeds the true Dice on D by
-#   [0.04 [0.01, 0.06]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) only. But it
-#   has a higher eAURC than one pass [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails).
-# * The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on each scanner, and a
-#   [lower Dice](evidence:atlas-is-the-worse-model?holds).
-#
-# A paper that reports one of these measures has answered one of these questions.
-#
-# ## The failures that look most trustworthy
+# ### The failures that look most trustworthy
 #
 # The failures with the lowest uncertainty are the dangerous ones. Here are those that the foreground entropy ranks
 # as most trustworthy, one for each scanner that has a failure, with the disagreement of the networks of the ensemble.
@@ -733,13 +686,104 @@ show.map_grid(
 # those to which the map does not point. Count roughly: are most wrong pixels inside the band or outside? Chapter 5 counts
 # the errors that lie far from the predicted border, and tries methods that are meant to find them.
 #
-# ## Real scanners
+# ## Are the probabilities right?
+#
+# The fourth question looks at pixels again. Take all pixels of which the network says that it is 80 % sure. If 80 % of them
+# are right, the network is **calibrated** there. A **reliability diagram** shows this for all probabilities: it sorts the pixels
+# by the probability of their predicted class into bins, and shows which fraction of each bin was right. The **expected
+# calibration error** (ECE) is the mean distance from the diagonal, weighted by pixels.
+#
+# If the network is too sure or not sure enough, one number $T$, the **temperature**, can correct
+# this {cite:p}`guo2017calibration`. It is fitted on in-distribution cases, and each probability $p_c$ is replaced by
+# $p_c^{1/T}$, divided by their sum over the classes. $T > 1$ takes all probabilities nearer to each other, $T < 1$ drives
+# them further apart; the predicted class stays the same. Suppose, for example, that two classes have the probabilities
+# $(\frac45, \frac15)$. With $T = 2$ they become $(\frac23, \frac13)$: the network still prefers the first class, but is less sure.
+#
+# **Predict:** the temperature is fitted on A. Will it also make the probabilities on D better?
+
+# %%
+temperature = ev.fit_temperature(in_domain.log(), familiar.labels)
+where = {d: np.flatnonzero(cases["domain"] == d) for d in tested}
+on_a, on_d = where[trained_on], where[on_show["D"]]
+cooled = ev.apply_temperature(probabilities[on_d].log(), temperature)
+bins = {
+    f"scanner {s}": ev.reliability_table(probabilities[on], test.labels[on])
+    for s, on in ((trained_on, on_a), (on_show["D"], on_d))
+}
+
+# %% tags=["hide-input"]
+bins[f"{on_show['D']}, T = {temperature:.2f}"] = ev.reliability_table(
+    cooled, test.labels[on_d]
+)
+show.reliability_diagram(
+    bins,
+    alt="Fraction of right pixels against the probability of the predicted class, with the diagonal: one curve for A, one for D, and one for D with the temperature.",
+)
+
+# %% [markdown]
+# *Fraction of right pixels against the probability of the predicted class, for A, for D, and for D with the temperature
+# that was fitted on A; on the diagonal both are equal. Point at a marker to see which fraction of all pixels it stands
+# for: most of them are background pixels in the last bin. One network.*
+#
+# On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far
+# too sure, and the temperature makes that worse, because it drives the probabilities further apart.
+#
+# A second measure confirms it. The **Brier score** is $\sum_c (p_c - y_c)^2$ per pixel, with $y_c = 1$ for the true class
+# and 0 for the others; lower is better. Over [ten](evidence:temperature-does-not-travel/seeds) other runs, this temperature
+# raises the Brier score on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
+# on F by [0.006 [0.006, 0.007]](evidence:temperature-does-not-travel/F?holds).
+#
+# ### A trap: the model that does not look
+#
+# Consider a model that ignores the image: an **atlas**, which states for each pixel how often each class
+# was there in the training set.
+#
+# **Predict:** how will its Dice and its ECE compare with those of the network?
+
+# %%
+shares = np.stack([(train.labels == c).mean(axis=0) for c in range(4)])
+atlas = np.broadcast_to(shares[None].astype(np.float32), probabilities.shape)
+
+# %%
+rows = {}
+for d, index in where.items():
+    part = test.take(index)
+    for name, chances in (("network", probabilities), ("atlas", atlas)):
+        dice = case_table(chances[index], part, empty="skip")["quality"].mean()
+        ece = 100 * ev.expected_calibration_error(chances[index], part.labels)
+        brier = ev.brier_score(chances[index], part.labels).mean()
+        rows[d, name] = {"Dice": dice, "ECE (%)": ece, "Brier": brier}
+pd.DataFrame(rows).T.unstack().round(3)
+
+# %% [markdown]
+# *Dice (higher is better), ECE in percent and Brier score (both: lower is better) of the network and of the atlas, per
+# scanner. One run.*
+#
+# The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the
+# lower ECE. Over [ten](evidence:atlas-is-the-worse-model/seeds) other runs, the
+# [lower Dice](evidence:atlas-is-the-worse-model?holds) and the
+# [lower ECE](evidence:worse-model-lower-ece?holds) are confirmed on each scanner (with five bins for the ECE; the
+# table has fifteen). The differences are smallest in Dice on F, where the atlas is lower by
+# [0.16 [0.10, 0.22]](evidence:atlas-is-the-worse-model/F?minus), and smallest in ECE, as a fraction, on C, where it is
+# lower by [0.004 [0.002, 0.006]](evidence:worse-model-lower-ece/C?minus).
+#
+# How can this be? The ECE only measures whether stated and true frequencies agree, and not whether the segmentation is of
+# any use. The Brier score also rewards probabilities near 0 and 1 that are right: by it, in this run, the network is far
+# ahead wherever it works.
+
+# %% [markdown]
+# ## Real scanners: what if all predictions are empty?
 #
 # Do these results also appear on real scanners? We test the same baselines on the spinal cord of chapter 1: the networks
-# are trained on three sessions of two volunteers and tested on four unseen sites. We compute the agreement in two ways,
-# because two predictions may both find nothing: then they agree perfectly (as published, `empty="one"`), or not at all
-# (`empty="zero"`, called *strict* in the figure). Where the images of the cord are not installed, `cord` is `None`, and
-# the figure shows a stored run.
+# are trained on three sessions of two volunteers and tested on four unseen sites.
+#
+# Real images bring a case that the phantom hides. Two predictions may both find *nothing*. How well do they agree: perfectly,
+# because they are the same, or not at all, because both failed? The published convention says perfectly (`empty="one"`). We also
+# compute the other (`empty="zero"`, called *strict* in the figure). Where the images of the cord are not installed, `cord` is
+# `None`, and the figure shows a stored run.
+#
+# **Predict:** at one site, Juntendo, the network finds nothing at all in some slices. What does the published convention do to
+# the ranking there?
 
 # %%
 try:
@@ -804,21 +848,20 @@ show.method_intervals(
 # *Spearman's correlation of each uncertainty with the risk (higher is better), per site. Each site scanned one volunteer,
 # so there are no intervals. One network and one ensemble.*
 #
-# With one volunteer per site, the cord cannot confirm the order of the methods, and networks differ much. At University
-# College London (UCL), for example, Spearman's correlation of the entropy over the foreground lies between
-# [0.12 and 0.86](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) for five
-# other networks.
-#
-# However, the cord shows a trap that the phantom hides. At Juntendo, the collapse of chapter 1, the network finds nothing at
-# all in some slices, and predictions that agree on an empty mask look trustworthy. In this run, the published convention for
-# empty masks reverses the ranking there, and the size of the prediction alone ranks best. Over
+# At Juntendo, the collapse of chapter 1, predictions that agree on an empty mask look trustworthy. In this run, the published
+# convention for empty masks reverses the ranking there, and the size of the prediction alone ranks best. Over
 # [ten](evidence:empty-answers-must-not-agree/seeds) other networks, the strict convention raises Spearman's
 # correlation at Juntendo by
 # [1.03 (interval over networks: 0.79 to 1.27)](evidence:empty-answers-must-not-agree?above). All slices are of one
 # volunteer, so the claim about the site is [undecided](evidence:empty-answers-must-not-agree?undecided).
+#
+# With one volunteer per site, the cord cannot confirm the order of the methods, and networks differ much. At University
+# College London (UCL), for example, Spearman's correlation of the entropy over the foreground lies between
+# [0.12 and 0.86](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) for five
+# other networks.
 
 # %% [markdown]
-# ## Lung nodules: failures, or disagreement?
+# ## Lung nodules: does uncertainty follow the risk, or the people?
 #
 # One volunteer per site is few. A second real cohort has more people. A *lung nodule* is a small round spot in the lung, a
 # few millimetres to three centimetres wide; whether it grows can tell whether it is cancer, so its size has to be right. The
@@ -864,29 +907,83 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # distance is that of chapter 3. The ensemble is the five networks of the five seeds, so its values are not independent from
 # seed to seed.*
 #
-# The risk is higher where people disagree: within each vendor, the correlation of the two
+# Risk and disagreement go together: within each vendor, their correlation
 # is [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit that we had registered. It lies between
 # [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
 # [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So an uncertainty that correlates with one of them also
 # correlates with the other, and we must ask with which it correlates more. The soft Dice confidence
 # measures failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
 # with the risk more strongly, by [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
-# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients. However, its correlation with
-# the disagreement is not small either:
-# [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
+# [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients.
 #
-# Its eAURC is lower than that of the [size of the prediction](evidence:nodule-soft-dice-ranks-better-than-size?holds), by
-# [46 [21, 72]](evidence:nodule-soft-dice-ranks-better-than-size?minus&x1000) thousandths. Whether it ranks better than the mean
-# probability of the predicted foreground is
-# [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
-# [0 [−12, 12]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?x1000) thousandths). The agreement of dropout
-# predictions shows what the convention for empty masks did at Juntendo: its eAURC × 1000 is
+# The size of the prediction does not win: the eAURC of the soft Dice confidence is
+# [lower](evidence:nodule-soft-dice-ranks-better-than-size?holds), by
+# [46 [21, 72]](evidence:nodule-soft-dice-ranks-better-than-size?minus&x1000) thousandths. And empty masks matter here, too. The
+# eAURC × 1000 of the agreement of dropout predictions is
 # [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if two empty predictions count as agreement, and
-# [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if they do not. The means of the other
+# [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if they do not.
+#
+# :::{admonition} For the researcher: what stays open on the nodules
+# :class: dropdown
+# The correlation of the soft Dice confidence with the disagreement is not small either:
+# [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
+# Whether it ranks better than the mean probability of the predicted foreground is
+# [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
+# [0 [−12, 12]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?x1000) thousandths). The means of the other
 # methods in the table are of one cohort, and we registered no claim about their order.
+# :::
+#
+# ## Which method should one take?
+#
+# That depends on the question, because a method can do well at one of the four and badly at another. Three results from
+# above show this, each over repeated runs:
+#
+# * The entropy over the image flags [0.96 [0.90, 1.01]](evidence:entropy-is-silent-on-failures/D) of the failures on D and
+#   [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. But it ranks the slices of F
+#   the wrong way: the correlation with the risk is
+#   [−0.45 [−0.72, −0.19]](evidence:image-entropy-hardly-orders/F?below).
+# * The agreement of the ensemble exceeds the true Dice on D by
+#   [0.04 [0.01, 0.06]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) only. But it
+#   has a higher eAURC than one pass [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails).
+# * The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on each scanner, and a
+#   [lower Dice](evidence:atlas-is-the-worse-model?holds).
+#
+# A paper that reports one of these measures has answered one of these questions.
 
 # %% [markdown]
-# ## Do people agree on the border?
+# ## Which claims held up
+#
+# Unless stated otherwise, everything above is one seed. What we expected in general was written down before the
+# repeats were run, and judged on [ten](evidence:temperature-does-not-travel/seeds) other seeds, all claims by the
+# same rule (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the
+# numbers and the intervals; here are the verdicts.
+
+# %% tags=["hide-input", "hide-output"]
+verdicts = ledger.overview().query("chapter == 2")
+verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
+
+# %% [markdown]
+# A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
+# are too few to tell. Eight verdicts of this book were changed from "holds" to "undecided" in November 2026, four of
+# them in this chapter. On the ten new seeds, three of these four [hold](../errata.md) again; the fourth is about one
+# person and stays undecided.
+#
+# ## What to take home
+#
+# * The step from the map to one number matters much: the mean entropy over the predicted foreground ranks the cases
+#   better than the mean over the image [on each scanner](evidence:foreground-mean-beats-image-mean?holds), over
+#   [ten](evidence:foreground-mean-beats-image-mean/seeds) runs.
+# * Compare with the size of the prediction, and with an ensemble, its entropy and its agreement. Show all of them.
+# * Ranking, absolute error, detection and calibration are different questions. A method can do well at one and badly at
+#   another, so say which of them you ask.
+# * Say what counts as agreement if two predictions are empty. On the nodules, the eAURC × 1000 of the agreement of dropout is
+#   [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with one convention and
+#   [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with the other.
+# * Low ECE does not make a segmentation good, and a temperature fitted on A
+#   [made the Brier score on D and F worse](evidence:temperature-does-not-travel?holds).
+
+# %% [markdown]
+# ## For the researcher: do people agree on the border?
 #
 # Two people draw a border differently. On the phantom we can simulate three raters who draw each heart. How well do they
 # agree, and is the network uncertain where they disagree?
@@ -970,37 +1067,6 @@ if cases_out:
     ledger.save_cases(both, cases_out, profile=profile, seed=seed)
 
 # %% [markdown]
-# ## Which claims held up
-#
-# Unless stated otherwise, everything above is one seed. What we expected in general was written down before the
-# repeats were run, and judged on [ten](evidence:temperature-does-not-travel/seeds) other seeds, all claims by the
-# same rule (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the
-# numbers and the intervals; here are the verdicts.
-
-# %% tags=["hide-input"]
-verdicts = ledger.overview().query("chapter == 2")
-verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
-
-# %% [markdown]
-# A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
-# are too few to tell. Eight verdicts of this book were changed from "holds" to "undecided" in November 2026, four of
-# them in this chapter. On the ten new seeds, three of these four [hold](../errata.md) again; the fourth is about one
-# person and stays undecided.
-#
-# ## What to take home
-#
-# * The step from the map to one number matters much: the mean entropy over the predicted foreground ranks the cases
-#   better than the mean over the image [on each scanner](evidence:foreground-mean-beats-image-mean?holds), over
-#   [ten](evidence:foreground-mean-beats-image-mean/seeds) runs.
-# * Compare with the size of the prediction, and with an ensemble, its entropy and its agreement. Show all of them.
-# * Ranking, absolute error, detection and calibration are different questions. A method can do well at one and badly at
-#   another, so say which of them you ask.
-# * Say what counts as agreement if two predictions are empty. On the nodules, the eAURC × 1000 of the agreement of dropout is
-#   [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with one convention and
-#   [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with the other.
-# * Low ECE does not make a segmentation good, and a temperature fitted on A
-#   [made the Brier score on D and F worse](evidence:temperature-does-not-travel?holds).
-#
 # ## Check yourself
 #
 # :::{admonition} Exercise 2: break a metric by ties
@@ -1027,7 +1093,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #
 # :::{admonition} Exercise 3: an operating point
 # A clinic can review 20 % of the cases from scanner D. Which of the uncertainties should it use, and what mean risk is
-# left in the others? Guess from the table of eAURC (column D), and from panel D at a coverage of four fifths, which shows three of
+# left in the others? Guess from the folded table of eAURC (column D), and from panel D at a coverage of four fifths, which shows three of
 # them. Set your guess; the cell computes the mean risk for all. Then say why the clinic should not choose in this way.
 # :::
 
