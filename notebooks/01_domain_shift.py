@@ -618,8 +618,8 @@ if cord is not None:
 # %% [markdown]
 # *The middle slice of each site; below, with the borders that the rater drew.*
 #
-# Two of the six volunteers are for training: one was scanned at CEITEC, one at North-West University, both on Siemens scanners
-# of 3 T (T stands for tesla, the unit of the field strength). The other four sites are unseen.
+# Two of the six volunteers are for training: one was scanned twice at CEITEC, one at North-West University, both on Siemens
+# scanners of 3 T (T stands for tesla, the unit of the field strength). The other four sites are unseen.
 #
 # How do we test at the two training sites without cheating? A slice of a volunteer that the network has seen is not a
 # fair test. So we train three networks:
@@ -630,8 +630,8 @@ if cord is not None:
 # | the volunteer of CEITEC | the volunteer of North-West University, and the four unseen sites |
 # | the volunteer of North-West University | the volunteer of CEITEC, and the four unseen sites |
 #
-# A network that has learned from one person is usually weaker than one that has learned from two. Therefore the last two are
-# tested at the unseen sites as well, so that a weak network is compared with a weak network.
+# A network that has learned from one person has seen less than one that has learned from two. Therefore the last two are
+# tested at the unseen sites as well, so that like is compared with like.
 #
 # **Predict:** which is worse for the network, another vendor, another field strength, or another
 # site with the same vendor and the same field?
@@ -718,7 +718,7 @@ if cord is not None:
 # saw the *same* person. So we know this volunteer well, and we do not know how another person at that site would fare: the
 # claim about the site is [undecided](evidence:same-vendor-collapse?undecided).
 #
-# **Elsewhere, a new site is not the problem.** The networks that were trained on one volunteer are hardly better at the
+# **At the other unseen sites, little is lost.** The networks that were trained on one volunteer are hardly better at the
 # *training* sites than at the other three unseen ones. Their means over [ten](evidence:same-vendor-collapse/seeds) other runs are:
 #
 # | site | seen in training? | grey-matter Dice |
