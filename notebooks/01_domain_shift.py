@@ -338,7 +338,8 @@ toy_other = np.array([[3.0, 90.0], [3.0, 90.0]])
 distance_from_a(toy_other, toy_a)
 
 # %% [markdown]
-# **Predict:** now we take the images of the six scanners. If an unusual appearance were what breaks the network, what would the next figure show?
+# **Predict:** now we take the images of the six scanners. If an unusual appearance were what breaks the network, what would the
+# next figure show?
 
 # %%
 of_a = appearance_features(train.images)
@@ -378,6 +379,7 @@ show.scatter(appearance, x="distance", y="quality", by="domain", axes=axes, alt=
 # | C | [6.0](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=C) | [0.918 [0.902, 0.933]](evidence:chapter_01_cases/quality?cohort=phantom&domain=C) |
 #
 # The rows are sorted by distance, and the Dice does not follow.
+#
 # Telling scanners such as E and F apart is what this book is about. A test that looks only for a *new scanner* would reject C and E,
 # on which most segmentations are good, and it would flag F no more than the harmless B. D lies only a little further than
 # B; there, a fraction of [0.49 [0.44, 0.54]](evidence:chapter_01_cases/failed?cohort=phantom&domain=D) of the slices has a
@@ -386,8 +388,8 @@ show.scatter(appearance, x="distance", y="quality", by="domain", axes=axes, alt=
 # ## Does the network report its failures?
 #
 # The look of the images did not tell. Does the network know by itself? It gives a probability for each pixel, and one would
-# hope that it is low where the segmentation is wrong. For each slice, we take the pixels that are predicted as heart (the predicted *foreground*) and average the probability of
-# their predicted class. This is the *mean maximum softmax probability*, or mean probability for short.
+# hope that it is low where the segmentation is wrong. For each slice, we take the pixels that are predicted as heart (the
+# predicted *foreground*) and average the probability of their predicted class. This is the *mean maximum softmax probability*, or mean probability for short.
 #
 # **Predict:** among the slices with Dice below 0.7, what mean probability does the network report?
 
@@ -719,9 +721,10 @@ if cord is not None:
 # claim about the site is [undecided](evidence:same-vendor-collapse?undecided).
 #
 # **At the other unseen sites, little is lost.** The networks that were trained on one volunteer are hardly better at the
-# *training* sites than at the other three unseen ones. Their means over [ten](evidence:same-vendor-collapse/seeds) other runs are:
+# *training* sites than at the other three unseen ones. (A network that is tested at one training site has learned at the other
+# one.) Their means over [ten](evidence:same-vendor-collapse/seeds) other runs are:
 #
-# | site | seen in training? | grey-matter Dice |
+# | site | a training site? | grey-matter Dice |
 # |---|---|---|
 # | CEITEC | yes | [0.740](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CEITEC) |
 # | North-West University | yes | [0.744](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=North) |
@@ -729,7 +732,7 @@ if cord is not None:
 # | University College London | no | [0.716](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=University) |
 # | Milan | no | [0.783](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=Milan) |
 #
-# With so few people, it matters as much who lies in the scanner as which scanner it is.
+# With one volunteer per site, we cannot tell an effect of the scanner from one of the person who lies in it.
 #
 # **Why Juntendo?** Look at its image again, at the cord and the fluid around it. We measure how much brighter the cord is
 # than its surroundings (a band from 1 to 3 mm outside the cord), in standard deviations of the slice.

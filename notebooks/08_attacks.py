@@ -156,9 +156,9 @@ for toy_name, toy_change in {"attack": toy_attack, "noise": toy_noise}.items():
 # * **Size.** No pixel may change by more than **ε** (epsilon). That is the *L∞ norm* of the change, the largest
 #   change of any pixel.
 # * **Unit.** Our ε is a multiple of the image's own standard deviation ("sd"): ε = 0.1 is a tenth of it.
-# * **Bounds.** A photograph has a darkest and a brightest value. Our images have mean 0 and standard deviation 1 and no
-#   natural range, so we set no bounds (`bounds=None`). Software that silently clips to [0, 1] would cut off most of such an
-#   image: that is damage, not attack.
+# * **Bounds.** A photograph has a darkest and a brightest value. Our images are *z-scored*: they have mean 0
+#   and standard deviation 1, and no natural range. So we set no bounds (`bounds=None`). Software that silently clips to [0, 1]
+#   would cut off most of such an image: that is damage, not attack.
 # * **Knowledge.** Our attacker has the network, its weights, and the true labels.
 
 # %% [markdown]
@@ -235,7 +235,8 @@ print(
 # a quarter of ε, and it keeps the worst image that it met. As a control we use **noise**: plus or minus ε in every pixel, at
 # random. It has the same norm as the attacks, but no direction.
 #
-# **Predict:** ε = 0.1. Will you see the change? What will the noise do, and what the attacks?
+# **Predict:** ε = 0.1. Will you see the change in the image? By how much will the noise lower the Dice of the slice below, and by
+# how much will one step and many steps of attack?
 
 # %% tags=["hide-input"]
 worst = int(np.argmin(dice_of(unet, packaged.images) - clean))
@@ -334,15 +335,9 @@ def attempts(eps, network=unet):
 
 # %%
 EPS = (0.05, 0.1, 0.2, 0.3)
-start = time.perf_counter()
 attacked = {eps: attempts(eps) for eps in EPS}
-seconds = time.perf_counter() - start
-print(f"{len(EPS)} sizes, {len(attacked[EPS[0]])} attacks: {seconds:.0f} s")
-start = time.perf_counter()
-attacks.pgd(unet, *known, eps=epsilon, steps=20, **box)
-print(f"PGD of 20 steps on {len(victims)} slices: {time.perf_counter() - start:.1f} s")
 
-# %%
+# %% tags=["hide-input"]
 tables = []
 for eps in EPS:
     found = {n: dice_of(unet, images) for n, images in attacked[eps].items()}
@@ -351,7 +346,7 @@ for eps in EPS:
         rows.assign(domain=source_scanner, subject=victims.subjects, clean=clean)
     )
 
-# %%
+# %% tags=["hide-input"]
 fallen = pd.concat(tables, ignore_index=True)
 ORDER = [*attacked[EPS[0]], "worst"]
 means = fallen.groupby("eps")[ORDER].mean()
@@ -596,8 +591,8 @@ show.number_table(
 #
 # So far the attacker aimed at the segmentation alone, and did not know that somebody looks at the uncertainty. What if the attacker
 # knows? An attacker who expects a test of the entropy aims at both: raise the loss, and keep the entropy low. An attack that
-# takes a defence into account is called **adaptive**, and a defence that has not faced one has not been tested. Ours is a PGD that raises the cross-entropy minus 2 times
-# the mean entropy of all pixels. We call it the **entropy-regularised attack** (`quiet_attack` in the code).
+# takes a defence into account is called **adaptive**, and a defence that has not faced one has not been tested. Ours is a PGD
+# that raises the cross-entropy minus 2 times the mean entropy of all pixels. We call it the **entropy-regularised attack** (`quiet_attack` in the code).
 
 
 # %% tags=["hide-input"]

@@ -474,9 +474,9 @@ for name, part in cases.groupby("domain", sort=False):
     print(f"{name}: {message}\n")
 
 # %% [markdown]
-# The promise was made for patients of the training scanner. How does the package know that D is another scanner? It compares the soft
-# Dice confidences of the new cases with those of the calibration, by a test that needs no reference (the two-sample
-# Kolmogorov-Smirnov test compares the distributions of two sets of numbers). Where the p-value is below one in a thousand, it
+# The promise was made for patients of the training scanner. How can a program find out, without references, that D is another one? The
+# package compares the soft Dice confidences of the new cases with those of the calibration, by the two-sample Kolmogorov-Smirnov test,
+# which compares the distributions of two sets of numbers. Where the p-value is below one in a thousand, it
 # warns: old and new cases are then not *exchangeable* (chapter 9), and the bound promises nothing.
 #
 # Was the warning right? Because we know the truth, we can count.
@@ -526,7 +526,8 @@ show.boxes(
 # %% [markdown]
 # Read the table row by row; it is that of a single run.
 #
-# * **A:** the bound is kept for at least as many slices as promised, and no alarm comes.
+# * **A:** the bound is kept for at least as many slices as promised, and there is no warning. Few distances
+#   exceed their limit.
 # * **B:** it is kept for nearly as many slices as promised, and yet there is a warning. The warning says that nothing is promised,
 #   and not that the bound is wrong.
 # * **D and F:** the network states more than it reaches, and the bound is broken for most slices. The warning comes on both. The
