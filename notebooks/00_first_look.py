@@ -60,6 +60,7 @@ as_in_book = parameters.checked("00_first_look", globals())
 
 # %% tags=["hide-input"]
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -76,9 +77,13 @@ from segconf_lite.profiles import profile_named
 # %% [markdown]
 # ## The network and the cases
 #
-# A **U-Net** gives every pixel of an image a class. This one has learned from *simulated* hearts on one scanner, called A.
-# Simulated means that the images are computed from a drawing whose borders are known exactly. It is the network of
-# [chapter 2](02_measuring_trust.ipynb), so it is trained only once.
+# To *segment* an image means to give every pixel a class. Our network, a **U-Net**, knows four: the **left ventricle** (the
+# pump that sends blood through the body), the **myocardium** (the muscle around it), the **right ventricle** beside them, and the
+# background. For every pixel it computes a probability of each class, and predicts the class with the highest one.
+#
+# The network has learned from hearts on one scanner, called A. The hearts are *simulated*, that is, the images are computed
+# from a drawing, and so their true borders are known exactly. (It is the network of [chapter 2](02_measuring_trust.ipynb),
+# so it is trained only once.)
 
 # %%
 sizes = profile_named(profile, n_train=n_train)
@@ -89,8 +94,9 @@ unet = fitted(fit_unet, train, **training)
 
 
 # %% [markdown]
-# The six cases are slices of one new heart, imaged on five scanners. We have chosen them so that the methods below disagree, which makes
-# them good for thinking, and useless as statistics. They are shown in a mixed order, so that the scanner is no hint.
+# Now the network sees a new heart, imaged on A and on four scanners that it does not know. The six cases are slices of this
+# heart. We have chosen them so that the methods below disagree, which makes them good for thinking, and useless as
+# statistics. Their order is mixed, so that it gives no hint of the scanner.
 
 
 # %%
@@ -119,9 +125,15 @@ show.picture_grid(
 # *Six cases. First the image, then the same image with the borders of the structures that the network predicts. One
 # network.*
 #
-# We call a segmentation wrong if its Dice, which is defined below, is under 0.8.
+# What should you look for? In a good segmentation, the left ventricle is one round area, the myocardium is a closed ring
+# around it, and the right ventricle is one area beside the ring. (Near the tip of the heart, there is no right ventricle.)
 #
-# **Predict:** a person has time to check two of the six. Which two are wrong? Write their numbers down. In
+# And when is a segmentation *wrong*? We compare it with the truth by the **Dice**: twice the area that the two have in
+# common, divided by the sum of both areas. Say that the prediction has 4 pixels, the truth has 6, and they share 3. Then
+# the Dice is 2 · 3 / (4 + 6) = 0.6. A perfect segmentation has a Dice of 1, and one that shares nothing has 0. The Dice is
+# computed for each of the three structures and averaged. Here we call a segmentation wrong if its Dice is below 0.8.
+#
+# **Predict:** a person has time to check two of the six. Which two would you check? Write their numbers down. In
 # Jupyter or on Colab, type them into the next cell and run it.
 
 # %%
@@ -130,18 +142,24 @@ my_guess = []  # for example [1, 2]
 # %% [markdown]
 # ## What the methods think
 #
-# A method gives every case an *uncertainty*: a number that should be high where the segmentation is wrong. Four methods
-# and one control each send the cases with the highest uncertainty to the person.
+# You looked at borders. A method cannot do that, and it does not know the truth either. It computes an *uncertainty* for
+# every case: a number that should be high where the segmentation is wrong. The two cases with the highest uncertainty are
+# sent to the person. Two of our methods look at the probabilities of the network:
 #
-# * **entropy**: how evenly the probabilities of a pixel are spread over the classes, on average over the pixels that
+# * **entropy**: how evenly the probabilities of a pixel are spread over the four classes, on average over the pixels that
 #   are predicted as heart;
-# * **soft Dice**: how far the probabilities of the pixels are from a clear yes or no: a probability of 0.99 for "heart" is
-#   near, one of 0.55 is far;
-# * **dropout**: how little several predictions of the same network agree, when random *features* (numbers that it computes
-#   inside) are switched off;
-# * **ensemble**: how little several networks agree that were trained from other random numbers;
-# * **small prediction**: a control that looks at no probability, only at how small the predicted heart is. A method that does
-#   not beat this control has not earned its cost.
+# * **soft Dice**: how far the probabilities are from a clear yes or no. For example, a probability of 0.99 for "heart" is near
+#   a clear yes, and one of 0.55 is far from it.
+#
+# Two others ask for several predictions, and look at how little these agree:
+#
+# * **dropout**: predictions of the same network, while random parts of it are switched off;
+# * **ensemble**: predictions of several networks, each trained from other random numbers.
+#
+# The last one is a control:
+#
+# * **small prediction**: how small the predicted heart is, and nothing else. A method that does not beat this control has
+#   not earned its cost.
 
 # %%
 samplers = {"dropout": MCDropout(n_samples=n_samples)}
@@ -157,19 +175,22 @@ columns |= {"small prediction": "small prediction"}
 opinions = pd.DataFrame({k: found[v] for k, v in columns.items()}, index=names)
 place = opinions.rank(ascending=False, method="first").astype(int).T
 sent = place <= n_reviews
-place.rename_axis("place, by uncertainty")
+to_person = [", ".join(map(str, np.flatnonzero(row) + 1)) for row in sent.to_numpy()]
+place.rename_axis("place, by uncertainty").assign(**{"sent: cases": to_person})
 
 # %% [markdown]
 # *The place of each case when the cases are sorted by uncertainty: 1 is the case that a method trusts least, 6 the one that
-# it trusts most.*
+# it trusts most. Last column: the cases that are sent to the person, which are those in places 1 and 2.*
 #
-# **Predict:** the methods send different cases to the person. Which of the five do you trust, and will you change your
-# guess?
+# Read one row from left to right: it is the opinion of one method about the six cases. Read one column from top to bottom:
+# it is what five methods think of the same case. They do not agree.
+#
+# **Predict:** which of the five rows do you trust, and will you change your guess?
 #
 # ## The truth
 #
-# The hearts are computed, so the true segmentation is known. **Dice** is twice the area that the prediction and the truth
-# have in common, divided by the sum of both areas: 1 is perfect. It is computed for each of the three structures and averaged.
+# In a hospital, nobody would know by now. But our heart is computed, so we can look at the true borders and compute the Dice
+# of each case.
 
 # %%
 dice = case_table(probabilities, cases, empty="skip")["quality"].to_numpy()
@@ -195,24 +216,24 @@ show.picture_grid(
 # *The six cases with their Dice. First the predicted borders, then the true ones. One network.*
 
 # %%
-score = (sent & wrong).sum(axis=1).rename("wrong cases that were sent")
-score["you"] = int(wrong[[k - 1 for k in my_guess]].sum())
-score.to_frame().assign(**{"wrong cases": wrong.sum()})
+score = (sent & wrong).sum(axis=1).astype(object)
+score["you"] = wrong[[k - 1 for k in my_guess]].sum() if my_guess else "no guess"
+score.to_frame(f"sent, of the {wrong.sum()} wrong cases")
 
 # %% [markdown]
-# *How many of the wrong cases each method sent to the person; "you" counts those in your guess.*
+# *How many of the wrong cases each method sent to the person; "you" counts those in your guess, if you typed one in.*
 #
-# In these six cases the entropy sends none of the two wrong ones, and the ensemble sends both. That is one example, chosen by
-# us: on other cases another method may win. To find out how *often* a method is right takes many cases, several networks,
-# and a fair way of counting, and that is what [chapter 2](02_measuring_trust.ipynb) is about.
+# In these six cases the entropy sends none of the two wrong ones, and the ensemble sends both. The control, which looks at
+# nothing but the size, sends one. That is one example, chosen by us: on other cases another method may win. To find out how
+# *often* a method is right takes many cases, several networks, and a fair way of counting, and that is what
+# [chapter 2](02_measuring_trust.ipynb) is about.
 #
 # ## Make it fail
 #
-# In Jupyter and on Colab, the sliders below are live: they are the knobs of scanner A. `flip_deg` is
-# the flip angle, which sets the contrast between blood and muscle; `fat_signal`, how bright fat is; `bias`, shading by the coil;
-# `noise`, random grain; `ghost`, copies of the heart by motion; and `blur_mm`, loss of detail. Find a setting in which the
-# Dice is low, and the *soft Dice confidence* is still high: a failure without a warning. (This confidence is 1 minus the
-# soft Dice uncertainty above, so a high value means that the method is sure.)
+# Can a segmentation fail while the method stays sure? The *soft Dice confidence* is 1 minus the soft Dice uncertainty above,
+# so a high value means that the method is sure. It should fall when the Dice falls, and by as much. Try it: the slider
+# makes the images darker on one side than on the other, as a scanner does whose receive coil lies far away. (A receive coil is
+# the antenna that picks up the signal of the body.)
 
 
 # %% tags=["hide-input"]
@@ -229,6 +250,38 @@ def scan_and_segment(settings):
 
 
 # %% tags=["hide-input"]
+steps = [0.3, 0.8, 1.2, 1.6, 2.0]
+shaded = [scan_and_segment({"bias": bias}) for bias in steps]
+show.picture_slider(
+    [picture for picture, _ in shaded],
+    [caption for _, caption in shaded],
+    steps=[f"{bias:g}" for bias in steps],
+    control="shading by the coil",
+    class_names=train.class_names,
+    height=470,
+    alt="A slider over the shading of the image by the coil. Left the predicted, right the true borders of one heart, with Dice and soft Dice confidence in the caption of each step.",
+)
+
+# %% [markdown]
+# *One heart while the shading by the coil grows from that of scanner A (0.3); nothing else changes. Left: predicted borders.
+# Right: true borders. One network. This figure works on the web page, without Python.*
+#
+# For this heart and this network, both numbers fall as the shading grows, but the Dice falls further. At the last step the
+# segmentation is wrong, and a reader who sees only the confidence would not guess how wrong.
+#
+# In Jupyter and on Colab, the sliders below change six properties of scanner A, so you can look for a worse failure: a low
+# Dice with a high confidence.
+#
+# | slider | what it changes |
+# |---|---|
+# | `flip_deg` | the flip angle of the radio pulse, which sets the contrast between blood and muscle |
+# | `fat_signal` | how bright fat is |
+# | `bias` | shading by the coil |
+# | `noise` | random grain |
+# | `ghost` | copies of the heart, made by motion |
+# | `blur_mm` | loss of detail |
+
+# %% tags=["hide-input"]
 a = phantom.SCANNERS["A"]
 show.live_picture(
     scan_and_segment,
@@ -242,23 +295,7 @@ show.live_picture(
     },
 )
 
-# %% tags=["hide-input"]
-steps = [60, 50, 40, 30, 20]
-turned = [scan_and_segment({"flip_deg": flip}) for flip in steps]
-show.picture_slider(
-    [picture for picture, _ in turned],
-    [caption for _, caption in turned],
-    steps=[f"{flip}°" for flip in steps],
-    control="flip angle",
-    class_names=train.class_names,
-    height=470,
-    alt="A slider over the flip angle of the scanner. Left the predicted, right the true borders of one heart, with Dice and soft Dice confidence in the caption of each step.",
-)
-
 # %% [markdown]
-# *One heart while the flip angle of the scanner, which sets the contrast between blood and muscle, is reduced from that
-# of scanner A; nothing else changes. Left: predicted borders. Right: true borders. This figure works on the web page, without Python.*
-#
 # ## Where to go from here
 #
 # | You want to know | go to |
@@ -283,3 +320,8 @@ if as_in_book:
     print("two of the six cases are wrong:", bool(wrong.sum() == 2))
     print("the entropy sends none of them:", bool(caught["entropy"] == 0))
     print("the ensemble sends both:", bool(caught["ensemble"] == 2))
+    print("the control sends one of them:", bool(caught["small prediction"] == 1))
+    seen = [re.findall(r"\d\.\d+", caption) for _, caption in shaded]
+    (dice_0, sure_0), (dice_1, sure_1) = (map(float, seen[k]) for k in (0, -1))
+    print("the Dice falls further:", dice_0 - dice_1 > sure_0 - sure_1 > 0)
+    print("wrong at the last step:", dice_1 < wrong_below < 0.9 < dice_0)

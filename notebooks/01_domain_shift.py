@@ -101,10 +101,11 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # structures that the network has to segment: the **right ventricle** and the **left ventricle** (two pumps full of
 # blood) and the **myocardium** (the muscle around the left one).
 #
-# The image itself is made the way a scanner for magnetic resonance imaging (**MRI**) makes it. A radio pulse excites
-# the tissues in a strong magnetic field, and they send back a signal that depends on their physics. A receive coil
-# picks up this signal, more of it from tissue that is near. The scanner measures a limited set of spatial
-# frequencies, with noise, and computes the image from them.
+# The image itself is made the way a scanner for magnetic resonance imaging (**MRI**) makes it. The patient lies in a strong
+# magnetic field. A radio pulse excites the tissues, and each of them sends back a radio signal of its own strength, so blood
+# becomes bright and muscle dark. An antenna, the *receive coil*, picks up more of the signal from tissue that is near. The
+# signal is noisy, and only a limited amount of detail is measured, so the image has grain and is never perfectly sharp. Each of
+# these steps is a place where two scanners can differ.
 #
 # :::{admonition} The physics, for those who want it
 # :class: dropdown
@@ -122,7 +123,8 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # :::
 #
 # The function `make` below computes a *cohort*, that is, a set of slices with their true segmentations. How many slices there
-# are and how many pixels a slice has depends on the parameter `profile`, and is stored in `sizes`.
+# are and how many pixels a slice has depends on the parameter `profile`, and is stored in `sizes`. (Even two scans on one
+# scanner are never quite alike; `jitter` says how much they differ.)
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -207,8 +209,8 @@ unet = fitted(fit_unet, train, **training)
 
 # %% [markdown]
 # Has the network learned something that generalises to new subjects? To see this, we compare the loss on the held-out
-# slices with the loss on the training slices. The loss is 1 − Dice (Dice measures overlap and is defined below) plus the
-# **cross-entropy**, which is high where the true class got a low probability.
+# slices with the loss on the training slices. The loss is 1 − Dice plus the **cross-entropy**. (The Dice measures overlap;
+# the next section has its formula. The cross-entropy is high where the true class got a low probability.)
 
 # %%
 losses = {"train_loss": "training", "validation_loss": "held-out"}
@@ -228,14 +230,11 @@ show.line_panels(curves, x="step", y="loss", line="slices", log="y", axes=axes, 
 #
 # ## How good is it, and where?
 #
-# We measure each slice by **Dice**, twice the area that prediction $P$ and reference $R$ have in common, divided by
-# the sum of both areas, $2\,|P\cap R|\,/\,(|P|+|R|)$: 1 is perfect, 0 is no overlap. (The *reference* is the right
-# segmentation.) Dice is computed for each structure and averaged. A class that neither the reference nor the
-# prediction contains (the right ventricle at the apex) is left out of the slice's mean; that choice is the
-# `empty="skip"` below, and papers differ in it.
-#
-# Here is a toy image of eight pixels in a row. The prediction has four of them, the reference six, and they share
-# three. The function of the package finds the same number.
+# How well does the predicted area overlap the true one? Take a toy image of eight pixels in a row. The prediction has four of
+# them, the *reference* (the right segmentation) has six, and they share three. The **Dice** is twice the area that prediction $P$ and
+# reference $R$ have in common, divided by the sum of both areas: here $2\cdot3\,/\,(4+6)=0.6$, and in general
+# $2\,|P\cap R|\,/\,(|P|+|R|)$. It is 1 where the prediction is perfect, and 0 where nothing overlaps. The function of the
+# package finds the same number:
 
 # %%
 prediction, reference = {1, 2, 3, 4}, {2, 3, 4, 5, 6, 7}  # numbers of pixels
@@ -246,9 +245,13 @@ by_package = dice_per_case(*masks, n_classes=2, empty="skip")[0]
 print(f"by hand {by_hand:.2f}, by the package {by_package:.2f}")
 
 # %% [markdown]
+# In a slice of the heart, the Dice is computed for each of the three structures and averaged. A structure that neither the
+# reference nor the prediction contains (the right ventricle at the apex) is left out of the slice's mean. This choice is the
+# `empty="skip"` below, and papers differ in it.
+#
 # Other hearts would give another mean. How far could it move? The interval around each mean shows this. It is a
-# **bootstrap** interval: we draw as many *subjects* as there are, with replacement, so that some come twice and
-# others not at all; we compute the mean anew; and we repeat that many times. The middle 95 % of these means are the
+# **bootstrap** interval. We draw as many *subjects* as there are, with replacement: of subjects 1, 2 and 3, one draw may be
+# 3, 1, 3. We compute the mean of the draw, and repeat this many times. The middle 95 % of these means are the
 # interval. We draw subjects, not slices, because the slices of one heart resemble each other.
 
 
@@ -305,23 +308,22 @@ if as_in_book:
     print("far but harmless E above near but harmful F:", harmless)
 
 # %% [markdown]
-# These are means of one network. Over [ten](evidence:chapter_01_cases/quality/seeds?cohort=phantom) other runs,
-# each with other hearts and another network, the mean Dice is
-# [0.971 [0.969, 0.973]](evidence:chapter_01_cases/quality?cohort=phantom&domain=A) on A,
-# [0.942 [0.935, 0.950]](evidence:chapter_01_cases/quality?cohort=phantom&domain=B) on B,
-# [0.918 [0.902, 0.933]](evidence:chapter_01_cases/quality?cohort=phantom&domain=C) on C,
-# [0.612 [0.588, 0.637]](evidence:chapter_01_cases/quality?cohort=phantom&domain=D) on D,
-# [0.938 [0.934, 0.943]](evidence:far-but-harmless?holds) on E and
-# [0.537 [0.475, 0.599]](evidence:near-but-harmful?holds) on F. These 95 % intervals are of another kind than those of the
-# figure: they tell how far the mean moves from run to run, and are computed from the ten means.
+# These are means of *one* network. Would another one fail on the same scanners? We repeated everything
+# [ten](evidence:chapter_01_cases/quality/seeds?cohort=phantom) times, each time with other hearts and another network. On D
+# the mean Dice of these runs is [0.612 [0.588, 0.637]](evidence:chapter_01_cases/quality?cohort=phantom&domain=D), and on F it
+# is [0.537 [0.475, 0.599]](evidence:near-but-harmful?holds). The table at the end of the next section has all six scanners.
 #
 # ## Is unusual the same as bad?
 #
-# How unusual does a scanner *look*? For this question we need the images alone, and no network. We describe each
-# image by its intensities (17 quantiles) and by its fine detail (how much signal it has at coarse and at fine
-# scales). These numbers are the *features* of the image. For each feature, we take the mean over the images of a scanner,
-# and ask by how many standard deviations of A it differs from the mean on A. The distance is the root of the mean square of
-# these shifts. Here is a toy with two features: the shifts are 1 and 7 standard deviations, and the distance lies between.
+# Which scanners *look* unusual? And is it on those that the network fails? For the first question we need the images alone, and
+# no network. We describe each image by numbers, its *features*: how dark and bright its pixels are (17 quantiles of the
+# intensities), and how much coarse and fine detail it has. Then we ask, feature by feature, how far a scanner lies from A:
+#
+# 1. take the mean of the feature over the images of the scanner, and subtract the mean on A;
+# 2. divide by the standard deviation on A, so that the shift has no unit;
+# 3. the *distance* is the root of the mean square of the shifts of all features.
+#
+# Here is a toy with two features. The shifts are 1 and 7 standard deviations, so the distance is $\sqrt{(1^2+7^2)/2}=5$.
 
 
 # %%
@@ -336,7 +338,8 @@ toy_other = np.array([[3.0, 90.0], [3.0, 90.0]])
 distance_from_a(toy_other, toy_a)
 
 # %% [markdown]
-# **Predict:** now we take the images of the six scanners. If an unusual appearance were what breaks the network, what would the next figure show?
+# **Predict:** now we take the images of the six scanners. If an unusual appearance were what breaks the network, what would the
+# next figure show?
 
 # %%
 of_a = appearance_features(train.images)
@@ -357,16 +360,25 @@ show.scatter(appearance, x="distance", y="quality", by="domain", axes=axes, alt=
 # *Each point is a scanner: its mean Dice (higher is better) against the distance of its images from those of A.*
 #
 # If an unusual appearance did the damage, the points would fall along a line from the upper left to the lower right.
-# They do not. **E** is far but harmless (and so is C): it is blurred, with ringing and bright fat, but blood, muscle
+# They do not. **E** is far but harmless, and so is C. E is blurred, with ringing and bright fat, but blood, muscle
 # and the bright rim of fat keep their order of brightness. **F** is near but harmful. By intensities and detail it is
 # about as close to A as B is. Why it does harm, we shall see below.
 #
-# Is it so in other runs? Over [three](evidence:chapter_01_lite/distance/seeds?experiment=phantom&domain=F) stored runs, the
-# mean distance is [1.1](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=F) for F,
-# [1.2](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=B) for B,
-# [1.7](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=D) for D,
-# [3.7](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=E) for E and
-# [6.0](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=C) for C.
+# Is it so in other runs? The distances in the next table are means over
+# [three](evidence:chapter_01_lite/distance/seeds?experiment=phantom&domain=F) stored runs, and the Dice is the mean over the
+# [ten](evidence:chapter_01_cases/quality/seeds?cohort=phantom) runs of the section before. The 95 % intervals in this table say
+# how far the mean moves from run to run; those of the figure said how far it moves from heart to heart.
+#
+# | scanner | distance from A | mean Dice over ten runs |
+# |---|---|---|
+# | A (training) | – | [0.971 [0.969, 0.973]](evidence:chapter_01_cases/quality?cohort=phantom&domain=A) |
+# | F | [1.1](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=F) | [0.537 [0.475, 0.599]](evidence:near-but-harmful?holds) |
+# | B | [1.2](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=B) | [0.942 [0.935, 0.950]](evidence:chapter_01_cases/quality?cohort=phantom&domain=B) |
+# | D | [1.7](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=D) | [0.612 [0.588, 0.637]](evidence:chapter_01_cases/quality?cohort=phantom&domain=D) |
+# | E | [3.7](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=E) | [0.938 [0.934, 0.943]](evidence:far-but-harmless?holds) |
+# | C | [6.0](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=C) | [0.918 [0.902, 0.933]](evidence:chapter_01_cases/quality?cohort=phantom&domain=C) |
+#
+# The rows are sorted by distance, and the Dice does not follow.
 #
 # Telling scanners such as E and F apart is what this book is about. A test that looks only for a *new scanner* would reject C and E,
 # on which most segmentations are good, and it would flag F no more than the harmless B. D lies only a little further than
@@ -375,9 +387,9 @@ show.scatter(appearance, x="distance", y="quality", by="domain", axes=axes, alt=
 #
 # ## Does the network report its failures?
 #
-# A network also gives a probability for each pixel. Is it at least lower where the segmentation is wrong? For each
-# slice, we take the pixels that are predicted as heart (the predicted *foreground*) and average the probability of
-# their predicted class. This is the *mean maximum softmax probability*, or mean probability for short.
+# The look of the images did not tell. Does the network know by itself? It gives a probability for each pixel, and one would
+# hope that it is low where the segmentation is wrong. For each slice, we take the pixels that are predicted as heart (the
+# predicted *foreground*) and average the probability of their predicted class. This is the *mean maximum softmax probability*, or mean probability for short.
 #
 # **Predict:** among the slices with Dice below 0.7, what mean probability does the network report?
 
@@ -421,7 +433,7 @@ print(f"{(fine < needed).mean():.0%} of the slices that are fine are flagged, to
 # slices whose Dice is below `failed_below - 0.2`, and among them those with the highest mean probability.
 
 
-# %%
+# %% tags=["hide-input"]
 on_harmful = with_heart[with_heart["domain"].isin(harmful)]
 clear = on_harmful[on_harmful["quality"] < failed_below - 0.2]
 clear = clear if len(clear) else on_harmful.nsmallest(3, "quality")  # none is clear
@@ -451,8 +463,8 @@ show.picture_grid(
 #
 # ## Which cause broke it?
 #
-# The phantom can do what no hospital can: change **one** physical cause and leave the rest as
-# on scanner A. Each cell of the next table is scanner A with a single cause taken from another scanner.
+# Scanner F differs from A in many ways at once. Which of them matters? The phantom can do what no hospital can: change **one**
+# physical cause and leave the rest as on scanner A. There are six causes:
 #
 # | cause | what it is |
 # |---|---|
@@ -462,6 +474,8 @@ show.picture_grid(
 # | motion | breathing during the scan leaves shifted copies, called ghosts |
 # | noise | random grain |
 # | post-processing | the vendor bends the curve of intensities and clips the brightest values |
+#
+# In the figure below, each cell is scanner A with a single cause (its row) taken from another scanner (its column).
 #
 # **Predict:** on D almost everything is worse. Which single cause does the damage? And on F?
 
@@ -504,18 +518,19 @@ for name in causes:
 # understood, and perhaps repaired. Where all causes together do more harm than each of them alone (D), they *interact*. And
 # where all together do *less* harm than the worst one alone (F, and C), they *compensate* each other.
 #
-# So on F the contrast does the damage. F suppresses fat, so the bright rim outside the muscle is gone, and its flip angle
+# **On F, the contrast does the damage.** F suppresses fat, so the bright rim outside the muscle is gone, and its flip angle
 # is lower. The slider below removes the fat alone: much of the loss appears, but not all. Over the five networks of
 # exercise 6, the mean Dice without fat is [0.69](evidence:chapter_01_knobs/dice?knob=fat_signal&value=0), while on F it was
-# [0.54](evidence:near-but-harmful/estimate) over ten other networks. Why, then, did F lie near A? It is near only in *our*
-# distance, which compares quantiles and detail of whole cohorts. Pixel by pixel, fat suppression is a large change: in
-# exercise 6 it moves the image by [0.92](evidence:chapter_01_knobs/moved?knob=fat_signal&value=0) standard deviations.
+# [0.54](evidence:near-but-harmful/estimate) over ten other networks.
 #
-# Because one letter tells little, here is a name for each scanner. The chapters use the letters, so come back to this
-# line when you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E**
-# (blurred, harmless) and **F** (fat suppressed).
+# **Why, then, did F lie near A?** It is near only in *our* distance, which compares quantiles and detail of whole cohorts.
+# Pixel by pixel, fat suppression is a large change: in exercise 6 it moves the image by [0.92](evidence:chapter_01_knobs/moved?knob=fat_signal&value=0) standard deviations.
 #
 # ## Turn the knob yourself
+#
+# Now that you have met the six scanners, each can have a name. All chapters use the letters, so come back to this line when
+# you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E** (blurred, harmless) and
+# **F** (fat suppressed). How does an image get from A to F? Move the slider of the figure, which takes the fat away.
 #
 # In Jupyter the sliders below are live: the scan and its segmentation follow. In the browser, [A first look](../first_look.md)
 # has six knobs of a scanner to turn.
@@ -573,8 +588,8 @@ show.picture_slider(
 # The slices are cropped around the cord by a fixed rule that never uses the reference. A crop
 # centred with the help of the true border would give the network half of the solution.
 #
-# The scans are not part of the book. Where they are not on the disk, `cord` is `None`. The cells that need them do nothing then
-# (this is what `if cord is not None` is for), and the table below is read from a stored run.
+# (The scans are not part of the book. Where they are not on the disk, `cord` is `None`: the cells that need them do nothing,
+# and the table below is read from a stored run.)
 
 # %%
 try:
@@ -605,12 +620,20 @@ if cord is not None:
 # %% [markdown]
 # *The middle slice of each site; below, with the borders that the rater drew.*
 #
-# We train on three sessions of two volunteers, all on Siemens 3 T scanners (T stands for tesla, the unit of the field
-# strength): two sessions at CEITEC, one at North-West University.
+# Two of the six volunteers are for training: one was scanned twice at CEITEC, one at North-West University, both on Siemens
+# scanners of 3 T (T stands for tesla, the unit of the field strength). The other four sites are unseen.
 #
-# How do we test on these two source sites without cheating? A slice of a volunteer that the network has seen is not a
-# fair test. So each source volunteer is tested with a network that was trained on the other one. Such a network has seen
-# less than one trained on two people. To compare like with like, we test it at the unseen sites, too.
+# How do we test at the two training sites without cheating? A slice of a volunteer that the network has seen is not a
+# fair test. So we train three networks:
+#
+# | trained on | tested on |
+# |---|---|
+# | both volunteers | the four unseen sites |
+# | the volunteer of CEITEC | the volunteer of North-West University, and the four unseen sites |
+# | the volunteer of North-West University | the volunteer of CEITEC, and the four unseen sites |
+#
+# A network that has learned from one person has seen less than one that has learned from two. Therefore the last two are
+# tested at the unseen sites as well, so that like is compared with like.
 #
 # **Predict:** which is worse for the network, another vendor, another field strength, or another
 # site with the same vendor and the same field?
@@ -635,7 +658,7 @@ if cord is not None:
     judged = [judge(elsewhere, fit_cord(source)).assign(training="both volunteers")]
 
 # %% [markdown]
-# Now we leave out each source volunteer in turn, and test the network on this volunteer and at the unseen sites.
+# The loop trains the two networks of one volunteer.
 
 # %%
 if cord is not None:
@@ -690,22 +713,28 @@ if cord is not None:
 # on one volunteer; other sites: the network trained on both. Each site scanned one volunteer, so there is no interval
 # to draw: slices of one person cannot tell how the next person will fare.*
 #
-# Two things stand out. First, the networks that were trained on one volunteer are hardly better at the *source*
-# sites than at three of the four unseen ones. The means over [ten](evidence:same-vendor-collapse/seeds) other runs are
-# [0.740](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CEITEC) at CEITEC and
-# [0.744](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=North) at North-West University. At three
-# unseen sites they are [0.702](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CHUM) at CHUM,
-# [0.716](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=University) in London and
-# [0.783](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=Milan) in Milan. With so few people,
-# it matters as much who lies in the scanner as which scanner it is. Second, at one site, Juntendo, with its one volunteer,
-# the segmentation collapses, although the scanner has the vendor and the field strength of the source. Nobody who read
-# "Siemens 3 T" on the label could have foreseen it. Over [ten](evidence:same-vendor-collapse/seeds) other networks,
-# the grey-matter Dice of this volunteer is
+# **At one site, the segmentation collapses.** Juntendo, with its one volunteer, has the vendor and the field strength of the
+# training sites. Nobody who read "Siemens 3 T" on the label could have foreseen the collapse. Over
+# [ten](evidence:same-vendor-collapse/seeds) other networks, the grey-matter Dice of this volunteer is
 # [0.12 (interval over networks: 0.08 to 0.16)](evidence:same-vendor-collapse). But ten networks
 # saw the *same* person. So we know this volunteer well, and we do not know how another person at that site would fare: the
 # claim about the site is [undecided](evidence:same-vendor-collapse?undecided).
 #
-# Why Juntendo? Look at its image again, at the cord and the fluid around it. We measure how much brighter the cord is
+# **At the other unseen sites, little is lost.** The networks that were trained on one volunteer are hardly better at the
+# *training* sites than at the other three unseen ones. (A network that is tested at one training site has learned at the other
+# one.) Their means over [ten](evidence:same-vendor-collapse/seeds) other runs are:
+#
+# | site | a training site? | grey-matter Dice |
+# |---|---|---|
+# | CEITEC | yes | [0.740](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CEITEC) |
+# | North-West University | yes | [0.744](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=North) |
+# | CHUM | no | [0.702](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=CHUM) |
+# | University College London | no | [0.716](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=University) |
+# | Milan | no | [0.783](evidence:chapter_01_cases/grey+matter?training=one+volunteer&domain=Milan) |
+#
+# With one volunteer per site, we cannot tell an effect of the scanner from one of the person who lies in it.
+#
+# **Why Juntendo?** Look at its image again, at the cord and the fluid around it. We measure how much brighter the cord is
 # than its surroundings (a band from 1 to 3 mm outside the cord), in standard deviations of the slice.
 
 
@@ -735,17 +764,17 @@ if cord is not None:
 # we have only measured the contrast. That the contrast alone breaks the network can only be tested on the phantom, where
 # nothing else changes.
 #
-# Does the mean probability report the collapse? In this run, it is lower at Juntendo than at every other site, so
+# **Does the mean probability report the collapse?** In this run, it is lower at Juntendo than at every other site, so
 # here a threshold would have flagged it. At CEITEC it is otherwise: some slices fail completely, and yet the mean
 # probability of the site is only a little lower than at most others (see the table).
 
 # %% [markdown]
 # ## One network is one sample
 #
-# Everything above came from one random start of the training. What do other starts give? The table below was measured
-# with `benchmarks/chapter_01.py` and is stored with this book. It has three seeds at the size of this page (`lite`), and
-# ten seeds on images of 192 by 192 pixels (`full`). The `full` networks are larger, and were trained longer, on a GPU and
-# without dropout.
+# The figures above came from one random start of the training. How far apart do other starts end? And does a larger network
+# help? The table below was measured with `benchmarks/chapter_01.py` and is stored with this book. It has three seeds at the
+# size of this page (`lite`), and ten seeds on images of 192 by 192 pixels (`full`). The `full` networks are larger, and were
+# trained longer, on a GPU and without dropout.
 
 # %% tags=["hide-input"]
 runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])

@@ -17,7 +17,7 @@
 #
 # **The question.** You have your own network, or your own images, or only a folder of segmentations that somebody's network
 # has made. Some of them may be wrong, and each of them belongs to a patient whose treatment may depend on it. How do you find
-# out, today and without writing a reader, how far they can be trusted?
+# out, today and without writing code that reads your files, how far they can be trusted?
 #
 # **You will be able to** turn a folder of images into a cohort, and find out what is wrong with its files; load a network that was
 # trained elsewhere without running code from its checkpoint; find out what the network returns, and mend it; calibrate a bound
@@ -28,8 +28,8 @@
 #
 # **Time:** about 1 min on two CPU cores, with the training of a small network.
 #
-# **Where to begin.** By default this notebook writes a folder of simulated hearts and uses it as if it were yours, so that
-# everything runs and the truth is known. Then set the parameters below, and run it again:
+# **Where to begin.** Read the chapter once as it stands. It writes a folder of simulated hearts and uses it as if it were yours, so
+# that everything runs and the truth is known. Then set the parameters below, and run it again with your own:
 #
 # | you have | set | read |
 # |---|---|---|
@@ -116,11 +116,14 @@ from segconf_lite.predictions import volume_table, write_page
 from segconf_lite.profiles import profile_named
 from segconf_lite.readers import describe_folder
 
+pd.set_option("display.max_colwidth", 90)
+
 # %% [markdown]
 # ## A folder of images
 #
-# A researcher gets a folder from a colleague. To have one, we simulate it: phantom hearts on scanner A, on
-# which a network will be trained, and other hearts on scanners that it will never see. Every heart is a stack of six slices.
+# A colleague sends you a folder of images. What is in it, and can you trust the files? To have such a folder, we simulate one:
+# phantom hearts on scanner A, on which a network will be trained, and other hearts on B, D and F, which the network will never
+# see. Every heart is a stack of six slices.
 
 # %%
 sizes, level = profile_named(profile, steps=n_steps), 0.9
@@ -137,11 +140,17 @@ def hearts(scanner, n_cases, first_subject):
 
 # %% [markdown]
 # The hearts are written as files in the layout of **nnU-Net** {cite:p}`isensee2021nnunet`, a program for segmentation that many
-# groups use. The
-# training images are in `imagesTr`, named `CASE_0000.nii.gz`, where 0000 is the number of the channel; the reference
-# segmentations are in `labelsTr`, named `CASE.nii.gz`. The folders of the test cases end in `Ts`. The file `dataset.json` says which
-# number stands for which class. A file of type **NIfTI** (`.nii.gz`) holds the intensities of a volume together with a matrix
-# that says how large a voxel is, and in which direction of the patient each axis runs.
+# groups use:
+#
+# | folder or file | what it holds |
+# |---|---|
+# | `imagesTr/CASE_0000.nii.gz` | a training image; 0000 is the number of its channel |
+# | `labelsTr/CASE.nii.gz` | its reference segmentation |
+# | `imagesTs`, `labelsTs` | the same for the test cases |
+# | `dataset.json` | which number stands for which class |
+#
+# A file of type **NIfTI** (`.nii.gz`) holds the intensities of a volume together with a matrix that says how large a voxel is,
+# and in which direction of the patient each axis runs.
 
 # %%
 mine = folder / "mine"
@@ -156,8 +165,9 @@ print((mine / "dataset.json").read_text())
 # ### Look before you read
 #
 # Before anything is computed, ask what is in the folder. The function `describe_folder`, or the command `segconf cohort FOLDER`, opens
-# every file. It cannot know where the scanner stands in the names, so we say it with a *pattern*: a letter, followed by an
-# underscore and a number. The part in parentheses is the name of the scanner.
+# every file. It prints a line for each case: its patient (*subject*), its scanner (*domain*), training or test (*split*), and the
+# size of its image. It cannot know where the scanner stands in the names, so we say it with a *pattern*: here a letter from A to F,
+# followed by an underscore and a digit, as in `A_0001`. The part in parentheses, the letter, is the name of the scanner.
 
 # %%
 where = Path(root).expanduser() if root else mine
@@ -168,10 +178,11 @@ if cohort in ("", "folder"):
     print(described.replace(str(folder), "..."))
 
 # %% [markdown]
-# Compare each line with what you know of your data. Is the spacing in millimetres that of your scanner? Are there as many
-# subjects as patients? The number of **subjects** matters most. The reader takes the name of a case for the patient, unless it ends in a
-# phase of the heartbeat: `_ED` is the end of diastole, when the heart is widest, and `_ES` is the end of systole. If one patient has two names, a random split puts slices of one person into training and test,
-# and every result looks better than it is.
+# Compare the report with what you know of your data. Is the spacing in millimetres that of your scanner? Are there as many
+# subjects as patients? The number of **subjects** matters most. If one patient has two names, a random split can put slices of one
+# person into training *and* test, and every result looks better than it is. (The reader takes the name of a case for the patient,
+# unless it ends in a phase of the heartbeat: `_ED` is the end of diastole, when the heart is widest, and `_ES` is the end of
+# systole.)
 #
 # ### Put faults into a folder
 #
@@ -212,8 +223,8 @@ print("\n\n".join(faults).replace(str(broken), "..."))
 
 # %% [markdown]
 # Four faults are found, each with the case in which it is. The fifth is not, because a file in which the classes are
-# exchanged is in itself perfectly sound. A check of the file cannot find it. Knowledge of the heart can, and so can a network
-# that was trained on correct classes. The readers of the cardiac data sets check in every heart that the left ventricle lies
+# exchanged is in itself perfectly sound. Only knowledge of the heart can find it, or a network that was trained on correct
+# classes. The readers of the cardiac data sets check in every heart that the left ventricle lies
 # inside the myocardium ([Research cohorts](../cohorts.md)); for your own data you have to look at images, and at a network whose
 # Dice is near zero in one or two classes only.
 #
@@ -243,8 +254,9 @@ print("different labels:", int((again.labels != written.labels).sum()))
 # %% [markdown]
 # The labels are equal in every pixel. The intensities differ a little, because scanners store integers, and so does our folder.
 #
-# Finally, the patients of the training scanner are divided into three parts: half of them **train** the network, three tenths
-# **calibrate** the bound, and the rest are for the **test**. If your network was trained elsewhere, make sure that its training
+# Finally, the patients of the training scanner are divided into three parts. Half of them **train** the network. Three tenths
+# **calibrate** the bound, that is, we use their references to find out how far the network's statements can be trusted. The rest
+# are for the **test**. If your network was trained elsewhere, make sure that its training
 # patients are in the first part only, for example by a cohort without them.
 
 # %%
@@ -256,9 +268,9 @@ print(*(len(set(part.subjects)) for part in (train, calibration, new)), "patient
 # %% [markdown]
 # ## A network from elsewhere
 #
-# A network of your own consists of two files: the code that builds it, and a **checkpoint** with its weights. To have both, we
-# write a file with a U-Net of the library MONAI, and train it in a plain loop of PyTorch. Nothing of this package is used in the
-# training.
+# Can the methods of this book be used on a network that knows nothing of this package? Such a network consists of two files: the
+# code that builds it, and a **checkpoint** with its weights. To have both, we write a file with a U-Net of the library MONAI, and
+# train it in a plain loop of PyTorch.
 
 # %% tags=["hide-input"]
 shape = f"in_channels={whole.images.shape[1]}, out_channels={len(whole.class_names)}"
@@ -273,7 +285,7 @@ def build():
 print(code)
 
 
-# %%
+# %% tags=["hide-input"]
 def train_it(net, images, labels, n_steps):
     loss = DiceCELoss(False, to_onehot_y=True, softmax=True, batch=True)
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -371,7 +383,8 @@ print(*inside.arguments().values(), sep="\n")
 #
 # ## Images and a network: three methods and a bound
 #
-# Three methods need nothing but one forward pass. The *soft Dice confidence* and the *entropy over the predicted foreground*
+# Now we have a folder and a network. How far can its segmentations be trusted on patients that it has not seen? Three methods need
+# nothing but one forward pass. The *soft Dice confidence* and the *entropy over the predicted foreground*
 # look at the probabilities. The *distance* (Mahalanobis distance of the bottleneck) compares the activations with those of
 # the training slices, so it needs the training images too. Chapter 10 compares them with many others.
 
@@ -393,8 +406,8 @@ with warnings.catch_warnings(record=True) as messages:
 print(*(str(each.message) for each in messages), sep="\n")
 
 # %% [markdown]
-# The message above comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
-# assumption (a shrinkage, chapter 3). With more training slices it would rest less on it.
+# (The message comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
+# assumption, the shrinkage of chapter 3.)
 #
 # Now one table is made of all slices with their true Dice, for the calibration patients and for the new ones.
 
@@ -413,11 +426,15 @@ old, cases = look_at(calibration), look_at(new)
 # %% [markdown]
 # A slice without any object in reference and prediction has no Dice, and is left out here.
 #
-# The entropy and the distance are useful for a ranking, but nobody knows what an entropy of 0.2 means for a patient. The soft Dice
-# confidence is on the scale of the Dice, so its difference from the true Dice can be computed and calibrated. As in chapter 9, we take **one slice per patient** of the
-# calibration part, and compute by how much the soft Dice confidence exceeds the true Dice there. The conformal quantile of these
-# numbers is the margin that is subtracted. The promise (chapter 9): for a new patient *of the training scanner*, the Dice of a
-# random slice is at or above the bound with a probability of at least `level`, here nine in ten.
+# **From a confidence to a bound.** The entropy and the distance are useful for a ranking, but nobody knows what an entropy of 0.2
+# means for a patient. The soft Dice confidence is on the scale of the Dice. So on the calibration patients we can ask by how much
+# it exceeds the true Dice, and subtract that much from now on. For example, take these differences of nine patients, sorted:
+# −0.05, −0.02, 0.00, 0.01, 0.03, 0.04, 0.06, 0.08, 0.15. For a promise of nine in ten, nine patients are just enough, and the
+# *margin* is the largest difference, 0.15. A new slice with a confidence of 0.90 gets the lower bound 0.90 − 0.15 = 0.75.
+#
+# With more patients, the margin is a quantile of the differences (the conformal quantile of chapter 9). We take **one slice per
+# patient**, because slices of one patient resemble each other. The promise: for a new patient *of the training scanner*, the Dice
+# of a random slice is at or above the bound with a probability of at least `level`, here nine in ten.
 #
 # In the code, `old` are the slices of the calibration patients, and `cases` those of the new ones. The function `with_bound` gives
 # the cases of one scanner their bound, and keeps the warning, if there is one.
@@ -457,10 +474,12 @@ for name, part in cases.groupby("domain", sort=False):
     print(f"{name}: {message}\n")
 
 # %% [markdown]
-# For each scanner, the package compares the soft Dice confidences of its cases with those of the calibration. The two-sample
-# Kolmogorov-Smirnov test compares the distributions of two sets of numbers; it needs no reference. Where its p-value is below one in
-# a thousand, the package warns: old and new cases are then not exchangeable (chapter 9), and the bound promises nothing.
-# Was it right? Because we know the truth, we can count.
+# The promise was made for patients of the training scanner. How can a program find out, without references, that D is another one? The
+# package compares the soft Dice confidences of the new cases with those of the calibration, by the two-sample Kolmogorov-Smirnov test,
+# which compares the distributions of two sets of numbers. Where the p-value is below one in a thousand, it
+# warns: old and new cases are then not *exchangeable* (chapter 9), and the bound promises nothing.
+#
+# Was the warning right? Because we know the truth, we can count.
 
 # %% tags=["hide-input"]
 limit = np.quantile(old[alarm], 0.95)
@@ -505,18 +524,27 @@ show.boxes(
 # median, the dotted one the mean.*
 
 # %% [markdown]
-# Read the table row by row; it is that of a single run. On D and F, the network states more than it reaches, and the bound is broken
-# for most slices. The *distance* flags D, but it overlooks F: few distances there exceed the limit that 95 % of the
-# calibration slices keep. An alarm that is silent is therefore no proof that all is well. (This differs
-# from chapter 3, where the same kind of distance [flagged every slice of F](evidence:distance-flags-every-foreign-scanner/F?holds)
-# in all five runs. There the network was another one, and so were its bottleneck and the threshold. What an alarm detects
-# depends on the network that it reads.) The warning of the bound is another alarm, which looks
-# at the probabilities. It comes on D and F, and also on B, where the bound is kept for nearly as many slices as promised: it says
-# that nothing is promised, and not that the bound is wrong. Use both alarms, and above all look at some images of each new scanner.
+# Read the table row by row; it is that of a single run.
+#
+# * **A:** the bound is kept for at least as many slices as promised, and there is no warning. Few distances
+#   exceed their limit.
+# * **B:** it is kept for nearly as many slices as promised, and yet there is a warning. The warning says that nothing is promised,
+#   and not that the bound is wrong.
+# * **D and F:** the network states more than it reaches, and the bound is broken for most slices. The warning comes on both. The
+#   *distance* flags D, but it overlooks F: few distances there exceed the limit that 95 % of the calibration slices keep.
+#
+# So an alarm that is silent is no proof that all is well. Use both alarms, and above all look at some images of each new scanner.
+#
+# :::{admonition} For the researcher: in chapter 3, the distance did flag F
+# :class: dropdown
+# There, the same kind of distance [flagged every slice of F](evidence:distance-flags-every-foreign-scanner/F?holds)
+# in all five runs. But the network was another one, and so were its bottleneck and the threshold. What an alarm detects
+# depends on the network that it reads.
+# :::
 #
 # ## Nothing but stored predictions
 #
-# Many readers have no network at all. A colleague sends a folder in which nnU-Net has stored, for each case, the
+# What can you do without the network? Many readers have none. A colleague sends a folder in which nnU-Net has stored, for each case, the
 # segmentation (`CASE.nii.gz`) and the probability of each class in each voxel (`CASE.npz`; the option of nnU-Net is
 # `--save_probabilities`). We write such a folder with the predictions of our network, for the calibration patients and for the
 # new ones.
@@ -565,8 +593,9 @@ print(f"{one.name}: {len(from_files)} slices, largest difference {differs:.0e}")
 #
 # ## Which cases should a person look at?
 #
-# You have an hour, which is enough for a few of the volumes. The function `review_predictions`, or the command `segconf review`, ranks
-# the volumes and gives a reason for each. It knows the references of the calibration patients only, and the training images.
+# You have an hour, which is enough for a few of the volumes. Which ones? The function `review_predictions`, or the command
+# `segconf review`, ranks the volumes by their soft Dice confidence and gives reasons for each. It knows the references of the
+# calibration patients only, and the training images.
 
 # %%
 training = None if predictions else folder / "source/imagesTr"
@@ -577,15 +606,19 @@ print(
     f"{page.name}: {page.stat().st_size / 1e6:.1f} MB; {table_of_cases.name} beside it"
 )
 first = reviewed.cases[reviewed.cases["quality"].isna()].head(6)
-first[["rank", "case", "soft Dice", "lower_bound", "reasons"]].round(2)
+
+# %% tags=["hide-input"]
+why = first.assign(**{"first reason": first["reasons"].str.split("; ").str[0]})
+why[["rank", "case", "soft Dice", "lower_bound", "first reason"]].round(2)
 
 # %% [markdown]
 # *The first six cases without a reference: their rank among all cases, the uncertainty that ranks them (1 − soft Dice
-# confidence of the volume), the lower bound of their Dice, and the reasons to look.*
+# confidence of the volume), the lower bound of their Dice, and the first reason to look. A reason that begins with "lowest" or
+# "contrast" compares the intensities of the image with those of the training images.*
 #
-# The page is one file that loads nothing from elsewhere, so you can print it, or mail it to a colleague. It shows images of
-# your cases, so ask first whether these may leave your hospital. Set `report` to keep the page. Here are the cases that it puts
-# first.
+# The page lists all reasons. It is one file that loads nothing from elsewhere, so you can print it, or mail it to a colleague. It
+# shows images of your cases, so ask first whether these may leave your hospital. Set `report` to keep the page. Here are the cases
+# that it puts first.
 #
 # **Predict before you read on:** which of the segmentations below are wrong?
 
@@ -637,9 +670,9 @@ show.picture_grid(
 # %% [markdown]
 # *The same slices; lines are the borders of the reference segmentations.*
 #
-# Now we take all new volumes. The page proposes an order; we read only the first tenth of it, and count how many of the worst tenth
-# are in it. Two simple rivals take part: the size of the prediction (small ones first), and a random order, which finds a
-# tenth of them on average.
+# **Is the order good?** Now we take all new volumes. Say that you have time for one tenth of them. How many of the worst tenth do you
+# find, if you read the first tenth of the page's order? Two simple rivals take part: the size of the prediction (small ones first),
+# and a random order, which finds a tenth of them on average.
 
 # %%
 asked_for = reviewed.cases["quality"].isna() | bool(predictions)
@@ -666,6 +699,12 @@ pd.Series(found_by, name=f"of the worst {budget}, found", dtype=float).to_frame(
 
 # %% [markdown]
 # *Number of volumes that are among the tenth with the lowest Dice and also among the first tenth of an order; one run.*
+#
+# The order of the page needs no calibration, and in this run it finds more of the worst volumes than a random order would. But so
+# does the order by size, so compare the two before you praise one.
+#
+# **Is the bound kept?** The next table has the bound of the page. It is one for whole volumes, calibrated anew on the volumes of the
+# calibration patients. The bound above was for slices, so the two need not agree.
 
 # %% tags=["hide-input"]
 bounds = reviewed.cases.set_index("case")["lower_bound"]
@@ -682,16 +721,13 @@ else:
 overview
 
 # %% [markdown]
-# *Per scanner, over the new volumes: mean true Dice, mean lower bound from the review page, and fraction of the volumes whose Dice
-# is at or above its bound. (This bound is for whole volumes and was calibrated anew on the volumes of the calibration patients; the
-# one above was for slices. So the two tables need not agree.) One run; a row rests on about twenty patients. Without references, the groups of the page are shown.*
+# *Per scanner, over the new volumes: mean true Dice, mean lower bound, and fraction of the volumes whose Dice is at or above its
+# bound. One run; a row rests on about twenty patients. Without references, the groups of the page are shown.*
 #
-# There are two lessons, both from one run. The *order* needs no calibration, and here it finds more of the worst volumes than
-# a random order would. But so does the order by size, so compare the two before you praise one. The *bound* was calibrated on
-# scanner A. In the last table it is kept less often on B, and not once on D and F. The page cannot mend this; it prints the
-# warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine patients at
-# least, and calibrate on them alone. (With fewer than nine, no margin can promise nine in ten. With exactly nine, the margin is the
-# largest of the nine differences, and usually wide.) Chapter 9 shows what that costs.
+# The bound was calibrated on scanner A. In this run it is kept less often on B, and not once on D and F. The page cannot mend this; it
+# prints the warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine
+# patients at least, and calibrate on them alone. (With fewer than nine, no margin can promise nine in ten. With exactly nine, the
+# margin is the largest of the nine differences, and usually wide.) Chapter 9 shows what that costs.
 #
 # ## Now with your own data
 #
