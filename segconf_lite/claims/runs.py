@@ -36,6 +36,7 @@ SEEDS_OF: dict[str, tuple[int, ...]] = {
     "follow_up": SEEDS[:3],
     "labelling": SEEDS[:3],
     "risk_control": SEEDS[:5],
+    "augmented": SEEDS[:5],
 }
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored

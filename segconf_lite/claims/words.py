@@ -118,11 +118,19 @@ _OF_CHAPTER = {
     (7, "domain"): "corruption",
     (8, "noise"): "Dice under noise",
 }
-_TWICE = {"mean of fraction": "fraction", "mean of mean": "mean", ", with the risk as the risk": ""}
+_TWICE = {
+    "mean of fraction": "fraction",
+    "mean of mean": "mean",
+    "mean of eAURC": "eAURC",
+    ", with the risk as the risk": "",
+}
+_AUGMENTED = ", augmented"  # end of the columns of the network trained with augmentation
 _ANNOTATORS = "correlation of {} with the annotators"
 _FOLLOWS = {"1 / distance", "blurred mask, 1 px", "entropy", "ring"}  # in chapter 5
 _PARTS = (
     (r"(.+): rings", "fraction of slices flagged by {}"),
+    (r"flagged: (.+)", "fraction of slices flagged by {}"),
+    (r"eAURC: (.+)", "eAURC of {}"),
     (r"error: (.+)", "absolute error of {}"),
     (r"far found: (.+)", "fraction of far wrong pixels found by {}"),
     (r"found: (.+)", "fraction of wrong pixels found by {}"),
@@ -152,6 +160,8 @@ def plain_name(column: str, chapter: int) -> str:
         return _ANNOTATORS.format(_PLAIN[column])
     if (chapter, column) in _OF_CHAPTER:
         return _OF_CHAPTER[chapter, column]
+    if column.endswith(_AUGMENTED):
+        return plain_name(column.removesuffix(_AUGMENTED), chapter) + " after training with augmentation"
     for pattern, words in _PARTS if column not in _PLAIN else ():
         if found := re.fullmatch(pattern, column):
             part = next(group for group in found.groups() if group is not None)
