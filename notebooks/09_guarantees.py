@@ -384,8 +384,8 @@ by_place.rename_axis("slice").to_frame("coverage").T.round(2)
 # Now the base is covered about as often as the rest. Each of these numbers rests on 60 slices, so they vary from split to
 # split.
 #
-# **Try it:** ask for a stricter promise, or calibrate on fewer cases. When does the bound move down, when does it
-# disappear, and on which scanner is it broken?
+# **Try it:** ask for a stricter promise, or calibrate on fewer cases. When does the bound move down, and when does it
+# disappear?
 #
 # <!-- live: bound -->
 # A live figure stands here on [the web page of this
@@ -397,10 +397,9 @@ by_place.rename_axis("slice").to_frame("coverage").T.round(2)
 # up to 59 other subjects on scanner A. One network; six hearts show what a bound is, and are too few to measure its
 # coverage.*
 #
-# ## A new scanner breaks the promise
+# ## What happens on a new scanner?
 #
-# Exchangeability is an assumption about the cases, and nothing in the formula checks it. On a new scanner it is false. What
-# happens to the bound then?
+# Exchangeability is an assumption about the cases, and nothing in the formula checks it. On a new scanner it is false.
 #
 # **Predict:** rank the scanners B to F by how often the bound that was calibrated on A is broken there. Will it be kept
 # on the harmless scanner E? The table of mean estimates and true Dice above may help.
@@ -440,8 +439,9 @@ shown.rename_axis(columns="scanner").round(2)
 # [0.58 [0.52, 0.63]](evidence:guarantee-survives-harmless-scanners/E) on E.
 #
 # How can that be? The margin fits the errors on A closely, and nothing else. In this run it is negative: it *adds* something
-# to every estimate, which is safe on A, where nine of ten estimates are too low by more than that. On B, C and E the mean
-# estimate is less far below the mean truth. The same addition then lifts many bounds above the true Dice, although this Dice is good.
+# to every estimate. That is safe on A, where nine of ten estimates are too low by more than that. On B, C and E the mean
+# estimate is less far below the mean truth. The same addition then lifts many bounds above the true Dice, although this
+# Dice is good.
 #
 # **Does anything warn us?** The package compares the *estimates* of new and old cases, and warns if they differ more than
 # chance explains. (It uses a Kolmogorov-Smirnov test. Its **p-value** says how often chance alone would give a difference
@@ -492,13 +492,15 @@ pd.DataFrame(own_bounds).T.rename_axis(columns="scanner").round(2)
 # *Coverage (the promise is 0.9) and mean bound with 20 labelled slices of each scanner, one per subject. Means over the draws
 # of this run.*
 #
-# **The coverage.** A few labels restore the promise, *on average over calibration sets*. Over ten other seeds, twenty labelled slices give a
-# mean coverage from [0.904](evidence:twenty-labelled-cases-restore-the-guarantee/lowest?holds) to
+# **The coverage.** A few labels restore the promise, *on average over calibration sets*. Over ten other seeds, twenty
+# labelled slices give a mean coverage from
+# [0.904](evidence:twenty-labelled-cases-restore-the-guarantee/lowest?holds) to
 # [0.906](evidence:twenty-labelled-cases-restore-the-guarantee/highest?holds) on the five unseen scanners, as the theorem says
 # (19/21 = 0.905). A single clinic may be less lucky. By the theorem, one in twenty clinics with 20 labels lives with a coverage
 # below 0.78.
 #
-# **The price.** Where the errors vary much, a bound that is right nine times out of ten must be low. Its mean is
+# **The price.** Where the errors vary much, a bound that is right nine times out of ten must be low. Over ten
+# other seeds, its mean is
 # [0.44 [0.41, 0.47]](evidence:restored-guarantee-promises-little/D?holds) on D and
 # [0.42 [0.36, 0.48]](evidence:restored-guarantee-promises-little/F?holds) on F. A low bound is not a fault of the method:
 # it says, in units of Dice, how little this estimate tells us about such cases.
@@ -509,14 +511,14 @@ pd.DataFrame(own_bounds).T.rename_axis(columns="scanner").round(2)
 #
 # **A small example.** In the calibration set, half of the hearts are small and half are large. Of the new patients, four of
 # five have small hearts. So small hearts are $0.8/0.5 = 1.6$ times as frequent among the new cases as among the old ones,
-# and large hearts $0.2/0.5 = 0.4$ times. Let each old heart count as so many cases. Weighted like
-# this, the old cases resemble the new ones. The margin is found as before, but we add up weights instead of counting cases:
-# go up the sorted excesses until 90 % of all weight is reached, that of the new case included. If the sum never gets so far,
+# and large hearts $0.2/0.5 = 0.4$ times. Let each old heart count as so many cases: that is its **weight**. Weighted like this,
+# the old cases resemble the new ones. The margin is found as before, but we add up weights instead of counting cases. We go
+# up the sorted excesses until 90 % of all weight is reached, that of the new case included. If the sum never gets so far,
 # the margin is infinite, and nothing is promised.
 #
-# When does this work? It works if only the *frequency* of each kind of case has changed (a *covariate shift*), and if small
-# hearts are estimated as well on the new scanner as on the old one. Then the right weights restore the promise
-# {cite:p}`tibshirani2019conformal`.
+# When does this work? Only the *frequency* of each kind of case may have changed (this is called a *covariate shift*). A
+# small heart must have the same errors on the new scanner as on the old one, and a large heart, too. Then the right weights
+# restore the promise {cite:p}`tibshirani2019conformal`.
 #
 # Nobody tells us the kinds and their frequencies, but a classifier can learn the weights, without labels. It is trained to
 # tell new cases from old ones. If it says, for equal numbers of both, that a case is new with a probability of 80 %, then such
@@ -561,9 +563,10 @@ pd.DataFrame(shifts, columns=names).set_index(names[:2]).round(2)
 #
 # Both choices fail, and for opposite reasons.
 #
-# * With the **estimated quality** as the only feature, the weights look well behaved on B, C and E, and change
-#   little there. They do not restore the promise, because the assumption is false: on a new scanner, a slice with *the same* soft Dice confidence has
-#   *another* true Dice. The weights cannot show that, since nobody has looked at a label. Over ten other seeds, the coverage
+# * With the **estimated quality** as the only feature, the weights look well behaved on B, C and E, and change little there.
+#   They do not restore the promise, because the assumption is false: on a new scanner, a slice with *the same* soft Dice
+#   confidence has *another* true Dice. The weights cannot show that, since nobody has looked at a label. Over ten other
+#   seeds, the coverage
 #   stays far from the hoped 0.85. It is
 #   [0.60 [0.55, 0.65]](evidence:weights-restore-the-guarantee/B?fails) on B,
 #   [0.51 [0.40, 0.62]](evidence:weights-restore-the-guarantee/C?fails) on C and
@@ -612,9 +615,12 @@ show.number_table(
 )
 
 # %% [markdown]
-# *Upper three rows: coverage (the promise is 0.9). Lower three rows: the mean bound. Means over the draws of this run. "Plain" is the
-# bound from the source scanner, "weighted" uses the estimated quality, and "own scanner" has 20 labelled slices of that
-# scanner, one per subject.*
+# *Upper three rows: coverage (the promise is 0.9). Lower three rows: the mean bound. Means over the draws of this run. "Plain"
+# is the bound from the source scanner, "weighted" uses the estimated quality, and "own scanner" has 20 labelled slices of
+# that scanner, one per subject.*
+#
+# In this run, the labelled slices bring the coverage back to the promise on every unseen scanner, and the weights on none.
+# What the labels cost is not only the work of labelling: on D and F, the mean bound is low.
 
 # %% [markdown]
 # ## A mask that misses little
@@ -626,9 +632,9 @@ show.number_table(
 # $L_i(t)$. Which is the largest $t$ that keeps to the limit?
 #
 # The first idea is to choose $t$ so that the mean loss of the $n$ calibration cases is within the limit. That is not quite
-# safe, because a new case may have a larger loss than any of them. So we add the new case to the mean, and assume the worst of it, a
-# loss of 1. This is called **conformal risk control** {cite:p}`angelopoulos2024risk`. For losses in $[0, 1]$ that never fall as
-# $t$ grows, take the largest $t$ with
+# safe, because a new case may have a larger loss than any of them. So we add the new case to the mean, and assume the worst
+# of it, a loss of 1. This is called **conformal risk control** {cite:p}`angelopoulos2024risk`. For losses in $[0, 1]$ that never
+# fall as $t$ grows, take the largest $t$ with
 #
 # $$\frac{1}{n+1}\Big(1 + \sum_{i=1}^n L_i(t)\Big) \le \text{limit}. \tag{9.1}$$
 #
@@ -690,8 +696,9 @@ pd.DataFrame(masks).rename_axis("scanner").round(3)
 # $0.01$. If nothing has changed, these p-values are uniform between 0 and 1, and independent. If the new cases are more
 # uncertain, the p-values are small; if they are less uncertain, they are large.
 #
-# One small p-value is no proof, since chance gives one now and then. How do we add up the evidence of many cases? We let somebody bet on it.
-# A gambler starts with 1 € and bets that something has changed. He divides his euro into three equal parts:
+# One small p-value is no proof, since chance gives one now and then. How do we add up the evidence of many cases? We let
+# somebody bet on it. A gambler starts with 1 € and bets that something has changed. He divides his euro into three equal
+# parts:
 #
 # * one part is multiplied by $1.5 - p$ after each case, so it grows if $p$ is small;
 # * one is multiplied by $0.5 + p$, so it grows if $p$ is large;
@@ -700,8 +707,8 @@ pd.DataFrame(masks).rename_axis("scanner").round(3)
 # For example, after five cases with $p = 0.05$ the first part has grown by $1.45^5 = 6.4$, from a third of a euro to more than
 # two. (Before each case, a hundredth of each part is shared out equally, so that no part is lost for good.)
 #
-# If $p$ is uniform, each factor is 1 on average, so the game is
-# fair, and nobody gets rich in a fair game. His wealth is a **test martingale** {cite:p}`vovk2003testing,vovk2021retrain`.
+# If $p$ is uniform, each factor is 1 on average, so the game is fair, and nobody gets rich in a fair game. His wealth is a
+# **test martingale** {cite:p}`vovk2003testing,vovk2021retrain`.
 # If the cases are exchangeable, the probability that it *ever* reaches 20 € is at most 1/20, however long we watch (Ville's
 # inequality). So we may look after every case, and raise the alarm at 20 €. No part can grow by more than half per case, so
 # even a plain change needs several cases until the alarm.
