@@ -583,6 +583,8 @@ for name in NETWORKS:
     parts[name, "empty windows, 32 px: labelled object"] = [*map(object_share, out)]
     out = watched(whole, less.images, plain), lend(whole, train.images, less.images)
     parts[name, "discs below the range, 96 px: mean Dice"] = [*map(dice_of, out)]
+
+# %% tags=["hide-input"]
 lending = pd.DataFrame(parts, index=["own statistics", "replaced statistics"])
 lending = lending.T.swaplevel()
 lending = lending.sort_index(level=0, ascending=False, sort_remaining=False)
