@@ -115,16 +115,17 @@ from segconf_lite.stress.windows import crop_around
 # %% [markdown]
 # ## A published table
 #
-# The features of a whole 3-D scan seldom fit into the memory of a GPU. So networks are trained on **patches** (here
-# also called windows), cubes cut out at random, and a test scan is segmented window by window. A small window brings
-# little **context**: the network sees less of the surroundings. It also changes the **foreground ratio**, the
-# fraction of the window that is object. For example, a cube with an edge of 32 voxels (a *voxel* is a pixel of a volume) can
-# lie wholly inside a large object, where its ratio is 1, or wholly outside, where it is 0.
+# Why should a network care how large an object is? The features of a whole 3-D scan seldom fit into the memory of a GPU. So
+# networks are trained on **windows** (also called *patches*), cubes cut out at random, and a test scan is segmented window
+# by window. The fraction of a window that is object is its **foreground ratio**. For example, a cube with an edge of 32 voxels
+# (a *voxel* is a pixel of a volume) can lie wholly inside a large object, where its ratio is 1, or wholly outside, where it
+# is 0. A network gets used to the ratios of its training windows. A small window also brings little **context**: the
+# network sees less of the surroundings.
 #
-# {cite:t}`kamath2022context` studied context and foreground ratio at once. Their images hold a ball in noise; training
-# balls have radii of 25 to 34 voxels, test balls of 5 to 47, in volumes with an edge of 96 voxels. Three networks learned
-# on patches with an edge of 32 to 96 voxels. We sort each test volume by its foreground ratio: **below** the range of
-# ratios in the training patches, **in** it, or **above**.
+# {cite:t}`kamath2022context` studied both. Their images hold a ball in noise. The training balls have radii of 25 to 34
+# voxels, and the test balls of 5 to 47, in volumes with an edge of 96 voxels. So a test ball can be smaller than those of the
+# training (its ratio lies **below** the training range), as large (**in** the range), or larger (**above** it). We look at
+# three networks whose window was the whole volume:
 #
 # | network | what it is |
 # |---|---|
@@ -135,7 +136,7 @@ from segconf_lite.stress.windows import crop_around
 # **Predict:** which of the three suffers most when the object is smaller than in training? And when it is larger?
 
 
-# %%
+# %% tags=["hide-input"]
 def place(ratio, lowest, highest):
     return np.select([ratio < lowest, ratio > highest], ["below", "above"], "in")
 
@@ -148,7 +149,7 @@ def published_means():
     return table.groupby(keys, as_index=False)["dice"].mean()
 
 
-# %%
+# %% tags=["hide-input"]
 try:
     means = published_means()
 except FileNotFoundError as reason:
@@ -160,47 +161,52 @@ balls = means[means["dataset"] == "synthetic"]
 balls = balls.sort_values("range", key=lambda r: r.map(RANGES.index), kind="stable")
 
 # %% tags=["hide-input"]
-show.line_panels(
-    balls.assign(range=balls["range"] + " the training range"),
-    x="patch",
-    y="dice",
-    line="network",
-    panel="range",
-    columns=3,
-    axes=("edge of the patch in voxels", "mean Dice (higher is better)"),
-    alt="Mean Dice of three published networks against the patch size, for balls below, in and above the range of training ratios. Below, the U-Net stays near 1, and the other two lie far lower. Above, all are high. In the range, the two fall short of the U-Net for patches of 32 and 48 only.",
+size_of_ball = "size of the test ball, against the training range"
+theirs = balls[balls["patch"] == 96]
+theirs = theirs.pivot_table(index="network", columns="range", values="dice")
+theirs = theirs.loc[["U-Net", "Attention U-Net", "UNETR"], RANGES]
+show.number_table(
+    theirs.rename_axis(columns=size_of_ball, index=None),
+    title="mean Dice",
+    limits=(0, 1),
+    alt="Mean Dice of three published networks for balls below, in and above the range of training ratios. Below, the U-Net stays near 1, and the other two lie far lower. In the range and above, all three are high.",
 )
 
 # %% [markdown]
-# *Mean Dice (higher is better) against the edge of the patch, for test balls below, in and above the range of the
-# training ratios. Each point is the mean over test balls and three trainings.*
-#
-# With patches of 32 and 48 voxels, it depends on chance whether a patch lies inside or outside a ball. So the ratios
-# of these patches reach from 0 to nearly 1, and every test ball counts as "in". Therefore the panels *below* and *above*
-# have no points at 32 and 48. Only where the patch is the whole
-# volume, at 96, are the ratios of patches and volumes the same thing.
+# *Mean Dice (higher is better) of three published 3-D networks, for test balls below, in and above the range of the training
+# ratios; the window is the whole volume, with an edge of 96 voxels. Mean over test balls and three trainings.*
 #
 # The paper concludes that the attention U-Net and UNETR are sensitive to the foreground ratio, and that the U-Net is
-# robust. The numbers add that the failure is one of *small* objects. With patches of 96 voxels, for example, the mean Dice
-# below the range is
+# robust. The numbers add that the failure is one of *small* objects. Below the range, the mean Dice is
 # [0.96](evidence:chapter_07_published_means/dice?dataset=synthetic&network=U-Net&patch=96&range=below) for the U-Net,
 # [0.46](evidence:chapter_07_published_means/dice?dataset=synthetic&network=Attention+U-Net&patch=96&range=below) for the
 # attention U-Net and [0.54](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=below)
 # for the UNETR; above the range, all three have
-# [0.97](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=above) or more. With
-# patches of 32 voxels, where small and large balls cannot be told apart in this way, the mean over all balls is
+# [0.97](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=96&range=above) or more.
+#
+# :::{admonition} For the researcher: smaller windows
+# :class: dropdown
+# With windows of 32 and 48 voxels, it depends on chance whether a window lies inside or outside a ball. So the ratios of the
+# training windows reach from 0 to nearly 1, and every test ball counts as "in". With 32 voxels, the mean over all balls is
 # [0.98](evidence:chapter_07_published_means/dice?dataset=synthetic&network=U-Net&patch=32&range=in) for the U-Net,
 # [0.63](evidence:chapter_07_published_means/dice?dataset=synthetic&network=Attention+U-Net&patch=32&range=in) for the
 # attention U-Net and [0.68](evidence:chapter_07_published_means/dice?dataset=synthetic&network=UNETR&patch=32&range=in) for
 # the UNETR.
+# :::
 #
 # ### What else differs between these networks?
 #
 # The names of the networks stand for their architectures. However, their code differs in two more things.
 #
-# The first is the norm. A **norm layer** subtracts a mean from each channel of features and divides by a standard
-# deviation; then it applies a scale and a shift that are learned. *Batch norm* computes mean and standard deviation over many training windows,
-# and at test time they are fixed. *Instance norm* computes them from the current window, each time anew.
+# The first is the norm. Between two convolutions of a network often stands a **norm layer**. It subtracts a mean from each
+# channel of features and divides by a standard deviation; then it applies a scale and a shift that are learned. Whose mean
+# and whose standard deviation? *Batch norm* computes them over many training windows, and at test time they are fixed.
+# *Instance norm* computes them from the current window, each time anew.
+#
+# An example with invented numbers: at one pixel, a feature has the value $0.5$. In this window the feature varies little: its
+# mean is $0.3$ and its standard deviation $0.1$. So instance norm makes it $(0.5 - 0.3)/0.1 = 2$, a large value. Over all
+# training windows its mean was $0.5$ and its standard deviation $0.2$. So batch norm makes it $(0.5 - 0.5)/0.2 = 0$, an
+# ordinary value. The layers behind the norm see two different things.
 #
 # The second is a shortcut. A **residual unit** adds its input to its output. In the published U-Net this shortcut bypasses
 # the norm layers, so information that a norm removes may survive beside it. (Skip connections are something else: they go
@@ -215,15 +221,16 @@ show.line_panels(
 # So the published study compares architectures together with their norm layers and shortcuts. Effects that cannot be
 # separated in this way are called **confounded**.
 #
-# ## One factor at a time
+# ## One factor at a time: architecture or norm?
 #
-# We rerun the study in 2-D, where it takes seconds per network: discs instead of balls, in images of 96 × 96 pixels
+# To separate what is confounded, we change one factor at a time. We rerun the study in 2-D, where it takes seconds per
+# network: discs instead of balls, in images of 96 × 96 pixels
 # with the same radii. The U-Net comes twice, without residual units and with them ("residual"). Each of these four
 # architectures is trained with each norm layer, on windows of 32 and of 96 pixels (the whole image). That makes
 # 4 × 2 × 2 = 16 networks. On average, half of the training windows are centred on a pixel of the disc, and the others on a
 # pixel of the background.
 
-# %%
+# %% tags=["hide-input"]
 lite = {"steps": {32: 200, 96: 160}, "channels": (8, 16, 32), "cases": (70, 16, 60)}
 full = {"steps": {32: 1500, 96: 1500}, "channels": (16, 32, 64)}
 full["cases"] = (140, 32, 200)
@@ -235,8 +242,8 @@ test = ball_cohort(n_test or PLAN["cases"][2], radius_px=(5, 47), seed=seed + 30
 
 # %% [markdown]
 # The test images have discs of all sizes. For each we record whether its foreground ratio lies below, in or above the
-# range of the training ratios. Unlike in the published study, both ratios are those of *whole images*, also where the windows
-# are small. So "below" means here: the disc is smaller than every disc in training.
+# range of the training ratios. Both ratios are those of *whole images*, also where the windows are small. So "below"
+# means here: the disc is smaller than every disc in training.
 
 # %%
 seen_ratio = windows.foreground_ratio(train.labels)
@@ -246,7 +253,7 @@ test = dataclasses.replace(test, domains=sizes)
 print(f"training ratios {seen_ratio.min():.2f} to {seen_ratio.max():.2f}")
 print(pd.Series(sizes).value_counts()[RANGES].to_string())
 
-# %%
+# %% tags=["hide-input"]
 share_of = {"foreground_fraction": centred_share}
 
 
@@ -262,7 +269,7 @@ def learn(kind, norm, window):
     return fitted(fit_network, build, train, **given, **training)
 
 
-# %%
+# %% tags=["hide-input"]
 NETWORKS, NORMS = ("unet", "residual", "attention", "unetr"), ("batch", "instance")
 nets = {key: learn(*key) for key in itertools.product(NETWORKS, NORMS, (32, 96))}
 # Their names in figures and tables.
@@ -270,17 +277,6 @@ NAMES = {"unet": "U-Net", "residual": "residual U-Net"}
 NAMES |= {"attention": "attention U-Net", "unetr": "UNETR"}
 
 # %% [markdown]
-# Where windows are 32 pixels wide, some hold no object at all. That happens in training, too. However, a small disc
-# leaves many more test windows empty than a disc in the training range does:
-
-# %%
-shares = windows.foreground_ratio(test.labels, window=32)
-empty = pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES]
-empty.rename("fraction without an object").to_frame().T.round(2)
-
-# %% [markdown]
-# *Fraction of test windows of 32 pixels without any object, for discs below, in and above the training range.*
-#
 # **Predict:** there are sixteen networks, and discs below, in and above the training range. On which factor will the
 # Dice depend most: the architecture, the norm or the window?
 #
@@ -288,7 +284,7 @@ empty.rename("fraction without an object").to_frame().T.round(2)
 # where they do, the mean of their probabilities counts. One row per network and image holds the Dice.
 
 
-# %%
+# %% tags=["hide-input"]
 def judge(key, cohort, **how):
     name, norm, window = key
     found = windows.window_probabilities(nets[key], cohort.images, window=window, **how)
@@ -304,29 +300,29 @@ cases = pd.concat([judge(key, test) for key in nets], ignore_index=True)
 
 # %% tags=["hide-input"]
 ours = cases.pivot_table(
-    index=["norm", "window", "network"], columns="domain", values="quality", sort=False
+    index=["norm", "network"],
+    columns=["domain", "window"],
+    values="quality",
+    sort=False,
 )
-ours = ours[RANGES]
-ours.index = [f"{NAMES[n]}, {norm}, {w} px" for norm, w, n in ours.index]
-theirs = balls[balls["patch"] == 96].pivot_table(
-    index="network", columns="range", values="dice"
-)[RANGES]
-theirs.index = [f"published {n}, 96" for n in theirs.index]
-heading = "size of the test object, against the training range"
-both = pd.concat([theirs, ours]).rename_axis(columns=heading, index=None)
-alt = "Mean Dice of three published and sixteen networks of ours."
-show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
+ours = ours[[(place, window) for place in RANGES for window in (32, 96)]]
+ours.index = [f"{NAMES[name]}, {norm}" for norm, name in ours.index]
+ours.columns = [f"{place}, {window} px" for place, window in ours.columns]
+heading = "size of the test object against the training range, and window"
+alt = "Mean Dice of our sixteen networks for discs below, in and above the training range. With batch norm, all are near 1. With instance norm, all are near 1 in and above the range, and far lower below it."
+ours = ours.rename_axis(columns=heading, index=None)
+show.number_table(ours, title="mean Dice", limits=(0, 1), alt=alt)
 
 # %% [markdown]
-# *Mean Dice (higher is better) for discs below, in and above the training range. Top: the published 3-D networks with
-# patches of 96 voxels. Below: our 2-D networks with windows of 32 or 96 pixels (px), sorted by norm, then by window. Ours are
-# of one run.*
+# *Mean Dice (higher is better) of sixteen 2-D networks for discs below, in and above the training range. Rows: four
+# architectures with batch norm, then the same with instance norm. Columns: the size of the disc, and the window of 32 or 96
+# pixels (px) on which the network was trained. One run.*
 #
-# Compare the first column of the rows with batch norm and of those with instance norm. We say that a network *fails* where
-# its mean Dice is below 0.85. In this run, whether a network fails on small discs depends on the norm, whatever the
-# architecture. With batch norm all networks segment discs of every size. With instance norm all fail on small ones, the
-# "robust" U-Net too. The published pattern returns when the U-Net has batch norm and the other two have instance norm (the
-# published attention U-Net mixes both; see 3-D below).
+# Compare the two columns on the left, for small discs, in the upper rows (batch norm) and in the lower ones (instance norm). We
+# say that a network *fails* where its mean Dice is below 0.85. In this run, whether a network fails on small discs depends
+# on the norm, whatever the architecture. With batch norm all networks segment discs of every size. With instance norm all
+# fail on small ones, the "robust" U-Net too. The published pattern returns when the U-Net has batch norm and the other two
+# have instance norm (the published attention U-Net mixes both; see 3-D below).
 #
 # Is this more than one lucky run? The same was computed over [ten](evidence:instance-norm-foreground-failure/seeds) other runs:
 #
@@ -348,16 +344,20 @@ show.number_table(both, title="mean Dice", limits=(0, 1), alt=alt)
 # [0.96 [0.93, 0.99]](evidence:chapter_07_cases/quality?cohort=balls&norm=instance&domain=in), above it
 # [0.96 [0.95, 0.98]](evidence:chapter_07_cases/quality?cohort=balls&norm=instance&domain=above).
 #
-# Do shortcuts help with instance norm? In the first run that we looked at, the residual U-Net was better on small discs than
+# :::{admonition} For the researcher: do shortcuts help with instance norm?
+# :class: dropdown
+# In the first run that we looked at, the residual U-Net was better on small discs than
 # the one without residual units. Over [ten](evidence:shortcuts-soften-foreground-failure/seeds) other runs the difference is
 # [undecided](evidence:shortcuts-soften-foreground-failure?undecided):
 # [0.00 [−0.15, 0.15]](evidence:shortcuts-soften-foreground-failure/32) on windows of 32 pixels and
 # [+0.02 [−0.01, 0.05]](evidence:shortcuts-soften-foreground-failure/96) on those of 96. One run can mislead.
+# :::
 #
-# What do the failures look like?
+# What do the failures look like? We take a disc of median size from each of the three groups. Five networks, all trained on
+# windows of 32 pixels, segment them.
 
 
-# %%
+# %% tags=["hide-input"]
 def of_middling_size(group):
     members = np.flatnonzero(sizes == group)
     return int(members[np.argsort(ratio[members])[len(members) // 2]])
@@ -366,10 +366,7 @@ def of_middling_size(group):
 small, middle, large = (of_middling_size(group) for group in RANGES)
 some = test.take(np.array([small, middle, large]))
 
-# %% [markdown]
-# Five networks, all trained on windows of 32 pixels, segment these three discs.
-
-# %%
+# %% tags=["hide-input"]
 SHOWN = {"U-Net, batch": ("unet", "batch", 32)}
 SHOWN |= {f"{NAMES[n]}, instance": (n, "instance", 32) for n in NETWORKS}
 
@@ -396,15 +393,26 @@ show.picture_grid(
 # predicted by five networks trained on windows of 32 pixels. All networks get the same windows, which
 # overlap by a quarter.*
 #
-# ## Look into an empty window
+# ## Look into the single windows
 #
-# To see where the failure comes from, we cut the image of the small disc into its nine windows, and let the U-Net segment
-# each of them alone.
+# Why do networks with instance norm fail on small discs? Look at what a network gets to see. The smaller
+# the disc, the more windows hold no object at all:
+
+# %%
+shares = windows.foreground_ratio(test.labels, window=32)
+empty = pd.Series((shares == 0).mean(axis=1)).groupby(sizes).mean()[RANGES]
+empty.rename("fraction without an object").to_frame().T.round(2)
+
+# %% [markdown]
+# *Fraction of test windows of 32 pixels without any object, for discs below, in and above the training range.*
+#
+# So we cut the image of the small disc into its nine windows, and let the U-Net segment each of them alone. (Some training
+# windows are empty, too, so an empty window is nothing new.)
 #
 # **Predict:** in which windows will false objects lie, in those with a part of the disc or in the empty ones? With which
 # norm?
 
-# %%
+# %% tags=["hide-input"]
 starts = windows.window_starts(96, 32, overlap=0.0)
 
 
@@ -444,7 +452,7 @@ show.picture_grid(
 #
 # **Predict:** which fraction of an empty window does each of the four networks label as object, with each norm?
 
-# %%
+# %% tags=["hide-input"]
 all_tiles, tile_ratio = cut(test.images), cut(test.labels).mean(axis=(1, 2))
 empty = all_tiles[tile_ratio == 0][:200]
 filled = all_tiles[(tile_ratio > 0.2) & (tile_ratio < 0.6)][:200]
@@ -465,15 +473,17 @@ pd.Series(false).unstack().loc[list(NETWORKS)].round(3).rename(NAMES)
 # next to nothing.
 #
 # Why does instance norm fail here? Our explanation is this. In an empty window the features vary little, because there is
-# noise and nothing else. Instance norm divides by *that* small standard deviation, and the noise comes out as strong as an
-# object would. Batch norm divides by the standard deviation of the training windows, and weak features stay weak. We can
-# measure this: we take the standard deviation after each norm layer in empty windows, and divide it by that in
+# noise and nothing else. Instance norm divides by *that* small standard deviation, as in the example with invented numbers,
+# and the noise comes out as strong as an object would. Batch norm divides by the standard deviation of the training windows,
+# and weak features stay weak.
+#
+# We can measure this. We take the standard deviation after each norm layer in empty windows, and divide it by that in
 # windows with 20 to 60 % object.
 #
 # **Predict:** what is the ratio for instance norm? (You need no measurement.)
 
 
-# %%
+# %% tags=["hide-input"]
 def watched(network, images, hook):
     """The logits, while `hook` looks at (or replaces) what each norm layer makes."""
     kinds = (nn.BatchNorm2d, nn.InstanceNorm2d)
@@ -486,7 +496,7 @@ def watched(network, images, hook):
     return logits
 
 
-# %%
+# %% tags=["hide-input"]
 def spreads(network, images):
     found = []
 
@@ -535,7 +545,7 @@ show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 # **Predict:** do they? And does it also help the networks of 96 pixels, whose windows are never empty?
 
 
-# %%
+# %% tags=["hide-input"]
 def lend(network, reference, images):
     lent = {}
 
@@ -551,12 +561,12 @@ def lend(network, reference, images):
     return watched(network, images, use)
 
 
-# %%
+# %% tags=["hide-input"]
 less = test.take(np.flatnonzero(sizes == "below"))
 plain = lambda layer, given, made: None  # noqa: E731
 
 
-# %%
+# %% tags=["hide-input"]
 def dice_of(logits):
     answer = logits.softmax(dim=1).cpu()
     return case_table(answer, less, empty="one")["quality"].mean()
@@ -573,13 +583,17 @@ for name in NETWORKS:
     parts[name, "empty windows, 32 px: labelled object"] = [*map(object_share, out)]
     out = watched(whole, less.images, plain), lend(whole, train.images, less.images)
     parts[name, "discs below the range, 96 px: mean Dice"] = [*map(dice_of, out)]
+
+# %% tags=["hide-input"]
 lending = pd.DataFrame(parts, index=["own statistics", "replaced statistics"])
-lending.T.unstack().swaplevel(axis=1).sort_index(axis=1).round(2).rename(NAMES)
+lending = lending.T.swaplevel()
+lending = lending.sort_index(level=0, ascending=False, sort_remaining=False)
+lending.rename(NAMES).round(2)
 
 # %% [markdown]
-# *For each network with instance norm: mean Dice of discs below the range (higher is better) and fraction of empty
-# windows labelled as object (lower is better). In each pair, the left column is as trained, the right with the
-# statistics of windows (or training images) that hold an object. No weight differs. One run.*
+# *Networks with instance norm. Upper rows: fraction of empty windows labelled as object (lower is better). Lower rows: mean
+# Dice of discs below the range (higher is better). Left: as trained. Right: with the statistics of windows (or training
+# images) that hold an object. No weight differs. One run.*
 #
 # In this run, nearly all of the failure disappears, also with windows of 96 pixels. There, no window is empty, but mean and
 # standard deviation still depend on how much of the window is object. This supports a wider explanation. During training,
@@ -641,7 +655,7 @@ show.number_table(
 #
 # **Predict:** does overlap repair the small discs? Which blending is better?
 
-# %%
+# %% tags=["hide-input"]
 ways = list(itertools.product((0.0, 0.25, 0.5, 0.75), windows.BLENDINGS))
 parts = []
 for name, norm in itertools.product(NETWORKS, NORMS):
@@ -671,18 +685,21 @@ show.line_panels(named, **drawing, columns=2, axes=axes, alt=alt)
 #
 # Over [ten](evidence:overlap-helps-the-plain-unet/seeds) other runs, with constant blending, an overlap of three quarters
 # raises the mean Dice of the U-Net with instance norm by
-# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above). From one run we had read that it would be more than 0.1;
-# that is [undecided](evidence:overlap-helps-the-plain-unet?undecided). Is the Dice high enough then? With this overlap, it is
-# below our limit of 0.85 for three networks: for the attention U-Net it is
-# [0.71 [0.57, 0.85]](evidence:overlap-does-not-restore-small-discs/attention?holds), for the residual U-Net
-# [0.80 [0.76, 0.84]](evidence:overlap-does-not-restore-small-discs/residual?holds), and for the UNETR
-# [0.63 [0.53, 0.72]](evidence:overlap-does-not-restore-small-discs/unetr?holds). For the U-Net it is
-# [0.81 [0.68, 0.93]](evidence:overlap-does-not-restore-small-discs/unet?undecided), so that is undecided.
+# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above). (From one run we had read that it would be more than 0.1;
+# that is [undecided](evidence:overlap-helps-the-plain-unet?undecided).) Is the Dice high enough then? The limit is 0.85:
 #
-# These means hide large differences between runs. The mean Dice of one run lies between
-# [0.52 and 0.98](evidence:overlap-does-not-restore-small-discs/unet) for the U-Net, and between
-# [0.45 and 0.95](evidence:overlap-does-not-restore-small-discs/attention) for the attention U-Net. In some runs overlap
-# leaves little to repair, in others a lot, and we do not know beforehand which it will be.
+# | instance norm, overlap of three quarters | mean Dice | below the limit? |
+# |---|---|---|
+# | U-Net | [0.81 [0.68, 0.93]](evidence:overlap-does-not-restore-small-discs/unet?undecided) | undecided |
+# | residual U-Net | [0.80 [0.76, 0.84]](evidence:overlap-does-not-restore-small-discs/residual?holds) | yes |
+# | attention U-Net | [0.71 [0.57, 0.85]](evidence:overlap-does-not-restore-small-discs/attention?holds) | yes |
+# | UNETR | [0.63 [0.53, 0.72]](evidence:overlap-does-not-restore-small-discs/unetr?holds) | yes |
+#
+# *Mean Dice of small discs over ten other runs, with its 95 % interval.*
+#
+# Single runs differ a lot: the mean Dice of one run lies between
+# [0.52 and 0.98](evidence:overlap-does-not-restore-small-discs/unet) for the U-Net. So overlap may help, and we do not know
+# beforehand how much.
 #
 # ## Is instance norm always worse?
 #
@@ -708,19 +725,19 @@ for name in ("gaussian_noise", "speckle", "contrast"):
 spoilt = pd.concat(parts, ignore_index=True)
 
 # %% tags=["hide-input"]
-keys = ["norm", "window", "network"]
+keys = ["norm", "window"]  # mean over the four architectures
 falls = spoilt.pivot_table(index=keys, columns="domain", values="quality", sort=False)
-falls.index = [f"{NAMES[n]}, {norm}, {w} px" for norm, w, n in falls.index]
+falls.index = [f"{norm} norm, {window} px" for norm, window in falls.index]
 show.number_table(
     falls.rename_axis(columns="corruption of the test images", index=None),
     title="mean Dice",
     limits=(0, 1),
-    alt="Mean Dice of sixteen networks on clean images and under noise, speckle and loss of contrast of three strengths each.",
+    alt="Mean Dice of networks with batch and with instance norm, with windows of 32 and of 96 pixels, on clean images and under noise, speckle and loss of contrast of three strengths each.",
 )
 
 # %% [markdown]
-# *Mean Dice (higher is better). Rows: our sixteen networks. Columns: discs in the training range, clean and
-# corrupted. The numbers are the parameters of the severity scales: for noise its standard deviation as a fraction of
+# *Mean Dice (higher is better), over the four architectures. Rows: norm and window. Columns: discs in the training range, clean
+# and corrupted. The numbers are the parameters of the severity scales: for noise its standard deviation as a fraction of
 # the intensity range, for speckle its variance, for contrast the factor by which differences shrink. One run.*
 #
 # Against a loss of contrast the two norms change roles. Batch norm compares the weak features with the training
@@ -754,8 +771,9 @@ show.number_table(
 #
 # ## Which factor matters most?
 #
-# The networks and discs differ in four factors: norm, architecture, window, and size of the disc. If the mean Dice differs a
-# lot between two norms, for example, then the norm explains a large fraction of the variance of the Dice.
+# The networks and discs differ in four factors: norm, architecture, window, and size of the disc. Which one matters most for the
+# Dice? Some networks and discs have a high Dice and others a low one, which is measured by the variance of all these numbers.
+# If the mean Dice differs a lot between two norms, for example, then the norm explains a large fraction of this variance.
 # `sensitivity_report` ranks the factors by this fraction, over all test discs.
 
 # %%
@@ -764,12 +782,12 @@ given = {"outcome": "quality", "factors": factors, "clusters": "subject"}
 ranked = sensitivity_report(cases, **given, interactions=True, n_resamples=100)
 ranked["factor"] = ranked["factor"].str.replace("domain", "size")
 ranked = ranked.rename(columns={"share": "fraction"})
-ranked[["factor", "fraction", "low", "high", "range"]].head(8).round(2)
+ranked[["factor", "fraction", "low", "high"]].head(8).round(2)
 
 # %% [markdown]
-# *Fraction of the variance of the Dice between the levels of a factor, with a 95 % interval over test images; range: mean
-# Dice of its best level minus that of its worst; "size" is the size of the disc against the training range (below, in or
-# above), "x" what two factors do together beyond each alone. One run.*
+# *Fraction of the variance of the Dice between the levels of a factor, with a 95 % interval (low, high) over test images;
+# "network" is the architecture, "size" the size of the disc against the training range (below, in or above), and "x" what two
+# factors do together beyond each alone. One run.*
 #
 # Over [ten](evidence:norm-explains-more-than-architecture/seeds) other runs of the U-Net, the attention U-Net and the UNETR, on
 # small discs, the fraction of the variance that the norm explains is
@@ -784,13 +802,13 @@ ranked[["factor", "fraction", "low", "high", "range"]].head(8).round(2)
 with_instance = cases[cases["norm"] == "instance"]
 report = failure_report(with_instance, by=("network",), sizes="size_px")
 plainly = {"stratum": "group", "n_cases": "cases", "mean": "mean Dice"}
-plainly |= {"p05": "5th percentile", "share_below": "fraction below 0.5"}
+plainly |= {"share_below": "fraction below 0.5"}
 summary = report.summary.rename(columns=plainly).replace({"group": NAMES})
-summary[[*plainly.values(), "low", "high"]].round(2)
+summary[[*plainly.values()]].round(2)
 
 # %% [markdown]
-# *Rows: all cases, the four networks, then thirds of the discs by area (in pixels). Cases: discs times networks; 5th
-# percentile: Dice that 5 % fall below; fraction below 0.5: with its 95 % interval (low, high).*
+# *Rows: all cases, the four networks, then thirds of the discs by area. Cases: discs times networks; fraction below 0.5: of the
+# cases, that with a Dice below 0.5. One run.*
 #
 # ## What to take home
 #
@@ -801,7 +819,9 @@ summary[[*plainly.values(), "low", "high"]].round(2)
 # * Test sizes below, in and above the training range separately. A mean over all of them hides that it is the small
 #   objects on which a network fails.
 #
-# **Limits.** A threshold nearly solves the task of a disc in noise. A network that fails on discs fails for a simple
+# ## Limits
+#
+# A threshold nearly solves the task of a disc in noise. A network that fails on discs fails for a simple
 # reason, but a network that succeeds on discs need not succeed on patients. Networks are small and trained for a
 # short time; in 3-D there are two seeds, windows of 32 voxels only, and networks of unequal size (29,000 to 317,000
 # weights). The residual U-Net halves its features by strided convolutions, the plain 2-D one by pooling, so they

@@ -19,8 +19,8 @@
 # defined in one line. Do the programs that compute it compute the same thing? If not, a number from one paper cannot be
 # compared with a number from another.
 #
-# **You will be able to** tell from three tiny tests whether an implementation can be trusted: a perfect
-# order, a constant, and a file in another order.
+# **You will be able to** compute an eAURC by hand; name the three choices that its definition leaves open; and tell from
+# three tiny tests whether a program can be trusted.
 #
 # **You need** the section *Risk and coverage* of chapter 2.
 #
@@ -66,30 +66,63 @@ from segconf_lite import show
 rng = np.random.default_rng(seed)
 
 # %% [markdown]
-# ## The definition, and where codes differ
+# ## An eAURC by hand
 #
-# Sort the $n$ cases from most to least trusted. The selective risk at $k$ is the mean risk of the first $k$ cases. AURC is the
-# area under this curve over the coverage $k/n$. The excess is this area minus the area of the best possible order. The
-# definition leaves three choices open, and different programs choose differently:
+# Take two cases. A network segments the first one well and the second one badly: their **risks** (1 − Dice, say) are
+# $0.1$ and $0.5$. An uncertainty puts them in an order, the most trusted case first.
 #
-# 1. **The area**: a plain mean over $k = 1 \dots n$, or a trapezoid rule from $1/n$ to $1$, perhaps divided by its width.
-# 2. **The best order**: by the same rule, by another, or by a formula for 0/1 risks.
-# 3. **Ties**: cases with equal uncertainty come in the order of the file, or share their mean risk.
+# * *In the right order* the risk of the first case is $0.1$, and the mean risk of both is $0.3$. These two numbers are the
+#   risk-coverage curve. It shows the mean risk of the first $k$ of $n$ cases (the **selective risk**) against the
+#   **coverage** $k/n$. The area under it, the AURC, is the mean of its values: $(0.1 + 0.3)/2 = 0.2$.
+# * *In the wrong order* the two numbers are $0.5$ and $0.3$, and the AURC is $0.4$.
+#
+# The right order has the smallest area that is possible with these risks. The **excess** is the area of an order minus this
+# smallest one. So the eAURC is $0$ for the right order and $0.4 - 0.2 = 0.2$ for the wrong one.
+#
+# ## Three choices that the definition leaves open
+#
+# That was one way to compute it. Different programs choose differently in three places. The same two cases show each.
+#
+# 1. **How is the area computed?** A curve through points can also be measured by the trapezoid rule. It begins at the first
+#    point, which has a coverage of $1/2$, and so gives $1/2 \cdot (0.1 + 0.3)/2 = 0.1$ instead of $0.2$. Some programs then divide by
+#    the width of $1/2$.
+# 2. **How is the smallest area computed?** By the same rule, by another one, or by a formula for risks that are only 0 or 1.
+#    With the trapezoid for the given order and the mean for the best one, the *right* order gets $0.1 - 0.2 = -0.1$. It seems
+#    to be better than the best.
+# 3. **What happens to ties?** Suppose that both cases have the same uncertainty. If they are taken as they come in the file, the
+#    eAURC is $0$ or $0.2$, depending on which row is the first. If they *share* their mean risk, both count as $0.3$. Then
+#    the curve is $0.3$ and $0.3$, and the eAURC is $0.3 - 0.2 = 0.1$ in both files.
+#
+# ## Five rules in published code, and ours
 #
 # Here are five rules that we read in published code, reduced to their formulas. The first column has the name of the function
-# below that computes the rule:
+# below that computes the rule.
 #
-# | rule | name | code, with the version that we read |
-# |---|---|---|
-# | `mean_rule` | midl25 | [MedVisBonn/midl25](https://github.com/MedVisBonn/midl25), commit 5f04e05, `src/utils.py` |
-# | `mean_rule` | isbi26 | [MedVisBonn/isbi26-implementation](https://github.com/MedVisBonn/isbi26-implementation), `utils.py` (version not noted) |
-# | `mixed_rule` | ValUES | [IML-DKFZ/values](https://github.com/IML-DKFZ/values), commit 1294593, `evaluation/metrics/aurc.py` |
-# | `mixed_rule` | SD 2023 | [MedVisBonn/Segmentation-Distortion](https://github.com/MedVisBonn/Segmentation-Distortion), commit 0884e51, `src/eval/eaurc.py` |
-# | `trapezoid_rule` | segmentation_failures | [mzenk/segmentation_failures_benchmark](https://github.com/mzenk/segmentation_failures_benchmark), `metrics.py` (version not noted) |
-# | `widened_rule` | torch-uncertainty | [torch-uncertainty](https://github.com/torch-uncertainty/torch-uncertainty), commit 77c6cd5, `risk_coverage.py` |
-# | `formula_rule` | fd-shifts | [IML-DKFZ/fd-shifts](https://github.com/IML-DKFZ/fd-shifts), commit 29d7d9b, `fd_shifts/analysis/metrics.py` |
+# | rule | area of the given order | area of the best order | ties | read in |
+# |---|---|---|---|---|
+# | `mean_rule` | mean | mean | as they come | midl25, isbi26 |
+# | `mixed_rule` | trapezoid | mean | as they come | ValUES, SD 2023 |
+# | `trapezoid_rule` | trapezoid | trapezoid | as they come | segmentation_failures |
+# | `widened_rule` | trapezoid, divided by its width | the same | as they come | torch-uncertainty |
+# | `formula_rule` | mean, of risks cut into 0 and 1 | formula | as they come | fd-shifts |
+# | `excess_aurc` | mean | mean | share | this book |
 #
-# Versions change, so check before you quote. We first write the parts that the rules share: the curve, and the trapezoid rule.
+# :::{admonition} Which files and versions did we read?
+# :class: dropdown
+# | name | code, with the version that we read |
+# |---|---|
+# | midl25 | [MedVisBonn/midl25](https://github.com/MedVisBonn/midl25), commit 5f04e05, `src/utils.py` |
+# | isbi26 | [MedVisBonn/isbi26-implementation](https://github.com/MedVisBonn/isbi26-implementation), `utils.py` (version not noted) |
+# | ValUES | [IML-DKFZ/values](https://github.com/IML-DKFZ/values), commit 1294593, `evaluation/metrics/aurc.py` |
+# | SD 2023 | [MedVisBonn/Segmentation-Distortion](https://github.com/MedVisBonn/Segmentation-Distortion), commit 0884e51, `src/eval/eaurc.py` |
+# | segmentation_failures | [mzenk/segmentation_failures_benchmark](https://github.com/mzenk/segmentation_failures_benchmark), `metrics.py` (version not noted) |
+# | torch-uncertainty | [torch-uncertainty](https://github.com/torch-uncertainty/torch-uncertainty), commit 77c6cd5, `risk_coverage.py` |
+# | fd-shifts | [IML-DKFZ/fd-shifts](https://github.com/IML-DKFZ/fd-shifts), commit 29d7d9b, `fd_shifts/analysis/metrics.py` |
+#
+# Versions change, so check before you quote. Of torch-uncertainty only the area is from the library; the excess is taken here.
+# :::
+#
+# We first write the parts that the rules share: the curve, and the trapezoid rule.
 
 
 # %%
@@ -110,15 +143,14 @@ def width(risk):
 
 
 # %% [markdown]
-# Does the choice of the area matter? Take a toy of two cases with the risks 0.1 and 0.5, in the best order. Its curve has two
-# points, 0.1 and 0.3. The mean and the trapezoid rule give different areas, because the trapezoid begins at coverage 1/2:
+# They give the two areas that we have computed by hand:
 
 # %%
 toy_curve = running_means(np.array([0.1, 0.5]))
 print(f"mean {toy_curve.mean():.2f}, trapezoid {trapezoid(toy_curve):.2f}")
 
 # %% [markdown]
-# Each rule is now one difference: the area of the given order minus that of the best one.
+# Each rule is now one difference: the area of the given order minus that of the best one. (The other rules are folded.)
 
 
 # %%
@@ -132,7 +164,7 @@ def mean_rule(risk, uncertainty):
     return curve.mean() - best.mean()
 
 
-# %%
+# %% tags=["hide-input"]
 def mixed_rule(risk, uncertainty):
     curve, best = curves(risk, uncertainty)
     return trapezoid(curve) - best.mean()
@@ -143,7 +175,7 @@ def trapezoid_rule(risk, uncertainty):
     return trapezoid(curve) - trapezoid(best)
 
 
-# %%
+# %% tags=["hide-input"]
 def widened_rule(risk, uncertainty):
     """Only the area is in the library; the excess is taken by its own rule here."""
     return trapezoid_rule(risk, uncertainty) / width(risk)
@@ -156,7 +188,7 @@ def formula_rule(risk, uncertainty):
     return running_means(in_file_order(wrong, uncertainty)).mean() - best
 
 
-# %%
+# %% tags=["hide-input"]
 rules = {
     "means, ties as they come (midl25, isbi26)": mean_rule,
     "trapezoid minus means (ValUES, SD 2023)": mixed_rule,
@@ -169,10 +201,15 @@ rules = {
 # %% [markdown]
 # ## Three tests
 #
-# We draw 50 cases, most of them with a small risk, and give them four uncertainties. The first is **perfect**: it equals the
-# risk. The second is **constant**, so all cases are tied. The third has **four levels** only, as when a person sorts cases
-# into four groups, so many are tied. The fourth is **random**. The constant and the four levels are tried
-# in 200 different orders of the file, the random one in 200 draws.
+# Two cases are too few to see how much this matters. We draw 50 cases, most of them with a small risk, and test every rule:
+#
+# 1. **A perfect order:** the uncertainty equals the risk. The eAURC must be 0.
+# 2. **A constant:** all cases are tied. The eAURC must not depend on the order of the rows in the file.
+# 3. **Four levels** only, as when a person sorts cases into four groups, so many cases are tied. Again, shuffling the
+#    rows must change nothing.
+#
+# The last two are tried in 200 different orders of the file. For scale, we add the mean over 200 **random** uncertainties,
+# which know nothing about the risk.
 #
 # **Predict:** which rules give exactly 0 to the perfect order? Which give one value to the constant, whatever the order of
 # the file?
@@ -197,13 +234,14 @@ for name, rule in rules.items():
     for test, uncertainty in (("constant", constant), ("four levels", four_levels)):
         low, high = over_orders(rule, uncertainty)
         ranges.append((name, test, (low + high) / 2, low, high))
-found = pd.DataFrame(rows, columns=["method", "perfect order", "random, mean"])
+found = pd.DataFrame(rows, columns=["method", "perfect order", "random (scale)"])
 spread = pd.DataFrame(ranges, columns=["method", "test", "estimate", "low", "high"])
 found.set_index("method").round(4)
 
-# %%
-ends = spread.set_index(["test", "method"])[["low", "high"]]
-ends.unstack("test").round(3)
+# %% [markdown]
+# *eAURC of a perfect order, which must be 0, and mean eAURC of random uncertainties, for scale; one row per rule.*
+#
+# The next figure has the other two tests. Each bar should have no length.
 
 # %% tags=["hide-input"]
 show.method_intervals(
@@ -214,12 +252,12 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *The same 50 cases throughout. Bars run from the lowest to the highest value that the same cases give when the rows of the file are shuffled. A
-# bar of no length is what a measurement should look like.*
+# *Bars run from the lowest to the highest eAURC that the same 50 cases give when the rows of the file are shuffled. One panel
+# per uncertainty, one bar per rule.*
 #
-# What do the two tables and the figure show?
+# What do the table and the figure show?
 #
-# * **A perfect order can score below zero.** This happens where the areas of the given and of the best order are computed by
+# * **A perfect order can score below zero,** as in the example with two cases. This happens where the areas of the given and of the best order are computed by
 #   different rules. Such an error can hide a small difference between two good methods, or invent one.
 # * **The order of the file decides.** With ties as they come, the value of a constant depends on the order of the file:
 #   sort your table by risk before you save it, and the constant is perfect.

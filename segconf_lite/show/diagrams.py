@@ -190,24 +190,24 @@ DIAGRAMS: dict[str, Diagram] = {
     "conformal": Diagram(
         {
             "calibration cases": (0, 0, "data"),
-            "predicted and true Dice": (1, 0, "data"),
-            "overstatements, in order": (2, 0, "data"),
+            "estimated and true Dice": (1, 0, "data"),
+            "excesses, in order": (2, 0, "data"),
             "the one that 90 % do not exceed": (2, 1, "result"),
             "new case": (0, 2, "data"),
-            "predicted Dice": (1, 2, "data"),
+            "estimated Dice": (1, 2, "data"),
             "bound of the new case": (2, 2, "result"),
         },
         (
-            Arrow("calibration cases", "predicted and true Dice"),
-            Arrow("predicted and true Dice", "overstatements, in order"),
-            Arrow("overstatements, in order", "the one that 90 % do not exceed"),
-            Arrow("new case", "predicted Dice"),
-            Arrow("predicted Dice", "bound of the new case"),
+            Arrow("calibration cases", "estimated and true Dice"),
+            Arrow("estimated and true Dice", "excesses, in order"),
+            Arrow("excesses, in order", "the one that 90 % do not exceed"),
+            Arrow("new case", "estimated Dice"),
+            Arrow("estimated Dice", "bound of the new case"),
             Arrow("the one that 90 % do not exceed", "bound of the new case", "subtracted"),
         ),
-        "A conformal bound: on calibration cases, predicted Dice minus true Dice is the overstatement. The"
-        " overstatement that 90 % of these cases do not exceed is subtracted from the predicted Dice of a "
-        "new case; the result is its bound.",
+        "A conformal bound: on calibration cases, the excess is the estimated Dice minus the true Dice. The "
+        "excess that 90 % of these cases do not exceed is subtracted from the estimated Dice of a new case; "
+        "the result is its bound.",
     ),
 }
 
