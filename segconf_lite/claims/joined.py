@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segconf_lite import check
-from segconf_lite.claims.runs import SEEDS, stored_cases, stored_table
+from segconf_lite.claims.runs import stored_cases
 
 _TOLERANCE = 1e-5  # of the risk: what five stored digits can tell
 _MOST_OTHERS = 1e-3  # fraction of rows whose risk may differ, because one pixel did on another machine
@@ -19,7 +19,7 @@ def joined_cases(chapters: Sequence[int] = (2, 3, 4), *, cohort: str = "phantom"
 
     Chapters 2 to 5 train the same network on the same cohorts, so the k-th case of a scanner is the same
     slice in each of their tables. This is not taken on trust: subjects must be equal, and the risk must
-    agree to five digits. While some of the chapters lack their new seeds, the earlier ones of all are taken.
+    agree to five digits.
 
     Args:
         chapters: Numbers of the chapters; the first one names a column that several have.
@@ -39,14 +39,7 @@ def joined_cases(chapters: Sequence[int] = (2, 3, 4), *, cohort: str = "phantom"
         >>> {"entropy, foreground", "distortion"} <= set(cases.columns), cases.attrs["left_out"] < 4
         (True, True)
     """
-    tables = [stored_cases(chapter) for chapter in chapters]
-    new = [set(table["seed"]) <= set(SEEDS) for table in tables]
-    if any(new) and not all(new):
-        earlier = zip(chapters, tables, new, strict=True)
-        tables = [
-            stored_table(f"chapter_{c:02d}_lite_cases.csv") if is_new else t for c, t, is_new in earlier
-        ]
-    tables = [_of_cohort(table, cohort) for table in tables]
+    tables = [_of_cohort(stored_cases(chapter), cohort) for chapter in chapters]
     if not tables:
         raise check.refuse("chapters", "one number or more", "none")
     whole = tables[0]

@@ -81,12 +81,3 @@ def test_other_subjects_or_no_common_case_are_refused(stored):
         joined_cases((2, 3), cohort="cord")
     with pytest.raises(ValueError, match="chapters must be one number or more, got none"):
         joined_cases(())
-
-
-def test_while_a_chapter_lacks_its_new_seeds_the_earlier_ones_are_joined(stored, monkeypatch):
-    earlier = {"chapter_03_lite_cases.csv": stored[3]}
-    monkeypatch.setattr(joined, "stored_table", earlier.__getitem__)
-    stored[3] = cases(3, seeds=(21, 22))
-    assert set(joined_cases((2, 3))["seed"]) == set(stored[2]["seed"])
-    stored[2] = cases(2, seeds=(21, 22))
-    assert set(joined_cases((2, 3))["seed"]) == {21, 22}
