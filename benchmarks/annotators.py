@@ -1,11 +1,11 @@
 """Do uncertainty maps follow annotators better than the shape of the prediction alone does? Over seeds.
 
-    python benchmarks/annotators.py                       # seeds 11 to 15, about 4 minutes on one core
+    python benchmarks/annotators.py --seeds 21,22,23      # about 50 seconds per seed on one core
 
 As in chapter 5: a network learns slices that were each drawn by one of several annotators; new slices have
 the true annotation entropy. ``chapter_05_geometry.csv`` has one row per seed, scanner, map and region: the
-mean Pearson correlation over slices, within 6 mm of a true border and over the whole image. ``--summary``
-prints means over the stored seeds with t intervals, and each map's difference from ``1 / distance``.
+mean over slices of Pearson's correlation and of the soft Dice of the two maps (`map_agreement`), within 6 mm
+of a true border and over the whole image, as in the evaluation of QUAM-SM. ``--summary`` prints means over the stored seeds with t intervals, and each map's difference from ``1 / distance``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from segconf_lite.profiles import Profile
 
 TABLE = Path(__file__).parents[1] / "book/results/chapter_05_geometry.csv"
 REFERENCE, N_SLICES = "1 / distance", 24
+MEASURES = {"correlation": "pearson", "soft_dice": "soft_dice"}
 
 
 def measured(sizes: Profile, seed: int, _: argparse.Namespace) -> over_seeds.Rows:
@@ -60,8 +61,11 @@ def measured(sizes: Profile, seed: int, _: argparse.Namespace) -> over_seeds.Row
         for (name, values), (region, how) in (
             (m, r) for m in maps.items() for r in (("band", near), ("image", {}))
         ):
-            value = np.nanmean(ev.map_agreement(values.clip(0, 1), truth, measure="pearson", **how))
-            yield {"scanner": scanner, "region": region, "map": name, "correlation": value}
+            agreement = {
+                column: np.nanmean(ev.map_agreement(values.clip(0, 1), truth, measure=measure, **how))
+                for column, measure in MEASURES.items()
+            }
+            yield {"scanner": scanner, "region": region, "map": name, **agreement}
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
