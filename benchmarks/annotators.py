@@ -5,7 +5,8 @@
 As in chapter 5: a network learns slices that were each drawn by one of several annotators; new slices have
 the true annotation entropy. ``chapter_05_geometry.csv`` has one row per seed, scanner, map and region: the
 mean over slices of Pearson's correlation and of the soft Dice of the two maps (`map_agreement`), within 6 mm
-of a true border and over the whole image, as in the evaluation of QUAM-SM. ``--summary`` prints means over the stored seeds with t intervals, and each map's difference from ``1 / distance``.
+of a true border and over the whole image, as in the evaluation of QUAM-SM. ``--summary`` prints means over
+the stored seeds with t intervals, and each map's difference from ``1 / distance``.
 """
 
 from __future__ import annotations
