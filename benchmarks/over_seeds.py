@@ -42,10 +42,11 @@ def run(
     asked = parser.parse_args()
     if not asked.summary:
         sizes, rows = profile_named(asked.profile), []
-        for seed in map(int, asked.seeds.split(",")):
-            origin = ledger.provenance(profile=sizes.name, seed=seed)
-            kept = {name: origin[name] for name in ("seed", "profile", "commit", "device", "day")}
-            rows += [{**row, **kept} for row in measured(sizes, seed, asked)]
+        seeds = [int(seed) for seed in asked.seeds.split(",")]
+        origin = ledger.provenance(profile=sizes.name, seed=seeds[0])  # before the table changes the checkout
+        for seed in seeds:
+            kept = {name: origin[name] for name in ("profile", "commit", "device", "day")}
+            rows += [{**row, "seed": seed, **kept} for row in measured(sizes, seed, asked)]
             pd.DataFrame(rows).to_csv(table, index=False, float_format="%.5g", lineterminator="\n")
     print(summary(pd.read_csv(table)).round(3).to_string(index=False))
 
