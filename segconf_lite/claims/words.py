@@ -83,11 +83,14 @@ _PLAIN = {
     "rater disagreement": "the disagreement of the radiologists",
     "ratio": "flip cost by the closed form over that by a convex solver",
     "reconstructed quality": "Dice with reconstructed activations",
+    "rejected: Beta": "fraction of slices rejected by the predicted probability of a bad segmentation",
+    "rejected: soft Dice": "fraction of slices rejected by a threshold on the soft Dice confidence",
     "regret": "eAURC above that of the best of four methods",
     "residual": "Dice of the U-Net with residual units",
     "reverse": "reverse classification accuracy",
     "ring": "the boundary band",
     "risk": "the risk",
+    "sd: Beta": "the standard deviation that the Beta predictor states",
     "search": "the mask search",
     "skip code": "skip connections",
     "small prediction": "the size of the prediction",
@@ -102,6 +105,9 @@ _PLAIN = {
     "unseen": "whether the scanner is unseen",
     "weight noise": "weight noise",
     "with skips": "Dice with skips",
+    "wrong: Beta": "fraction of wrong decisions by the predicted probability of a bad segmentation",
+    "wrong: Beta, mean": "fraction of wrong decisions by a threshold on the mean of the Beta predictor",
+    "wrong: soft Dice": "fraction of wrong decisions by a threshold on the soft Dice confidence",
 }
 # Column whose values are judged one by one, or averaged.
 _GROUPS = {
