@@ -912,7 +912,7 @@ pd.DataFrame(by_half).T
 # If the order of the methods is similar, advice from one cohort should be of use on another. We leave each cohort out in turn, choose
 # the method with the lowest mean on one of the others, or on both, and look at its regret on the cohort that was left out. The regret is
 # a fraction of the eAURC of no ranking. Only methods that were measured on all three cohorts take part; the ensemble
-# does not, because it was not measured on the lung nodules.
+# does not, because the tables of the lung nodules leave it out.
 #
 # **Predict:** which is the better adviser for the lung nodules: the phantom alone, the cord alone, or both together?
 
