@@ -165,8 +165,8 @@ def test_members_bring_their_agreement_and_it_can_give_the_order(tmp_path):
             )
     found = review_predictions(from_predictions(tmp_path), score="ensemble: agreement, strict")
     assert found.cases["case"].tolist() == ["split", "agreed"]
-    assert next(iter(found.evidence)) == "soft Dice"
-    assert "ensemble: agreement, strict" in found.evidence
+    assert next(iter(found.evidence)) == "ensemble: agreement, strict"
+    assert "soft Dice" in found.evidence
     with pytest.raises(ValueError, match="score must be one of"):
         review_predictions(from_predictions(tmp_path), score="risk")
 
