@@ -27,7 +27,7 @@
 # With one factor changed at a time, the normalisation [explains more](evidence:norm-decides-texture-robustness?holds)
 # of the variance of the Dice than the skip connections do, under speckle and under a blend of textures. Published tables
 # cannot separate normalisation and skips, and one published training that seemed robust probably ignored its images.
-# Along thirteen kinds of corruption, the uncertainties rise as the Dice falls: over
+# Over thirteen kinds of corruption, the uncertainties mostly rise as the Dice falls: over
 # [ten](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) runs, the mean rank correlation is
 # [0.90](evidence:chapter_06_cases/entropy,+foreground/estimate?cohort=follows) for the plain entropy, and no other of the
 # seven has a higher mean. In one run, however, the disagreement of dropout predictions often stays below its threshold, and
@@ -243,7 +243,8 @@ show.line_panels(dice, **drawing, axes=axes, columns=4, alt=alt)
 # Such a line is a **degradation curve**: it shows the Dice against the severity. It tells more than one number could. Some
 # curves stay flat, some fall slowly, and some are flat at first and then drop.
 #
-# In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. The repeats agree on both. Over
+# In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. In the repeats, too, blur does much
+# harm and shading next to none. Over
 # [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, the mean Dice over
 # severities 1 to 5 is [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) under blur and
 # [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=bias_field) under shading; without
@@ -353,9 +354,10 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # is harmful.*
 #
 # The correlation above the table is that of this run; we have not tested it over other runs. The next table has examples
-# over [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs. Shading hardly lowers
-# the mean Dice of either network, and motion ghosts lower both. But the spike and Gaussian noise lower the Dice of the cord
-# much more than that of the heart, and blur is the other way round:
+# over [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs (without
+# severity 0). Of these five corruptions, shading lowers the mean Dice of either network least, and motion ghosts lower
+# both a lot. But the spike and Gaussian noise lower the Dice of the cord much more than that of the heart, and blur is the other
+# way round:
 #
 # | mean Dice over ten other runs, severities 1 to 5 | hearts of the phantom | spinal cord |
 # |---|---|---|
@@ -381,7 +383,8 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 #    slices of other hearts lie below it. Do the failed slices exceed it?
 #
 # We compare one uncertainty of each kind: from chapter 2 the entropy, and the disagreement of dropout predictions and of five
-# networks; from chapter 3 the distance and the distortion; from chapter 4 the Beta predictor; from chapter 5 the last layer.
+# networks (called "dropout agreement" and "five networks" in the tables; both are high where the predictions disagree);
+# from chapter 3 the distance and the distortion; from chapter 4 the Beta predictor; from chapter 5 the last layer.
 # If you have not read chapters 3 to 5, take these as four more numbers that should be high where the risk is high.
 #
 # **Predict:** for which corruption will the correlation between uncertainty and risk be lowest? And which method will leave
@@ -521,8 +524,9 @@ show.number_table(
 #
 # We make this task harder in two ways. *Speckle* is multiplied with the intensities, as above. In a *blend*, one
 # texture is mixed into the other. A foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's inside
-# the object. A background blend does the same outside, with the object's texture. **Higher $\alpha$ is harder.** Training uses
-# $\alpha = 0.1$. The place of the blend, in training and test, is a third factor; we call it the *direction*.
+# the object. In a background blend, it is the background that gets a fraction $\alpha$ of the object's texture. **Higher $\alpha$
+# is harder.** Training uses $\alpha = 0.1$. The place of the blend, in training and test, is a third factor; we call it the
+# *direction*.
 
 # %%
 SIDE = 64
@@ -637,12 +641,12 @@ show.number_table(
 # background and [0.44 [0.40, 0.47]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=foreground)
 # for the foreground.
 #
-# Mind the units, though. Over the five levels of speckle, up to a variance of 0.1, the mean Dice of the hearts was
-# [0.94](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=speckle), against
-# [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) without corruption,
-# while the mean Dice of the texture networks with batch norm is only
-# [0.36](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01.
-# What is "severe" depends on the task.
+# The same corruption can be mild for one task and severe for another. Over the five levels of speckle, up to a variance of 0.1,
+# the mean Dice of the hearts was [0.94](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=speckle),
+# against [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) without corruption, while the
+# mean Dice of the texture networks with batch norm is only
+# [0.36](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01. So what
+# is "severe" depends on the task.
 
 # %% [markdown]
 # ### How much does each factor explain?
@@ -771,9 +775,9 @@ advised.loc["norm"] if recipe else None
 # highest mean; difference: its mean minus that of the next best, paired by seed, with a 95 % t interval over seeds. The number
 # after "speckle" is the variance; the intervals are not corrected for the number of comparisons.*
 #
-# The recipe for these textures is short. On noisy images (speckle of variance 0.01 or 0.03, or a blend of 0.5, the levels
-# that we measured), prefer instance norm; group norm is the next best. On images like those of the training, batch norm is
-# ahead by a small difference (the first row).
+# The recipe for these textures is short. On images harder than those of the training (speckle of variance 0.01 or 0.03, or a
+# blend of 0.5, the levels that we measured), prefer instance norm; group norm is the next best. On images like those of the
+# training, batch norm is ahead by a small difference (the first row).
 
 # %% [markdown]
 # ## Can a published comparison tell which part matters?
@@ -831,8 +835,8 @@ show.line_panels(
 # lower at *both* ends than on the unperturbed images. On Spleen, for example, that of the V-Net falls from
 # [0.93](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=unperturbed) to
 # [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". Blurring the
-# background with the help of the true mask makes an edge that no training image had, and it leaks the reference. The
-# corruptions of our severity scales are therefore applied to the whole image, without any mask.
+# background with the help of the true mask makes an edge that no training image had, and this edge shows the network where the
+# true border is. The corruptions of our severity scales are therefore applied to the whole image, without any mask.
 #
 # How much does each network lose from unperturbed to hardest? For the interval, both images and trainings are
 # resampled, because the 216 images of Spleen, segmented by three trainings of a network, are not 648 independent facts.
@@ -874,8 +878,8 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 # the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average,
 # [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net). And with three trainings, the
 # intervals are wide: on Spleen, the V-Net without skips loses between
-# [−0.00 and 0.88](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest?dataset=Spleen&network=NoSkipV-Net),
-# depending on the training.
+# [−0.00 and 0.88](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest?dataset=Spleen&network=NoSkipV-Net), that is,
+# between nothing and most of its Dice, depending on the training.
 #
 # ### The network that loses nothing
 #
@@ -1034,11 +1038,11 @@ show.number_table(
 # | salt and pepper | [0.66](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=salt_and_pepper) | [0.80](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=salt_and_pepper) | [0.14 [0.08, 0.20]](evidence:training-on-one-noise-helps-against-another/salt_and_pepper?holds) |
 # | speckle | [0.76](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=speckle) | [0.83](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=speckle) | [0.07 [0.02, 0.11]](evidence:training-on-one-noise-helps-against-another/speckle?holds) |
 #
-# Training on the noise itself gives little more: its mean Dice exceeds that of training on another noise by
+# Training on the noise itself gives little or nothing more: its mean Dice exceeds that of training on another noise by
 # [0.02 [0.01, 0.03]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=gaussian_noise&above),
 # [0.03 [0.01, 0.04]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=salt_and_pepper&above)
 # and [0.01 [0.00, 0.02]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=speckle&across)
-# in the order of the table.
+# in the order of the table; the last interval contains 0.
 #
 # In this run, the Dice stays low under blur, which is not a noise, whatever the training. So before you trust an
 # augmentation, test it on a corruption of another kind.
@@ -1328,19 +1332,19 @@ advised.loc["network"] if recipe else None
 # although the difference from the next best is decided: another network has a lower mean, but it varies so much between seeds
 # that its interval contains 0.*
 #
-# The mean Dice of instance norm and of group norm is
+# Back to the three norms: the mean Dice of instance norm and of group norm is
 # [0.90](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=instance) and
-# [0.79](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=group) at 0.01, and
+# [0.79](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=group) under speckle of variance 0.01, and
 # [0.83](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=instance) and
 # [0.69](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=group) under the blend; the table of
 # the norms has the intervals of these differences. At a variance of 0.03 the difference is
 # [0.289 [0.217, 0.361]](evidence:chapter_06_cases/mean_difference/instance~group?cohort=norms&above).
 #
-# Whether skips help beside instance norm is undecided under the blend. At a variance of 0.03, however, the network
-# *without* skips is preferred: its mean Dice is
-# [0.83](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=False), and that of the network with skips is
-# [0.79](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=True) (the paired difference is in the table, and is
-# not corrected for the number of comparisons).
+# Whether skips help beside instance norm is undecided under the blend and under speckle. At a variance of 0.03, for
+# example, the mean Dice is
+# [0.83](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=False) without skips and
+# [0.79](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=True) with skips, but the interval of the paired
+# difference, which is in the table, contains 0.
 #
 # ### The published table: is accuracy bought with fragility?
 #

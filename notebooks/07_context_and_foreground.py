@@ -25,13 +25,13 @@
 # :::{admonition} In short (this gives away the predictions below)
 # :class: dropdown
 # A published study finds that a U-Net segments objects that are smaller than in training, while an attention U-Net
-# and a UNETR fail on them. Apart from its shape, only its U-Net has batch norm throughout, and shortcuts around the
-# norm layers. In our small 2-D rerun the failure goes with the norm: with batch norm, the U-Net and the attention U-Net
-# [segment small objects](evidence:batch-norm-no-foreground-failure/unet,attention?holds), and so do most, but
-# [not all](evidence:batch-norm-no-foreground-failure/unetr?undecided), of the trained UNETRs; with instance norm,
-# the mean Dice of each of the three on them is below 0.85 ([claim](evidence:instance-norm-foreground-failure?holds)). Whether shortcuts help the U-Net is
-# [undecided](evidence:shortcuts-soften-foreground-failure?undecided). In 3-D, with two seeds, all networks succeed with
-# batch norm; with instance norm the plain U-Net and the UNETR fail, and two others do not.
+# and a UNETR fail on them. However, these networks differ in more than their architecture: only the U-Net has batch norm
+# throughout, and shortcuts around the norm layers. In our small 2-D rerun the failure goes with the norm: with batch norm, the
+# U-Net and the attention U-Net [segment small objects](evidence:batch-norm-no-foreground-failure/unet,attention?holds), and so do
+# most, but [not all](evidence:batch-norm-no-foreground-failure/unetr?undecided), of the trained UNETRs; with instance norm, the
+# mean Dice of each of the three on them is below 0.85 ([claim](evidence:instance-norm-foreground-failure?holds)). Whether
+# shortcuts help the U-Net is [undecided](evidence:shortcuts-soften-foreground-failure?undecided). In 3-D, with two seeds, all
+# networks succeed with batch norm; with instance norm the plain U-Net and the UNETR fail, and two others do not.
 #
 # In one 2-D run, replacing the normalisation statistics by those of windows with an object, with no weight changed,
 # repairs nearly all of the failure. Overlapping windows [raise](evidence:overlap-helps-the-plain-unet/all?above) the Dice of
@@ -334,9 +334,9 @@ show.number_table(ours, title="mean Dice", limits=(0, 1), alt=alt)
 #
 # *Mean and 95 % interval over ten other runs, both sizes of windows together. The claims leave the residual U-Net out.*
 #
-# With instance norm, each of the three [fails](evidence:instance-norm-foreground-failure?holds). With batch norm, the U-Net
-# and the attention U-Net lie [above](evidence:batch-norm-no-foreground-failure/unet,attention?holds) the 0.95 that we had
-# claimed. For the UNETR that is [undecided](evidence:batch-norm-no-foreground-failure/unetr?undecided), because the mean Dice
+# With instance norm, each of the three [fails](evidence:instance-norm-foreground-failure?holds). With batch norm, we had
+# claimed more than a Dice of 0.85: that each of the three lies above 0.95. The U-Net and the attention U-Net
+# [do](evidence:batch-norm-no-foreground-failure/unet,attention?holds). For the UNETR that is [undecided](evidence:batch-norm-no-foreground-failure/unetr?undecided), because the mean Dice
 # of one of the ten is only [0.58](evidence:batch-norm-no-foreground-failure/unetr/min). (The interval then becomes so wide that it
 # reaches beyond 1.)
 #
@@ -530,8 +530,8 @@ show.line_panels(pd.concat(parts), **drawing, columns=2, axes=axes, alt=alt)
 # later layer can see from the strength of the features that there is nothing in the window. With batch norm, the ratio in
 # this run is below 1 at nearly all layers, and far below it at the last one: the features of an empty window stay weak.
 #
-# An instance-norm network would have to infer from their pattern that a window is empty, and our networks seem not to have
-# learned that well from the empty windows in their training.
+# A network with instance norm would have to infer from the pattern of the features that a window is empty, and our networks seem
+# not to have learned that well from the empty windows in their training.
 #
 # ## Intervene: replace the normalisation statistics
 #
@@ -749,7 +749,8 @@ show.number_table(
 # [0.01](evidence:chapter_07_cases/batch/estimate?cohort=axes&domain=contrast+0.15): a lead of
 # [0.88 [0.84, 0.92]](evidence:instance-norm-buys-contrast-robustness/contrast+0.15?holds) for instance norm.
 #
-# Against noise and speckle, instance norm brings no gain; its mean Dice is lower. How much lower depends on the window:
+# Against noise and speckle, instance norm brings no gain; over all networks, its mean Dice is lower. How much lower, and
+# whether at all, depends on the window:
 #
 # | instance norm is lower by | strongest noise | strongest speckle |
 # |---|---|---|
@@ -761,10 +762,11 @@ show.number_table(
 # interval.*
 #
 # On clean images, too, the mean Dice with instance norm is lower, by
-# [0.02 [0.02, 0.03]](evidence:chapter_07_cases/mean_difference/instance~batch?cohort=axes&domain=clean&minus). The loss is one
-# of small windows, probably because noise adds to the false objects there. With windows of 96 pixels it is tiny under noise,
-# and [undecided](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across)
-# under speckle.
+# [0.02 [0.02, 0.03]](evidence:chapter_07_cases/mean_difference/instance~batch?cohort=axes&domain=clean&minus). The loss
+# under noise and speckle is one of small windows, probably because noise adds to the false objects there. With windows of 96
+# pixels it is tiny under noise, and
+# [undecided](evidence:chapter_07_cases/mean_difference/batch~instance?cohort=axes&domain=speckle+0.1&window=96&across) under
+# speckle.
 #
 # On the textures of chapter 6, instance norm was [far more robust](evidence:batch-norm-collapses-under-speckle?holds)
 # against speckle. So which norm is "robust" depends on the corruption and on the task.
@@ -772,7 +774,8 @@ show.number_table(
 # ## Which factor matters most?
 #
 # The networks and discs differ in four factors: norm, architecture, window, and size of the disc. Which one matters most for the
-# Dice? Some networks and discs have a high Dice and others a low one, which is measured by the variance of all these numbers.
+# Dice? Some networks and discs have a high Dice and others a low one; the variance of all these numbers measures how much
+# they differ.
 # If the mean Dice differs a lot between two norms, for example, then the norm explains a large fraction of this variance.
 # `sensitivity_report` ranks the factors by this fraction, over all test discs.
 
@@ -812,8 +815,8 @@ summary[[*plainly.values()]].round(2)
 #
 # ## What to take home
 #
-# * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, the norm layers
-#   [suffice](evidence:instance-norm-foreground-failure?holds) to produce what was attributed to the architecture; in
+# * A comparison of named architectures compares everything in which they differ. In our 2-D rerun, instance norm
+#   [suffices](evidence:instance-norm-foreground-failure?holds) to produce the failure that was attributed to the architecture; in
 #   3-D, in two seeds, some networks did well with either norm.
 # * Cut out a window without any object, and look at its segmentation: it takes one forward pass and no labels.
 # * Test sizes below, in and above the training range separately. A mean over all of them hides that it is the small

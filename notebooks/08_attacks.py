@@ -32,7 +32,7 @@
 #   [0.44 [0.39, 0.49]](evidence:chapter_08_cases/mean_difference/clean~worst?cohort=attack&eps=0.3&above) (worst of five attacks,
 #   [ten](evidence:chapter_08_cases/worst/seeds?cohort=attack&eps=0.3) runs).
 # * On average, all seven confidences flag most
-#   slices under plain attacks of the large size; the Beta predictor flags the fewest.
+#   slices under plain attacks of three tenths; the Beta predictor flags the fewest.
 # * An attacker who also keeps the
 #   entropy low lowers the Dice less and is detected less often; on slices with roughly equal damage, too, all seven flag fewer
 #   on average.
@@ -310,8 +310,8 @@ show.picture_slider(
 #   and halves the step where it makes no more progress. We run it twice: once it raises the cross-entropy, as the
 #   others do, and once the soft Dice loss.
 #
-# Attacks of many steps have 10 of them. *Worst* takes for each slice whatever attack was worst. Report this number, because an
-# attack only shows what is *possible at least*: another one may find more.
+# Each attack of many steps makes 10 of them. *Worst* takes for each slice whatever attack was worst. Report this number, because
+# an attack only shows what is *possible at least*: another one may find more.
 #
 # **Predict:** how will the five be ranked? Does it matter which loss an attacker raises?
 
@@ -557,8 +557,8 @@ show.number_table(
 # Over the ten runs, at ε = 0.2, the mean uncertainty of all seven methods is higher than on clean slices. That of the entropy, for
 # example, is [0.12 [0.10, 0.14]](evidence:chapter_08_cases/uncertainty?cohort=detection+of+attacks&method=entropy&images=PGD+0.2) instead of
 # [0.07 [0.06, 0.08]](evidence:chapter_08_cases/uncertainty?cohort=detection+of+attacks&method=entropy&images=clean). So a plain attack
-# *raises* the uncertainty: the attacked network is less sure than before. Does it rise as much as after an accident that
-# does the same damage? That is the question of a later section.
+# *raises* the uncertainty: the attacked network is less sure than before. Are attacked slices then flagged as often as
+# ordinary bad images with the same damage? That is the question of a later section.
 #
 # ### Does the uncertainty rank the damage?
 #
@@ -666,8 +666,8 @@ fractions.rename(columns=lambda name: name.replace("quiet", "entropy-regularised
 # 2. for each attacked slice, take the corrupted version of the *same slice* whose Dice is nearest;
 # 3. keep the pair if its two Dice differ by at most 0.05.
 #
-# A slice can appear once for each of the two ε. Attacks without such a corruption are left out, so the comparison is only about
-# damage that random corruptions also do. The thresholds are those of the section above. Note that the Beta predictor has
+# A slice can appear once for each of the two ε. Attacked slices without such a corruption are left out, so the comparison is only
+# about damage that random corruptions also do. The thresholds are those of the section above. Note that the Beta predictor has
 # learned from such corruptions, and the others have not.
 
 # %%
@@ -729,9 +729,10 @@ both.round(2)
 # [0.10](evidence:attacks-are-flagged-less-at-equal-damage/distortion/estimate?minus) to
 # [0.29](evidence:attacks-are-flagged-less-at-equal-damage/Beta+predictor/estimate?minus). For the distance it is small
 # ([0.05](evidence:attacks-are-flagged-less-at-equal-damage/distance/estimate?minus)). The book judges many claims, so some
-# hold by chance. After Holm's correction for their number ([Definitions](../definitions.md)), the seven together are not
-# decided. So in our setting, at least for six of the methods, an attack is harder to detect than an
-# accident that does the same damage. The pairs are of one phantom and one kind of network, and the corruptions are ours.
+# may hold by chance. After Holm's correction for their number ([Definitions](../definitions.md)), the seven together are not
+# decided. So in our setting, and before this correction, each of the seven flags an attack less often than an accident that
+# does the same damage, six of them clearly so. The pairs are of one phantom and one kind of network, and the corruptions are
+# ours.
 #
 # ## Does an attack transfer?
 #
@@ -857,10 +858,10 @@ show.number_table(
 #
 # 1. make many noisy copies of the image (Gaussian noise with standard deviation σ), and segment each of them;
 # 2. let the copies vote on the label of each pixel: this is the *voting* network;
-# 3. test, by statistics, that the winner would get more than τ = 75 % of all votes;
+# 3. test, by statistics, that the winner would get more than τ = 75 % of the votes of infinitely many copies;
 # 4. certify the label if so, and **abstain** at this pixel if not.
 #
-# Why is that a proof? A small change of the image hardly changes what the noisy copies look like as a crowd, so it cannot turn a
+# Why is that a proof? A small change of the image hardly changes which noisy copies are likely, so it cannot turn a
 # clear majority. The label of the voting network stays the same for every change whose *length* is below
 # $\sigma\,\Phi^{-1}(\tau)$. (The length is the root of the sum of the squared changes of all pixels, the L2 norm; $\Phi^{-1}$ is
 # the quantile function of the normal distribution.) With our settings, this is $0.25\cdot0.67=0.17$. The tests of all pixels
@@ -982,7 +983,7 @@ print("right!" if np.allclose(my_lengths, right, rtol=0.01) else "not yet")
 #
 # ## What to take home
 #
-# * State norm, size, unit, bounds, steps and loss of an attack; show noise of the same norm beside it.
+# * State norm, size, unit, bounds, knowledge, steps and loss of an attack; show noise of the same norm beside it.
 # * An attack shows what is possible *at least*. Take the worst of several, aim at what you measure, and check that
 #   the gradient is not masked.
 # * Test whether a confidence detects attacks with an attacker who aims at it, and compare at equal damage.
