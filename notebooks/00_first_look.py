@@ -142,7 +142,7 @@ my_guess = []  # for example [1, 2]
 # %% [markdown]
 # ## What the methods think
 #
-# You looked at borders. A method cannot do that, and it does not know the truth either. It computes an *uncertainty* for
+# You looked at the shape of the borders. The methods below do not, and they do not know the truth either. Each computes an *uncertainty* for
 # every case: a number that should be high where the segmentation is wrong. The two cases with the highest uncertainty are
 # sent to the person. Two of our methods look at the probabilities of the network:
 #
@@ -232,8 +232,8 @@ score.to_frame(f"sent, of the {wrong.sum()} wrong cases")
 #
 # Can a segmentation fail while the method stays sure? The *soft Dice confidence* is 1 minus the soft Dice uncertainty above,
 # so a high value means that the method is sure. It should fall when the Dice falls, and by as much. Try it: the slider
-# makes the images darker on one side than on the other, as a scanner does whose receive coil lies far away. (A receive coil is
-# the antenna that picks up the signal of the body.)
+# makes the images darker on one side than on the other, as a scanner does whose receive coil lies near one side of the heart. (A
+# receive coil is the antenna that picks up the signal of the body.)
 
 
 # %% tags=["hide-input"]

@@ -273,7 +273,7 @@ show.quality_by_domain(
 # over subjects; one network.*
 #
 # How did your ranking do? On F, blood and muscle stand out well, while E is blurred, with ripples beside the edges
-# (called *ringing*). Yet F does the harm, and E does hardly any.
+# (called *ringing*). Yet F does harm, and E does hardly any.
 
 
 # %%
@@ -530,7 +530,7 @@ for name in causes:
 #
 # Now that you have met the six scanners, each can have a name. All chapters use the letters, so come back to this line when
 # you need it: **A** (training), **B** (almost A), **C** (bright fat), **D** (everything worse), **E** (blurred, harmless) and
-# **F** (fat suppressed). How does an image get from A to F? Move the slider of the figure, which takes the fat away.
+# **F** (fat suppressed). What makes an image from A look more like F? Move the slider of the figure, which takes the fat away.
 #
 # In Jupyter the sliders below are live: the scan and its segmentation follow. In the browser, [A first look](../first_look.md)
 # has six knobs of a scanner to turn.
@@ -589,7 +589,7 @@ show.picture_slider(
 # centred with the help of the true border would give the network half of the solution.
 #
 # (The scans are not part of the book. Where they are not on the disk, `cord` is `None`: the cells that need them do nothing,
-# and the table below is read from a stored run.)
+# and the table below is the mean of stored runs.)
 
 # %%
 try:
@@ -786,18 +786,19 @@ spread.unstack().swaplevel(axis=1)[["lite", "full"]].round(2)
 # %% [markdown]
 # *Mean Dice per scanner: mean, smallest and largest over seeds.*
 #
-# In every run A, B, C and E lie above D and F. How low the Dice on D and F is depends on the start, so the number of
+# In every run of this table, A, B, C and E lie above D and F. How low the Dice on D and F is depends on the start, so the number of
 # a single network there should not be quoted.
 #
 # The `full` networks are larger and see finer images. One might hope that they are less confident where they fail. But the
 # mean probability of their failures on D and F is
 # [0.927 [0.920, 0.934]](evidence:chapter_01_full/confidence_of_failures?experiment=phantom&domain=D&domain=F), which is
-# higher. Because four things were changed at once, we cannot tell which of them is responsible.
+# higher than the [0.832](evidence:failures-sound-sure/estimate) of the `lite` networks. Because
+# four things were changed at once, we cannot tell which of them is responsible.
 
 # %% [markdown]
 # ## What to take home
 #
-# * A scanner is a bundle of physical causes. Each can be set alone, and often one of them explains most of the loss.
+# * A scanner is a bundle of physical causes. Each can be set alone. On F, for example, the contrast alone does the damage.
 # * On this phantom, and by this distance, how unusual a scanner looks did not tell how well it was segmented. E and F were
 #   chosen to show that this can happen.
 # * The network's own probability falls where the quality falls, but by little: the failures on D and F still have a

@@ -477,7 +477,7 @@ for name, part in cases.groupby("domain", sort=False):
 # The promise was made for patients of the training scanner. How can a program find out, without references, that D is another one? The
 # package compares the soft Dice confidences of the new cases with those of the calibration, by the two-sample Kolmogorov-Smirnov test,
 # which compares the distributions of two sets of numbers. Where the p-value is below one in a thousand, it
-# warns: old and new cases are then not *exchangeable* (chapter 9), and the bound promises nothing.
+# warns, and takes old and new cases as not *exchangeable* (chapter 9). Then the bound promises nothing.
 #
 # Was the warning right? Because we know the truth, we can count.
 
@@ -537,8 +537,9 @@ show.boxes(
 #
 # :::{admonition} For the researcher: in chapter 3, the distance did flag F
 # :class: dropdown
-# There, the same kind of distance [flagged every slice of F](evidence:distance-flags-every-foreign-scanner/F?holds)
-# in all five runs. But the network was another one, and so were its bottleneck and the threshold. What an alarm detects
+# There, over [ten](evidence:distance-flags-every-foreign-scanner/seeds) runs, the same kind of distance flagged
+# [nearly every slice of F](evidence:distance-flags-every-foreign-scanner/F?holds). But the network
+# was another one, and so were its bottleneck and the threshold. What an alarm detects
 # depends on the network that it reads.
 # :::
 #
@@ -672,7 +673,7 @@ show.picture_grid(
 #
 # **Is the order good?** Now we take all new volumes. Say that you have time for one tenth of them. How many of the worst tenth do you
 # find, if you read the first tenth of the page's order? Two simple rivals take part: the size of the prediction (small ones first),
-# and a random order, which finds a tenth of them on average.
+# and a random order, which finds a tenth of that tenth on average.
 
 # %%
 asked_for = reviewed.cases["quality"].isna() | bool(predictions)
@@ -724,7 +725,7 @@ overview
 # *Per scanner, over the new volumes: mean true Dice, mean lower bound, and fraction of the volumes whose Dice is at or above its
 # bound. One run; a row rests on about twenty patients. Without references, the groups of the page are shown.*
 #
-# The bound was calibrated on scanner A. In this run it is kept less often on B, and not once on D and F. The page cannot mend this; it
+# The bound was calibrated on scanner A. In this run it is kept less often than promised on B, and not once on D and F. The page cannot mend this; it
 # prints the warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine
 # patients at least, and calibrate on them alone. (With fewer than nine, no margin can promise nine in ten. With exactly nine, the
 # margin is the largest of the nine differences, and usually wide.) Chapter 9 shows what that costs.
@@ -781,7 +782,7 @@ overview
 # * With images and a network, most methods of this book are at hand (`probe` says which are not); with stored probabilities alone, the soft Dice
 #   confidence and the entropies still are.
 # * A bound is a promise about new patients of the scanner on which it was calibrated. Read the warning and the distance before you
-#   read the bound, and look at images: in this run, the distance *of this network* overlooked scanner F, which it had flagged in chapter 3.
+#   read the bound, and look at images: in this run, the distance *of this network* overlooked scanner F, which that of another network flagged in chapter 3.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises with a check

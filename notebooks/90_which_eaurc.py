@@ -19,8 +19,8 @@
 # defined in one line. Do the programs that compute it compute the same thing? If not, a number from one paper cannot be
 # compared with a number from another.
 #
-# **You will be able to** compute an eAURC by hand; name the three choices that its definition leaves open; and tell from
-# three tiny tests whether a program can be trusted.
+# **You will be able to** compute an eAURC by hand; name the three choices that its definition leaves open; and find
+# mistakes of a program with three tiny tests.
 #
 # **You need** the section *Risk and coverage* of chapter 2.
 #
@@ -258,10 +258,12 @@ show.method_intervals(
 # What do the table and the figure show?
 #
 # * **A perfect order can score below zero,** as in the example with two cases. This happens where the areas of the given and of the best order are computed by
-#   different rules. Such an error can hide a small difference between two good methods, or invent one.
+#   different rules (here in the mixed rule). Where two methods are compared by different rules, or on test sets of different sizes,
+#   such an error can hide a small difference between them, or invent one.
 # * **The order of the file decides.** With ties as they come, the value of a constant depends on the order of the file:
 #   sort your table by risk before you save it, and the constant is perfect.
-# * **Formulas for 0/1 risks** do not fit a Dice. Cutting the Dice into right and wrong first is another question. The
+# * **Formulas for 0/1 risks** do not fit a Dice. Cutting the Dice into right and wrong first asks another question, and even then
+#   the perfect order does not get exactly 0, because the formula holds only approximately for so few cases. The
 #   newer fd-shifts (October 2024) no longer does so: it keeps this formula for right and wrong, and takes the
 #   trapezoid for both curves of a Dice. In an outside check of November 2026 it passed all three tests.
 #
@@ -290,7 +292,8 @@ if as_in_book:
 # ## What to take home
 #
 # Before you compare a number with one from a paper, run three tests on its code: a perfect order must give 0, a constant
-# must give one value, and shuffling the rows must change nothing. Numbers from different rules should not share a table.
+# must give one value, and shuffling the rows must change nothing. Two programs that pass can still compute the area differently,
+# and numbers from different rules should not share a table.
 #
 # :::{admonition} Exercise
 # At what number of cases does the mixed rule's error on a perfect order fall below 0.001? Why does it shrink?
@@ -306,5 +309,5 @@ if as_in_book:
 #
 # The rules are our reading of codes at one point in time, reduced to a line; libraries move on. Ties are simplified: ValUES
 # and SD 2023 add a point to the curve only after the first case of a group with equal values. Which case that is still
-# depends on the order of the file. What matters is that *some* code
-# in use behaves like each of them.
+# depends on the order of the file. What matters is that such rules
+# occur in published code.
