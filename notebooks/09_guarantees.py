@@ -714,7 +714,7 @@ pd.DataFrame(masks).rename_axis("scanner").round(3)
 # even a plain change needs several cases until the alarm.
 #
 # Which uncertainty should we use? We try two: 1 − soft Dice confidence, and the entropy over the foreground. For each scanner
-# we watch 100 streams of new cases, each with one slice of 40 subjects.
+# we watch 100 streams of new cases, each with one slice of each of 40 subjects.
 #
 # **Predict:** after how many cases of scanner D does the alarm go off? Does it go off for E? Should it?
 
@@ -827,7 +827,8 @@ cards.rename_axis(columns="scanner")
 # %% [markdown]
 # *One slice per scanner. The bound of the source scanner is printed for comparison only: where the scanner has changed, a
 # clinic should not see it. The p-value compares the entropy of this slice with one slice of each subject of the source
-# scanner; "exchangeable?" follows the entropy's martingale on the scanner. The true Dice is known because this is a phantom.*
+# scanner; "exchangeable?" is "no" if the martingale of the entropy
+# raised the alarm in most streams of the scanner. The true Dice is known because this is a phantom.*
 #
 # In this run, the estimate and the bound from the source scanner are nearly the same for all four cards. The true Dice
 # is not the same: on D and F it lies below that bound, and above the bound of their own scanner. What tells the cases apart before
@@ -895,7 +896,7 @@ policies.rename_axis("policy").round(1)
 # estimates leave [3.7 [2.7, 4.7]](evidence:chapter_09_cases/left+by+predicted+quality?cohort=clinic) failures per 100 slices, and
 # the bounds per scanner [2.4 [1.7, 3.2]](evidence:bound-per-scanner-leaves-fewer-failures?holds) fewer, at the same number of
 # reviews; in this run, the gain is smaller. The last policy has no budget: it reviews every slice whose bound is below 0.7,
-# which makes the price of safety visible.
+# and the column *reviewed* shows how many reviews that takes.
 #
 # ## Which claims held up
 #
@@ -921,7 +922,8 @@ verdicts.rename_axis("claim").to_frame()
 #   over cases and over calibration sets, not one about each kind of case.
 # * A bound can be broken where the segmentation is good, and be kept where it is useless. Report both the coverage and the
 #   mean bound.
-# * A few labels from the new scanner restore the promise on average over calibration sets. Weights restore it only if nothing but the features has shifted,
+# * A few labels from the new scanner restore the promise on average over calibration sets. Weights restore
+#   it only if nothing but the frequency of each kind of case has changed,
 #   and no test without labels can show that.
 # * A test martingale may be looked at after every case. What it detects depends on the score that it is given.
 # * State the assumption beside the number.

@@ -116,8 +116,9 @@ from segconf_lite.reports import choose, leave_one_scanner_out, recommend_method
 #
 # An earlier version of this chapter used five other seeds. The questions, the methods and the rule of the advice were chosen with
 # these five, and nobody had looked at the ten seeds of this version at that time. This has a good side: the ten seeds could have
-# contradicted the earlier advice, and in places they did. It also has a limit: with more than twenty methods, the first place of one
-# of them is found in the same table that shows it. Only a registered claim, which names its methods before the runs, is a
+# contradicted the earlier advice, and in places they did. It also has a limit: with more than twenty methods, one
+# of them comes first in any table, so a table in which the best method is looked for is no test of that method. Only
+# a registered claim, which names its methods before the runs, is a
 # test; the claims of this chapter come near the end.
 
 # %% tags=["hide-cell"]
@@ -168,7 +169,8 @@ evidence.rename(index=QUESTIONS)
 # :::
 #
 # The tables below use short names for the methods. Five of them are enough for the main line: *soft Dice*; *entropy, foreground* (the
-# mean entropy over the predicted foreground); *ensemble: agreement, strict* (how well the predictions of four networks agree);
+# mean entropy over the predicted foreground); *ensemble: agreement, strict* (how well the predictions of four networks
+# agree, where two that find nothing count as disagreement);
 # *Beta* (a second network that predicts the Dice); and *small prediction* (the size of the prediction: a small one counts as suspicious).
 #
 # :::{admonition} All names of methods
@@ -427,7 +429,9 @@ pd.DataFrame({name: winner(*each) for name, each in asked.items() if len(each[0]
 # correlation: higher is better; eAURC and absolute error: lower is better. Pixels on 30 slices per seed and scanner.*
 #
 # The agreement of four networks has the best mean in the first two rows, ranking and failures. This is not surprising, because a
-# method that ranks the cases well puts the failures last. But each of the other questions has a winner of its own.
+# method that ranks the cases well puts the failures last. But each of the other questions has a winner of its own;
+# the two ensemble maps of the last rows are of four and of three networks. A winner beats its null model if the interval under
+# *best − null* does not contain 0.
 #
 # The most striking row is the fourth. The entropy along the predicted
 # borders tells other scanners from A best, with an AUROC of
@@ -518,7 +522,7 @@ print("on the Pareto front:", ", ".join(priced.index[priced["front"]]))
 # At the book's settings, two methods are on the front: the soft Dice confidence, because nothing of one pass has a lower mean, and
 # the strict agreement of four networks, because nothing at all has a lower mean. Do not read too much into this: a front
 # takes means at face value, and [the difference of these two is undecided](evidence:chapter_10_head_to_head/mean_difference/soft+Dice~ensemble:+agreement,+strict?question=ranking&cohort=phantom&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&across&x1000).
-# What the figure does say is that, on this phantom, three networks more and three passes more buy at most a small gain in ranking.
+# If three networks more and three passes more improve the ranking on this phantom, it is by too little for ten seeds to show.
 # Under dropout and test-time augmentation, we saw no lower mean than that of the soft Dice confidence.
 
 # %% tags=["hide-cell"]
@@ -634,23 +638,23 @@ per_scanner.assign(**{"mean over seeds [95 %]": means}, **gaps)
 # |---|---|---|---|
 # | to rank cases | no labels, one pass | soft Dice confidence | 143 patients (lung nodules) and four volunteers (cord), see below |
 # | to rank cases | no labels, 15 passes | the same; we saw no gain from more passes | dropout: 143 patients and four volunteers |
-# | to rank cases | labels, may train a predictor | the same; Beta has a higher mean | Beta: 143 patients and four volunteers |
+# | to rank cases | labels, may train a predictor | the same; Beta has a higher, that is, worse mean eAURC | Beta: 143 patients and four volunteers |
 # | to rank cases | labels, may train four networks | the same; ten seeds cannot tell their strict agreement from it | networks: four volunteers |
 # | to state the Dice | no labels, one pass | soft Dice confidence | 143 patients and four volunteers |
 # | to state the Dice | no labels, several passes (how many, see the exercises) | an agreement of several predictions | none |
-# | to state the Dice | labels, may train a predictor | Beta predictor without adversary (level with it: Beta with adversary, point) | Beta with adversary: has the lowest mean error on the four volunteers, but not on the 143 patients |
-# | to find wrong pixels | one pass | 1 over the distance to the predicted border, a null model: no map of one pass has a higher mean | none |
+# | to state the Dice | labels, may train a predictor | Beta predictor without adversary, *Beta, plain* in the tables (level with it: *Beta*, which has an adversary, and *point*) | Beta with adversary: has the lowest mean error on the four volunteers, but not on the 143 patients |
+# | to find wrong pixels | one pass | 1 over the distance to the predicted border, a null model: no map of one pass finds a higher mean fraction of the far errors | none |
 # | to find wrong pixels | may train four networks | their entropy map | none |
 # | to detect a new scanner | no labels, one pass | entropy along the borders | none |
 #
 # **Can one pass do it all?** If you may train a predictor, rank by the soft Dice confidence and state the Dice of the Beta
-# predictor; each of them takes one pass. Why not state the soft Dice, too? Because it is
+# predictor without adversary; each of them takes one pass. Why not state the soft Dice, too? Because it is
 # [too low](evidence:chapter_10_cases/mean_difference/soft+Dice~risk?cohort=phantom&domain=B&domain=C&domain=E&above) on B, C and E, and
 # [too high](evidence:chapter_10_cases/mean_difference/soft+Dice~risk?cohort=phantom&domain=D&domain=F&below) on D and F, where many
-# segmentations fail. There are two scanners on which the
-# Dice that four networks state is within 0.05 of the truth. The Beta predictor without adversary is as near on
+# segmentations fail. On two of the scanners A to F, the
+# Dice that four networks state is, on average, within 0.05 of the truth. The same is true of the Beta predictor without adversary on
 # [two](evidence:frontier/reached?cohort=phantom&method=Beta,+plain) of them,
-# and the soft Dice confidence on [zero](evidence:frontier/reached?cohort=phantom&method=soft+Dice).
+# and of the soft Dice confidence on [zero](evidence:frontier/reached?cohort=phantom&method=soft+Dice).
 #
 # The code applies the rule. `segconf recommend` does the same from the command line, for example
 # `segconf recommend --want number --labels`.
@@ -741,7 +745,7 @@ pd.DataFrame(rows).T.rename_axis(["you want", "you have"]).rename(index=wants)
 # **from the other scanners and the other seeds**, and look at the scanner that was left out. The advice is *wrong* if another
 # method is best there. But wrong by how much? The difference of the eAURC of the advised method and that of the best one is the **regret**. For
 # example, if the advice has an eAURC × 1000 of 5 and the best method has 4, the advice is wrong, and its regret is 1, which nobody would
-# feel. The best method of a scanner is known only afterwards, so no advice has a regret of 0 everywhere.
+# feel. The best method of a scanner is known only afterwards, so hardly any advice has a regret of 0 everywhere.
 #
 # **Predict:** how often is the advice wrong? And by how much?
 
@@ -788,11 +792,12 @@ regrets_here.loc["no labels, one pass"]
 
 # %% [markdown]
 # *Budget of one pass without labels. Regret in eAURC (0 is best): mean over the left-out scanners with a 95 % interval over ten seeds. Harmful on: scanners
-# with a mean regret above 0.01. Not the best: blocks in which the advised method is not the one with the best mean on that
+# with a mean regret above 0.01, which is 10 units of eAURC × 1000.
+# Not the best: blocks in which the advised method is not the one with the best mean on that
 # scanner. "Without soft Dice" is the same rule where this method is not known, as before it was added to the book.*
 #
-# Read the first row. The advised method was not the best one in 20 of 50 blocks: on B and C, the mean probability of the foreground
-# has the lower mean. But the mean regret is close to 0: where another method was better, it was better by very
+# Read the first row. The advised method was not the best one in 20 of 50 blocks: on B and C, *probability, foreground*
+# has the lower mean eAURC. But the mean regret is close to 0: where another method was better, it was better by very
 # little. For comparison, look at a method drawn at random, and at always taking the size of the prediction: the
 # regret of each is more than ten times as large, and its interval lies above 0.
 #
@@ -817,7 +822,7 @@ regrets_here
 #
 # ### Lung nodules: 143 patients
 #
-# The first cohort are 143 patients, scanned by computed tomography (CT) of three vendors that the network
+# The first cohort has 143 patients, scanned by computed tomography (CT) of three vendors that the network
 # has not seen (chapter 2). Here the soft Dice confidence was measured.
 
 # %% tags=["hide-input"]
@@ -842,8 +847,8 @@ pd.DataFrame(rows).T.rename_axis(["budget", "advised"]).round(4)
 # mean regrets are small beside those of always taking the size. Its eAURC is
 # [0.046 [0.029, 0.063]](evidence:lidc_cases/excess_aurc/soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared)
 # and that of the size [0.093 [0.058, 0.127]](evidence:lidc_cases/excess_aurc/small+prediction?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared);
-# that of the soft Dice confidence is [lower](evidence:nodule-soft-dice-ranks-better-than-size?holds). So on this cohort the
-# phantom's advice to rank cases was good. The best method of each vendor is chosen on the cases on which it is judged, so
+# that of the soft Dice confidence is [lower](evidence:nodule-soft-dice-ranks-better-than-size?holds). So on this cohort, to follow the
+# phantom's advice was better than always to take the size. The best method of each vendor is chosen on the cases on which it is judged, so
 # these regrets are a little too large.
 #
 # ### Spinal cord: four volunteers
@@ -871,9 +876,9 @@ regrets_there.rename(columns=lambda site: site.split(" (")[0]).round(4)
 # *Regret in eAURC on the spinal cord of the method that the phantom advises; one volunteer per site, mean over the networks
 # of ten seeds. Last column: mean regret of always taking the size. Four people give no interval worth printing.*
 #
-# The rule chooses the soft Dice confidence at each budget, and on each of the four volunteers the advice costs little. Look at Juntendo,
-# where the network finds nothing in many slices: there the entropies rank badly, and the soft Dice confidence ranks as well as the
-# size of the prediction does, or better. Always taking the size has a larger mean regret at every budget. But the two are near
+# The rule chooses the soft Dice confidence at each budget, and on each of the four volunteers the regret is below the limit
+# from which on it counted as harmful above. This includes Juntendo, where the network finds nothing in many slices. Always
+# taking the size has a larger mean regret at every budget. But the two are near
 # each other: over ten networks, the eAURC × 1000 of the size minus that of the soft Dice confidence is
 # [1.6 [−0.3, 3.6]](evidence:chapter_10_head_to_head/mean_difference/small+prediction~soft+Dice?question=ranking&cohort=cord&wide=method&across&x1000).
 #
@@ -1242,7 +1247,7 @@ off.T.rename_axis(None).round(3)
 # %% [markdown]
 # ### What if there are no probabilities?
 #
-# All methods so far use the probabilities or the activations of the network. A vendor's software, or a person, gives labels
+# Most methods so far need the network: its probabilities, its activations, or several of its predictions. A vendor's software, or a person, gives labels
 # only. **Reverse classification accuracy** {cite:p}`valindria2017reverse` asks whether one could *learn* from these labels. A
 # small classifier (here a forest of random trees) is trained on this one image with its predicted labels, and segments
 # reference cases whose true labels are known. If the prediction was good, it should work on at least one of them. So the best
