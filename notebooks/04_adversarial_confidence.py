@@ -467,7 +467,7 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 #   [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided). So on these scanners, which do little harm, we
 #   saw no gain.
 #
-# Is it the adversary's *direction* that helps, or would any change of the images do? Against noise of the same length, the
+# Is it the adversary's *direction* that helps, or would any change of the images do? Compared with the noise predictor, the
 # adversary has the lower eAURC on D (by [0.035 [0.012, 0.057]](evidence:adversary-beats-noise/D?holds&minus)) and on F (by
 # [0.020 [0.002, 0.038]](evidence:adversary-beats-noise/F?holds&minus)); on B, C and E this is
 # [undecided](evidence:adversary-beats-noise/B,C,E?undecided).
@@ -476,7 +476,7 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 # On D the mean absolute error is [0.29 [0.27, 0.31]](evidence:chapter_04_cases/error:+adversary?domain=D) with
 # the adversary and [0.33 [0.30, 0.36]](evidence:chapter_04_cases/error:+plain?domain=D) without
 # ([ten](evidence:adversary-predicts-nearer/seeds) other runs): [lower](evidence:adversary-predicts-nearer/D?holds),
-# but still large. On D the predictor tells better which slices are worse than how bad they are. And the adversary has a price:
+# but still large. So on D the predicted Dice can help to rank the slices, but do not read it as a Dice. And the adversary has a price:
 # on [B](evidence:adversary-predicts-nearer/B?fails) and [E](evidence:adversary-predicts-nearer/E?fails), the error is a little
 # higher with it than without.
 #
@@ -531,14 +531,14 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 #   and lowers the mean absolute error on D from
 #   [0.39](evidence:chapter_04_variants/MAE+on+D/estimate?variant=plain,+mild,+one) to
 #   [0.08](evidence:chapter_04_variants/MAE+on+D/estimate?variant=plain,+strong,+one), which the adversary does not reach
-#   without them. Together with them, the adversary adds nothing, and on F it makes the error larger
+#   without them. Together with them, the adversary adds nothing that these two networks show, and on F it makes the error larger
 #   ([0.14](evidence:chapter_04_variants/MAE+on+F/estimate?variant=plain,+strong,+one) becomes
 #   [0.21](evidence:chapter_04_variants/MAE+on+F/estimate?variant=adversary,+strong,+one)).
 # * **Strong corruptions resemble the phantom's scanners.** Curve, shading, blur, ghosts and noise are also what
 #   distinguishes B, C and D from A, so this comparison favours them. The dark fat of F is not among them.
 # * **Strong corruptions have a price.** On A and E, where nearly all segmentations are good, the mean eAURC of plain
-#   training gets worse (folded table), probably because the predictor now spends its capacity on bad segmentations. With three levels, part of the loss
-#   is recovered.
+#   training gets worse (folded table), probably because the predictor now spends its capacity on bad segmentations. If the predictor also
+#   reads two deeper layers of the U-Net and its probabilities (*three levels* in the table), part of the loss is recovered.
 #
 # So on this phantom and these two networks, the adversary may stand in for something simpler: *images with a known
 # reference and a bad segmentation*. Where nobody knows which corruptions to write, the adversary finds some by
@@ -609,7 +609,7 @@ show.line_panels(
 # distribution. So it is punished for being wrong, and more so for being wrong *and* sure.
 #
 # Our *Beta predictor* puts together what we have seen: a distribution, strong corruptions, an adversary, and as
-# features three levels of the U-Net and its probabilities.
+# features three levels of the U-Net (the penultimate activation and two deeper layers) and its probabilities.
 #
 # :::{admonition} For the researcher: maximum likelihood, and a second adversary
 # :class: dropdown
@@ -687,8 +687,8 @@ report.round(2)
 # D and F it rejects [more than nine tenths](evidence:soft-dice-threshold-rejects-the-bad?holds) of the bad slices, but also many good
 # ones. Whether the *distribution* helps is another question: against a threshold on its mean alone, the difference is
 # [0.03 [−0.01, 0.06]](evidence:beta-risk-rule-is-wrong-less-often-than-its-mean?undecided), which is undecided. So is whether the
-# rule itself rejects [as many](evidence:beta-risk-rule-rejects-the-bad?undecided) of the bad slices of D and F. The spread that the
-# distribution states goes with the error of its mean on [five of the six scanners](evidence:beta-spread-goes-with-its-error?undecided),
+# rule itself rejects [more than nineteen in twenty](evidence:beta-risk-rule-rejects-the-bad?undecided) of the bad slices of D and F.
+# The standard deviation of the distribution correlates with the error of its mean on [five of the six scanners](evidence:beta-spread-goes-with-its-error?undecided),
 # not clearly on [D](evidence:beta-spread-goes-with-its-error/D?undecided).
 # :::
 
@@ -795,7 +795,8 @@ over_seeds.rename({"dropout: agreement": "dropout, 15 answers: agreement"}).roun
 # *eAURC × 1000 (lower is better), means over [ten](evidence:five-networks-beat-the-predictor/seeds) other seeds.*
 #
 # The means differ most on D and F. Are the differences larger than chance? The table gives the eAURC of each rival minus that of
-# the Beta predictor, with its interval over these seeds; a positive number means that the Beta predictor ranks better.
+# the Beta predictor, with its interval over these seeds; a positive number means that the Beta predictor ranks better. (Where one number stands alone,
+# its interval lies below 0.)
 #
 # | eAURC minus that of Beta | on the mild scanners | on D |
 # |---|---|---|
@@ -807,7 +808,7 @@ over_seeds.rename({"dropout: agreement": "dropout, 15 answers: agreement"}).roun
 # not as well as the Dice form of distortion, which is not trained on any Dice. On F, its comparison with the five networks is
 # [undecided](evidence:five-networks-beat-the-predictor/F?undecided).
 #
-# On mild scanners we saw no use for a predictor. However, nobody can tell beforehand which scanner is mild.
+# On mild scanners we saw no use for a predictor beside the entropy. However, nobody can tell beforehand which scanner is mild.
 #
 # ### What does each part contribute?
 #
@@ -844,8 +845,8 @@ def draw_parts():
 None if cases_out else draw_parts()  # a sweep makes the stored runs
 
 # %% [markdown]
-# *eAURC × 1000 (lower is better), averaged over the six scanners; from top to bottom, each predictor has one part more
-# (+) or less (−) than the one before, except for the last row. Marker: mean over the stored seeds; bar: from the lowest to
+# *eAURC × 1000 (lower is better), averaged over the six scanners; from top to bottom, each row adds (+) or removes
+# (−) what it names from the predictor before, except for the last row. Marker: mean over the stored seeds; bar: from the lowest to
 # the highest of them.*
 #
 # Over [ten](evidence:adversary-beats-noise/seeds) seeds, the mean is
@@ -854,8 +855,9 @@ None if cases_out else draw_parts()  # a sweep makes the stored runs
 # adversary, [12](evidence:chapter_04_cases/excess_aurc/point/estimate?cohort=phantom&each=domain&x1000) with three
 # levels and strong corruptions as well, and
 # [10](evidence:chapter_04_cases/excess_aurc/Beta/estimate?cohort=phantom&each=domain&x1000) with a distribution. But if the adversaries are then left out, the mean is
-# [10](evidence:chapter_04_cases/excess_aurc/Beta,+plain/estimate?cohort=phantom&each=domain&x1000). So the images and the
-# features can replace the adversary, while the adversary alone stops at
+# [10](evidence:chapter_04_cases/excess_aurc/Beta,+plain/estimate?cohort=phantom&each=domain&x1000). So on average the images
+# and the features can replace the adversary (on D, the Beta predictor is still
+# [better with its adversaries](evidence:beta-needs-its-adversary/D?holds)), while the adversary alone stops at
 # [20](evidence:chapter_04_cases/excess_aurc/adversary/estimate?cohort=phantom&each=domain&x1000). The entropy
 # over the foreground, which costs nothing, has
 # [10](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000).
@@ -1112,7 +1114,8 @@ vendors.assign(mean=vendors.mean(axis=1)).loc[on_nodules].round(1)
 # adversary [−0.010 [−0.036, 0.015]](evidence:nodule-strong-corruptions-rank-better-than-adversary)
 # ([undecided](evidence:nodule-strong-corruptions-rank-better-than-adversary?undecided)).
 #
-# We do not see the success of the Beta predictor here. On the phantom's scanner D it has the lowest mean. Here its mean is not
+# We do not see the success of the Beta predictor here. On the phantom's scanner D it ranks better than
+# [five networks](evidence:five-networks-beat-the-predictor/D?fails). Here its mean is not
 # below that of strong corruptions alone, and it is higher than that of the soft Dice confidence, which needs no training. Our claim that it is lower is
 # [undecided](evidence:nodule-beta-ranks-better-than-soft-dice?undecided), with a difference of
 # [0.035 [−0.005, 0.075]](evidence:nodule-beta-ranks-better-than-soft-dice). One possible reason is the size of the
@@ -1173,7 +1176,7 @@ if as_in_book:
 # | Late in the training, does the true Dice fall along with the predicted one? | [holds](evidence:true-fall-follows-predicted-fall-late?holds) |
 # | On every scanner, does the Beta predictor rank as well as the agreement of two dropout predictions? | [holds](evidence:predictor-matches-two-passes?holds) |
 # | On every scanner, do five networks rank better than the Beta predictor? | [undecided](evidence:five-networks-beat-the-predictor?undecided) |
-# | On every unseen scanner, is the Beta predictor better with its adversaries than without? | [undecided](evidence:beta-needs-its-adversary?undecided) |
+# | On every unseen scanner, is the Beta predictor better with its adversaries than without? | [undecided](evidence:beta-needs-its-adversary?undecided); on D, [yes](evidence:beta-needs-its-adversary/D?holds) |
 # | On A, do the 90 % intervals of the Beta predictor contain the true Dice of enough slices? | [holds](evidence:beta-intervals-cover-at-home?holds) |
 #
 # The folded table lists all claims of this chapter. Sentences, numbers and intervals are on the page *[What held
@@ -1193,13 +1196,13 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #   [0.026 [0.005, 0.047]](evidence:adversary-orders-better-than-plain/F?holds&minus)), and there it does more than noise
 #   ([D](evidence:adversary-beats-noise/D?holds), [F](evidence:adversary-beats-noise/F?holds)). On the other unseen scanners
 #   this is [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided).
-# * Compare any clever training with images corrupted by hand. Added to an adversary, together with three levels, they
+# * Compare any clever training with images corrupted by hand. Added to an adversary, together with features from three levels, they
 #   lower the eAURC on D, whose changes they resemble, by another
 #   [0.028 [0.017, 0.038]](evidence:chapter_04_cases/excess_aurc_difference/adversary~point?domain=D&above) over
 #   [ten](evidence:adversary-beats-noise/seeds) runs; on F that is undecided
 #   ([0.011 [−0.001, 0.023]](evidence:chapter_04_cases/excess_aurc_difference/adversary~point?domain=F&across)).
 # * Look at the ranking *and* at the error. A method can improve one and worsen the other.
-# * On the phantom, a predicted distribution is nowhere far behind the best ranking in our means, and it states how sure it is. It can
+# * On the phantom, the Beta predictor is nowhere far behind the best ranking in our means, and it states how sure it is. It can
 #   be sure and wrong, as on F in the run of this page.
 #
 # ## Check yourself

@@ -31,12 +31,13 @@
 #   less on another), and it ranks whole slices [worse](evidence:fragile-boundary-orders-cases-better-than-entropy?fails) on four
 #   of six scanners.
 # * **Two kinds of uncertainty.** A mixture of models divides the uncertainty into two parts. We saw that work only on the
-#   training scanner.
+#   training scanner, and not cleanly even there.
 # * **Does a map show where people disagree?** The shape of the prediction alone, 1 over the distance to its border, shows much of
 #   it. The entropy of the network correlates with their disagreement a little more closely on [the training
 #   scanner](evidence:entropy-follows-annotators-better-than-distance?holds) and on [lung
-#   nodules](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds), but not on the phantom's unseen scanner D.
-#   Searches for other models add nothing to it that we could see.
+#   nodules](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) (all slices together; on those that are
+#   segmented well we saw no advantage), but not on the phantom's unseen scanner D. Searches for other models add nothing to it
+#   that we could see.
 # :::
 #
 # **You need** chapters 1 and 2: the scanners A to F, entropy, ensembles, raters, eAURC. All terms are on the page
@@ -324,8 +325,8 @@ show.scatter(
 #
 # ## What if more weights may change?
 #
-# So far only the last layer could change. Perhaps a flip is cheaper somewhere else in the network? Beyond the last layer we
-# have no formula that gives the cost, so we have to search.
+# So far only the last layer could change. Perhaps a flip is cheaper somewhere else in the network? Beyond the last layer the
+# loss is no longer convex, and we have no formula that we could check, so we have to search.
 #
 # We take a small network of 25,000 weights that has learned 36 crops of hearts, and a pixel of a new heart. The search looks for
 # the cheapest weights that flip this pixel, by gradient descent: it lowers the training loss step by step, and after each step it
@@ -463,7 +464,7 @@ worse = elsewhere["polished"] / elsewhere["trained"]
 print(f"loss on other hearts, polished / trained: {worse:.1f}")
 
 # %% [markdown]
-# **Why so much cheaper?** The last layer can only draw a new line between the same features: whole regions flip with the
+# **Why is a flip so much cheaper when more weights may change?** The last layer can only draw a new line between the same features: whole regions flip with the
 # pixel, at many times the cost. With all weights free, a spot around the pixel is enough. Over
 # [160](evidence:freedom-halves-the-flip-cost/cases) pixels of ten other networks, the search over all weights needs only
 # [10 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of the mean cost that the last layer needs.
@@ -499,7 +500,7 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 # |---|---|
 # | entropy | entropy of the probabilities of one network (chapter 2) |
 # | last layer | the fragility map of equation (5.1) |
-# | decoder | the same idea for the weights of the decoder, with a coarser formula |
+# | decoder | the same idea for the weights of the decoder, with a rough approximation instead of the formula |
 # | weight noise | entropy of the mean of six copies with random noise on their weights, *without any search* |
 # | dropout | entropy of the mean of six predictions with dropout (chapter 2) |
 # | five networks | entropy of the mean of an ensemble (chapter 2) |
@@ -511,7 +512,8 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 # out.)
 #
 # To compare the maps, all of them have to lie between 0 and 1. For a fragility map we take the highest probability that the
-# weights can give to a rival within the budget (compared with the predicted class alone): at 0.5 the label is about to flip.
+# weights can give to a rival within the budget, as if the rival and the predicted class were the only two: at 0.5 the label is
+# about to flip.
 
 # %%
 methods = {
@@ -559,7 +561,7 @@ show.map_grid(
 )
 
 # %% [markdown]
-# *First the slice with its true borders, then the maps of the table above; last layer and decoder: highest probability of a
+# *First the slice with its true borders, then the maps of the table above without dropout; last layer and decoder: highest probability of a
 # rival within the budget. 0 is dark, 1 yellow.*
 #
 # **The test.** A proofreader looks at the most suspicious 5 % of all pixels. Which fraction of the wrong pixels will they have
@@ -624,8 +626,8 @@ show.number_table(
 # [0.99](evidence:fragility-finds-more-errors-than-entropy/B,C,D/lowest) and
 # [1.01](evidence:fragility-finds-more-errors-than-entropy/B,C,D/highest). On E the last layer finds more,
 # [1.01 [1.00, 1.02]](evidence:fragility-finds-more-errors-than-entropy/E?holds), and on F fewer,
-# [0.97 [0.94, 0.99]](evidence:fragility-finds-more-errors-than-entropy/F?fails). Both differences are small. So the leverage, which
-# is all that the map adds to the entropy, changes the list little.
+# [0.97 [0.94, 0.99]](evidence:fragility-finds-more-errors-than-entropy/F?fails). Both differences are small. So what the map adds to
+# the entropy, above all the leverage, changes the list little.
 #
 # **Far errors.** Over ten other seeds, the five networks have the highest mean of all maps on both D and F:
 #
@@ -641,8 +643,8 @@ show.number_table(
 #
 # A single run can show the contrary: look at the column D above.
 #
-# **Do not forget the null model.** 1 over the distance to the border needs no network. On F it finds more far errors than the
-# tangent of the decoder, a search that costs far more; on D it finds fewer
+# **Do not forget the null model.** 1 over the distance to the border needs nothing but the prediction. On F it finds more far
+# errors than the decoder map, which takes far more computation; on D it finds fewer
 # ([claim](evidence:decoder-finds-more-far-errors-than-distance?fails), [D](evidence:decoder-finds-more-far-errors-than-distance/D?holds),
 # [F](evidence:decoder-finds-more-far-errors-than-distance/F?fails)).
 #
@@ -894,8 +896,8 @@ summary.loc[in_short].rename(index=PLAIN).round(2)
 # needed for this detection.
 #
 # **On D the names fail in this run.** Every part of a model rises there, the aleatoric ones too, and none correlates with the
-# annotators better than the distance to the border does. Where a network fails, its uncertainty does not measure how blurred a
-# border is. So do not rely on the division on a scanner that the network has not seen.
+# annotators better than the distance to the border does. Where a network fails, its uncertainty may no longer measure how blurred
+# a border is. So do not rely on the division on a scanner that the network has not seen.
 #
 # Single runs vary, so the next table has ten other seeds on scanner A. Two mixtures in it take longer than this chapter has. The
 # *ensemble* has three networks trained on the annotators' segmentations. The *mask search* mixes networks that are pushed
@@ -981,10 +983,10 @@ by_map.rename_axis(columns="scanner").round(2)
 # With the thick-walled hearts among the cases, as in the tables above, the entropy of one network is ahead of the distance, by
 # [0.026 [0.003, 0.048]](evidence:entropy-follows-annotators-better-than-distance?holds), and so is that of
 # [several networks](evidence:ensemble-follows-annotators-better-than-distance?holds). The mask search is
-# [not shown to be](evidence:mask-search-follows-annotators-better-than-distance?undecided). On the unseen scanner D it is the other way
-# round: the entropy has [0.19](evidence:chapter_05_geometry/correlation/estimate?scanner=D&region=band&map=entropy), and the distance
+# [not shown to be](evidence:mask-search-follows-annotators-better-than-distance?undecided). On the unseen scanner D the means are the other
+# way round: the entropy has [0.19](evidence:chapter_05_geometry/correlation/estimate?scanner=D&region=band&map=entropy), and the distance
 # [0.24](evidence:chapter_05_geometry/correlation/estimate?scanner=D&region=band&map=1+/+distance). So the shape of the prediction
-# alone has nearly as high a correlation as these maps on A, and a higher one on D, where the network fails.
+# alone has nearly as high a correlation as these maps on A, and a higher mean on D, where the network fails.
 #
 # :::{admonition} For the researcher: a rival that is too easy
 # :class: dropdown
@@ -1000,8 +1002,8 @@ by_map.rename_axis(columns="scanner").round(2)
 # [0.88](evidence:chapter_05_geometry/correlation/estimate?scanner=A&region=image&map=blurred+mask,+1+px) for the blurred mask. The
 # soft Dice is [0.74](evidence:chapter_05_geometry/soft_dice/estimate?scanner=A&region=image&map=entropy),
 # [0.53](evidence:chapter_05_geometry/soft_dice/estimate?scanner=A&region=image&map=1+/+distance) and
-# [0.88](evidence:chapter_05_geometry/soft_dice/estimate?scanner=A&region=image&map=blurred+mask,+1+px). By neither of them does the
-# entropy of the network have the highest mean.
+# [0.88](evidence:chapter_05_geometry/soft_dice/estimate?scanner=A&region=image&map=blurred+mask,+1+px). By neither measure does
+# the entropy of the network have the highest mean.
 # :::
 #
 # ## Where do four radiologists disagree?
@@ -1174,10 +1176,10 @@ on_eyes.rename(index=PLAIN).round(3)
 # and the maps that know only the shape lie below. All numbers are small, because two observers either agree or disagree at a
 # pixel, which says little about how likely a disagreement was.
 #
-# Over ten other seeds, the mask search has [0.163](evidence:chapter_05_cases/search,+total/estimate?cohort=retina), the entropy
-# [0.156](evidence:chapter_05_cases/entropy/estimate?cohort=retina), dropout
-# [0.158](evidence:chapter_05_cases/dropout,+total/estimate?cohort=retina) and the boundary band
-# [0.089](evidence:chapter_05_cases/ring/estimate?cohort=retina). The difference between the search and the band,
+# Over ten other seeds, the correlation is [0.163](evidence:chapter_05_cases/search,+total/estimate?cohort=retina) for the mask search,
+# [0.156](evidence:chapter_05_cases/entropy/estimate?cohort=retina) for the entropy,
+# [0.158](evidence:chapter_05_cases/dropout,+total/estimate?cohort=retina) for dropout and
+# [0.089](evidence:chapter_05_cases/ring/estimate?cohort=retina) for the boundary band. The difference between the search and the band,
 # [0.075 [−0.009, 0.158]](evidence:mask-search-follows-observers-better-than-the-ring?undecided), is undecided, because not only the
 # networks but also the five children count as repeats.
 #
@@ -1356,8 +1358,9 @@ verdicts.rename_axis("claim").to_frame()
 #   more than one forward pass.
 # * **Compare every map with simple rivals**: the network's own entropy, noise of the same budget, and a map made from the
 #   predicted mask alone, e.g. the distance to its border. On the phantom, the fragility map finds about as many errors as the
-#   entropy, and ranks slices [worse](evidence:fragile-boundary-orders-cases-better-than-entropy?fails). The mask search correlates
-#   with the annotators less than [noise](evidence:mask-search-follows-annotators-better-than-noise?fails) that searches for nothing.
+#   entropy, and ranks slices [worse](evidence:fragile-boundary-orders-cases-better-than-entropy?fails) on four of six scanners. The
+#   mask search (networks pushed towards a larger and a smaller mask) correlates with the annotators less than
+#   [noise](evidence:mask-search-follows-annotators-better-than-noise?fails) that searches for nothing.
 # * **The epistemic part** (what several models disagree on) may detect, on the training scanner, what the network
 #   has not seen; for the mask search, ten seeds leave that [undecided](evidence:epistemic-part-detects-unseen-anatomy?undecided).
 #   On the unseen scanner D, neither part kept its meaning in one run.
