@@ -216,7 +216,7 @@ show.map_grid(
 # all classes equally likely). One network.*
 #
 # Entropy lies along the borders that the network predicts. A large heart that is segmented well has long borders, so
-# its mean over the image is high. A heart that was missed has short ones, and its mean is low. Therefore, in these three
+# its mean over the image is high. A heart that was mostly missed has short ones, and its mean is low. Therefore, in these three
 # slices, the mean over the image says more about how much of the heart was found than about the quality.
 #
 # Two invented images of 100 pixels show how a different mean can help. In the first, 40 pixels are predicted as heart, and 8 of
@@ -229,7 +229,8 @@ show.map_grid(
 # | small rest of a heart, unsure everywhere | 2 | 2 / 100 | 2 / 4 = 1 / 2 |
 #
 # By the mean over the image the second image looks less uncertain, by the mean over the predicted heart more uncertain. The
-# maps are the same; only the step from the map to one number has changed. This step is called *aggregation*. Papers and codes
+# maps stay the same from column to column; only the step from the map to one number changes.
+# This step is called *aggregation*. Papers and codes
 # differ in it, often without saying so. We try six numbers, which all need one pass of the network only:
 #
 # * *entropy, image*: the mean over all pixels;
@@ -371,7 +372,8 @@ show.risk_coverage_curves(
 # *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
 # possible ranking (lower line), and no ranking (upper line). One network.*
 #
-# A good uncertainty stays close to the lower grey line. Which one leaves more cases to the machine differs from run to run.
+# A good uncertainty stays close to the lower grey line. This is one run: in another, a different
+# uncertainty may leave more cases to the machine.
 #
 # **Predict:** six hearts are imaged on all six scanners. A person has time to check three of these 36 slices. How
 # many of the failures (here, a Dice below 0.7) will nobody see, and which leaves the fewest: the entropy over the foreground, the
@@ -442,8 +444,8 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # numbers of the figure. One run.*
 #
 # In this run, on A, B, C and E, where the network does well, asking more than once brings no
-# clear gain: each interval overlaps that of one pass (entropy over the foreground), or lies above it. On D and F the best
-# methods are those of this run, and other runs have others. Therefore we look at
+# clear gain: each interval overlaps that of one pass (entropy over the foreground), or lies above it. On D and F, one run
+# cannot tell which method is best. Therefore we look at
 # [ten](evidence:ensemble-agreement-beats-one-pass/seeds) other runs (eAURC × 1000):
 #
 # | method | D | F |
@@ -457,14 +459,15 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # sure gain.** The agreement of the ensemble, our baseline, has a higher eAURC than one pass
 # [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails) over these runs; on C, D and F that is
 # [undecided](evidence:ensemble-agreement-beats-one-pass/C,D,F?undecided). The agreement of the
-# dropout passes looks good on F in this run, and over the other runs its interval is very wide: one run proves little.
+# dropout passes looks good on F in this run, but over the other runs its interval is very wide: one run proves little.
 #
 # The soft Dice confidence also needs one pass only. Over the same
-# [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs, its eAURC × 1000, averaged within the unseen scanners, is
+# [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs, its eAURC × 1000, computed within each unseen scanner and then averaged, is
 # lower than that of the entropy over the foreground by
-# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). And it is within ten of the strict agreement of
-# four networks ([claim](evidence:soft-dice-orders-as-four-networks?holds)), at a fourth of the passes. The box has the
-# numbers of each scanner.
+# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). It also differs by less than ten, in the same unit, from
+# that of the strict agreement of four networks ([claim](evidence:soft-dice-orders-as-four-networks?holds)), which needs four
+# passes. (*Strict* means that two empty predictions count as no agreement; the section on real scanners says why.) These are
+# averages over scanners, so look in the box at the numbers of each one.
 #
 # :::{admonition} For the researcher: the soft Dice confidence over repeats
 # :class: dropdown
@@ -549,7 +552,7 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # [on each unseen scanner](evidence:fifteen-passes-beat-two?holds), by
 # [0.10 [0.05, 0.14]](evidence:fifteen-passes-beat-two/D) on D up to
 # [0.18 [0.14, 0.22]](evidence:fifteen-passes-beat-two/B) on B. From one method to another this need not be so:
-# in the figure, the methods with the most passes are not the highest.
+# in the figure of this run, the methods with the most passes are not the highest.
 #
 # ## Is the stated quality right?
 #
@@ -630,14 +633,14 @@ entropies.pivot(**wide).round(2)
 # entropy over the foreground flags
 # [0.37 [0.26, 0.49]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=C&failed=0) of the good slices on C
 # and [0.28 [0.20, 0.36]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=B&failed=0) on B. The entropy over
-# the image flags [0.80 [0.65, 0.95]](evidence:good-slices-are-flagged?holds) and
-# [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) of them. **So these uncertainties
+# the image flags [0.80 [0.65, 0.95]](evidence:good-slices-are-flagged?holds) of the good slices on C and
+# [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) on B. **So these uncertainties
 # also react to a new scanner where the segmentation is good.**
 #
 # How well is a scanner detected, whatever the threshold? This is measured by the **AUROC**: the probability that a slice of the
 # scanner has a higher uncertainty than one of the further hearts on A (0.5: no detection, 1: perfect detection). The folded table
 # below has it for four uncertainties. For the size of the prediction it is the other way round than for the entropies: in
-# this run, it hardly detects a scanner, and yet it ranks the cases within one.
+# this run, it detects scanners poorly, and yet it ranks the cases within one.
 #
 # :::{admonition} For the researcher: are 5 % flagged on A?
 # :class: dropdown
@@ -731,7 +734,8 @@ show.reliability_diagram(
 # A second measure confirms it. The **Brier score** is $\sum_c (p_c - y_c)^2$ per pixel, with $y_c = 1$ for the true class
 # and 0 for the others; lower is better. Over [ten](evidence:temperature-does-not-travel/seeds) other runs, this temperature
 # raises the Brier score on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
-# on F by [0.006 [0.006, 0.007]](evidence:temperature-does-not-travel/F?holds).
+# on F by [0.006 [0.006, 0.007]](evidence:temperature-does-not-travel/F?holds). Both rises
+# are small: they lie below the smallest effect of interest (see *[What held up](../claims.md)*).
 #
 # ### A trap: the model that does not look
 #
@@ -764,8 +768,9 @@ pd.DataFrame(rows).T.unstack().round(3)
 # [lower Dice](evidence:atlas-is-the-worse-model?holds) and the
 # [lower ECE](evidence:worse-model-lower-ece?holds) are confirmed on each scanner (with five bins for the ECE; the
 # table has fifteen). The differences are smallest in Dice on F, where the atlas is lower by
-# [0.16 [0.10, 0.22]](evidence:atlas-is-the-worse-model/F?minus), and smallest in ECE, as a fraction, on C, where it is
-# lower by [0.004 [0.002, 0.006]](evidence:worse-model-lower-ece/C?minus).
+# [0.16 [0.10, 0.22]](evidence:atlas-is-the-worse-model/F?minus), and smallest in ECE (here as a fraction, not in
+# percent) on C, where it is lower by [0.004 [0.002, 0.006]](evidence:worse-model-lower-ece/C?minus). On C that is less
+# than the smallest effect of interest.
 #
 # How can this be? The ECE only measures whether stated and true frequencies agree, and not whether the segmentation is of
 # any use. The Brier score also rewards probabilities near 0 and 1 that are right: by it, in this run, the network is far
@@ -857,8 +862,8 @@ show.method_intervals(
 #
 # With one volunteer per site, the cord cannot confirm the order of the methods, and networks differ much. At University
 # College London (UCL), for example, Spearman's correlation of the entropy over the foreground lies between
-# [0.12 and 0.86](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) for five
-# other networks.
+# [0.12 and 0.86](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) for the same
+# [ten](evidence:empty-answers-must-not-agree/seeds) networks.
 
 # %% [markdown]
 # ## Lung nodules: does uncertainty follow the risk, or the people?
@@ -910,10 +915,11 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # Risk and disagreement go together: within each vendor, their correlation
 # is [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit that we had registered. It lies between
 # [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
-# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So an uncertainty that correlates with one of them also
-# correlates with the other, and we must ask with which it correlates more. The soft Dice confidence
-# measures failures [more than disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds): it correlates
-# with the risk more strongly, by [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
+# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So an uncertainty that correlates with one of them is
+# likely to correlate with the other, too, and we must ask with which it correlates more. We use *soft Dice*, which is 1
+# minus the soft Dice confidence. It correlates
+# [more with the risk than with the disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds), by
+# [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
 # [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients.
 #
 # The size of the prediction does not win: the eAURC of the soft Dice confidence is
@@ -925,7 +931,7 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 #
 # :::{admonition} For the researcher: what stays open on the nodules
 # :class: dropdown
-# The correlation of the soft Dice confidence with the disagreement is not small either:
+# The correlation of *soft Dice* with the disagreement is not small either:
 # [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
 # Whether it ranks better than the mean probability of the predicted foreground is
 # [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
@@ -954,8 +960,9 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # ## Which claims held up
 #
 # Unless stated otherwise, everything above is one seed. What we expected in general was written down before the
-# repeats were run, and judged on [ten](evidence:temperature-does-not-travel/seeds) other seeds, all claims by the
-# same rule (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the
+# repeats were run, and judged on [ten](evidence:temperature-does-not-travel/seeds) other seeds
+# ([five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) for the nodules). All claims are judged by the same rule
+# (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the
 # numbers and the intervals; here are the verdicts.
 
 # %% tags=["hide-input", "hide-output"]
@@ -980,7 +987,8 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #   [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with one convention and
 #   [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with the other.
 # * Low ECE does not make a segmentation good, and a temperature fitted on A
-#   [made the Brier score on D and F worse](evidence:temperature-does-not-travel?holds).
+#   [made the Brier score on D and F worse](evidence:temperature-does-not-travel?holds), although by less than the smallest
+#   effect of interest.
 
 # %% [markdown]
 # ## For the researcher: do people agree on the border?
@@ -1115,8 +1123,8 @@ print("right, none is better" if chose_best else "there is a better one")
 # ```python
 # pd.Series(left).sort_values()
 # ```
-# We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of ten always
-# looks better than it is (this is called *selection bias*). The clinic should choose on other cases, and has no references for those from its new
+# We chose the winner on the very cases that we judge it by, from one scanner and 20 subjects: the best of ten tends to
+# look better than it is (this is called *selection bias*). The clinic should choose on other cases, and has no references for those from its new
 # scanner.
 # :::
 
@@ -1282,7 +1290,7 @@ exercises.check_uncertainty(my_uncertainty)
 # * The lite network is small and trained briefly; it is *under*-confident on its own scanner, where larger networks,
 #   trained longer, are usually the reverse. Chapter 1's `full` table shows more confident failures.
 # * Dropout sits next to the bottleneck only, with probability 0.1; other layers and rates give other results.
-# * The real cases come from one volunteer per site.
+# * The images of the spinal cord come from one volunteer per site.
 #
 # **Read on.** The uncertainties of this chapter look at the probabilities only; chapter 3 asks what the activations
 # inside the network add to them. Methods and aggregations are compared on five data sets in {cite:t}`zenk2025failure`.

@@ -29,7 +29,7 @@
 # and looks whether the segmentation changes. On this phantom, that ranks the slices well on scanner D only, where the network
 # collapses. One reason may be the size of the heart: put as a Dice, which takes the size into account, distortion
 # [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds). The entropy over the foreground, which
-# costs nothing, remains a strong rival.
+# needs no further pass, remains a strong rival.
 # :::
 #
 # **You need** chapters 1 and 2: the scanners A to F, Dice, entropy, rank correlation.
@@ -119,7 +119,7 @@ from segconf_lite import own, show
 # ## Networks and cases
 #
 # The networks and the scanners are those of chapter 2: five U-Nets that were trained on the same hearts from scanner A and
-# differ in their random numbers. The first one is the evaluated network. All five are the ensemble to compare with.
+# differ in their random numbers (chapter 2 needed only four). The first one is the evaluated network. All five are the ensemble to compare with.
 
 
 # %%
@@ -249,7 +249,7 @@ flagged.rename("fraction flagged").to_frame().T.round(2)
 # [0.33 [0.17, 0.50]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
 # [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E.
 #
-# One reason can be read off the printed line. New slices on A lie more than twice as far as the training slices, because the
+# One reason can be read off the printed line. In this run, new slices on A lie more than twice as far as the training slices, because the
 # covariance is fitted to the training hearts. So the threshold that lets new hearts pass is high. (The box has two more
 # reasons.)
 
@@ -404,11 +404,11 @@ show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 # *Dice per slice (higher is better) on each scanner: of the network's segmentations, and of those from reconstructed
 # activations. After figure 4 (right) of the paper. One network.*
 #
-# The paper says that the reconstruction is no repair. On this phantom it repairs a part of what D and F corrupt:
+# The paper says that the reconstruction is no repair. On this phantom it repairs a part of what D corrupts:
 # over [ten](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
-# [0.08 [0.06, 0.10]](evidence:reconstruction-does-not-repair/D?fails) on D and by
-# [0.05 [0.01, 0.10]](evidence:reconstruction-does-not-repair/F?above&undecided) on F. (A rise counted as a repair only if it
-# was more than a hundredth, and on F that is undecided.) A likely reason is that the activations are moved back towards
+# [0.08 [0.06, 0.10]](evidence:reconstruction-does-not-repair/D?fails) on D. It also rises by
+# [0.05 [0.01, 0.10]](evidence:reconstruction-does-not-repair/F?above&undecided) on F. But a rise counts as a repair
+# only if it is more than a hundredth, and on F that is undecided. A likely reason is that the activations are moved back towards
 # those in training. Many of the results are still no good segmentations, so nobody should use them as such.
 #
 # ## Five uncertainties, case by case
@@ -677,8 +677,8 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # Look at B, C and E. On the harmless C, distortion flags more slices than the distance, over
 # [ten](evidence:distortion-spares-the-harmless/seeds) other runs by
 # [0.24 [0.12, 0.36]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
-# of the slices. So on C it is the better detector of an unseen scanner, which is not what it is for. On E we saw no
-# difference (distortion minus distance:
+# of the slices. So on C it reacts more often to an unseen scanner, which is not what it is for. On E the registered claim was that
+# distortion flags far fewer slices than the distance, and we saw no difference (distortion minus distance:
 # [−0.07 [−0.16, 0.02]](evidence:distortion-spares-the-harmless?fails&across)).
 #
 # The paper reports two different results. On hearts from several vendors (M&Ms), distortion flags few slices and the distance
@@ -690,7 +690,8 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # chapter twice, as it is and with the augmentation of nnU-Net (`benchmarks/augmented.py`, five seeds, six claims). The distance
 # with the published pooling then flags fewer slices of [B](evidence:augmentation-lowers-the-flags-of-the-published-distance/B?holds)
 # and [C](evidence:augmentation-lowers-the-flags-of-the-published-distance/C?holds), by about a fifth of them; distortion flags a few
-# per cent less of [D](evidence:augmentation-lowers-the-flags-of-distortion/D?holds), and still nearly all. On
+# per cent less of [D](evidence:augmentation-lowers-the-flags-of-distortion/D?holds), and still nearly all. (Neither
+# claim holds on all of its scanners.) On
 # [F](evidence:augmentation-raises-the-dice-on-d-and-f/F?holds) the Dice rises by
 # [0.16 [0.09, 0.23]](evidence:augmentation-raises-the-dice-on-d-and-f/F), on
 # [D](evidence:augmentation-raises-the-dice-on-d-and-f/D?undecided) that is undecided, and on A it costs
@@ -789,7 +790,7 @@ medians if cord is not None else None
 # *Median of the distance: of the slices to which it was fitted, of the volunteer who was left out, and of the unseen sites. One
 # network. The table appears only where the cord images are installed.*
 #
-# A volunteer whom the distance has not seen lies far off, even on a **source** scanner. So if the slices that were used to fit had
+# In this run, a volunteer whom the distance has not seen lies far off, even on a **source** scanner. So if the slices that were used to fit had
 # set the threshold, the unseen sites would be flagged, as published, but a new person on a source scanner as well.
 
 # %% tags=["hide-input"]
@@ -815,12 +816,12 @@ table.rename_axis("site").T.round(2)
 # the two repeats, each of which leaves one volunteer out), and Spearman's correlation of five uncertainties with the risk.
 # One network.*
 #
-# With a threshold that lets the new person pass, the distance flags a fraction of the slices: over
+# With a threshold that lets the new person pass, the distance flags only some of the slices: over
 # [ten](evidence:distance-flags-every-real-site/seeds) other networks between
 # [0.03](evidence:distance-flags-every-real-site/Milan/estimate) (Milan) and
-# [0.38](evidence:distance-flags-every-real-site/Juntendo/estimate) (Juntendo) of them. A flag does not tell where the
-# segmentation is wrong: University College London (UCL) is flagged about as often
-# ([0.41](evidence:distance-flags-every-real-site/University/estimate)) as Juntendo, and yet the mean Dice is
+# [0.41](evidence:distance-flags-every-real-site/University/estimate) (University College London, UCL) of them. A flag does
+# not tell where the segmentation is wrong: Juntendo is flagged about as often
+# ([0.38](evidence:distance-flags-every-real-site/Juntendo/estimate)) as UCL, and yet the mean Dice is
 # [0.83](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University) at UCL and
 # [0.18](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo) at Juntendo. With two volunteers in the
 # source and one at each site, we cannot separate "new scanner" from "new person". Whether the distance flags other
@@ -867,8 +868,9 @@ if as_in_book:
 # %% [markdown]
 # ## Which claims held up
 #
-# The claims were judged on [ten](evidence:distortion-beats-distance/seeds) other seeds. A claim about several scanners holds only
-# if it holds on each of them. These are the main questions:
+# The claims in this table were judged on [ten](evidence:distortion-beats-distance/seeds) other seeds. A claim about several
+# scanners holds only if it holds on each of them. It fails if at least one of them clearly contradicts it, whatever the others
+# say; otherwise it is undecided. These are the main questions, each about every unseen scanner unless it names another:
 #
 # | question | verdict |
 # |---|---|
@@ -893,10 +895,10 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #
 # * "Another scanner?" and "does it matter?" are different questions. The appearance of an image and its activations
 #   can disagree about the first.
-# * Distortion measures the second one directly; put as a Dice, it ranks the cases well where the network collapses
-#   (Spearman's correlation on D is
+# * Distortion asks the second one; put as a Dice, it ranks the cases well on D, where the network collapses
+#   (Spearman's correlation with the risk is
 #   [0.89 [0.85, 0.92]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
-# * As a mean over the image it also measures how much there is to move. The Dice between the two segmentations relates the
+# * As a mean over the image it probably also measures how much heart there is to change. The Dice between the two segmentations relates the
 #   change to the size, and [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds).
 # * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.
 # * How much severity varies within the test set can decide which method looks good.
@@ -935,8 +937,8 @@ print(f"{quiet.sum()} of {len(lost)} lost slices are not flagged")
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The hidden cell above counts them. Often the reconstructed activation finds something where the original one found
-# nothing, so the distortion is large and the slice is flagged. Where *both* segmentations are empty they agree, and
+# The hidden cell above counts them. Where the reconstructed activation finds something and the original one found
+# nothing, the distortion can be large enough to flag the slice. Where *both* segmentations are empty they agree, and
 # distortion is near 0. Such slices need a rule of their own, as in chapter 2.
 # :::
 #
@@ -1107,7 +1109,7 @@ exercises.check_harmless(my_activation, weights)
 # * There is one phantom and one small network; the paper's networks and data sets are larger. A claim that fails here
 #   is a result about this phantom.
 # * The autoencoder gets the bottleneck only. It cannot change what the skip connections carry past the bottleneck.
-# * Scanners were drawn so that C and E do little harm; on data where every shift harms, size would matter less.
+# * The scanners were designed so that C and E do little harm; on data where every shift harms, size would matter less.
 # * The thresholds come from 20 subjects of scanner A.
 # * The real cases come from one volunteer per site.
 #
