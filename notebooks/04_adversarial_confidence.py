@@ -659,7 +659,7 @@ rejected = to_numpy(best.probability_below(test.images, 0.8)) > 0.05
 parts = cases.assign(width=width, bad=bad, rejected=rejected).groupby("domain")
 report = parts[["inside 90 %", "width", "bad", "rejected"]].mean()
 report["bad and not rejected"] = (bad & ~rejected).groupby(cases["domain"]).mean()
-report.round(2)
+report.rename_axis("scanner").round(2)
 
 # %% [markdown]
 # *Per scanner. Inside 90 %: fraction of the slices whose true Dice lies in the predicted interval; width: mean width

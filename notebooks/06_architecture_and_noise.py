@@ -298,7 +298,7 @@ show.picture_grid(
 
 # %%
 tail = tail.assign(group=tail["group"].str.replace("_", " "))
-tail.set_index("group").sort_values("mean Dice").head(7).round(2)
+tail.set_index("group").rename_axis("corruption").sort_values("mean Dice").head(7).round(2)
 
 # %% [markdown]
 # *The seven rows with the lowest mean Dice at severity 3 (all: the thirteen corruptions together). 5th percentile: Dice that
