@@ -298,7 +298,8 @@ show.picture_grid(
 
 # %%
 tail = tail.assign(group=tail["group"].str.replace("_", " "))
-tail.set_index("group").rename_axis("corruption").sort_values("mean Dice").head(7).round(2)
+worst_seven = tail.set_index("group").sort_values("mean Dice").head(7)
+worst_seven.rename_axis("corruption").round(2)
 
 # %% [markdown]
 # *The seven rows with the lowest mean Dice at severity 3 (all: the thirteen corruptions together). 5th percentile: Dice that
