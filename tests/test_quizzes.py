@@ -172,7 +172,7 @@ def test_what_the_kit_names_is_there():
     for chapter, titles in named:
         text = next((ROOT / "notebooks").glob(f"{int(chapter):02d}_*.py")).read_text("utf-8")
         for title in re.findall(r"\*([^*]+)\*", titles):
-            assert f"## {' '.join(title.split())}\n" in text, title
+            assert f"# ## {' '.join(title.split())}\n" in text, title
     columns = ledger.stored_table("chapter_02_lite_cases.csv").columns
     assert {"seed", "domain", "risk", "ensemble: agreement", "small prediction"} <= set(columns)
     marks = re.findall(r"^\| [^|]+ \| (\d+) \|$", KIT["assessment"], re.MULTILINE)
