@@ -1,8 +1,6 @@
 """benchmarks/augmented.py in miniature: parts of an eAURC, flags, networks that differ in one thing."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,20 +10,8 @@ from segconf_lite.claims.statistics import columns_of
 from segconf_lite.evaluation import excess_aurc
 from segconf_lite.profiles import LITE
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROGRAM = "augmented"
 TINY = dataclasses.replace(LITE, size=16, n_train=24, n_test=12, steps=3, channels=(4, 8))
-
-
-@pytest.fixture(scope="module")
-def program():
-    if not BENCHMARKS.exists():
-        pytest.skip("no checkout")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        spec = importlib.util.spec_from_file_location("augmented", BENCHMARKS / "augmented.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

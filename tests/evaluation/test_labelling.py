@@ -1,9 +1,6 @@
 """benchmarks/labelling.py in miniature: what each choice must be, and the same terms for all of them."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,20 +9,8 @@ import torch
 from segconf_lite.cohorts import phantom
 from segconf_lite.models import Training, UNet
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROGRAM = "labelling"
 SUBJECTS = np.repeat([f"heart {k}" for k in range(6)], 4)
-
-
-@pytest.fixture(scope="module")
-def program():
-    if not BENCHMARKS.exists():
-        pytest.skip("no checkout")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        spec = importlib.util.spec_from_file_location("labelling", BENCHMARKS / "labelling.py")
-        module = sys.modules["labelling"] = importlib.util.module_from_spec(spec)  # for its dataclass
-        spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,12 @@
 """benchmarks/risk_control.py in miniature: thresholds that reject as promised, rules counted right."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from segconf_lite.cohorts import phantom
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def program():
-    if not BENCHMARKS.exists():
-        pytest.skip("no checkout")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        spec = importlib.util.spec_from_file_location("risk_control", BENCHMARKS / "risk_control.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
+PROGRAM = "risk_control"
 
 
 @pytest.mark.parametrize("n_bad", [1, 19, 20, 40, 137])
