@@ -21,6 +21,7 @@ from evidence import with_targets
 from imprint import with_imprint
 from ledger_page import filled
 from live_figures import with_live
+from multiplicity import dagger_note, with_daggers
 from networks_page import with_networks
 from predict import with_prompts
 from reference_pages import linked, with_reference
@@ -57,14 +58,18 @@ def prepare(names: list[str]) -> None:
     page.write_text(with_networks(page.read_text("utf-8"), BOOK / "results/networks.csv"), "utf-8")
     for page in SOURCE.rglob("*.md"):
         up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
-        text = with_targets(linked(with_teaching(page.read_text("utf-8"))), up)
+        text = with_daggers(linked(with_teaching(page.read_text("utf-8"))))
+        text = f"{with_targets(text, up)}\n\n{dagger_note(text, up)}"
         page.write_text(with_reference(text), "utf-8")
     (SOURCE / "notebooks").mkdir()
     for name in names:
         notebook = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = with_live(with_targets(linked(cell.source), "../"))
+                cell.source = with_live(with_targets(with_daggers(linked(cell.source)), "../"))
+        whole = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        if note := dagger_note(whole, "../"):
+            notebook.cells.append(nbformat.v4.new_markdown_cell(note))
         if note := quiz_link(name):
             notebook.cells.append(nbformat.v4.new_markdown_cell(note))
         nbformat.write(rewrite_notebook(notebook, name), SOURCE / "notebooks" / f"{name}.ipynb")

@@ -1,10 +1,12 @@
 """Every number in the text that is a link is the stored one, and converted chapters have no other results."""
 
 import evidence
+import multiplicity
 import pandas as pd
 import pytest
 import style
 from evidence import bare, exceptions, mended, problems, sources, with_targets
+from multiplicity import dagger_note, with_daggers
 
 from segconf_lite.claims import ledger
 
@@ -91,6 +93,19 @@ def test_links_lead_to_the_ledger_and_to_the_table():
     text = f"[0.9 [0.8, 1.0]](evidence:{CLAIM}/D) and [1](evidence:chapter_01_full/mean_dice/seeds?domain=D)"
     shown = with_targets(text, "../")
     assert shown == f"[0.9 [0.8, 1.0]](#{CLAIM}) and [1](../results/chapter_01_full.csv)"
+
+
+def test_a_verdict_that_does_not_survive_the_number_of_claims_has_a_dagger():
+    weak, strong = "foreground-mean-beats-image-mean", "near-but-harmful"
+    table = ledger.overview().query("profile == 'lite'").drop_duplicates("id").set_index("id")
+    assert table.loc[weak, "p"] < 0.05 < table.loc[weak, "p_holm"]
+    assert table.loc[strong, "p_holm"] < 0.05
+    relies, only_a_number = f"[it](evidence:{weak}?holds)", f"[0.1](evidence:{weak})"
+    assert with_daggers(relies) == relies + multiplicity.DAGGER
+    assert with_daggers(only_a_number) == only_a_number
+    assert with_daggers(f"[it](evidence:{strong}?holds)") == f"[it](evidence:{strong}?holds)"
+    assert dagger_note(only_a_number) == ""
+    assert "](../claims.md)" in dagger_note(with_daggers(relies), "../")
 
 
 def test_addresses_are_in_the_words_of_the_book():
