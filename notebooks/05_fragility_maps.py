@@ -634,7 +634,7 @@ show.number_table(
 #
 # :::{admonition} For the researcher: the scale of the maps, the decoder, and why the numbers on D and F are low
 # :class: dropdown
-# *The scale of the maps.* A fragility map shows the highest probability that the weights can give to a rival within the budget, as
+# *How the maps are scaled.* A fragility map shows the highest probability that the weights can give to a rival within the budget, as
 # if the rival and the predicted class were the only two. At 0.5 the label is about to flip. The weight noise is scaled so that the
 # training loss rises by 0.002 nats on average.
 #
@@ -643,7 +643,7 @@ show.number_table(
 # [1.07 [0.84, 1.31]](evidence:decoder-finds-more-far-errors-than-entropy/D?undecided) on D and
 # [0.91 [0.78, 1.05]](evidence:decoder-finds-more-far-errors-than-entropy/F?undecided) on F.
 #
-# *Fractions of the far errors.* On F the five networks find
+# *How many far errors are found.* On F the five networks find
 # [0.72 [0.65, 0.80]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+errors?cohort=phantom&domain=F)
 # of them, and the entropy finds
 # [0.45 [0.36, 0.54]](evidence:chapter_05_cases/ratio_of_means/far+found:+entropy~far+errors?cohort=phantom&domain=F). On D these
@@ -945,7 +945,8 @@ over_seeds.loc[["entropy", *of_parts]].rename(
 # seeds. But the search has a lower correlation than
 # [dropout](evidence:mask-search-follows-annotators-better-than-dropout?fails), than [weight
 # noise](evidence:mask-search-follows-annotators-better-than-noise?fails), which searches for nothing, and than [three
-# networks](evidence:mask-search-follows-annotators-better-than-an-ensemble?fails). (QUAM has a second way of dividing,
+# networks](evidence:mask-search-follows-annotators-better-than-an-ensemble?fails), though none of the three verdicts stands after
+# Holm's correction. (QUAM has a second way of dividing,
 # `decompose(..., setting="b")`, which we do not use here.)
 # :::
 #
@@ -1329,10 +1330,16 @@ if as_in_book:
 # ## Which claims held up
 #
 # The claims were judged on ten other seeds, those of the lung nodules on five. Sentences, numbers and intervals are on the page
-# *[What held up](../claims.md)*. The book tests so many claims that some verdicts may be luck. Seven verdicts of this chapter do not
-# stand after Holm's correction: the ranking of slices, the decoder against the distance, the formula against the search over all
-# weights, the entropy against the distance (for annotators and for radiologists), the last layer against the blurred mask, and the
-# mask search against dropout. The box below lists all verdicts.
+# *[What held up](../claims.md)*. The book tests so many claims that some verdicts may be luck. Of the verdicts that this chapter
+# cites, these do not stand after Holm's correction:
+#
+# * the ranking of slices by the fragility along the border;
+# * the decoder map against the distance, and the formula against the search over all weights;
+# * the entropy against the distance, for annotators and for radiologists;
+# * the last layer against the blurred mask, for radiologists;
+# * the mask search against dropout, against weight noise, and against three networks.
+#
+# The box below lists all verdicts.
 
 # %% tags=["hide-input", "hide-output"]
 verdicts = ledger.overview().query("chapter == 5")
