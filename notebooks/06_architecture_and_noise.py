@@ -35,10 +35,9 @@
 # training masks that are all drawn too wide, or too tight, hardly lower the mean confidence.
 # :::
 #
-# **The way through this chapter.** First we change the images: *what breaks a network*, and does its uncertainty show it?
-# Then we change the network, one part at a time: *which part makes it break*? With this knowledge we read a published
-# comparison. At last we change the training: does noise in the images help, and what do wrong masks do? At a first reading,
-# leave out the boxes and the section *For the researcher*.
+# **The way through this chapter.** First we change the images, then one part of the network at a time. With this knowledge we
+# read a published comparison. At last we change the training: its images, and its masks. At a first reading, leave out the
+# boxes and the section *For the researcher*.
 #
 # **You need** chapters 1 and 2. Some methods are those of chapters 3 to 5; you need not have read how they work.
 #
@@ -244,8 +243,8 @@ show.line_panels(dice, **drawing, axes=axes, columns=4, alt=alt)
 # *Mean Dice against the severity, one panel per corruption, from the most to the least harmful; one network, 24 slices per
 # point.*
 #
-# Such a line is a **degradation curve**. It tells more than one number could: some curves stay flat, some fall slowly,
-# and some are flat at first and then drop.
+# Such a line is a **degradation curve**. Some curves stay flat, some fall slowly, and some are flat at first and then drop;
+# one number could not tell this.
 #
 # In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. In the repeats, too, blur does much
 # harm and shading next to none. Over
@@ -256,8 +255,8 @@ show.line_panels(dice, **drawing, axes=axes, columns=4, alt=alt)
 #
 # ### How does the segmentation fail?
 #
-# A mean does not show *how* the network fails. `failure_report` finds the worst slice of each corruption, and it also
-# lists the *tail*, that is, how bad the worst cases are. We look at five of these slices.
+# A mean does not show *how* the network fails. We look at the worst slices of five corruptions, and at the *tail*, that is,
+# how bad the worst cases are.
 
 # %%
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
@@ -315,9 +314,8 @@ worst_seven.rename_axis("corruption").round(2)
 # ### Does the same corruption harm a network on real images?
 #
 # The phantom is simulated. Does it predict which corruption will harm a network on real images? We compare with the spinal
-# cord of chapter 1: the network learned from one volunteer and is tested on the other, at the same sites. The comparison
-# needs one number per corruption. We take the **area** under the degradation curve, that is, the mean Dice over its six
-# points, severities 0 to 5.
+# cord of chapter 1: the network learned from one volunteer and is tested on the other. For one number per corruption, we take
+# the **area** under the degradation curve, that is, the mean Dice over its six points, severities 0 to 5.
 
 # %% tags=["hide-input"]
 real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
@@ -357,9 +355,21 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
 # is harmful.*
 #
-# The correlation above the table is that of this run; we have not tested it over other runs. The next table has examples
-# over [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs. Their stored means
-# leave severity 0 out and so are over severities 1 to 5; the uncorrupted images have a row of their own.
+# The correlation above the table is that of this run; we have not tested it over other runs. Some corruptions harm the two
+# networks very differently, and this returns in the repeats. Over
+# [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, Gaussian noise (mean over
+# severities 1 to 5) lowers the mean Dice of the cord from
+# [0.82](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=none) to
+# [0.59](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=gaussian_noise). That of the heart falls
+# only from [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) to
+# [0.88](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=gaussian_noise). Blur is the other way
+# round: it lowers the Dice of the heart more. We cannot tell whether this comes from the organ or from the network, because the
+# two networks were also trained in different ways. **So do not carry a ranking of corruptions from one network to another.**
+#
+# :::{admonition} For the researcher: five corruptions over ten other runs
+# :class: dropdown
+# These means are over severities 1 to 5, because the repeats store the uncorrupted images (severity 0) as a row of their own.
+# Of these five corruptions, shading lowers the mean Dice of either network least.
 #
 # | mean Dice over ten other runs, severities 1 to 5 | hearts of the phantom | spinal cord |
 # |---|---|---|
@@ -369,11 +379,7 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # | spike | [0.90](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=k_space_spike) | [0.59](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=k_space_spike) |
 # | Gaussian noise | [0.88](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=gaussian_noise) | [0.59](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=gaussian_noise) |
 # | blur | [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) | [0.62](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=blur) |
-#
-# Of these five corruptions, shading lowers the mean Dice of either network least. But the spike and Gaussian noise lower the
-# Dice of the cord much more than that of the heart, and blur is the other way round. The organ or the network may make the
-# difference; we cannot tell which, because the two networks were also trained in different ways. **So do not carry a ranking of
-# corruptions from one network to another.**
+# :::
 
 # %% [markdown]
 # ## Does the uncertainty rise when the Dice falls?
@@ -471,10 +477,9 @@ show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 # | distance | [0.73 [0.70, 0.76]](evidence:chapter_06_cases/distance?cohort=follows) |
 # | distortion | [0.68 [0.63, 0.73]](evidence:chapter_06_cases/distortion?cohort=follows) |
 #
-# Under shading, the correlation of the last layer is lower,
-# [0.62](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field), and that of the distance is only
-# [0.15](evidence:chapter_06_cases/distance/estimate?cohort=follows&corruption=bias_field). Shading does little harm, so the
-# slices hardly differ in risk, and there is little to rank.
+# Under shading, the correlation is lower, for example
+# [0.62](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer: where a
+# corruption does little harm, the slices hardly differ in risk, and there is little to rank.
 #
 # *Does it flag?* At severity 5, which fraction of the slices with a Dice below 0.7 exceeds the threshold of each method?
 
@@ -522,8 +527,7 @@ show.number_table(
 #
 # Which of the two parts decides how robust a network is? If two networks differ in both parts, nobody can tell. We therefore
 # train one network for every combination. Their task is small, so that minutes suffice: they segment a blob that
-# differs from its surroundings by **texture** alone, brick against grass. Both textures are photographs that come with
-# scikit-image; training and test use different parts of them.
+# differs from its surroundings by **texture** alone, brick against grass (two photographs).
 #
 # We make this task harder in two ways. *Speckle* is noise that is multiplied with the intensities. A *blend* mixes one
 # texture into the other. A foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's texture and $\alpha$ of the
@@ -776,22 +780,21 @@ advised = pd.DataFrame(recipe).T.rename_axis(names).sort_index() if recipe else 
 advised.loc["norm"] if recipe else None
 
 # %% [markdown]
-# *Advice per level of noise, ten seeds, averaged over networks with and without skips. Dice: mean of the norm with the
-# highest mean; difference: its mean minus that of the next best, paired by seed, with a 95 % t interval over seeds. The number
-# after "speckle" is the variance; the intervals are not corrected for the number of comparisons.*
+# *Advice per level of noise, ten seeds. Dice: mean of the norm with the highest mean; difference: its mean minus that of the
+# next best, with a 95 % t interval over seeds, not corrected for the number of comparisons. The number after "speckle" is the
+# variance.*
 #
-# For these textures, the answer is short. On images harder than those of the training (speckle of variance 0.01 or 0.03, or a
-# blend of 0.5, the levels that we measured), prefer instance norm. On images like those of the training, batch norm is ahead
-# by a small difference (the first row).
+# For these textures, prefer instance norm where the images are harder than those of the training (speckle of variance 0.01 or
+# 0.03, or a blend of 0.5, the levels that we measured). On images like those of the training, batch norm is ahead by a small
+# difference (the first row).
 
 # %% [markdown]
 # ## Can a published comparison tell which part matters?
 #
-# We changed one thing at a time. Many publications compare *named* networks, which differ in many things. What can we learn
-# from such a comparison? {cite:t}`kamath2023skip` asked whether skip connections help where the object is hard to tell
-# from its surroundings. They trained six networks, three times each, on four data sets: breast ultrasound (BUSI), glands under
-# the microscope (GLaS), heart, and spleen. Their code keeps the Dice of every test image, so we can look for ourselves,
-# without training anything. These are the six networks:
+# Many publications compare *named* networks, which differ in many things. What can we learn from such a comparison?
+# {cite:t}`kamath2023skip` asked whether skip connections help where the object is hard to tell from its surroundings. They
+# trained six networks, three times each, on four data sets: breast ultrasound (BUSI), glands under the microscope (GLaS),
+# heart, and spleen. Their code keeps the Dice of every test image, so we need not train anything. These are the six networks:
 #
 # | name in the figures | skip connections |
 # |---|---|
@@ -841,18 +844,17 @@ show.line_panels(
 # *Mean Dice (higher is better) of six networks, one marker each, against the level of the test images; one panel per data
 # set. Means over all test images and three trainings.*
 #
-# How to read it: a network whose Dice never changes has five markers at one height. No lines join the markers, because blur
-# and speckle are not one scale.
+# A network whose Dice never changes has five markers at one height. No lines join the markers, because blur and speckle are
+# not one scale.
 #
-# The first surprise is that the "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
+# The "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
 # lower at *both* ends than on the unperturbed images. On Spleen, for example, that of the V-Net falls from
 # [0.93](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=unperturbed) to
 # [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". A likely reason:
-# blurring the background up to the true mask makes an edge that no training image had. This edge also shows where the true
-# border is, so our severity scales corrupt the whole image, without any mask.
+# blurring the background up to the true mask makes an edge that no training image had. Our severity scales therefore corrupt
+# the whole image, without any mask.
 #
-# How much does each network lose from unperturbed to hardest? For the interval, both images and trainings are
-# resampled, because the 216 images of Spleen, segmented by three trainings of a network, are not 648 independent facts.
+# How much does each network lose from unperturbed to hardest?
 
 
 # %% tags=["hide-input"]
@@ -888,12 +890,17 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 # The project page of that work ("Robustness of Deep Learning Segmentation Models", a draft; [its code and
 # results](https://github.com/amithjkamath/to_skip_or_not)) says that "within every dataset, the no-skip models give up
 # the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average,
-# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net).
+# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net). And with three trainings, the intervals are
+# wide.
 #
-# With three trainings, the intervals are wide: on Spleen, the V-Net without skips loses between
+# :::{admonition} For the researcher: how wide, and are they wide enough?
+# :class: dropdown
+# Both images and trainings are resampled, because the 216 images of Spleen, segmented by three trainings of a network, are not
+# 648 independent facts. On Spleen, the V-Net without skips loses between
 # [−0.00 and 0.88](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest?dataset=Spleen&network=NoSkipV-Net), that is,
-# between nothing and most of its Dice. And the intervals of the figure may still be too narrow, because the published table
+# between nothing and most of its Dice. The intervals of the figure may still be too narrow, because the published table
 # does not tell which images come from the same patient.
+# :::
 #
 # ### The network that loses nothing
 #
@@ -973,20 +980,18 @@ show.method_intervals(
 # is [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest), and without,
 # [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), both contain 0: we see no
 # sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
-# already gives a high Dice. So a high Dice on GLaS need not mean that a network is robust. **Always
-# show a baseline that ignores the image.**
+# already gives a high Dice. **Always show a baseline that ignores the image.**
 #
 # **The answer of this section: the table cannot tell which part matters.** The networks differ in skips, but also in size (0.6
-# to 9 million weights), in blocks, and in the norm. The attention U-Net, for example, has instance norm in a few layers where
-# the other U-Nets do not have it.
+# to 9 million weights), in blocks, and in the norm.
 
 # %% [markdown]
 # ## Does training on noise help against other noise?
 #
-# Suppose that you know: the images of the clinic will be noisy, but not with which noise. The usual remedy is to corrupt the
-# training images. Does it also help against a noise that was *left out*? Four small networks learn to segment hearts in small
-# images (64 × 64 pixels). One sees uncorrupted images only. For each of the other three, half of each batch is corrupted with
-# one kind of noise (severities 1 to 5): Gaussian, salt and pepper (pixels set to black or white), or speckle.
+# The images of the clinic will be noisy, but nobody knows with which noise. The usual remedy is to corrupt the training
+# images. Does it also help against a noise that was *left out*? Four small networks learn to segment hearts in small
+# images. One sees uncorrupted images only. For each of the other three, half of each batch is corrupted with one kind of
+# noise (severities 1 to 5): Gaussian, salt and pepper (pixels set to black or white), or speckle.
 #
 # **Predict:** we test each network on uncorrupted images, on each of the three noises, and on blur. Will a network be robust
 # to a noise that it was not trained on? Will any be robust to blur?
@@ -1046,7 +1051,7 @@ show.number_table(
 #
 # Training on *another* noise helps, too. The next table has mean Dices at severity 5 over
 # [ten](evidence:training-on-one-noise-helps-against-another/seeds) other runs. "On another noise" is the mean of the two
-# networks that were trained on the other two noises; the gain is its difference from training on no noise.
+# networks that were trained on the other two noises.
 #
 # | tested on | trained on no noise | on another noise | gain |
 # |---|---|---|---|
@@ -1132,9 +1137,14 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 #
 # In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
 # large; where they are too tight, it is too small. In both cases the Dice falls. **The mean confidence hardly
-# falls**, because the network never saw that its masks were wrong. ECE against the *true* masks, which a user does not
-# have, rises and stays small, because a shifted border is a small fraction of all pixels. Where masks err at random in both
-# directions, the errors nearly cancel. (This comparison was not repeated with other seeds.)
+# falls**, because the network never saw that its masks were wrong. Where masks err at random in both directions, the errors
+# nearly cancel. (This comparison was not repeated with other seeds.)
+#
+# :::{admonition} For the researcher: does ECE show it?
+# :class: dropdown
+# In this run, ECE against the *true* masks, which a user does not have, rises and stays small, because a shifted border is a
+# small fraction of all pixels.
+# :::
 #
 # ## What to take home
 #
@@ -1216,10 +1226,9 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # *Severity 3, 24 slices, five networks. Dice: mean; HD95: median in mm; far outside: fraction of the slices in which
 # heart is segmented more than 10 mm outside the true one; missed: fraction of the heart's area that is not found.*
 #
-# In this run, the answer to both questions is no. Under noise hardly any heart is missed; instead some networks segment heart
-# elsewhere. Two of them can have nearly the same Dice and yet HD95s that differ by many millimetres, because one is far
-# outside on more slices. Under blur, a part of the heart is missed. Which measure is right depends on what the segmentation
-# is for.
+# In this run, the answer to both questions is no. Under noise, networks with nearly the same Dice can differ in HD95 by many
+# millimetres, because one segments heart far outside on more slices. Under blur, a part of the heart is missed. Which measure
+# is right depends on what the segmentation is for.
 
 # %% [markdown]
 # ### Can one check the image before the network?
@@ -1243,14 +1252,12 @@ pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 # that never do are left out. Lowest and highest: intensities; sharpness: mean difference between neighbouring pixels;
 # noise: what remains after a filter has removed edges and lines.*
 #
-# In this run, noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected, and it
-# did little harm either.
+# In this run, noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected.
 #
 # ### Is a method without training more robust to shading?
 #
-# The coil of a scanner (its antenna) can make one side of the image brighter. Before networks, a contour was moved until an
-# energy was smallest. *Chan-Vese* {cite:p}`chan2001active` seeks two regions that each have one brightness; *local fitting*
-# {cite:p}`li2008minimization` lets both vary slowly across the image. Neither is trained.
+# Before networks, a contour was moved until an energy was smallest. *Chan-Vese* {cite:p}`chan2001active` seeks two regions
+# that each have one brightness; *local fitting* {cite:p}`li2008minimization` lets both vary slowly across the image.
 #
 # **Predict:** which of the three (Chan-Vese, local fitting, a small U-Net that never saw shading) will be robust to strong
 # shading?
@@ -1302,14 +1309,13 @@ show.line_panels(
 # *Mean Dice (higher is better) of twelve blobs against the amplitude b of the shading, which multiplies the
 # brightness by exp(b f), with f rising from −1 at the left to 1 at the right. One run.*
 #
-# The U-Net has learned that bright pixels are object. Where the light varies, that is false, and in this run its Dice
-# falls nearly as that of Chan-Vese does. Local fitting, with no training at all, is robust to much more shading. The heart
-# network above was robust to shading, probably because its training scanner has a coil with shading of its own.
+# The U-Net has learned that bright pixels are object. Where the light varies, that is false: in this run, its Dice
+# falls nearly as that of Chan-Vese does, and local fitting is robust to much more shading. The heart network above was robust
+# to shading, probably because its training scanner has a coil (antenna) with shading of its own.
 #
 # ### Norm and skips: what do two factors do together?
 #
-# The table of explained variance above has the mean over ten runs. Here is one run, with what two factors do together beyond
-# each alone (marked "x").
+# Here is one run, with what two factors explain together beyond each alone (marked "x").
 
 # %% tags=["hide-input", "hide-output"]
 shares = {}
@@ -1359,8 +1365,8 @@ advised.loc["network"] if recipe else None
 
 # %% [markdown]
 # *Advice per level of noise among six networks, ten seeds; columns as in the table of the norms. A choice can be undecided
-# although the difference from the next best is decided: another network has a lower mean, but it varies so much between seeds
-# that its interval contains 0.*
+# although the difference from the next best is decided: another network varies so much between seeds that its interval
+# contains 0.*
 #
 # ### The published table: is accuracy bought with fragility?
 #
@@ -1390,8 +1396,7 @@ if table is not None:
 # [three](evidence:published-accuracy-goes-with-fragility/seeds) trainings may reach beyond ±1.)
 # :::
 #
-# Can the published table give advice for real images? Here is the rule for noisy inputs for its six networks and three
-# trainings, on images without perturbation and at the hardest level.
+# Can the published table give advice? Here is the rule for noisy inputs for its six networks and three trainings.
 
 # %% tags=["hide-input", "hide-output"]
 recipe, codes = (
@@ -1410,8 +1415,7 @@ by_level.rename_axis(["data set", "level"]) if recipe else None
 # %% [markdown]
 # *The same advice from the published results, three trainings per network.*
 #
-# It cannot: every row is undecided, because three trainings leave wide intervals. A ranking of architectures from three
-# trainings is not yet advice.
+# It cannot: every row is undecided. A ranking of architectures from three trainings is not yet advice.
 #
 # ### At which blend does the difference between the textures vanish?
 #
