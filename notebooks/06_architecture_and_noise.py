@@ -246,11 +246,11 @@ show.line_panels(dice, **drawing, axes=axes, columns=4, alt=alt)
 # Such a line is a **degradation curve**. Some curves stay flat, some fall slowly, and some are flat at first and then drop;
 # one number could not tell this.
 #
-# In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. In the repeats, too, blur does much
-# harm and shading next to none. Over
-# [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, the mean Dice over
-# severities 1 to 5 is [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) under blur and
-# [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=bias_field) under shading; without
+# In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. Over
+# [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, too, blur does much harm and
+# shading next to none: the mean Dice over severities 1 to 5 is
+# [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) under blur and
+# [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=bias_field) under shading. Without
 # corruption it is [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none), too.
 #
 # ### How does the segmentation fail?
@@ -295,8 +295,8 @@ show.picture_grid(
 # In this run there are two kinds of failure. Under blur and lost resolution, the heart is not found at all; an empty
 # segmentation is at least easy to see. Under noise and ghosts, ventricles are found where there are none.
 #
-# A gallery shows kinds of failure, and not how often they come. The next table therefore adds two numbers to the mean: the
-# 5th percentile of the Dice, and the fraction of slices below a Dice of 0.5.
+# A gallery does not show how often this happens. The next table therefore adds two numbers to the mean: the 5th percentile of
+# the Dice, and the fraction of slices below a Dice of 0.5.
 
 # %%
 tail = tail.assign(group=tail["group"].str.replace("_", " "))
@@ -307,9 +307,8 @@ worst_seven.rename_axis("corruption").round(2)
 # *The seven rows with the lowest mean Dice at severity 3 (all: the thirteen corruptions together). 5th percentile: Dice that
 # 5 % of the slices fall below; fraction below: of the slices with a Dice below 0.5, with a 95 % interval (low, high) over subjects.*
 #
-# Compare the mean with the 5th percentile: a mean can look harmless while some slices have failed. The interval adds a
-# warning. Where no slice of the four subjects is below 0.5, its upper limit is still 0.6, because four subjects cannot
-# prove that failures are rare.
+# A mean can look harmless while some slices have failed, as the 5th percentile shows. And where no slice of the four subjects
+# is below 0.5, the upper limit of the interval is still 0.6: four subjects cannot prove that failures are rare.
 #
 # ### Does the same corruption harm a network on real images?
 #
@@ -384,18 +383,18 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # %% [markdown]
 # ## Does the uncertainty rise when the Dice falls?
 #
-# A network that fails while its confidence stays high is a danger. We therefore ask two questions about each uncertainty,
-# at severities 3 and 5 of every corruption:
+# A network that fails while its confidence stays high is a danger. We ask two questions about each uncertainty, at severities
+# 3 and 5 of every corruption:
 #
 # 1. *Does it rank?* Is it higher on the slices whose risk (1 − Dice) is higher? We measure this by Spearman's rank
 #    correlation.
 # 2. *Does it flag?* Do the failed slices exceed the threshold? As in chapter 2, 95 % of the uncorrupted slices of other
 #    hearts lie below it.
 #
-# We compare seven uncertainties. Three are those of chapter 2: the entropy, and the disagreement of dropout predictions and
-# of five networks. (The tables call the last two "dropout agreement" and "five networks"; both are high where the predictions
-# *dis*agree.) Four come from chapters 3 to 5: the distance, the distortion, the Beta predictor and the last layer. If you
-# have not read these chapters, take them as four more numbers that should be high where the risk is high.
+# Of our seven uncertainties, three are those of chapter 2: the entropy, and the disagreement of dropout predictions and of five
+# networks. (The tables call the last two "dropout agreement" and "five networks"; both are high where the predictions
+# *dis*agree.) Four come from chapters 3 to 5: the distance, the distortion, the Beta predictor and the last layer. If you have not
+# read these chapters, take them as four more numbers that should be high where the risk is high.
 #
 # **Predict:** for which corruption will the correlation between uncertainty and risk be lowest? And which method will leave
 # failures unflagged?
@@ -503,11 +502,11 @@ show.number_table(
 # *Fraction of the failed slices (Dice below 0.7) at severity 5 that each uncertainty flags (higher is better); in
 # brackets: the number of failed slices. One run.*
 #
-# Which failures are flagged was measured in this run only. In this run, **the disagreement of dropout predictions ranks
-# these slices well and yet often stays below its threshold**, for ghosts above all, and the five networks miss many ghosts,
-# too. The plain entropy over the foreground flags nearly every one of these failures. That may be easier here than elsewhere,
-# because many of these images look wrong at first sight; on the unseen scanners of chapter 2, the order of the methods was
-# another. So a method that ranks well need not flag well: ask both questions.
+# In this run (the flags were not repeated), **the disagreement of dropout predictions ranks these slices well and yet often
+# stays below its threshold**, for ghosts above all, and the five networks miss many ghosts, too. The plain entropy over the
+# foreground flags nearly every one of these failures. That may be easier here than elsewhere, because many of these images
+# look wrong at first sight; on the unseen scanners of chapter 2, the order of the methods was another. So a method that ranks
+# well need not flag well: ask both questions.
 
 # %% [markdown]
 # ## Which part of the network makes it break? One factor at a time
@@ -530,9 +529,9 @@ show.number_table(
 # differs from its surroundings by **texture** alone, brick against grass (two photographs).
 #
 # We make this task harder in two ways. *Speckle* is noise that is multiplied with the intensities. A *blend* mixes one
-# texture into the other. A foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's texture and $\alpha$ of the
-# background's inside the object; a background blend does the same to the background. **Higher $\alpha$ is harder.** Training
-# uses $\alpha = 0.1$. Whether foreground or background is blended, in training and test, is a third factor, the *direction*.
+# texture into the other: in a foreground blend of $\alpha$, the object shows $(1-\alpha)$ of its own texture and $\alpha$ of the
+# background's; in a background blend, the background gets $\alpha$ of the object's. **Higher $\alpha$ is harder.** Training uses
+# $\alpha = 0.1$. Whether foreground or background is blended, in training and test, is a third factor, the *direction*.
 
 # %%
 SIDE = 64
@@ -634,10 +633,16 @@ show.number_table(
 # In this run, all twelve networks do well on images like those they were trained on. Under speckle and under a blended
 # *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so.
 #
-# An invented example shows a likely reason, which we have not tested. Suppose that a feature has mean 1 and standard deviation
-# 1 in the training images, and that noise in a test image lifts it to mean 7 and standard deviation 3. Batch norm still
-# subtracts 1 and divides by 1, so the next layer gets values around 6, which it never saw in training. Instance norm
-# subtracts 7 and divides by 3, so the values lie around 0 with standard deviation 1, as always.
+# A likely reason, which we have not tested: noise changes the mean and the standard deviation of the features. Batch norm still
+# uses those of the training images; instance norm measures them anew.
+#
+# :::{admonition} An invented example with numbers
+# :class: dropdown
+# Suppose that a feature has mean 1 and standard deviation 1 in the training images, and that noise in a test image lifts it to
+# mean 7 and standard deviation 3. Batch norm still subtracts 1 and divides by 1, so the next layer gets values around 6, which
+# it never saw in training. Instance norm subtracts 7 and divides by 3, so the values lie around 0 with standard deviation 1, as
+# always.
+# :::
 #
 # The collapse under speckle returns in the repeats. Over [ten](evidence:batch-norm-collapses-under-speckle/seeds) other runs, under
 # speckle of variance 0.03, the mean Dice of the networks with instance norm is
@@ -731,9 +736,9 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # %% [markdown]
 # ### Which norm for a noisy input?
 #
-# Can we turn this into advice: *if the input has this much noise, prefer that norm*? For every level of noise, take the norm
-# with the highest mean Dice over ten seeds, and compare it with each other norm, seed by seed. The norm is preferred if the
-# 95 % interval of *every* difference lies above 0. Otherwise the choice is **undecided**.
+# Can we turn this into advice: *if the input has this much noise, prefer that norm*? For every level of noise, we take the norm
+# with the highest mean Dice over ten seeds. It is preferred if the 95 % interval of its difference from *every* other norm,
+# seed by seed, lies above 0. Otherwise the choice is **undecided**.
 
 
 # %% tags=["hide-input"]
@@ -791,10 +796,10 @@ advised.loc["norm"] if recipe else None
 # %% [markdown]
 # ## Can a published comparison tell which part matters?
 #
-# Many publications compare *named* networks, which differ in many things. What can we learn from such a comparison?
-# {cite:t}`kamath2023skip` asked whether skip connections help where the object is hard to tell from its surroundings. They
-# trained six networks, three times each, on four data sets: breast ultrasound (BUSI), glands under the microscope (GLaS),
-# heart, and spleen. Their code keeps the Dice of every test image, so we need not train anything. These are the six networks:
+# Many publications compare *named* networks, which differ in many things. {cite:t}`kamath2023skip`, for example, asked whether
+# skip connections help where the object is hard to tell from its surroundings. They trained six networks, three times each, on
+# four data sets: breast ultrasound (BUSI), glands under the microscope (GLaS), heart, and spleen. Their code keeps the Dice of
+# every test image, so we need not train anything. These are the six networks:
 #
 # | name in the figures | skip connections |
 # |---|---|
@@ -844,15 +849,13 @@ show.line_panels(
 # *Mean Dice (higher is better) of six networks, one marker each, against the level of the test images; one panel per data
 # set. Means over all test images and three trainings.*
 #
-# A network whose Dice never changes has five markers at one height. No lines join the markers, because blur and speckle are
-# not one scale.
+# (No lines join the markers, because blur and speckle are not one scale.)
 #
 # The "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
 # lower at *both* ends than on the unperturbed images. On Spleen, for example, that of the V-Net falls from
 # [0.93](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=unperturbed) to
-# [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". A likely reason:
-# blurring the background up to the true mask makes an edge that no training image had. Our severity scales therefore corrupt
-# the whole image, without any mask.
+# [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". A likely reason is
+# that blurring the background up to the true mask makes an edge that no training image had.
 #
 # How much does each network lose from unperturbed to hardest?
 
@@ -904,8 +907,8 @@ show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 #
 # ### The network that loses nothing
 #
-# Look at the V-Net on GLaS once more. Its interval begins at exactly 0, which real measurements seldom do. So we separate
-# its trainings, and add one number: the largest change of the Dice of any one image over all five levels.
+# The interval of the V-Net on GLaS begins at exactly 0, which real measurements seldom do. So we separate its trainings, and
+# add one number: the largest change of the Dice of any one image over all five levels.
 
 
 # %%
@@ -936,8 +939,8 @@ glas.set_index(["network", "seed"])[measured].round(3)
 # and the largest change of the Dice of any of its 80 images is
 # [0.000](evidence:chapter_06_published_trainings/most_changed/estimate?dataset=GLaS&network=V-Net&seed=1). So its
 # segmentation seems not to depend on the image: a network that marks every pixel as gland would behave like this. (The
-# segmentations were not published, so this step is our inference from the Dice.) If it is right, this network "loses
-# nothing" because it ignores its input.
+# segmentations were not published, so this is our inference from the Dice.) If it is right, this network "loses nothing"
+# because it ignores its input.
 #
 # :::{admonition} For the researcher: GLaS without this training
 # :class: dropdown
@@ -947,8 +950,8 @@ glas.set_index(["network", "seed"])[measured].round(3)
 # on GLaS.
 # :::
 #
-# This "dead" network has a use. If our inference is right, it is a **baseline that ignores the image**: it shows which Dice
-# one gets without looking. How far above it are the others at the hardest level?
+# Such a "dead" network has a use: it is a **baseline that ignores the image**, and shows which Dice one gets without looking.
+# How far above it are the others at the hardest level?
 
 # %% tags=["hide-input"]
 if table is None:
@@ -976,7 +979,7 @@ show.method_intervals(
 # *GLaS, hardest level: mean of each network's Dice minus that of the dead network on the same image (marker), with a 95 %
 # interval over images and trainings (bar); the V-Net without its dead training.*
 #
-# A network at 0 does as well as a segmentation that ignores the image. The intervals of the U-Net with skips, whose mean Dice
+# A network at 0 does as well as one that (if our inference is right) ignores the image. The intervals of the U-Net with skips, whose mean Dice
 # is [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest), and without,
 # [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), both contain 0: we see no
 # sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
@@ -1049,8 +1052,8 @@ show.number_table(
 # *Mean Dice (higher is better). Rows: the corruption of half of each training batch; columns: the corruption of all
 # test slices, severity 5. One run.*
 #
-# Training on *another* noise helps, too. The next table has mean Dices at severity 5 over
-# [ten](evidence:training-on-one-noise-helps-against-another/seeds) other runs. "On another noise" is the mean of the two
+# Training on *another* noise helps, too, as the means at severity 5 over
+# [ten](evidence:training-on-one-noise-helps-against-another/seeds) other runs show. "On another noise" is the mean of the two
 # networks that were trained on the other two noises.
 #
 # | tested on | trained on no noise | on another noise | gain |
@@ -1136,9 +1139,9 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 # confidence of a pixel with how often such pixels are right; lower is better.*
 #
 # In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
-# large; where they are too tight, it is too small. In both cases the Dice falls. **The mean confidence hardly
-# falls**, because the network never saw that its masks were wrong. Where masks err at random in both directions, the errors
-# nearly cancel. (This comparison was not repeated with other seeds.)
+# large; where they are too tight, it is too small. In both cases the Dice falls, but **the mean confidence hardly
+# falls**; the network never saw that its masks were wrong. Errors at random in both directions nearly cancel. (This
+# comparison was not repeated with other seeds.)
 #
 # :::{admonition} For the researcher: does ECE show it?
 # :class: dropdown
