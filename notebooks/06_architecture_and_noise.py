@@ -26,8 +26,8 @@
 # :::{admonition} In short (this gives away some of the predictions below)
 # :class: dropdown
 # With one factor changed at a time, the normalisation [explains more](evidence:norm-decides-texture-robustness?holds)
-# of the variance of the Dice than the skip connections do, under speckle and under a blend of textures. Published tables
-# cannot separate normalisation and skips, and one published training that seemed robust probably ignored its images.
+# of the variance of the Dice than the skip connections do, under speckle and under a blend of textures. The published table
+# that we read cannot separate the two, and one published training that seemed robust probably ignored its images.
 # Over thirteen kinds of corruption, the uncertainties mostly rise as the Dice falls: over
 # [ten](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) runs, the mean rank correlation is
 # [0.90](evidence:chapter_06_cases/entropy,+foreground/estimate?cohort=follows) for the plain entropy, and no other of the
@@ -979,7 +979,8 @@ show.method_intervals(
 # *GLaS, hardest level: mean of each network's Dice minus that of the dead network on the same image (marker), with a 95 %
 # interval over images and trainings (bar); the V-Net without its dead training.*
 #
-# A network at 0 does as well as one that (if our inference is right) ignores the image. The intervals of the U-Net with skips, whose mean Dice
+# A network at 0 does as well as one that (if our inference is right) ignores the image. The intervals of the U-Net with skips,
+# whose mean Dice
 # is [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest), and without,
 # [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), both contain 0: we see no
 # sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
