@@ -16,7 +16,8 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/06_architecture_and_noise.ipynb)
 #
 # **The question.** What breaks a segmentation network, which of its design choices determine that, and does a
-# confidence detect it?
+# confidence detect it? A patient who moves in the scanner, for example, leaves ghosts in the image. If the network then
+# fails and stays confident, nobody is warned.
 #
 # **You will be able to** read a degradation curve and take its area; re-analyse a published table and say what it can
 # and cannot tell; plan an experiment that changes one factor at a time, and rank the factors by the variance they
@@ -25,8 +26,8 @@
 # :::{admonition} In short (this gives away some of the predictions below)
 # :class: dropdown
 # With one factor changed at a time, the normalisation [explains more](evidence:norm-decides-texture-robustness?holds)
-# of the variance of the Dice than the skip connections do, under speckle and under a blend of textures. Published tables
-# cannot separate normalisation and skips, and one published training that seemed robust probably ignored its images.
+# of the variance of the Dice than the skip connections do, under speckle and under a blend of textures. The published table
+# that we read cannot separate the two, and one published training that seemed robust probably ignored its images.
 # Over thirteen kinds of corruption, the uncertainties mostly rise as the Dice falls: over
 # [ten](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) runs, the mean rank correlation is
 # [0.90](evidence:chapter_06_cases/entropy,+foreground/estimate?cohort=follows) for the plain entropy, and no other of the
@@ -34,10 +35,9 @@
 # training masks that are all drawn too wide, or too tight, hardly lower the mean confidence.
 # :::
 #
-# **The way through this chapter.** We first corrupt images step by step, to see *what breaks a network*, and whether its
-# uncertainty shows it. Then we change the network, one part at a time, to see *which part makes it break*. With this
-# knowledge we read a published comparison again. At last we turn to the training: does noise in the training images help,
-# and what do wrong training masks do? Sections for researchers follow after "What to take home"; leave them out at first.
+# **The way through this chapter.** First we change the images, then one part of the network at a time. With this knowledge we
+# read a published comparison. At last we change the training: its images, and its masks. At a first reading, leave out the
+# boxes and the section *For the researcher*.
 #
 # **You need** chapters 1 and 2. Some methods are those of chapters 3 to 5; you need not have read how they work.
 #
@@ -119,20 +119,23 @@ from segconf_lite.stress import corruptions, level_sets
 # ## What breaks a network? Thirteen corruptions, step by step
 #
 # Blur the image of a heart a little, and the network still finds the heart. Blur it more, and at some point the network
-# fails. Where is this point, and is it as near for noise or for shading? We ask the network of chapter 2. It learned on
-# uncorrupted images of scanner A, and we test it on corrupted images of other hearts on the same scanner.
+# fails. Which corruptions do most harm? We ask the network of chapter 2. It learned on uncorrupted images of scanner A,
+# and we test it on corrupted slices of four other hearts on the same scanner.
 #
-# We use thirteen corruptions. Each has a **severity scale**: five levels, from hardly visible (1) to severe (5), whose
+# Each of the thirteen corruptions has a **severity scale**: five levels, from hardly visible (1) to severe (5), whose
 # physical parameter is stated. For blur, for example, it is the width of the blur in pixels. Afterwards each image is
 # *z-scored* (scaled to mean 0 and standard deviation 1), as a clinic's pipeline would do. A corruption that z-scoring undoes
-# can therefore do no harm. Some names need a word:
+# can therefore do no harm.
 #
+# :::{admonition} What the names of the corruptions mean
+# :class: dropdown
 # * *Rician noise* is what Gaussian noise in the raw data of a scanner becomes in the image. *Speckle* is a noise that is
 #   multiplied with the intensities, and *salt and pepper* sets single pixels to black or white.
 # * A *bias field* is slow shading across the image, and *gamma* bends the intensity scale.
 # * An MR scanner measures the spatial frequencies of the image, in *k-space*. If the high frequencies are left out, ripples
 #   appear, called *Gibbs* ringing; a single wrong frequency is a *spike*, which covers the image with stripes.
 # * A *motion ghost* is a faint displaced copy, a *specular reflection* is a bright spot.
+# :::
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -213,7 +216,7 @@ for name in corruptions.LADDERS:
 ladder = pd.concat(down, ignore_index=True)
 
 # %% [markdown]
-# Every curve should begin with the uncorrupted slices. We therefore enter their mean as severity 0 of each corruption.
+# Every curve begins with the uncorrupted slices: their mean is severity 0 of each corruption.
 
 
 # %%
@@ -240,20 +243,20 @@ show.line_panels(dice, **drawing, axes=axes, columns=4, alt=alt)
 # *Mean Dice against the severity, one panel per corruption, from the most to the least harmful; one network, 24 slices per
 # point.*
 #
-# Such a line is a **degradation curve**: it shows the Dice against the severity. It tells more than one number could. Some
-# curves stay flat, some fall slowly, and some are flat at first and then drop.
+# Such a line is a **degradation curve**. Some curves stay flat, some fall slowly, and some are flat at first and then drop;
+# one number could not tell this.
 #
-# In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. In the repeats, too, blur does much
-# harm and shading next to none. Over
-# [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, the mean Dice over
-# severities 1 to 5 is [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) under blur and
-# [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=bias_field) under shading; without
+# In this run, blur lowers the Dice most, and shading (the bias field) hardly at all. Over
+# [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, too, blur does much harm and
+# shading next to none: the mean Dice over severities 1 to 5 is
+# [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) under blur and
+# [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=bias_field) under shading. Without
 # corruption it is [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none), too.
 #
 # ### How does the segmentation fail?
 #
-# A mean does not show *how* the network fails. We look at the worst slice of each of the five corruptions with the
-# worst slices. `failure_report` finds them, and it also lists the tail, that is, how bad the worst cases are.
+# A mean does not show *how* the network fails. We look at the worst slices of five corruptions, and at the *tail*, that is,
+# how bad the worst cases are.
 
 # %%
 ladder["case"] = ladder.groupby(["corruption", "severity"]).cumcount()
@@ -289,12 +292,11 @@ show.picture_grid(
 # *The worst of 24 slices for each of five corruptions, those with the worst slices, at severity 3. First the true borders,
 # then the predicted ones. One run.*
 #
-# In this run there are two kinds of failure: the heart that is not found at all (blur, lost resolution), and ventricles
-# found where there are none (specks in the liver under noise, a ghost of the heart). An empty segmentation is at least
-# easy to see. A gallery of the worst cases shows kinds of failure, and not how often they come.
+# In this run there are two kinds of failure. Under blur and lost resolution, the heart is not found at all; an empty
+# segmentation is at least easy to see. Under noise and ghosts, ventricles are found where there are none.
 #
-# How often do such failures happen? The table adds two numbers to the mean: the 5th percentile of the Dice, and the fraction
-# of slices below a Dice of 0.5.
+# A gallery does not show how often this happens. The next table therefore adds two numbers to the mean: the 5th percentile of
+# the Dice, and the fraction of slices below a Dice of 0.5.
 
 # %%
 tail = tail.assign(group=tail["group"].str.replace("_", " "))
@@ -305,16 +307,14 @@ worst_seven.rename_axis("corruption").round(2)
 # *The seven rows with the lowest mean Dice at severity 3 (all: the thirteen corruptions together). 5th percentile: Dice that
 # 5 % of the slices fall below; fraction below: of the slices with a Dice below 0.5, with a 95 % interval (low, high) over subjects.*
 #
-# Compare the mean with the 5th percentile: a mean can look harmless while some slices have failed. The interval tells a
-# second thing. Where no slice of the four subjects is below 0.5, the upper limit is still 0.6, because four subjects cannot
-# prove that failures are rare.
+# A mean can look harmless while some slices have failed, as the 5th percentile shows. And where no slice of the four subjects
+# is below 0.5, the upper limit of the interval is still 0.6: four subjects cannot prove that failures are rare.
 #
 # ### Does the same corruption harm a network on real images?
 #
-# The phantom is simulated. Does it predict which corruption will harm a network on real images? For comparison we take
-# the spinal cord of chapter 1 and a network that learned from one volunteer, tested on the scans of the other at the same
-# sites. To compare, we need one number per corruption: the **area** under the degradation curve, that is, the mean Dice over
-# severities 0 to 5.
+# The phantom is simulated. Does it predict which corruption will harm a network on real images? We compare with the spinal
+# cord of chapter 1: the network learned from one volunteer and is tested on the other. For one number per corruption, we take
+# the **area** under the degradation curve, that is, the mean Dice over its six points, severities 0 to 5.
 
 # %% tags=["hide-input"]
 real = training | {"steps": n_steps or sizes.steps_real, "batch_size": 16}
@@ -354,11 +354,21 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # *Area under the degradation curve, that is, mean Dice over severities 0 to 5; a low value means that the corruption
 # is harmful.*
 #
-# The correlation above the table is that of this run; we have not tested it over other runs. The next table has examples
-# over [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs (without
-# severity 0). Of these five corruptions, shading lowers the mean Dice of either network least, and motion ghosts lower
-# both a lot. But the spike and Gaussian noise lower the Dice of the cord much more than that of the heart, and blur is the other
-# way round:
+# The correlation above the table is that of this run; we have not tested it over other runs. Some corruptions harm the two
+# networks very differently, and this returns in the repeats. Over
+# [ten](evidence:chapter_06_cases/quality/seeds?cohort=severity+scale&corruption=blur) other runs, Gaussian noise (mean over
+# severities 1 to 5) lowers the mean Dice of the cord from
+# [0.82](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=none) to
+# [0.59](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=gaussian_noise). That of the heart falls
+# only from [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) to
+# [0.88](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=gaussian_noise). Blur is the other way
+# round: it lowers the Dice of the heart more. We cannot tell whether this comes from the organ or from the network, because the
+# two networks were also trained in different ways. **So do not carry a ranking of corruptions from one network to another.**
+#
+# :::{admonition} For the researcher: five corruptions over ten other runs
+# :class: dropdown
+# These means are over severities 1 to 5, because the repeats store the uncorrupted images (severity 0) as a row of their own.
+# Of these five corruptions, shading lowers the mean Dice of either network least.
 #
 # | mean Dice over ten other runs, severities 1 to 5 | hearts of the phantom | spinal cord |
 # |---|---|---|
@@ -368,25 +378,23 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 # | spike | [0.90](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=k_space_spike) | [0.59](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=k_space_spike) |
 # | Gaussian noise | [0.88](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=gaussian_noise) | [0.59](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=gaussian_noise) |
 # | blur | [0.55](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=blur) | [0.62](evidence:chapter_06_cases/quality/estimate?cohort=cord+severity+scale&corruption=blur) |
-#
-# We cannot tell whether the organ or the network makes the difference, because the two networks were also trained in
-# different ways. **So do not carry a ranking of corruptions from one network to another.**
+# :::
 
 # %% [markdown]
 # ## Does the uncertainty rise when the Dice falls?
 #
-# A network that fails is a nuisance. A network that fails while its confidence stays high is a danger. We therefore ask two
-# questions about each uncertainty, at severities 3 and 5 of every corruption:
+# A network that fails while its confidence stays high is a danger. We ask two questions about each uncertainty, at severities
+# 3 and 5 of every corruption:
 #
 # 1. *Does it rank?* Is it higher on the slices whose risk (1 − Dice) is higher? We measure this by Spearman's rank
 #    correlation.
-# 2. *Does it flag?* A person is called if the uncertainty exceeds a threshold. As in chapter 2, 95 % of the uncorrupted
-#    slices of other hearts lie below it. Do the failed slices exceed it?
+# 2. *Does it flag?* Do the failed slices exceed the threshold? As in chapter 2, 95 % of the uncorrupted slices of other
+#    hearts lie below it.
 #
-# We compare one uncertainty of each kind: from chapter 2 the entropy, and the disagreement of dropout predictions and of five
-# networks (called "dropout agreement" and "five networks" in the tables; both are high where the predictions disagree);
-# from chapter 3 the distance and the distortion; from chapter 4 the Beta predictor; from chapter 5 the last layer.
-# If you have not read chapters 3 to 5, take these as four more numbers that should be high where the risk is high.
+# Of our seven uncertainties, three are those of chapter 2: the entropy, and the disagreement of dropout predictions and of five
+# networks. (The tables call the last two "dropout agreement" and "five networks"; both are high where the predictions
+# *dis*agree.) Four come from chapters 3 to 5: the distance, the distortion, the Beta predictor and the last layer. If you have not
+# read these chapters, take them as four more numbers that should be high where the risk is high.
 #
 # **Predict:** for which corruption will the correlation between uncertainty and risk be lowest? And which method will leave
 # failures unflagged?
@@ -454,9 +462,9 @@ show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 # and 5); 1 is a perfect ranking, 0 none, below 0 the wrong way. The most harmful corruptions are at the top. One
 # run.*
 #
-# For most corruptions, the uncertainty rises as the Dice falls: heavy corruption makes the networks less confident. This
-# returns in the repeats. Over [ten](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) other runs, the
-# correlation averaged over the thirteen corruptions is:
+# For most corruptions, the uncertainty rises as the Dice falls. This returns in the repeats. Over
+# [ten](evidence:chapter_06_cases/entropy,+foreground/seeds?cohort=follows) other runs, the correlation averaged over the
+# thirteen corruptions is:
 #
 # | uncertainty | Spearman's correlation with the risk |
 # |---|---|
@@ -468,13 +476,11 @@ show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 # | distance | [0.73 [0.70, 0.76]](evidence:chapter_06_cases/distance?cohort=follows) |
 # | distortion | [0.68 [0.63, 0.73]](evidence:chapter_06_cases/distortion?cohort=follows) |
 #
-# The correlation is lower under shading, for example
-# [0.62](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer and
-# [0.15](evidence:chapter_06_cases/distance/estimate?cohort=follows&corruption=bias_field) for the distance. Shading does
-# little harm, so the slices hardly differ in risk, and there is little to rank.
+# Under shading, the correlation is lower, for example
+# [0.62](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer: where a
+# corruption does little harm, the slices hardly differ in risk, and there is little to rank.
 #
-# *Does it flag?* A good ranking does not yet flag anything. At severity 5, which fraction of the slices with a Dice below
-# 0.7 exceeds the threshold of each method?
+# *Does it flag?* At severity 5, which fraction of the slices with a Dice below 0.7 exceeds the threshold of each method?
 
 # %% tags=["hide-input"]
 bad = told[(told["severity"] == 5) & (told["quality"] < 0.7)]
@@ -496,21 +502,21 @@ show.number_table(
 # *Fraction of the failed slices (Dice below 0.7) at severity 5 that each uncertainty flags (higher is better); in
 # brackets: the number of failed slices. One run.*
 #
-# Which failures are flagged was measured in this run only. In this run, **the disagreement of dropout predictions ranks
-# these slices well and yet often stays below its threshold**, for ghosts above all, and the five networks miss many ghosts,
-# too. So the two questions have different answers for the same method. The plain entropy over the foreground, which needs no
-# further pass, flags nearly every one of these failures. That may be easier here than elsewhere, because many of these images
-# look wrong at first sight. On the unseen scanners of chapter 2, the order of the methods was another.
+# In this run (the flags were not repeated), **the disagreement of dropout predictions ranks these slices well and yet often
+# stays below its threshold**, for ghosts above all, and the five networks miss many ghosts, too. The plain entropy over the
+# foreground flags nearly every one of these failures. That may be easier here than elsewhere, because many of these images
+# look wrong at first sight; on the unseen scanners of chapter 2, the order of the methods was another. So a method that ranks
+# well need not flag well: ask both questions.
 
 # %% [markdown]
 # ## Which part of the network makes it break? One factor at a time
 #
-# So far the network was fixed, and the images changed. Now we change the network. Two of its parts come first:
+# So far the network was fixed, and the images changed. Now we change two parts of the network:
 #
 # * **Skip connections.** A U-Net has an encoder, which makes the image coarser step by step, and a decoder, which brings it
 #   back to full resolution. Its *skip connections* hand fine detail from the encoder to the decoder directly.
 # * **Normalisation.** A normalisation layer (a *norm*, for short) subtracts a mean from the features inside the network, and
-#   divides them by a standard deviation. The kinds of norm differ in one point: *where the two numbers come from*.
+#   divides them by a standard deviation. The kinds of norm differ in *where the two numbers come from*:
 #
 # | norm | mean and standard deviation are measured on |
 # |---|---|
@@ -519,15 +525,13 @@ show.number_table(
 # | group | the image itself, several channels together |
 #
 # Which of the two parts decides how robust a network is? If two networks differ in both parts, nobody can tell. We therefore
-# train our own networks, one for every combination. Their task is small, so that twelve of them can be trained in minutes:
-# they segment a blob that differs from its surroundings by **texture** alone, brick against grass. Both textures are
-# photographs that come with scikit-image; training and test use different parts of them.
+# train one network for every combination. Their task is small, so that minutes suffice: they segment a blob that
+# differs from its surroundings by **texture** alone, brick against grass (two photographs).
 #
-# We make this task harder in two ways. *Speckle* is multiplied with the intensities, as above. In a *blend*, one
-# texture is mixed into the other. A foreground blend of $\alpha$ shows $(1-\alpha)$ of the object's texture and $\alpha$ of the background's inside
-# the object. In a background blend, it is the background that gets a fraction $\alpha$ of the object's texture. **Higher $\alpha$
-# is harder.** Training uses $\alpha = 0.1$. The place of the blend, in training and test, is a third factor; we call it the
-# *direction*.
+# We make this task harder in two ways. *Speckle* is noise that is multiplied with the intensities. A *blend* mixes one
+# texture into the other: in a foreground blend of $\alpha$, the object shows $(1-\alpha)$ of its own texture and $\alpha$ of the
+# background's; in a background blend, the background gets $\alpha$ of the object's. **Higher $\alpha$ is harder.** Training uses
+# $\alpha = 0.1$. Whether foreground or background is blended, in training and test, is a third factor, the *direction*.
 
 # %%
 SIDE = 64
@@ -551,8 +555,8 @@ show.picture_grid(pictures, borders, **names, tile_px=170, alt=alt)
 # *Three blobs (rows) at three blends of the foreground (columns). Object and background differ in texture, hardly in
 # brightness. Blue: the true border.*
 #
-# Now we train twelve networks, one for every combination of skips, norm and direction. Without skips a network has fewer
-# weights. Its layers are therefore a little wider, so that all networks have about the same number of weights.
+# Now we train twelve networks: two choices of skips, three norms and two directions. Networks without skips have slightly
+# wider layers, so that all have about the same number of weights.
 
 # %%
 common = {"steps": blob_steps, "batch_size": 8, "seed": seed}
@@ -627,33 +631,43 @@ show.number_table(
 # "speckle" is the variance. One run.*
 #
 # In this run, all twelve networks do well on images like those they were trained on. Under speckle and under a blended
-# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so. An invented example shows a likely
-# reason, which we have not tested. Suppose that a feature has mean 1 and standard deviation 1 in the training images, and that
-# noise in a test image lifts it to mean 7 and standard deviation 3. Batch norm still subtracts 1 and divides by 1, so that the next
-# layer gets values around 6, which it never saw in training. Instance norm subtracts 7 and divides by 3, so that the values
-# lie around 0 with standard deviation 1, as always.
+# *foreground*, batch norm collapses, and instance norm keeps the highest Dice or nearly so.
+#
+# A likely reason, which we have not tested: noise changes the mean and the standard deviation of the features. Batch norm still
+# uses those of the training images; instance norm measures them anew.
+#
+# :::{admonition} An invented example with numbers
+# :class: dropdown
+# Suppose that a feature has mean 1 and standard deviation 1 in the training images, and that noise in a test image lifts it to
+# mean 7 and standard deviation 3. Batch norm still subtracts 1 and divides by 1, so the next layer gets values around 6, which
+# it never saw in training. Instance norm subtracts 7 and divides by 3, so the values lie around 0 with standard deviation 1, as
+# always.
+# :::
 #
 # The collapse under speckle returns in the repeats. Over [ten](evidence:batch-norm-collapses-under-speckle/seeds) other runs, under
 # speckle of variance 0.03, the mean Dice of the networks with instance norm is
 # [0.81 [0.77, 0.85]](evidence:chapter_06_cases/instance?cohort=norms), which is
 # [0.74 [0.70, 0.78]](evidence:batch-norm-collapses-under-speckle?holds) higher than that of the networks with batch norm.
-# A blended background lowers the Dice much less than a blended foreground: at a blend of 0.5, the mean over all networks
-# is [0.92 [0.90, 0.93]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=background) for the
-# background and [0.44 [0.40, 0.47]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=foreground)
-# for the foreground.
 #
-# The same corruption can be mild for one task and severe for another. Over the five levels of speckle, up to a variance of 0.1,
+# The direction matters, too. At a blend of 0.5, the mean over all networks
+# is [0.92 [0.90, 0.93]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=background) for a blended
+# background and [0.44 [0.40, 0.47]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&direction=foreground)
+# for a blended foreground.
+#
+# :::{admonition} For the researcher: what is "severe" depends on the task
+# :class: dropdown
+# Over the five levels of speckle, up to a variance of 0.1,
 # the mean Dice of the hearts was [0.94](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=speckle),
-# against [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) without corruption, while the
+# against [0.97](evidence:chapter_06_cases/quality/estimate?cohort=severity+scale&corruption=none) without corruption. The
 # mean Dice of the texture networks with batch norm is only
-# [0.36](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01. So what
-# is "severe" depends on the task.
+# [0.36](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=batch) at a variance of 0.01.
+# :::
 
 # %% [markdown]
 # ### How much does each factor explain?
 #
-# "The norm matters more than the skips" should be a number. Here is the idea with four invented networks. So that
-# we can count in whole steps, the table has ten times their Dice:
+# "The norm matters more than the skips" should be a number. Here is the idea with four invented networks, in tenths of
+# Dice:
 #
 # | | batch norm | instance norm | mean |
 # |---|---|---|---|
@@ -663,8 +677,7 @@ show.number_table(
 #
 # The four values differ from their mean 6 by 3, 1, 1 and 3, so their variance is (9 + 1 + 1 + 9) / 4 = 5. Now replace each
 # value by the mean of its norm, 4 or 8. Each of these differs from 6 by 2, so their variance is 4. The norm therefore
-# explains 4 / 5, four fifths of the variance. The means of the skips are 5 and 7; their variance is 1, so the skips explain one
-# fifth.
+# explains 4 / 5 of the variance. The means of the skips, 5 and 7, have the variance 1, so the skips explain 1 / 5.
 #
 # This is the **fraction of the variance explained**. It is 0 if the groups have the same mean, and 1 if nothing else
 # matters. For our twelve networks we compute it over all test images, once for a blend of 0.5 and once for speckle of
@@ -692,11 +705,12 @@ pd.concat({trouble: over_runs[n] for trouble, n in HARD.items()}, axis=1).round(
 # *Fraction of the variance explained by each factor: mean, smallest and largest over ten runs.*
 #
 # On average over these runs, the norm explains most of the variance under speckle. Under the blend, the *direction* comes
-# first, as the two means of the blends above suggest. But the direction belongs to the images. Of the two choices in the
-# network, **the norm explains more than the skips under both corruptions**: the difference of the two fractions is
+# first, but the direction belongs to the images. Of the two choices in the network, **the norm explains more than the skips
+# under both corruptions**: the difference of the two fractions is
 # [0.56 [0.44, 0.69]](evidence:norm-decides-texture-robustness/speckle?holds) under speckle and
 # [0.14 [0.11, 0.16]](evidence:norm-decides-texture-robustness/blend?holds) under the blend (over
-# [ten](evidence:norm-decides-texture-robustness/seeds) runs; see [What held up](../claims.md)).
+# [ten](evidence:norm-decides-texture-robustness/seeds) runs; see [What held up](../claims.md)). One caution: the norm has
+# three levels and the skips have two, and with more groups a factor can explain more of the variance by that alone.
 #
 # :::{admonition} Exercise 1: one factor at a time?
 # Somebody compares two networks: one with skips and batch norm, Dice 0.20 under speckle, one without skips and with
@@ -722,10 +736,9 @@ print("right!" if abs(my_share - right) < 5e-3 else "not yet")
 # %% [markdown]
 # ### Which norm for a noisy input?
 #
-# Can we turn this into advice: *if the input has this much noise, prefer that norm*? The rule is the same for every level of
-# noise. Take the norm with the highest mean Dice over ten seeds. Compute its difference from each other norm, paired by seed,
-# with a 95 % interval over seeds. The norm is preferred if *every* interval lies above 0. Otherwise the choice is
-# **undecided**.
+# Can we turn this into advice: *if the input has this much noise, prefer that norm*? For every level of noise, we take the norm
+# with the highest mean Dice over ten seeds. It is preferred if the 95 % interval of its difference from *every* other norm,
+# seed by seed, lies above 0. Otherwise the choice is **undecided**.
 
 
 # %% tags=["hide-input"]
@@ -772,31 +785,35 @@ advised = pd.DataFrame(recipe).T.rename_axis(names).sort_index() if recipe else 
 advised.loc["norm"] if recipe else None
 
 # %% [markdown]
-# *Advice per level of noise, ten seeds, averaged over networks with and without skips. Dice: mean of the norm with the
-# highest mean; difference: its mean minus that of the next best, paired by seed, with a 95 % t interval over seeds. The number
-# after "speckle" is the variance; the intervals are not corrected for the number of comparisons.*
+# *Advice per level of noise, ten seeds. Dice: mean of the norm with the highest mean; difference: its mean minus that of the
+# next best, with a 95 % t interval over seeds, not corrected for the number of comparisons. The number after "speckle" is the
+# variance.*
 #
-# The recipe for these textures is short. On images harder than those of the training (speckle of variance 0.01 or 0.03, or a
-# blend of 0.5, the levels that we measured), prefer instance norm; group norm is the next best. On images like those of the
-# training, batch norm is ahead by a small difference (the first row).
+# For these textures, prefer instance norm where the images are harder than those of the training (speckle of variance 0.01 or
+# 0.03, or a blend of 0.5, the levels that we measured). On images like those of the training, batch norm is ahead by a small
+# difference (the first row).
 
 # %% [markdown]
 # ## Can a published comparison tell which part matters?
 #
-# We changed one thing at a time. Many publications compare *named* networks, which differ in many things. What can we learn
-# from such a comparison? {cite:t}`kamath2023skip` asked whether skip connections help where the object is hard to tell
-# from its surroundings. They trained six networks, three times each, on four data sets: breast ultrasound (BUSI), glands under
-# the microscope (GLaS), heart, and spleen. Their code keeps the Dice of every test image, so we can look for ourselves,
-# without training anything. The test images have five levels:
+# Many publications compare *named* networks, which differ in many things. {cite:t}`kamath2023skip`, for example, asked whether
+# skip connections help where the object is hard to tell from its surroundings. They trained six networks, three times each, on
+# four data sets: breast ultrasound (BUSI), glands under the microscope (GLaS), heart, and spleen. Their code keeps the Dice of
+# every test image, so we need not train anything. These are the six networks:
+#
+# | name in the figures | skip connections |
+# |---|---|
+# | U-Net, V-Net | yes |
+# | NoSkipU-Net, NoSkipV-Net | none: the same two networks without them |
+# | U-Net++, AGU-Net (attention U-Net) | yes, of a more elaborate kind |
+#
+# The test images have five levels:
 #
 # | level | what was done to the test images |
 # |---|---|
 # | easiest, easier | the *background* blurred, with the help of the true mask |
 # | unperturbed | nothing |
 # | harder, hardest | speckle: every pixel times 1 + n, with n random, of variance 0.1 or 0.3 |
-#
-# Two of the networks, the U-Net and the V-Net, were trained with and without skip connections ("NoSkip" in the figures). The
-# other two have skip connections of a more elaborate kind: the U-Net++, and the attention U-Net (AGU-Net in the figures).
 #
 # **Predict:** which of the six loses least, those with skips or those without? And at which of the five levels will the
 # Dice be highest?
@@ -829,18 +846,18 @@ show.line_panels(
 ).update_traces(mode="markers")
 
 # %% [markdown]
-# *Mean Dice (higher is better) of six networks at the five levels, one panel per data set. Each point is the mean
-# over all test images and three trainings. The levels are no scale, so no lines join them.*
+# *Mean Dice (higher is better) of six networks, one marker each, against the level of the test images; one panel per data
+# set. Means over all test images and three trainings.*
 #
-# The first surprise is that the "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
+# (No lines join the markers, because blur and speckle are not one scale.)
+#
+# The "easy" levels are not easy. On GLaS, Heart and Spleen the mean Dice of every network is
 # lower at *both* ends than on the unperturbed images. On Spleen, for example, that of the V-Net falls from
 # [0.93](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=unperturbed) to
-# [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". Blurring the
-# background with the help of the true mask makes an edge that no training image had, and this edge shows the network where the
-# true border is. The corruptions of our severity scales are therefore applied to the whole image, without any mask.
+# [0.00](evidence:chapter_06_published_means/dice?dataset=Spleen&network=V-Net&level=easiest) at "easiest". A likely reason is
+# that blurring the background up to the true mask makes an edge that no training image had.
 #
-# How much does each network lose from unperturbed to hardest? For the interval, both images and trainings are
-# resampled, because the 216 images of Spleen, segmented by three trainings of a network, are not 648 independent facts.
+# How much does each network lose from unperturbed to hardest?
 
 
 # %% tags=["hide-input"]
@@ -870,22 +887,28 @@ alt = "Dice lost by each of six networks on four data sets with intervals; on GL
 show.method_intervals(lost, by="dataset", axis=axis, alt=alt)
 
 # %% [markdown]
-# *Dice lost from unperturbed to hardest (lower is better), one marker per network, with a 95 % interval over images
-# and trainings. The table does not tell which images come from the same patient, so the intervals may still be too
-# narrow.*
+# *Dice lost from unperturbed to hardest (lower is better): mean of each network (marker) with a 95 % interval over images
+# and trainings (bar), for each of four data sets.*
 #
 # The project page of that work ("Robustness of Deep Learning Segmentation Models", a draft; [its code and
 # results](https://github.com/amithjkamath/to_skip_or_not)) says that "within every dataset, the no-skip models give up
 # the least". On GLaS that is not so: there the V-Net, which has skips, loses least on average,
-# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net). And with three trainings, the
-# intervals are wide: on Spleen, the V-Net without skips loses between
+# [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net). And with three trainings, the intervals are
+# wide.
+#
+# :::{admonition} For the researcher: how wide, and are they wide enough?
+# :class: dropdown
+# Both images and trainings are resampled, because the 216 images of Spleen, segmented by three trainings of a network, are not
+# 648 independent facts. On Spleen, the V-Net without skips loses between
 # [−0.00 and 0.88](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest?dataset=Spleen&network=NoSkipV-Net), that is,
-# between nothing and most of its Dice, depending on the training.
+# between nothing and most of its Dice. The intervals of the figure may still be too narrow, because the published table
+# does not tell which images come from the same patient.
+# :::
 #
 # ### The network that loses nothing
 #
-# Look at the V-Net on GLaS once more. Its interval begins at exactly 0, which real measurements seldom do. So we separate
-# its trainings, and add one number: the largest change of the Dice of any one image over all five levels.
+# The interval of the V-Net on GLaS begins at exactly 0, which real measurements seldom do. So we separate its trainings, and
+# add one number: the largest change of the Dice of any one image over all five levels.
 
 
 # %%
@@ -915,15 +938,20 @@ glas.set_index(["network", "seed"])[measured].round(3)
 # [0.713](evidence:chapter_06_published_trainings/unperturbed/estimate?dataset=GLaS&network=V-Net&seed=1) at every level,
 # and the largest change of the Dice of any of its 80 images is
 # [0.000](evidence:chapter_06_published_trainings/most_changed/estimate?dataset=GLaS&network=V-Net&seed=1). So its
-# segmentation seems not to depend on the image. That is what a network does that marks every pixel as gland. (The
-# segmentations were not published, so this step is our inference from the Dice.) If it is right, this network "loses
-# nothing" because it ignores its input. Without this training the V-Net loses
+# segmentation seems not to depend on the image: a network that marks every pixel as gland would behave like this. (The
+# segmentations were not published, so this is our inference from the Dice.) If it is right, this network "loses nothing"
+# because it ignores its input.
+#
+# :::{admonition} For the researcher: GLaS without this training
+# :class: dropdown
+# Without this training the V-Net loses
 # [0.067](evidence:chapter_06_published_trainings/mean_difference/unperturbed~hardest/estimate?dataset=GLaS&network=V-Net&seed=2&seed=3)
 # instead of [0.045](evidence:chapter_06_published_falls/estimate?dataset=GLaS&method=V-Net) on average, still the least
 # on GLaS.
+# :::
 #
-# This "dead" network has a use. If our inference is right, it is a **baseline that ignores the image**: it shows which Dice
-# one gets without looking. How far above it are the others at the hardest level?
+# Such a "dead" network has a use: it is a **baseline that ignores the image**, and shows which Dice one gets without looking.
+# How far above it are the others at the hardest level?
 
 # %% tags=["hide-input"]
 if table is None:
@@ -948,30 +976,26 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *GLaS, hardest level: Dice minus that of the dead network, paired by image; at 0, a network does as well as a
-# segmentation that ignores the image. 95 % intervals over images and trainings; the V-Net without its dead training.*
+# *GLaS, hardest level: mean of each network's Dice minus that of the dead network on the same image (marker), with a 95 %
+# interval over images and trainings (bar); the V-Net without its dead training.*
 #
-# At the hardest level, the U-Net with and without skips has a mean Dice of
-# [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest) and
-# [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), and both intervals in
-# the figure contain 0: we see no sign that these two do better than the dead network. Where objects fill more than half
-# of the image, a network can collapse without losing much Dice, so a high Dice on GLaS need not mean that a network is
-# robust. **Always show a baseline that ignores the image.**
+# A network at 0 does as well as one that (if our inference is right) ignores the image. The intervals of the U-Net with skips,
+# whose mean Dice
+# is [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest), and without,
+# [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), both contain 0: we see no
+# sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
+# already gives a high Dice. **Always show a baseline that ignores the image.**
 #
-# The table cannot tell *why* the networks differ. They differ in skips, but in much else too: in size (0.6 to 9
-# million weights), in blocks, and in the norm. The attention U-Net, for example, has instance norm in a few layers where the
-# other U-Nets do not have it. **This answers the question of the section: the table cannot tell which part matters.** And by
-# the rule of the last section, every choice among its six networks is undecided, because three
-# trainings leave wide intervals (the table is with the sections for researchers).
+# **The answer of this section: the table cannot tell which part matters.** The networks differ in skips, but also in size (0.6
+# to 9 million weights), in blocks, and in the norm.
 
 # %% [markdown]
 # ## Does training on noise help against other noise?
 #
-# Suppose that you know: the images of the clinic will be noisy, but not with which noise. To corrupt the training images is
-# the usual remedy, and one expects it to help against the corruption that was trained on. Does it also help against a noise
-# that was *left out*? Four small networks learn to segment hearts in small images (64 × 64 pixels). One sees uncorrupted
-# images only. For each of the other three, half of each batch is corrupted with one kind of noise (severities 1 to 5):
-# Gaussian, salt and pepper (pixels set to black or white), or speckle.
+# The images of the clinic will be noisy, but nobody knows with which noise. The usual remedy is to corrupt the training
+# images. Does it also help against a noise that was *left out*? Four small networks learn to segment hearts in small
+# images. One sees uncorrupted images only. For each of the other three, half of each batch is corrupted with one kind of
+# noise (severities 1 to 5): Gaussian, salt and pepper (pixels set to black or white), or speckle.
 #
 # **Predict:** we test each network on uncorrupted images, on each of the three noises, and on blur. Will a network be robust
 # to a noise that it was not trained on? Will any be robust to blur?
@@ -1029,9 +1053,9 @@ show.number_table(
 # *Mean Dice (higher is better). Rows: the corruption of half of each training batch; columns: the corruption of all
 # test slices, severity 5. One run.*
 #
-# Training on *another* noise helps, too. For each noise, the table has the mean Dice at severity 5 over
-# [ten](evidence:training-on-one-noise-helps-against-another/seeds) other runs, of the network trained on no noise, and of
-# the two networks trained on the other two noises (averaged). The gain is the second minus the first.
+# Training on *another* noise helps, too, as the means at severity 5 over
+# [ten](evidence:training-on-one-noise-helps-against-another/seeds) other runs show. "On another noise" is the mean of the two
+# networks that were trained on the other two noises.
 #
 # | tested on | trained on no noise | on another noise | gain |
 # |---|---|---|---|
@@ -1039,11 +1063,14 @@ show.number_table(
 # | salt and pepper | [0.66](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=salt_and_pepper) | [0.80](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=salt_and_pepper) | [0.14 [0.08, 0.20]](evidence:training-on-one-noise-helps-against-another/salt_and_pepper?holds) |
 # | speckle | [0.76](evidence:chapter_06_cases/on+nothing/estimate?cohort=noise+training&corruption=speckle) | [0.83](evidence:chapter_06_cases/on+another/estimate?cohort=noise+training&corruption=speckle) | [0.07 [0.02, 0.11]](evidence:training-on-one-noise-helps-against-another/speckle?holds) |
 #
-# Training on the noise itself gives little or nothing more: its mean Dice exceeds that of training on another noise by
+# :::{admonition} For the researcher: how much more does training on the noise itself give?
+# :class: dropdown
+# Little or nothing more: its mean Dice exceeds that of training on another noise by
 # [0.02 [0.01, 0.03]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=gaussian_noise&above),
 # [0.03 [0.01, 0.04]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=salt_and_pepper&above)
 # and [0.01 [0.00, 0.02]](evidence:chapter_06_cases/mean_difference/on+it~on+another?cohort=noise+training&corruption=speckle&across)
 # in the order of the table; the last interval contains 0.
+# :::
 #
 # In this run, the Dice stays low under blur, which is not a noise, whatever the training. So before you trust an
 # augmentation, test it on a corruption of another kind.
@@ -1053,7 +1080,7 @@ show.number_table(
 #
 # So far the images were corrupted. What if the people who drew the training masks always draw a pixel too tight, or a
 # pixel too wide, or at random one of the two ("either")? We train one small network on each kind of mask, and test all on
-# the same clean images against the *true* masks. For each network we note five numbers.
+# the same clean images against the *true* masks.
 #
 # **Predict:** which of these networks will have the lowest Dice, and which will be overconfident?
 
@@ -1113,11 +1140,15 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 # confidence of a pixel with how often such pixels are right; lower is better.*
 #
 # In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
-# large; where they are too tight, it is too small. In both cases the Dice falls. **The mean confidence hardly
-# falls.** How could it? The network never saw that its masks were wrong. ECE against the *true* masks, which a user does not
-# have, rises and stays small, because a shifted border is a small fraction of all pixels. Where masks err at random in both
-# directions, the errors nearly cancel. (These are small networks after 120 steps, and this comparison was not repeated with
-# other seeds.)
+# large; where they are too tight, it is too small. In both cases the Dice falls, but **the mean confidence hardly
+# falls**; the network never saw that its masks were wrong. Errors at random in both directions nearly cancel. (This
+# comparison was not repeated with other seeds.)
+#
+# :::{admonition} For the researcher: does ECE show it?
+# :class: dropdown
+# In this run, ECE against the *true* masks, which a user does not have, rises and stays small, because a shifted border is a
+# small fraction of all pixels.
+# :::
 #
 # ## What to take home
 #
@@ -1125,30 +1156,28 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 #   [explained more](evidence:norm-decides-texture-robustness?holds) of the variance than the skips; a comparison of two
 #   named networks could have attributed this to the skips.
 # * Batch norm uses the statistics of its training images; under speckle on textures it
-#   [collapsed](evidence:batch-norm-collapses-under-speckle?holds). Instance norm measures each image anew and was robust
-#   there. Chapter 7 shows the price.
+#   [collapsed](evidence:batch-norm-collapses-under-speckle?holds). Instance norm measures each image anew and kept a far
+#   higher Dice there. Chapter 7 shows the price.
 # * Look at a curve along severities, not at one number; look at the tail, not at the mean; and show a baseline that
 #   ignores the image.
 # * An uncertainty can rise with corruption and still miss what matters: in our run, wrong training masks hardly lowered the
 #   confidence.
 #
 # **Limits.** Two photographs are two textures. Twelve networks differ in three choices; depth, width, loss and data
-# do not vary. The parameters of the severity scales are physical, but two corruptions of equal severity are not
-# equally hard, so compare areas for one corruption only. Few subjects stand behind each severity. On the spinal cord,
-# one volunteer is for training and the other for testing. The methods of chapters 3 to 5 have the settings of their
-# chapters; none was tuned to any corruption.
+# do not vary. Two corruptions of equal severity are not equally hard, so compare areas for one corruption only. Few subjects
+# stand behind each severity. On the spinal cord, one volunteer is for training and the other for testing. The methods of
+# chapters 3 to 5 have the settings of their chapters; none was tuned to any corruption.
 
 # %% [markdown]
 # ## For the researcher: six further questions
 #
-# **You may skip this section**; nothing later in the book needs it. Each question stands alone. The longer tables are folded.
+# **You may skip this section**; nothing later in the book needs it. Each question stands alone.
 #
 # ### How far off is the segmentation, in millimetres?
 #
-# Dice is a fraction of what is right, and so is the *surface Dice*, the fraction of the border that lies within 3 mm of the
-# true one. They do not tell how far off the rest is. The 95th percentile of the distances between the borders (HD95, in
-# mm) does, but it is infinite where one of the structures is not found at all. So it has no useful mean. We take its median,
-# and count the slices in which it is infinite.
+# Neither Dice nor the *surface Dice* (the fraction of the border that lies within 3 mm of the true one) tells how far off the
+# rest is. The 95th percentile of the distances between the borders (HD95, in mm) does. But it is infinite where a structure
+# is not found at all, so it has no useful mean. We take its median, and count the slices in which it is infinite.
 
 # %%
 third = ladder.dropna(subset="HD95_mm")
@@ -1163,10 +1192,8 @@ off.rename(lambda n: n.replace("_", " "))
 # is better; a pixel is 2 mm), fraction of slices where it is infinite.*
 #
 # Does HD95 tell the same as Dice? Five networks, which differ in their seed only, segment images with noise and images with
-# blur. Then we look where they are wrong: do they segment heart far outside, or do they miss heart?
+# blur.
 #
-# **Predict:** two networks have nearly the same Dice. Do they have the same HD95? And will noise and blur do the same
-# kind of harm?
 
 # %%
 heart = hearts.labels > 0
@@ -1174,8 +1201,8 @@ step_mm = hearts.spacing_mm[0]
 away = np.stack([distance_transform_edt(~m, sampling=step_mm) for m in heart])
 
 # %% [markdown]
-# `away` contains the distance of each pixel from the true heart in millimetres. With it we can count the slices in
-# which heart is segmented more than 10 mm outside.
+# `away` contains the distance of each pixel from the true heart in millimetres. With it we count the slices in which heart is
+# segmented more than 10 mm outside.
 
 
 # %%
@@ -1203,16 +1230,15 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # *Severity 3, 24 slices, five networks. Dice: mean; HD95: median in mm; far outside: fraction of the slices in which
 # heart is segmented more than 10 mm outside the true one; missed: fraction of the heart's area that is not found.*
 #
-# In this run, the answer to both questions is no: HD95 measures something else than Dice. Under noise hardly any heart is
-# missed; instead some networks segment heart elsewhere. Look for two rows of noise with nearly the same Dice: the median of their HD95 can differ by many millimetres, because
-# one of the networks is far outside on more slices than the other. (On another processor it may be another pair.) Under
-# blur, a part of the heart is missed. Which measure is right depends on what the segmentation is for.
+# In this run, the answer to both questions is no. Under noise, networks with nearly the same Dice can differ in HD95 by many
+# millimetres, because one segments heart far outside on more slices. Under blur, a part of the heart is missed. Which measure
+# is right depends on what the segmentation is for.
 
 # %% [markdown]
 # ### Can one check the image before the network?
 #
-# One can also check the image alone, before any network: is a property of it outside the range of the training
-# slices? `check_input_assumptions` lists what a network silently assumes.
+# Is a property of the image outside the range of the training slices? `check_input_assumptions` lists what a network silently
+# assumes.
 
 # %% tags=["hide-input"]
 checks = {
@@ -1230,15 +1256,12 @@ pd.DataFrame(outside).loc[lambda t: t.max(axis=1) > 0].round(2)
 # that never do are left out. Lowest and highest: intensities; sharpness: mean difference between neighbouring pixels;
 # noise: what remains after a filter has removed edges and lines.*
 #
-# In this run, noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected, and it
-# did little harm either.
+# In this run, noise, blur and gamma show on every slice, in one property or another. Shading is hardly detected.
 #
 # ### Is a method without training more robust to shading?
 #
-# The coil of a scanner (its antenna) can make one side of the image brighter. Is a trained network more robust to this
-# shading than older methods are? Before networks, a contour was moved until an energy was smallest. *Chan-Vese*
-# {cite:p}`chan2001active` seeks two regions that each have one brightness; *local fitting* {cite:p}`li2008minimization`
-# lets both vary slowly across the image. Neither is trained.
+# Before networks, a contour was moved until an energy was smallest. *Chan-Vese* {cite:p}`chan2001active` seeks two regions
+# that each have one brightness; *local fitting* {cite:p}`li2008minimization` lets both vary slowly across the image.
 #
 # **Predict:** which of the three (Chan-Vese, local fitting, a small U-Net that never saw shading) will be robust to strong
 # shading?
@@ -1290,14 +1313,13 @@ show.line_panels(
 # *Mean Dice (higher is better) of twelve blobs against the amplitude b of the shading, which multiplies the
 # brightness by exp(b f), with f rising from −1 at the left to 1 at the right. One run.*
 #
-# The U-Net has learned that bright pixels are object. Where the light varies, that is false, and in this run its Dice
-# falls nearly as that of Chan-Vese does. Local fitting, with no training at all, is robust to much more shading. The heart
-# network above was robust to shading, probably because its training scanner has a coil with shading of its own.
+# The U-Net has learned that bright pixels are object. Where the light varies, that is false: in this run, its Dice
+# falls nearly as that of Chan-Vese does, and local fitting is robust to much more shading. The heart network above was robust
+# to shading, probably because its training scanner has a coil (antenna) with shading of its own.
 #
 # ### Norm and skips: what do two factors do together?
 #
-# The table of explained variance above has the mean over ten runs. Here is one run, with what two factors do together beyond
-# each alone (marked "x").
+# Here is one run, with what two factors explain together beyond each alone (marked "x").
 
 # %% tags=["hide-input", "hide-output"]
 shares = {}
@@ -1313,45 +1335,48 @@ pd.concat({trouble: shares[n] for trouble, n in HARD.items()}, axis=1).round(2)
 # *Fraction of the variance explained, with a 95 % interval (low, high) over test images; range: mean Dice
 # of the factor's best group minus that of its worst. One run.*
 #
-# On images like those that they were trained on, networks with skips have a higher Dice, over the same runs by
+# :::{admonition} The numbers over ten runs
+# :class: dropdown
+# **Skips, on images like those of the training.** Networks with skips have a higher Dice, by
 # [0.024 [0.020, 0.028]](evidence:chapter_06_cases/mean_difference/with+skips~no+skips?cohort=twins&above). Whether this
 # counts as "no difference" is [undecided](evidence:no-skip-equals-skip-in-domain?undecided) at the margin of 0.02 that we
 # fixed before the runs.
 #
-# Skips may matter more beside *group* norm. At a blend of 0.5, the mean Dice of the networks with group norm is
+# **Skips beside group norm.** At a blend of 0.5, the mean Dice of the networks with group norm is
 # [0.78 [0.76, 0.80]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&norm=group&skips=True) with skips
 # and [0.60 [0.52, 0.68]](evidence:chapter_06_cases/quality?cohort=blobs&trouble=blend+0.5&norm=group&skips=False) without.
 # We looked only after the runs, so this is a hint and not a tested claim.
 #
-# The rule of the section on noisy inputs can also choose among the six networks instead of the three norms:
-
-# %% tags=["hide-input", "hide-output"]
-advised.loc["network"] if recipe else None
-
-# %% [markdown]
-# *Advice per level of noise among six networks, ten seeds; columns as in the table of the norms. A choice can be undecided
-# although the difference from the next best is decided: another network has a lower mean, but it varies so much between seeds
-# that its interval contains 0.*
+# **Skips beside instance norm.** Whether they help is undecided under the blend and under speckle. At a variance of 0.03, for
+# example, the mean Dice is
+# [0.83](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=False) without skips and
+# [0.79](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=True) with skips, but the interval of the paired
+# difference, which is in the next table, contains 0.
 #
-# Back to the three norms: the mean Dice of instance norm and of group norm is
+# **Instance and group norm.** Their mean Dice is
 # [0.90](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=instance) and
 # [0.79](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=speckle+0.01&norm=group) under speckle of variance 0.01, and
 # [0.83](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=instance) and
 # [0.69](evidence:chapter_06_cases/quality/estimate?cohort=blobs&trouble=blend+0.5&norm=group) under the blend; the table of
 # the norms has the intervals of these differences. At a variance of 0.03 the difference is
 # [0.289 [0.217, 0.361]](evidence:chapter_06_cases/mean_difference/instance~group?cohort=norms&above).
+# :::
 #
-# Whether skips help beside instance norm is undecided under the blend and under speckle. At a variance of 0.03, for
-# example, the mean Dice is
-# [0.83](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=False) without skips and
-# [0.79](evidence:chapter_06_cases/instance/estimate?cohort=norms&skips=True) with skips, but the interval of the paired
-# difference, which is in the table, contains 0.
+# The rule for noisy inputs can also choose among the six networks instead of the three norms:
+
+# %% tags=["hide-input", "hide-output"]
+advised.loc["network"] if recipe else None
+
+# %% [markdown]
+# *Advice per level of noise among six networks, ten seeds; columns as in the table of the norms. A choice can be undecided
+# although the difference from the next best is decided: another network varies so much between seeds that its interval
+# contains 0.*
 #
 # ### The published table: is accuracy bought with fragility?
 #
-# Does a network that is better on clean images do worse on corrupted ones? Then the
-# Dice on unperturbed images and the Dice on the hardest should have a negative rank correlation (Spearman) over the six
-# networks. (Nothing is printed where the published table is not installed.)
+# Does a network that is better on clean images do worse on corrupted ones? Then the Dice on unperturbed images and the Dice
+# on the hardest should have a negative rank correlation (Spearman) over the six networks. (Nothing is printed where the
+# published table is not installed.)
 
 # %%
 if table is not None:
@@ -1362,17 +1387,20 @@ if table is not None:
     print(by_set.round(2).to_string())
 
 # %% [markdown]
-# These correlations are of the means over trainings, and six networks are few. With an interval over trainings and images,
-# the correlation on each data set is [undecided](evidence:published-accuracy-goes-with-fragility/BUSI,GLaS,Heart,Spleen?undecided).
+# Six networks are few. With an interval over trainings and images, the correlation on each data set is
+# [undecided](evidence:published-accuracy-goes-with-fragility/BUSI,GLaS,Heart,Spleen?undecided).
+#
+# :::{admonition} The numbers
+# :class: dropdown
 # Taken one training at a time, the correlation is
 # [+0.20 [−1.04, 1.44]](evidence:published-accuracy-goes-with-fragility/BUSI) on BUSI,
 # [+0.10 [−2.21, 2.42]](evidence:published-accuracy-goes-with-fragility/GLaS) on GLaS,
 # [−0.45 [−1.70, 0.81]](evidence:published-accuracy-goes-with-fragility/Heart) on Heart and
 # [−0.47 [−1.41, 0.47]](evidence:published-accuracy-goes-with-fragility/Spleen) on Spleen. (An interval from
 # [three](evidence:published-accuracy-goes-with-fragility/seeds) trainings may reach beyond ±1.)
+# :::
 #
-# Can the published table give advice for real images? Here is the rule of the section on noisy inputs for its six networks and
-# three trainings, on images without perturbation and at the hardest level.
+# Can the published table give advice? Here is the rule for noisy inputs for its six networks and three trainings.
 
 # %% tags=["hide-input", "hide-output"]
 recipe, codes = (
@@ -1391,15 +1419,13 @@ by_level.rename_axis(["data set", "level"]) if recipe else None
 # %% [markdown]
 # *The same advice from the published results, three trainings per network.*
 #
-# It cannot: every row is undecided, because three trainings leave wide intervals. A ranking of architectures from three
-# trainings is not yet advice.
+# It cannot: every row is undecided. A ranking of architectures from three trainings is not yet advice.
 #
 # ### At which blend does the difference between the textures vanish?
 #
 # *Local binary patterns* {cite:p}`ojala2002multiresolution` describe the neighbourhood of a pixel by which neighbours are
-# brighter than it. We count these patterns inside and outside the object, and compare the two histograms by the
-# Kullback-Leibler divergence, in bits: the higher, the more different the textures. Two patches of *one* texture differ a
-# little too; we call this value the *floor*.
+# brighter than it. We compare the histograms of these patterns inside and outside the object by the Kullback-Leibler
+# divergence, in bits: the higher, the more different the textures. For two patches of *one* texture, it is the *floor*.
 
 # %%
 alphas = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
