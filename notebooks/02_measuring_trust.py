@@ -759,8 +759,8 @@ show.reliability_diagram(
 # true class and 0 for the others; lower is better. Over [ten](evidence:temperature-does-not-travel/seeds) other runs, this
 # temperature raises the Brier score on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
 # on F by [0.006 [0.006, 0.007]](evidence:temperature-does-not-travel/F?holds). Both rises
-# are small: they lie below the smallest effect of interest (see *[What held up](../claims.md)*). So a correction that was
-# fitted on one scanner may point the wrong way on another.
+# are small: they lie below the smallest effect of interest, a limit set before these runs (see *[What held up](../claims.md)*). So
+# a correction that was fitted on one scanner may point the wrong way on another.
 #
 # ### A trap: the model that does not look
 #
@@ -975,13 +975,13 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 #
 # That depends on the question. Three examples, each over repeated runs, show that a method can do well at one and badly at another:
 #
-# * *Failures flagged, but ranked the wrong way.* The entropy over the image flags [0.96](evidence:entropy-is-silent-on-failures/D) of the failures on
+# * **Failures flagged, but ranked the wrong way.** The entropy over the image flags [0.96](evidence:entropy-is-silent-on-failures/D) of the failures on
 #   D and [0.92](evidence:entropy-is-silent-on-failures/F) of those on F. But its correlation with the risk on F is
 #   [negative](evidence:image-entropy-hardly-orders/F?below), so it ranks these slices the wrong way.
-# * *A number near the truth, but no better ranking.* The agreement of the ensemble exceeds the true Dice on D by
+# * **A number near the truth, but no better ranking.** The agreement of the ensemble exceeds the true Dice on D by
 #   [0.04](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) only. But it
 #   has a higher eAURC than one pass [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails).
-# * *Calibration without a good segmentation.* The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on
+# * **Calibration without a good segmentation.** The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on
 #   each scanner, and a [lower Dice](evidence:atlas-is-the-worse-model?holds).
 #
 # A paper that reports one of these measures has answered one of these questions.
