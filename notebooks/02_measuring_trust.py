@@ -18,12 +18,18 @@
 # **The question.** Many methods promise to say which segmentations to trust. How do we find out which of them
 # keeps that promise, and at what price?
 #
+# **Why it matters to a patient.** A person cannot check every segmentation. If a wrong one looks trustworthy, nobody looks
+# at it, and a wrong size of the heart goes into the report.
+#
 # **You will be able to** turn a map of uncertain pixels into one number per case, and say why this step can matter
 # more than the method; read a risk-coverage curve and compute its area by hand; tell apart four questions
 # that are often confused (ranking, absolute error, detection, calibration); and name the simple rivals that
 # any new method must beat.
 #
 # **You need** chapter 1: the phantom heart, the scanners A to F, Dice. Everything else is explained here.
+#
+# **The way.** Part 1 asks the first of the four questions, ranking, and what an answer costs. Part 2 asks the other three, and
+# looks at real images. You can do them on two days. In a first reading, leave out what is *For the researcher*.
 #
 # **Time:** about 13 min on two CPU cores from scratch, 2 min when the trained networks are stored.
 
@@ -105,23 +111,26 @@ from segconf_lite import own, show
 # ## Four questions, not one
 #
 # A network has segmented a thousand images overnight, and some of the segmentations are wrong. For each image it also gives a
-# number: how uncertain it is. *Is this number good?* That depends on what you want to do with it, and there are four answers:
+# number: how uncertain it is. *Is this number good?* That depends on what you want to do with it. There are four questions:
 #
-# | question | who needs it | in this chapter |
+# | question | who needs it | where |
 # |---|---|---|
-# | **ranking**: are worse cases more uncertain? | who can check some of the cases, and wants to begin with the worst | first, and longest |
-# | **absolute error**: is the stated quality right? | who writes a number into a report | second |
-# | **detection**: is a case flagged where something is wrong (a failure, another scanner)? | who runs the department | third |
-# | **calibration**: of the pixels called "80 % sure", are 80 % right? | who uses the probabilities themselves | fourth |
+# | **ranking**: are worse cases more uncertain? | who can check some of the cases, and wants to begin with the worst | part 1 |
+# | **absolute error**: is the stated quality right? | who writes a number into a report | part 2 |
+# | **detection**: is a case flagged where something is wrong (a failure, another scanner)? | who runs the department | part 2 |
+# | **calibration**: of the pixels called "80 % sure", are 80 % right? | who uses the probabilities themselves | part 2 |
 #
-# A number can be good at one and bad at another; at the end of the chapter you will have seen examples of that. In a first
-# reading, leave out the boxes *For the researcher*.
+# A number can be good at one and bad at another. The end of the chapter has three examples of that.
 #
 # ### The network and the cases
 #
 # A U-Net learns to segment the heart on scanner A and is tested on the scanners A to F. It is the network of
 # chapter 1. It was trained with *dropout*, which sets a random tenth of some features to zero in every step. One
 # of the methods below needs that.
+#
+# The figures show one *run*. Another run has other hearts and newly trained networks, so one figure proves little. What we say
+# in general rests on other runs, mostly on [ten](evidence:foreground-mean-beats-image-mean/seeds). The two numbers in brackets
+# after a mean are its 95 % interval.
 
 # %%
 sizes = profile_named(profile, n_train=n_train, n_test=n_test)
@@ -174,7 +183,9 @@ risks.astype({"count": int}).round(3)
 #
 # ## From a map to one number per case
 #
-# The network gives each pixel a probability per class. Where one class has nearly all of the probability, the network
+# A network is uncertain pixel by pixel, but a clinic wants one number per *case*. How do we get from the one to the other?
+#
+# For each pixel, the network gives a probability per class. Where one class has nearly all of the probability, the network
 # is sure of that pixel. The usual summary is the **entropy**, $-\sum_c p_c \log p_c$, here divided by its largest
 # value $\log C$, so that 0 means sure and 1 means that all $C$ classes are equally likely. With four classes, for example, the
 # probabilities $(1, 0, 0, 0)$ have entropy 0, $(\frac12, \frac12, 0, 0)$ have one half, and
@@ -186,7 +197,7 @@ show.diagram("confidence")
 # %% [markdown]
 # *From an image to a decision. Blue: network; orange: what this chapter measures.*
 #
-# But a clinic wants one number per *case*. The obvious way is the mean entropy over the image.
+# The obvious number for a case is the mean entropy over the image.
 #
 # **Predict:** below are three slices of scanner F: the one with the best segmentation, one in the middle, and the one
 # with the worst. Which has the highest mean entropy?
@@ -228,10 +239,9 @@ show.map_grid(
 # | large heart, sure inside | 4 | 4 / 100 | 4 / 40 = 1 / 10 |
 # | small rest of a heart, unsure everywhere | 2 | 2 / 100 | 2 / 4 = 1 / 2 |
 #
-# By the mean over the image the second image looks less uncertain, by the mean over the predicted heart more uncertain. The
-# maps stay the same from column to column; only the step from the map to one number changes.
-# This step is called *aggregation*. Papers and codes
-# differ in it, often without saying so. We try six numbers, which all need one pass of the network only:
+# By the mean over the image, the second image looks less uncertain; by the mean over the predicted heart, it looks more
+# uncertain. Only the step from the map to one number has changed. This step is called *aggregation*. We try six numbers, which
+# all need one pass of the network only:
 #
 # * *entropy, image*: the mean over all pixels;
 # * *entropy, foreground*: the mean over the pixels that are predicted as heart;
@@ -281,27 +291,26 @@ show.method_intervals(
 #
 # *Over the image or over the foreground?* In this run, the mean over the foreground ranks the cases better than the mean over the
 # image on every scanner. Over [ten](evidence:foreground-mean-beats-image-mean/seeds) other runs it does so
-# [on each of them](evidence:foreground-mean-beats-image-mean?holds), with differences of Spearman's correlations
-# between [0.46 [0.24, 0.69]](evidence:foreground-mean-beats-image-mean/B) on B and
-# [1.37 [1.10, 1.63]](evidence:foreground-mean-beats-image-mean/F) on F. (A correlation lies between −1 and 1, so a
-# difference of two can reach 2.) On F the mean over the image points the wrong way: its correlation is
-# [−0.45 [−0.72, −0.19]](evidence:image-entropy-hardly-orders/F?below).
+# [on each of them](evidence:foreground-mean-beats-image-mean?holds). The difference of the two correlations is smallest on B, with
+# [0.46 [0.24, 0.69]](evidence:foreground-mean-beats-image-mean/B). On F, the mean over the image even points the wrong way: its
+# correlation with the risk is [−0.45 [−0.72, −0.19]](evidence:image-entropy-hardly-orders/F?below).
 #
 # *Is it more than size?* The size of the prediction contains no information on uncertainty, and yet it is a serious rival,
-# because small structures have a low Dice. Over the
-# [ten](evidence:uncertainty-knows-more-than-size/seeds) other runs the foreground entropy is ahead of size on B (by
-# [0.16 [0.09, 0.23]](evidence:uncertainty-knows-more-than-size/B?holds)), on C (by
-# [0.18 [0.11, 0.25]](evidence:uncertainty-knows-more-than-size/C?holds)) and on D (by
-# [0.21 [0.11, 0.31]](evidence:uncertainty-knows-more-than-size/D?holds)); on E and F that is
-# [undecided](evidence:uncertainty-knows-more-than-size/E,F?undecided). A method that is presented without this
-# comparison has not shown that it measures anything but size.
+# because small structures have a low Dice. Over the same [ten](evidence:uncertainty-knows-more-than-size/seeds) runs, the
+# foreground entropy is ahead of size on [B](evidence:uncertainty-knows-more-than-size/B?holds),
+# [C](evidence:uncertainty-knows-more-than-size/C?holds) and [D](evidence:uncertainty-knows-more-than-size/D?holds). The
+# difference is smallest on B, with [0.16 [0.09, 0.23]](evidence:uncertainty-knows-more-than-size/B?holds). On E and F, it is
+# [undecided](evidence:uncertainty-knows-more-than-size/E,F?undecided) which of the two ranks better. A method that is presented
+# without this comparison has not shown that it measures anything but size.
+#
+# So the same map can give a good or a bad ranking of the slices, and here it is the aggregation that decides.
 
 # %% [markdown]
 # ## Risk and coverage: who checks what?
 #
-# Spearman counts every pair of cases alike. A clinic has another question: *if a person checks the least trusted cases,
-# how good are those left to the machine?* We begin with three cases, whose risks we know. The method trusts the first most and
-# the last least, but the second and the third are in the wrong order: the second has the higher risk.
+# A rank correlation does not tell a clinic what it gains. Its question is: *if a person checks the least trusted cases, how good
+# are those left to the machine?* We begin with three cases, whose risks we know. The method trusts the first most and the last
+# least, but the second and the third are in the wrong order: the second has the higher risk.
 #
 # Keep only the most trusted case, then the two most trusted, then all three. Each time, take the mean risk of those kept. The
 # fraction that is kept is the **coverage** (one third, two thirds, 1), and the mean risk of those kept is the **selective
@@ -318,8 +327,8 @@ print("the package's function:", round(ev.excess_aurc(risks, [1, 2, 3]), 4))
 # %% [markdown]
 # The three selective risks are in the first bracket, those of the best order in the second. Their means are two areas:
 # the **AURC** (area under the risk-coverage curve) and the smallest AURC that any order could reach. Their difference is the
-# excess, **eAURC**. The AURC contains how good the *network* is. The eAURC contains only how good the *uncertainty* is: it is 0
-# for a perfect ranking and never negative.
+# excess, **eAURC**. The AURC also depends on how good the *network* is. The eAURC contains only what the wrong order adds: it
+# is 0 for a perfect ranking and never negative.
 
 # %% tags=["hide-input"]
 toy = pd.DataFrame({"domain": "toy", "risk": risks, "uncertainty": [1, 2, 3]})
@@ -328,8 +337,8 @@ figure = show.risk_coverage_curves(toy, ["uncertainty"], alt=alt)
 figure.update_traces(fill="tozeroy", selector={"name": "uncertainty"})
 
 # %% [markdown]
-# *Selective risk of the three cases against the coverage. The AURC is the mean height of the three points; the shading shows
-# which curve is meant, and begins at the first point, so its area is smaller. Grey: the best possible ranking, and no ranking.*
+# *Selective risk of the three cases against the coverage. The AURC is the mean height of the three points. (The shaded area is
+# smaller, because it begins at the first point.) Grey: the best possible ranking, and no ranking.*
 #
 # The same for $n$ cases, as a formula:
 #
@@ -386,24 +395,30 @@ show.risk_coverage_curves(
 #
 # *Live figure: the review budget sets the threshold, and with it the coverage. Blue: mean risk of the cases that are
 # left to the machine; dashed: the best possible ranking; orange dot: the chosen budget. 36 slices of six hearts, one
-# network; slices of one heart are not independent, so the figure explains the terms and proves nothing about a
+# network. The figure explains the terms and proves nothing about a
 # method.*
 
 # %% [markdown]
 # ## Does it help to ask more than once?
 #
-# The other idea of the field is to compute several predictions of the same image, and to see whether they agree. A witness who
-# tells the same story each time is trusted more, although the story can be wrong each time.
+# So far, a network made one prediction per image. The other idea of the field is to compute several, and to see whether they
+# agree. A witness who tells the same story each time is trusted more, although the story can be wrong each time.
+#
+# *Where do several predictions come from?*
 #
 # * **Monte-Carlo dropout** {cite:p}`gal2016dropout`: leave the dropout on; 15 passes give 15 predictions.
 # * **Deep ensemble** {cite:p}`lakshminarayanan2017ensembles`: networks that started from other random numbers.
 # * **Test-time augmentation** {cite:p}`wang2019tta`: predictions on slightly changed images (brighter, darker, ...).
 #
-# From these predictions we make a number in two ways. The first is the entropy of the mean probability (over the predicted
-# foreground, as above). The second is the **score agreement** {cite:p}`roy2018agreement`, the mean Dice over all pairs
-# of predictions. High agreement means trust, so as an uncertainty we use 1 − agreement. A comparison over five data sets
-# {cite:p}`zenk2025failure` found that the agreement of ensemble members is the best simple baseline; we therefore compare each
-# method of this book with it. A cheaper variant is the agreement of only two passes with dropout, called "2 answers" here.
+# *How do they become one number?* Again there is a choice:
+#
+# * the **entropy** of the mean probability, taken over the predicted foreground, as above;
+# * the **score agreement** {cite:p}`roy2018agreement`, which is the mean Dice over all pairs of predictions. High agreement means
+#   trust, so as an uncertainty we use 1 − agreement.
+#
+# A comparison over five data sets {cite:p}`zenk2025failure` found that the agreement of ensemble members is the best simple
+# baseline, so we compare each method of this book with it. The name "2 answers" stands for the cheapest agreement, that of only
+# two passes with dropout.
 #
 # **Predict:** which ranks the cases best on D: one pass, 15 passes with dropout, or four networks?
 
@@ -443,10 +458,11 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # *eAURC × 1000 (lower is better) of each method on each scanner, with 95 % intervals over subjects. The folded table has the
 # numbers of the figure. One run.*
 #
-# In this run, on A, B, C and E, where the network does well, asking more than once brings no
-# clear gain: each interval overlaps that of one pass (entropy over the foreground), or lies above it. On D and F, one run
-# cannot tell which method is best. Therefore we look at
-# [ten](evidence:ensemble-agreement-beats-one-pass/seeds) other runs (eAURC × 1000):
+# *Where the network does well.* In this run, on A, B, C and E, asking more than once brings no clear gain: each interval
+# overlaps that of one pass (entropy over the foreground), or lies above it.
+#
+# *Where it fails.* On D and F, one run cannot tell which method is best. Over
+# [ten](evidence:ensemble-agreement-beats-one-pass/seeds) other runs, the eAURC × 1000 is:
 #
 # | method | D | F |
 # |---|---|---|
@@ -455,23 +471,22 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # | ensemble: entropy | [35 [23, 47]](evidence:chapter_02_cases/excess_aurc/ensemble:+entropy?domain=D&x1000) | [10 [8, 12]](evidence:chapter_02_cases/excess_aurc/ensemble:+entropy?domain=F&x1000) |
 # | ensemble: agreement | [47 [28, 65]](evidence:chapter_02_cases/excess_aurc/ensemble:+agreement?domain=D&x1000) | [14 [4, 25]](evidence:chapter_02_cases/excess_aurc/ensemble:+agreement?domain=F&x1000) |
 #
-# (An interval from a few runs is symmetric, so it can reach below 0, although no eAURC does.) **Asking more than once is no
-# sure gain.** The agreement of the ensemble, our baseline, has a higher eAURC than one pass
-# [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails) over these runs; on C, D and F that is
-# [undecided](evidence:ensemble-agreement-beats-one-pass/C,D,F?undecided). The agreement of the
+# **Asking more than once is no sure gain.** The agreement of the ensemble, our baseline, has a higher eAURC than one pass
+# [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails) over these runs; on C, D and F it is
+# [undecided](evidence:ensemble-agreement-beats-one-pass/C,D,F?undecided) which is better. The agreement of the
 # dropout passes looks good on F in this run, but over the other runs its interval is very wide: one run proves little.
 #
-# The soft Dice confidence also needs one pass only. Over the same
-# [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs, its eAURC × 1000, computed within each unseen scanner and then averaged, is
-# lower than that of the entropy over the foreground by
-# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). It also differs by less than ten, in the same unit, from
-# that of the strict agreement of four networks ([claim](evidence:soft-dice-orders-as-four-networks?holds)), which needs four
-# passes. (*Strict* means that two empty predictions count as no agreement; the section on real scanners says why.) These are
-# averages over scanners, so look in the box at the numbers of each one.
+# *Can one pass do as well as four networks?* The *soft Dice* also needs one pass only. We compute its eAURC × 1000 within each
+# unseen scanner, and average over the scanners. Over the same [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs,
+# this average is lower than that of the entropy over the foreground by
+# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). It differs by less than ten, in the same
+# unit, from that of the *strict* agreement of four networks ([claim](evidence:soft-dice-orders-as-four-networks?holds)), where two
+# empty predictions count as no agreement. The box has the numbers of each scanner.
 #
 # :::{admonition} For the researcher: the soft Dice confidence over repeats
 # :class: dropdown
-# eAURC × 1000 (lower is better) over the ten runs:
+# eAURC × 1000 (lower is better) over the ten runs. On A, B and C, the mean of the soft Dice is the higher one; the intervals
+# overlap.
 #
 # | scanner | soft Dice | entropy, foreground |
 # |---|---|---|
@@ -544,21 +559,26 @@ columns = {"x": "n_passes", "y": f"Spearman, {mean_of}", "by": "method"}
 show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 
 # %% [markdown]
-# *Each point is a method: Spearman's correlation with the risk, mean over the unseen scanners (higher is better), against
-# the number of passes (logarithmic axis). One run.*
+# *Spearman's correlation with the risk (mean over the unseen scanners, higher is better) against the number of passes
+# (logarithmic axis), one point per method. One run.*
 #
-# Do more passes of one and the same method help? Over [ten](evidence:fifteen-passes-beat-two/seeds)
-# other runs, the agreement of 15 passes with dropout has a higher Spearman's correlation than that of 2
-# [on each unseen scanner](evidence:fifteen-passes-beat-two?holds), by
-# [0.10 [0.05, 0.14]](evidence:fifteen-passes-beat-two/D) on D up to
-# [0.18 [0.14, 0.22]](evidence:fifteen-passes-beat-two/B) on B. From one method to another this need not be so:
-# in the figure of this run, the methods with the most passes are not the highest.
+# Is a higher price always worth it? *Within one method* more passes can help. Over
+# [ten](evidence:fifteen-passes-beat-two/seeds) other runs, the agreement of 15 passes with dropout has a higher Spearman's
+# correlation than that of 2 [on each unseen scanner](evidence:fifteen-passes-beat-two?holds). The gain is smallest on D, with
+# [0.10 [0.05, 0.14]](evidence:fifteen-passes-beat-two/D). *From one method to another* it need not be so: in the figure of this
+# run, the methods with the most passes are not the highest.
+#
+# :::{admonition} End of part 1
+# You can now turn a map of uncertain pixels into one number per case, and measure how well it ranks the cases. Exercises 1 to 5
+# and 8 belong to this part; 6 and 7 belong to part 2. From here, part 2 needs the *risk* (1 − Dice), the *entropy* over the image
+# and over the foreground, and the *agreement* of several predictions. In a new session, run all cells up to here first.
+# :::
 #
 # ## Is the stated quality right?
 #
-# We come to the second question. The score agreement is itself a Dice, so it can be read as a *prediction* of the true Dice: "the
-# predictions agree with a Dice of such and such, so the segmentation is about that good". The **mean absolute error** tells how
-# far this is from the truth.
+# Part 2 begins with the second question. A report needs a number that is right, and for this a good ranking is not enough. The
+# score agreement is itself a Dice, so it can be read as a *prediction* of the true Dice: "the predictions agree with a Dice of
+# such and such, so the segmentation is about that good". The **mean absolute error** tells how far this is from the truth.
 #
 # **Predict:** on D and F, where many segmentations are wrong, will the agreement be above the true Dice or below it? For
 # which of the three samplers will it be nearest?
@@ -584,14 +604,19 @@ pd.concat(names, axis=1).round(3)
 # | ensemble | [0.04 [0.01, 0.06]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) | [0.10 [0.06, 0.14]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=F&above) |
 # | test-time augmentation | [0.04 [0.02, 0.06]](evidence:chapter_02_cases/mean_difference/risk~test-time:+agreement?domain=D&above) | [0.16 [0.10, 0.22]](evidence:chapter_02_cases/mean_difference/risk~test-time:+agreement?domain=F&above) |
 #
-# On these two scanners the other two agree less with themselves, so their agreement comes closer to the true Dice. A
-# ranking does not show this: in this run, dropout ranks the slices of F well, and yet its number is far off.
+# The members of the ensemble, and the predictions on changed images, agree less with each other on these two scanners. So their
+# agreement comes closer to the true Dice.
+#
+# A ranking does not show this: in this run, dropout ranks the slices of F well, and yet its number is far off.
 #
 # ## Are the failures flagged, and only those?
 #
-# The third question needs a **threshold**. For each uncertainty, we set it on in-distribution cases (more hearts on scanner A) so
-# that 95 % of them lie below it. A case above it is *flagged*, and a person looks at it. A *failure* is a slice with a Dice
-# below 0.7; on A, B, C and E there are only a few. A good threshold flags the failures *and* leaves the good slices alone.
+# The third question is about a yes or no for each case, and so it needs a **threshold**. For each uncertainty, we set it on
+# in-distribution cases (more hearts on scanner A) so that 95 % of them lie below it. A case above it is *flagged*, and a person
+# looks at it.
+#
+# A *failure* is a slice with a Dice below 0.7; on A, B, C and E there are only a few. A good threshold flags the failures *and*
+# leaves the good slices alone.
 #
 # **Predict:** on scanner C, most slices are segmented well. Will the two entropies leave them alone?
 
@@ -629,23 +654,23 @@ entropies.pivot(**wide).round(2)
 # [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. (Such intervals may reach beyond 1.) However,
 # in this run it flags nearly all good slices there, too.
 #
-# *Are the good slices left alone?* Many are not. Over [ten](evidence:good-slices-are-flagged/seeds) other runs, the
-# entropy over the foreground flags
-# [0.37 [0.26, 0.49]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=C&failed=0) of the good slices on C
-# and [0.28 [0.20, 0.36]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=B&failed=0) on B. The entropy over
-# the image flags [0.80 [0.65, 0.95]](evidence:good-slices-are-flagged?holds) of the good slices on C and
-# [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) on B. **So these uncertainties
-# also react to a new scanner where the segmentation is good.**
+# *Are the good slices left alone?* Many are not. Over [ten](evidence:good-slices-are-flagged/seeds) other runs, the fraction
+# of the good slices that are flagged is:
 #
-# How well is a scanner detected, whatever the threshold? This is measured by the **AUROC**: the probability that a slice of the
-# scanner has a higher uncertainty than one of the further hearts on A (0.5: no detection, 1: perfect detection). The folded table
-# below has it for four uncertainties. For the size of the prediction it is the other way round than for the entropies: in
-# this run, it detects scanners poorly, and yet it ranks the cases within one.
+# | uncertainty | B | C |
+# |---|---|---|
+# | entropy, foreground | [0.28 [0.20, 0.36]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=B&failed=0) | [0.37 [0.26, 0.49]](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=C&failed=0) |
+# | entropy, image | [0.53 [0.37, 0.68]](evidence:chapter_02_cases/entropy,+image:+flagged?domain=B&failed=0) | [0.80 [0.65, 0.95]](evidence:good-slices-are-flagged?holds) |
+#
+# **So these uncertainties also react to a new scanner where the segmentation is good.**
+#
+# Detection can also be measured without a threshold, by the **AUROC**: the probability that a slice of the scanner has a higher
+# uncertainty than one of the further hearts on A (0.5: no detection, 1: perfect detection). The folded table below has it. In this
+# run, the size of the prediction detects scanners poorly, and yet it ranks the cases within one.
 #
 # :::{admonition} For the researcher: are 5 % flagged on A?
 # :class: dropdown
-# On A itself, is the flagged fraction the 5 % that we allowed? Not exactly, because these are other hearts than those that
-# set the threshold. Over the same runs it lies between
+# Not exactly, because these are other hearts than those that set the threshold. Over the same runs, the fraction lies between
 # [0.03 and 0.09](evidence:chapter_02_cases/entropy,+foreground:+flagged?domain=A) for the entropy over the foreground, and
 # between [0.01 and 0.24](evidence:chapter_02_cases/entropy,+image:+flagged?domain=A) for the entropy over the image.
 # :::
@@ -659,8 +684,8 @@ long.pivot(**wide).round(2)
 #
 # ### The failures that look most trustworthy
 #
-# The failures with the lowest uncertainty are the dangerous ones. Here are those that the foreground entropy ranks
-# as most trustworthy, one for each scanner that has a failure, with the disagreement of the networks of the ensemble.
+# The failures with the lowest uncertainty are the dangerous ones, because nobody looks at them. Here is the one with the lowest
+# foreground entropy of each scanner, with the disagreement of the networks of the ensemble.
 
 # %%
 failures = cases[(cases["risk"] > 0.3) & (answers > 0).any(axis=(1, 2))]
@@ -685,19 +710,18 @@ show.map_grid(
 # *The failure with the lowest foreground entropy on each scanner that has one. In this order: image with the predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
 # dark, to 1, yellow). One run.*
 #
-# Compare the wrong pixels with the two maps that follow: where do they lie outside the bright band? Wrong pixels outside it are
-# those to which the map does not point. Count roughly: are most wrong pixels inside the band or outside? Chapter 5 counts
-# the errors that lie far from the predicted border, and tries methods that are meant to find them.
+# Compare the wrong pixels with the two maps that follow. Are most of them inside the bright band, or outside? The map does not
+# point to those outside. Chapter 5 counts such errors, and tries methods that are meant to find them.
 #
 # ## Are the probabilities right?
 #
-# The fourth question looks at pixels again. Take all pixels of which the network says that it is 80 % sure. If 80 % of them
-# are right, the network is **calibrated** there. A **reliability diagram** shows this for all probabilities: it sorts the pixels
-# by the probability of their predicted class into bins, and shows which fraction of each bin was right. The **expected
-# calibration error** (ECE) is the mean distance from the diagonal, weighted by pixels.
+# The fourth question looks at pixels again: does the network mean what it says? Take all pixels of which it says that it is 80 %
+# sure. If 80 % of them are right, the network is **calibrated** there. A **reliability diagram** shows this for all
+# probabilities: it sorts the pixels by the probability of their predicted class into bins, and shows which fraction of each bin
+# was right. The **expected calibration error** (ECE) is the mean distance from the diagonal, weighted by pixels.
 #
-# If the network is too sure or not sure enough, one number $T$, the **temperature**, can correct
-# this {cite:p}`guo2017calibration`. It is fitted on in-distribution cases, and each probability $p_c$ is replaced by
+# *Can one correct it?* If the network is too sure or not sure enough, one number $T$, the **temperature**, can correct
+# this {cite:p}`guo2017calibration`. It is fitted on in-distribution cases. Each probability $p_c$ is replaced by
 # $p_c^{1/T}$, divided by their sum over the classes. $T > 1$ takes all probabilities nearer to each other, $T < 1$ drives
 # them further apart; the predicted class stays the same. Suppose, for example, that two classes have the probabilities
 # $(\frac45, \frac15)$. With $T = 2$ they become $(\frac23, \frac13)$: the network still prefers the first class, but is less sure.
@@ -728,14 +752,15 @@ show.reliability_diagram(
 # that was fitted on A; on the diagonal both are equal. Point at a marker to see which fraction of all pixels it stands
 # for: most of them are background pixels in the last bin. One network.*
 #
-# On A the curve lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far
+# In this run, the curve of A lies above the diagonal: this network is not sure enough, and the fit finds $T < 1$. On D it is far
 # too sure, and the temperature makes that worse, because it drives the probabilities further apart.
 #
-# A second measure confirms it. The **Brier score** is $\sum_c (p_c - y_c)^2$ per pixel, with $y_c = 1$ for the true class
-# and 0 for the others; lower is better. Over [ten](evidence:temperature-does-not-travel/seeds) other runs, this temperature
-# raises the Brier score on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
+# Is it so in other runs? We measure it by the **Brier score**, which is $\sum_c (p_c - y_c)^2$ per pixel, with $y_c = 1$ for the
+# true class and 0 for the others; lower is better. Over [ten](evidence:temperature-does-not-travel/seeds) other runs, this
+# temperature raises the Brier score on D by [0.006 [0.005, 0.007]](evidence:temperature-does-not-travel/D?holds) and
 # on F by [0.006 [0.006, 0.007]](evidence:temperature-does-not-travel/F?holds). Both rises
-# are small: they lie below the smallest effect of interest (see *[What held up](../claims.md)*).
+# are small: they lie below the smallest effect of interest, a limit set before these runs (see *[What held up](../claims.md)*). So
+# a correction that was fitted on one scanner may point the wrong way on another.
 #
 # ### A trap: the model that does not look
 #
@@ -766,26 +791,30 @@ pd.DataFrame(rows).T.unstack().round(3)
 # The atlas uses nothing of the patient. In this run it gives the worse segmentation on every scanner, and has the
 # lower ECE. Over [ten](evidence:atlas-is-the-worse-model/seeds) other runs, the
 # [lower Dice](evidence:atlas-is-the-worse-model?holds) and the
-# [lower ECE](evidence:worse-model-lower-ece?holds) are confirmed on each scanner (with five bins for the ECE; the
-# table has fifteen). The differences are smallest in Dice on F, where the atlas is lower by
-# [0.16 [0.10, 0.22]](evidence:atlas-is-the-worse-model/F?minus), and smallest in ECE (here as a fraction, not in
-# percent) on C, where it is lower by [0.004 [0.002, 0.006]](evidence:worse-model-lower-ece/C?minus). On C that is less
-# than the smallest effect of interest.
+# [lower ECE](evidence:worse-model-lower-ece?holds) are confirmed on each scanner.
 #
 # How can this be? The ECE only measures whether stated and true frequencies agree, and not whether the segmentation is of
 # any use. The Brier score also rewards probabilities near 0 and 1 that are right: by it, in this run, the network is far
 # ahead wherever it works.
+#
+# :::{admonition} For the researcher: how large are the differences?
+# :class: dropdown
+# The difference in Dice is smallest on F, where the atlas is lower by
+# [0.16 [0.10, 0.22]](evidence:atlas-is-the-worse-model/F?minus). The difference in ECE is smallest on C, where the atlas is
+# lower by [0.004 [0.002, 0.006]](evidence:worse-model-lower-ece/C?minus). (This is a fraction, not percent. It is computed with
+# five bins; the table above has fifteen.) On C that is less than the smallest effect of interest.
+# :::
 
 # %% [markdown]
 # ## Real scanners: what if all predictions are empty?
 #
-# Do these results also appear on real scanners? We test the same baselines on the spinal cord of chapter 1: the networks
-# are trained on three sessions of two volunteers and tested on four unseen sites.
+# Do these results also appear on real scanners? We go back to the first question, ranking, and test the same baselines on the
+# spinal cord of chapter 1. The networks are trained on three sessions of two volunteers and tested on four unseen sites.
 #
-# Real images bring a case that the phantom hides. Two predictions may both find *nothing*. How well do they agree: perfectly,
-# because they are the same, or not at all, because both failed? The published convention says perfectly (`empty="one"`). We also
-# compute the other (`empty="zero"`, called *strict* in the figure). Where the images of the cord are not installed, `cord` is
-# `None`, and the figure shows a stored run.
+# Real images bring a case that the phantom hides. Two predictions may both find *nothing*. How well do they
+# agree: perfectly, because they are the same, or not at all, because both failed? The published convention says perfectly
+# (`empty="one"`). We also compute the other (`empty="zero"`, called *strict* in the figure). Where the images of the cord are not
+# installed, the figure shows a stored run.
 #
 # **Predict:** at one site, Juntendo, the network finds nothing at all in some slices. What does the published convention do to
 # the ranking there?
@@ -853,35 +882,37 @@ show.method_intervals(
 # *Spearman's correlation of each uncertainty with the risk (higher is better), per site. Each site scanned one volunteer,
 # so there are no intervals. One network and one ensemble.*
 #
-# At Juntendo, the collapse of chapter 1, predictions that agree on an empty mask look trustworthy. In this run, the published
-# convention for empty masks reverses the ranking there, and the size of the prediction alone ranks best. Over
+# Juntendo is the site where the segmentation of chapter 1 collapsed. There, predictions that agree on an empty mask look
+# trustworthy: in this run, the published convention reverses the ranking, and the size of the prediction alone ranks best. Over
 # [ten](evidence:empty-answers-must-not-agree/seeds) other networks, the strict convention raises Spearman's
 # correlation at Juntendo by
 # [1.03 (interval over networks: 0.79 to 1.27)](evidence:empty-answers-must-not-agree?above). All slices are of one
 # volunteer, so the claim about the site is [undecided](evidence:empty-answers-must-not-agree?undecided).
 #
-# With one volunteer per site, the cord cannot confirm the order of the methods, and networks differ much. At University
-# College London (UCL), for example, Spearman's correlation of the entropy over the foreground lies between
-# [0.12 and 0.86](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) for the same
-# [ten](evidence:empty-answers-must-not-agree/seeds) networks.
+# With one volunteer per site, the cord cannot confirm the order of the methods. Networks differ much, too: at University
+# College London (UCL), Spearman's correlation of the entropy over the foreground lies between
+# [0.12 and 0.86](evidence:chapter_02_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University) over these
+# networks.
 
 # %% [markdown]
 # ## Lung nodules: does uncertainty follow the risk, or the people?
 #
 # One volunteer per site is few. A second real cohort has more people. A *lung nodule* is a small round spot in the lung, a
-# few millimetres to three centimetres wide; whether it grows can tell whether it is cancer, so its size has to be right. The
+# few millimetres to three centimetres wide. Whether it grows can tell whether it is cancer, so its size has to be right. The
 # nodules are seen on computed tomography (**CT**), a kind of X-ray imaging in slices (LIDC {cite:p}`armato2011lidc`, data card
-# on the page [Definitions](../definitions.md)). A U-Net learned to segment them on scanners of the vendor GE. It is tested on
-# patients of three vendors that it has not seen: Siemens (177 slices of 74 patients), Philips (106 of 38) and Toshiba (74 of
-# 31).
+# on the page [Definitions](../definitions.md)).
+#
+# A U-Net learned to segment the nodules on scanners of the vendor GE. It is tested on patients of three vendors that it has not
+# seen. The mean Dice over [five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) runs shows that there are failures to find:
+#
+# | vendor | slices | patients | mean Dice |
+# |---|---|---|---|
+# | Siemens | 177 | 74 | [0.69 [0.63, 0.76]](evidence:lidc_cases/quality?domain=Siemens&shared) |
+# | Philips | 106 | 38 | [0.58 [0.49, 0.67]](evidence:lidc_cases/quality?domain=Philips&shared) |
+# | Toshiba | 74 | 31 | [0.78 [0.70, 0.85]](evidence:lidc_cases/quality?domain=Toshiba&shared) |
 #
 # Four radiologists segmented each slice, so there are two reasons why a slice may deserve less trust: the network fails, or
-# the people disagree as well. The **disagreement** of a slice is 1 minus the mean Dice of the six pairs of radiologists. There
-# are failures to find, because the mean Dice of the network is
-# [0.69 [0.63, 0.76]](evidence:lidc_cases/quality?domain=Siemens&shared) on Siemens,
-# [0.58 [0.49, 0.67]](evidence:lidc_cases/quality?domain=Philips&shared) on Philips and
-# [0.78 [0.70, 0.85]](evidence:lidc_cases/quality?domain=Toshiba&shared) on Toshiba, over
-# [five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) seeds.
+# the people disagree as well. The **disagreement** of a slice is 1 minus the mean Dice of the six pairs of radiologists.
 #
 # **Predict:** does an uncertainty correlate with the risk, with the disagreement, or with both? Which method ranks the slices
 # best, and can the size of the prediction alone win?
@@ -912,55 +943,54 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # distance is that of chapter 3. The ensemble is the five networks of the five seeds, so its values are not independent from
 # seed to seed.*
 #
-# Risk and disagreement go together: within each vendor, their correlation
-# is [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit that we had registered. It lies between
-# [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
-# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). So an uncertainty that correlates with one of them is
-# likely to correlate with the other, too, and we must ask with which it correlates more. We use *soft Dice*, which is 1
-# minus the soft Dice confidence. It correlates
-# [more with the risk than with the disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds), by
-# [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
+# *The risk, or the people?* The two go together: within each vendor, their correlation is
+# [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit that we had registered. So we must ask with which of
+# the two an uncertainty correlates more. The *soft Dice* correlates
+# [more with the risk than with the disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds).
+# The difference is [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
 # [143](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement/people) patients.
 #
-# The size of the prediction does not win: the eAURC of the soft Dice confidence is
-# [lower](evidence:nodule-soft-dice-ranks-better-than-size?holds), by
-# [46 [21, 72]](evidence:nodule-soft-dice-ranks-better-than-size?minus&x1000) thousandths. And empty masks matter here, too. The
-# eAURC × 1000 of the agreement of dropout predictions is
+# *Is it more than size?* Yes, for the *soft Dice*: its eAURC × 1000 is
+# [lower](evidence:nodule-soft-dice-ranks-better-than-size?holds) than that of the size of the prediction, by
+# [46 [21, 72]](evidence:nodule-soft-dice-ranks-better-than-size?minus&x1000).
+#
+# *Do empty masks matter here, too?* They do. The eAURC × 1000 of the agreement of dropout predictions is
 # [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if two empty predictions count as agreement, and
 # [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) if they do not.
 #
 # :::{admonition} For the researcher: what stays open on the nodules
 # :class: dropdown
-# The correlation of *soft Dice* with the disagreement is not small either:
+# Within the three vendors, the correlation of risk and disagreement lies between
+# [0.45](evidence:nodule-risk-goes-with-disagreement/lowest) and
+# [0.53](evidence:nodule-risk-goes-with-disagreement/highest). The correlation of *soft Dice* with the disagreement is not small
+# either:
 # [0.52 [0.42, 0.63]](evidence:lidc_cases/rank_correlation/rater+disagreement~soft+Dice?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared).
 # Whether it ranks better than the mean probability of the predicted foreground is
 # [undecided](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?undecided) (difference
-# [0 [−12, 12]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?x1000) thousandths). The means of the other
-# methods in the table are of one cohort, and we registered no claim about their order.
+# [0 [−12, 12]](evidence:nodule-soft-dice-ranks-better-than-foreground-probability?x1000) thousandths). No claim was registered about
+# the order of the other methods in the table.
 # :::
 #
 # ## Which method should one take?
 #
-# That depends on the question, because a method can do well at one of the four and badly at another. Three results from
-# above show this, each over repeated runs:
+# That depends on the question. Three examples, each over repeated runs, show that a method can do well at one and badly at another:
 #
-# * The entropy over the image flags [0.96 [0.90, 1.01]](evidence:entropy-is-silent-on-failures/D) of the failures on D and
-#   [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. But it ranks the slices of F
-#   the wrong way: the correlation with the risk is
-#   [−0.45 [−0.72, −0.19]](evidence:image-entropy-hardly-orders/F?below).
-# * The agreement of the ensemble exceeds the true Dice on D by
-#   [0.04 [0.01, 0.06]](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) only. But it
+# * **Failures flagged, but ranked the wrong way.** The entropy over the image flags [0.96](evidence:entropy-is-silent-on-failures/D) of the failures on
+#   D and [0.92](evidence:entropy-is-silent-on-failures/F) of those on F. But its correlation with the risk on F is
+#   [negative](evidence:image-entropy-hardly-orders/F?below), so it ranks these slices the wrong way.
+# * **A number near the truth, but no better ranking.** The agreement of the ensemble exceeds the true Dice on D by
+#   [0.04](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) only. But it
 #   has a higher eAURC than one pass [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails).
-# * The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on each scanner, and a
-#   [lower Dice](evidence:atlas-is-the-worse-model?holds).
+# * **Calibration without a good segmentation.** The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on
+#   each scanner, and a [lower Dice](evidence:atlas-is-the-worse-model?holds).
 #
 # A paper that reports one of these measures has answered one of these questions.
 
 # %% [markdown]
 # ## Which claims held up
 #
-# Unless stated otherwise, everything above is one seed. What we expected in general was written down before the
-# repeats were run, and judged on [ten](evidence:temperature-does-not-travel/seeds) other seeds
+# What we expected in general was written down before the repeats were run, and judged on
+# [ten](evidence:temperature-does-not-travel/seeds) other seeds
 # ([five](evidence:nodule-soft-dice-ranks-better-than-size/seeds) for the nodules). All claims are judged by the same rule
 # (corrected once, in November 2026). The page *[What held up](../claims.md)* has the sentences, the
 # numbers and the intervals; here are the verdicts.
@@ -977,16 +1007,12 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #
 # ## What to take home
 #
+# * Ranking, absolute error, detection and calibration are different questions. Say which of them you ask.
 # * The step from the map to one number matters much: the mean entropy over the predicted foreground ranks the cases
-#   better than the mean over the image [on each scanner](evidence:foreground-mean-beats-image-mean?holds), over
-#   [ten](evidence:foreground-mean-beats-image-mean/seeds) runs.
+#   better than the mean over the image [on each scanner](evidence:foreground-mean-beats-image-mean?holds).
 # * Compare with the size of the prediction, and with an ensemble, its entropy and its agreement. Show all of them.
-# * Ranking, absolute error, detection and calibration are different questions. A method can do well at one and badly at
-#   another, so say which of them you ask.
-# * Say what counts as agreement if two predictions are empty. On the nodules, the eAURC × 1000 of the agreement of dropout is
-#   [203 [134, 272]](evidence:lidc_cases/excess_aurc/dropout:+agreement?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with one convention and
-#   [45 [29, 62]](evidence:lidc_cases/excess_aurc/dropout:+agreement,+strict?domain=Siemens&domain=Philips&domain=Toshiba&each=domain&shared&x1000) with the other.
-# * Low ECE does not make a segmentation good, and a temperature fitted on A
+# * Say what counts as agreement if two predictions are empty.
+# * Low ECE does not make a segmentation good. A temperature fitted on A
 #   [made the Brier score on D and F worse](evidence:temperature-does-not-travel?holds), although by less than the smallest
 #   effect of interest.
 
@@ -1024,9 +1050,10 @@ if drawn.raters is not None:
 # %% [markdown]
 # In this run, the correlation near the borders is only a little lower than that over the image. So the fact that both
 # maps are zero far from the heart explains only a small part of it. However, both maps are high along the border itself
-# and fade away from it; chapter 5 asks whether the entropy contains more than that. In this run, the network, measured
-# against the true border, also reaches a higher Dice than the raters measured against each other, because both raters err.
-# With one rater as the reference, we could not have seen that.
+# and fade away from it; chapter 5 asks whether the entropy contains more than that.
+#
+# In this run, the network also has a higher Dice with the true border than the raters have with each other, because both raters
+# err. With one rater as the reference, we could not have seen that.
 
 # %% tags=["remove-cell"]
 # FACTS
@@ -1038,8 +1065,8 @@ print("eAURC by hand:", round(right, 4))
 
 # %% [markdown]
 # On real images nobody knows the true border. Two trained observers drew the vessels of the same 28 retinas of the
-# CHASE data {cite:p}`fraz2012chase`. The next cell prints the Dice between them. Suppose that someone asks for a network with
-# a Dice of 0.9 on these images: that is more than one observer reaches when the other is the reference.
+# CHASE data {cite:p}`fraz2012chase`. Suppose that someone asks for a network with a Dice of 0.9 on these images. The next cell
+# prints the Dice between the observers: one of them does not reach that much when the other is the reference.
 
 # %%
 try:
@@ -1293,7 +1320,5 @@ exercises.check_uncertainty(my_uncertainty)
 # * The images of the spinal cord come from one volunteer per site.
 #
 # **Read on.** The uncertainties of this chapter look at the probabilities only; chapter 3 asks what the activations
-# inside the network add to them. Methods and aggregations are compared on five data sets in {cite:t}`zenk2025failure`.
-# Flaws of the area under the risk-coverage curve, and another measure, are the subject of {cite:t}`traub2024augrc`. The
-# soft Dice confidence comes from {cite:t}`borges2024soft`, and the temperature from {cite:t}`guo2017calibration`. All
-# terms are on the page [Definitions](../definitions.md).
+# inside the network add to them. Flaws of the area under the risk-coverage curve, and another measure, are the subject of
+# {cite:t}`traub2024augrc`. All terms are on the page [Definitions](../definitions.md).
