@@ -15,7 +15,9 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/03_segmentation_distortion.ipynb)
 #
-# **The question.** A new scanner causes unusual activations inside the network. Which of them change the segmentation?
+# **The question.** A hospital buys a new scanner. Its images cause unusual activations inside the network that segments the heart.
+# Some of them can end in a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
+# about them only costs a doctor's time. Which of the unusual activations change the segmentation?
 #
 # **You will be able to** look inside a network and measure how unusual an activation is; explain the difference
 # between "this is another scanner" and "this matters"; compute segmentation distortion
@@ -28,15 +30,15 @@
 # activations asks the first one. Segmentation distortion asks the second one: it replaces the activation by a more usual one,
 # and looks whether the segmentation changes. On this phantom, that ranks the slices well on scanner D only, where the network
 # collapses. One reason may be the size of the heart: put as a Dice, which takes the size into account, distortion
-# [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds). The entropy over the foreground, which
-# needs no further pass, remains a strong rival.
+# [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds). The entropy over the foreground
+# remains a strong rival.
 # :::
 #
 # **You need** chapters 1 and 2: the scanners A to F, Dice, entropy, rank correlation.
 #
-# **The way.** We look at the activations, and measure how unusual they are. Then we ask of an unusual activation whether it
-# changes the segmentation, and which of the two answers ranks the slices by their Dice. In a first reading, leave out the
-# sections marked *for researchers* and the boxes *For the researcher*.
+# **The way.** First we measure how unusual the activations are. Then we ask whether they change the segmentation. At the end we
+# compare: which of the two is high where the Dice is low? In a first reading, leave out the sections marked *for researchers*
+# and the boxes *For the researcher*.
 #
 # **Time:** about 6 min on two CPU cores from scratch, 1 min when the trained networks are stored.
 
@@ -118,8 +120,11 @@ from segconf_lite import own, show
 # %% [markdown]
 # ## Networks and cases
 #
-# The networks and the scanners are those of chapter 2: five U-Nets that were trained on the same hearts from scanner A and
-# differ in their random numbers (chapter 2 needed only four). The first one is the evaluated network. All five are the ensemble to compare with.
+# The networks are those of chapter 2: five U-Nets that were trained on the same hearts from scanner A and differ in their random
+# numbers (chapter 2 needed only four). The first one is the evaluated network, and all five are the ensemble.
+#
+# Most figures show one run. The conclusions come from [ten](evidence:distortion-beats-distance/seeds) further runs, each with its
+# own hearts, networks and autoencoder. A result such as `0.5 [0.4, 0.6]` is their mean, with its 95 % interval.
 
 
 # %%
@@ -154,13 +159,13 @@ unet = fitted(fit_unet, train, seed=10 * seed, **training)
 # %% [markdown]
 # ## Look inside
 #
-# A U-Net halves the image several times before it builds the segmentation. At the narrowest point, the **bottleneck**,
-# each slice has become a stack of small maps, here 96 maps of 12 × 12 numbers. These numbers are the
-# **activations**: the features that the network computes from the slice before it predicts the classes.
+# What does a new scanner change inside the network? A U-Net halves the image several times before it builds the segmentation. At
+# the narrowest point, the **bottleneck**, each slice has become a stack of small maps, here 96 maps of 12 × 12 numbers. These
+# numbers are the **activations**: the features that the network computes from the slice before it predicts the classes.
 #
-# These are 96 × 12 × 12 = 13,824 numbers per slice, too many to draw. We average pairs of neighbouring channels, rows and
-# columns until at most 10,000 numbers remain; here once is enough, and leaves 48 × 6 × 6 = 1,728. Then we draw the two
-# directions in which the slices differ most (their first two *principal components*).
+# There are 96 × 12 × 12 = 13,824 numbers per slice, too many to draw. We average pairs of neighbouring channels, rows and
+# columns, which leaves 48 × 6 × 6 = 1,728. Then we draw each slice as a point along the two directions in which the slices
+# differ most (their first two *principal components*).
 #
 # **Predict:** in chapter 1, scanner E *looked* far from A, and F looked near. Where will E and F lie among the
 # activations?
@@ -172,9 +177,6 @@ with torch.no_grad():
     )
 pooled = to_numpy(pool_activations(inside))
 print(f"bottleneck {tuple(inside.shape[1:])}, pooled to {pooled.shape[1]} numbers")
-
-# %% [markdown]
-# Two numbers per slice remain after the principal component analysis, and these we can draw.
 
 # %% tags=["hide-input"]
 plane = PCA(2).fit_transform(pooled)
@@ -188,8 +190,8 @@ show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 # component. One network.*
 #
 # In this run, what looked far (E) lies among the slices of A. D forms a group of its own, and F lies partly over A, B
-# and C. So a distance between activations is another thing than a distance between images. Within a scanner, slices
-# vary widely, because hearts differ.
+# and C. So images that look far apart can have activations that are close. But two directions of 1,728 cannot show every
+# difference, so we need a distance that uses all of them.
 #
 # ## Is this another scanner?
 #
@@ -205,11 +207,12 @@ print("by hand:", in_deviations.round(1))
 print("the package's function:", fit_gaussian(cloud).distance(new).round(1))
 
 # %% [markdown]
-# In units of the standard deviation the two slices are not equally far: 6 units are rare where the training slices vary by 1, and
-# ordinary where they vary by 3. The **Mahalanobis distance** measures in these units
-# {cite:p}`lee2018mahalanobis`. For a slice with the numbers $z$, it is $\sqrt{(z-\mu)^\top\,\Sigma^{-1}\,(z-\mu)}$.
-# Here $\mu$ is the mean of the training slices, and $\Sigma$ is their covariance, which also says how the numbers vary together.
-# (In the toy they vary independently, so the division by hand gives nearly the same.)
+# In units of the standard deviation the two slices are not equally far: 6 units are rare where the training slices vary by 1,
+# and ordinary where they vary by 3. The **Mahalanobis distance** measures in these units {cite:p}`lee2018mahalanobis`.
+#
+# For a slice with the numbers $z$, the distance is $\sqrt{(z-\mu)^\top\,\Sigma^{-1}\,(z-\mu)}$. Here $\mu$ is the mean of the
+# training slices, and $\Sigma$ is their covariance: how much each number varies, and how the numbers vary together. (In the toy
+# they vary independently, so the division by hand gives nearly the same.)
 #
 # :::{admonition} For the researcher: more numbers than slices
 # :class: dropdown
@@ -219,7 +222,7 @@ print("the package's function:", fit_gaussian(cloud).distance(new).round(1))
 # :::
 #
 # Now we turn to the real activations, with their 1,728 pooled numbers. Which distance is too far? We set a **threshold**, so
-# that 95 % of *new* hearts on A lie below it. Slices above it are *flagged*.
+# that 95 % of the slices of *new* hearts on A lie below it. Slices above it are *flagged*.
 #
 # **Predict:** which scanners will the distance flag?
 
@@ -244,14 +247,15 @@ flagged.rename("fraction flagged").to_frame().T.round(2)
 #
 # In the paper, {cite:t}`lennartz2023distortion` found that this distance flags every slice of every unseen scanner. Here it does
 # not. Over [ten](evidence:distance-flags-every-foreign-scanner/seeds) other runs, it flags
-# [nearly every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds), but only
-# [0.43 [0.27, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails) of those of B,
-# [0.33 [0.17, 0.50]](evidence:distance-flags-every-foreign-scanner/C?fails) of C and
-# [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails) of E.
+# [nearly every slice of D and F](evidence:distance-flags-every-foreign-scanner/D,F?holds). Of the slices of B, however, it flags
+# only [0.43 [0.27, 0.59]](evidence:distance-flags-every-foreign-scanner/B?fails). Of those of C and E it flags
+# [0.33 [0.17, 0.50]](evidence:distance-flags-every-foreign-scanner/C?fails) and
+# [0.27 [0.16, 0.38]](evidence:distance-flags-every-foreign-scanner/E?fails).
 #
-# One reason can be read off the printed line. In this run, new slices on A lie more than twice as far as the training slices, because the
-# covariance is fitted to the training hearts. So the threshold that lets new hearts pass is high. (The box has two more
-# reasons.)
+# Why not all? One reason can be read off the printed line. In this run, new slices on A lie more than twice as far as the
+# training slices, because the covariance is fitted to the training hearts. So the threshold that lets new hearts pass is high.
+#
+# So the answer of the distance is a partial one: it finds the new scanners D and F, and only a part of the slices of the other three.
 
 # %% tags=["hide-input", "hide-output"]
 more = ledger.stored_table("chapter_03_distance.csv").filter(regex="n_slices|flagged")
@@ -259,15 +263,14 @@ more = more.rename(columns=lambda name: name.replace("n_slices", "training slice
 more.groupby("training slices").mean().round(2)
 
 # %% [markdown]
-# :::{admonition} For the researcher: why not all?
+# :::{admonition} For the researcher: two more reasons why not all are flagged
 # :class: dropdown
 # If too few training slices were the reason, more of them should help. The folded table above has the fraction of slices
-# that is flagged, for each number of training slices; means over three networks (`benchmarks/chapter_03.py`). There, the
-# covariance is fitted to hearts that the network has not learned from, so its first row is not the setting of the chapter.
-# With ten times as many slices, about twice as many of B and C are flagged, and still far from all. So the number of slices is
-# not the whole reason.
+# that is flagged, for each number of training slices (`benchmarks/chapter_03.py`; means over three networks; the covariance is
+# fitted to hearts that the network has not learned from, so the first row is not the setting of the chapter). With ten times as
+# many slices, about twice as many of B and C are flagged, and still far from all.
 #
-# Another reason is how we average. The published code leaves 216 numbers per slice instead of our 1,728. On B, C and E, over the same
+# Another reason is how we average. The published code leaves 216 numbers per slice instead of our 1,728. Over the same
 # [ten](evidence:published-pooling-flags-more/seeds) runs, these fractions are flagged:
 #
 # | scanner | published pooling | more than with ours by |
@@ -276,22 +279,23 @@ more.groupby("training slices").mean().round(2)
 # | C | [0.47 [0.28, 0.65]](evidence:published-distance-flags-every-foreign-scanner/C?fails) | [0.13 [0.06, 0.21]](evidence:published-pooling-flags-more/C?holds) |
 # | E | [0.42 [0.26, 0.58]](evidence:published-distance-flags-every-foreign-scanner/E?fails) | [0.15 [0.07, 0.24]](evidence:published-pooling-flags-more/E?holds) |
 #
-# So the published pooling flags more slices on [each of the three](evidence:published-pooling-flags-more?holds), and does
-# not flag 95 % on [any of them](evidence:published-distance-flags-every-foreign-scanner/B,C,E?fails).
+# So the published pooling flags more slices on [each of the three](evidence:published-pooling-flags-more?holds), but not
+# 95 % on [any of them](evidence:published-distance-flags-every-foreign-scanner/B,C,E?fails).
 # :::
 #
 # ## Does it matter?
 #
-# On D and F, where many segmentations are wrong, a flag is useful. But the distance cannot know this, because it does not
-# contain what the rest of the network will do with an unusual activation. {cite:t}`lennartz2023distortion` measure that
-# directly, in three steps:
+# On D and F, where many segmentations are wrong, a flag is useful. But the distance cannot know this: it says that an
+# activation is unusual, and not what the rest of the network will do with it. How can we measure that?
+# {cite:t}`lennartz2023distortion` do it in three steps:
 #
 # 1. Teach a second network, an **autoencoder** $r$, to copy activations of the training scanner through a narrow **code**, a
 #    short list of numbers. The idea is that it can only reconstruct what it has learned.
 # 2. Give it the activation $x$ of a new slice. Its copy $r(x)$ should be $x$ moved towards the training activations: a more
 #    *usual* activation.
-# 3. Let the decoder of the U-Net compute the segmentation twice, from $x$ and from $r(x)$. If the two agree, the method takes
-#    the anomaly for harmless (exercise 2 shows where this goes wrong). If they differ, the anomaly matters.
+# 3. Let the decoder of the U-Net (the half behind the bottleneck) compute the segmentation twice, from $x$ and from $r(x)$. If
+#    the two agree, the method takes the anomaly for harmless (exercise 2 shows where this goes wrong). If they differ, the
+#    anomaly matters.
 
 # %% tags=["hide-input"]
 show.diagram("distortion")
@@ -319,8 +323,7 @@ print(f"by hand {sum(squares) / 4:.4f}, the package's function {of_package:.4f}"
 # activation. $|P|$ is the number of pixels, $|C|$ that of classes, and $P(C_p{=}c\mid\cdot)$ the probability that pixel $p$
 # has class $c$.
 #
-# The autoencoder learns two things at once, to copy the activation and to keep the segmentation:
-# $L = \lVert U(I) - U\!\circ r(x)\rVert^2 + \lVert x - r(x)\rVert^2$. The U-Net itself is frozen.
+# The autoencoder learns two things at once: to keep the segmentation, and to copy the activation. The U-Net itself is frozen.
 
 # %%
 coding = {"steps": steps, "seed": 10 * seed}
@@ -339,9 +342,10 @@ learned = methods["distortion"].autoencoder.history[-1]
 print(f"loss of both: {learned['L_seg']:.4f} and {learned['L_mse']:.4f}")
 
 # %% [markdown]
-# The cell prints the two terms of the loss on subjects of scanner A that were held out: first the mean square change of the
-# probabilities, then the mean square error of the copied activation. Before we use the method, we check it: an activation
-# like those in training should keep its segmentation.
+# The cell prints both parts of the loss on subjects of scanner A that were held out: the mean square change of the
+# probabilities, and the mean square error of the copied activation.
+#
+# Before we use the method, we check it. An activation like those in training should keep its segmentation.
 
 
 # %% tags=["hide-input"]
@@ -405,22 +409,23 @@ show.boxes(pd.concat(both), y="quality", by="prediction", axis=axis, alt=alt)
 # activations. After figure 4 (right) of the paper. One network.*
 #
 # The paper says that the reconstruction is no repair. On this phantom it repairs a part of what D corrupts:
-# over [ten](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice rises by
-# [0.08 [0.06, 0.10]](evidence:reconstruction-does-not-repair/D?fails) on D. It also rises by
-# [0.05 [0.01, 0.10]](evidence:reconstruction-does-not-repair/F?above&undecided) on F. But a rise counts as a repair
-# only if it is more than a hundredth, and on F that is undecided. A likely reason is that the activations are moved back towards
-# those in training. Many of the results are still no good segmentations, so nobody should use them as such.
+# over [ten](evidence:reconstruction-does-not-repair/seeds) other runs, the mean Dice on D rises by
+# [0.08 [0.06, 0.10]](evidence:reconstruction-does-not-repair/D?fails). On F it is
+# [undecided](evidence:reconstruction-does-not-repair/F?undecided) whether the Dice rises by more than a hundredth. A likely
+# reason is that the activations are moved back towards those in training. Many of the results are still no good segmentations,
+# so nobody should use them as such.
 #
 # ## Five uncertainties, case by case
 #
-# Here is what the paper compares, for each slice:
+# We now have a number that asks "does it matter?". What does it say about a single slice? The paper compares five uncertainties:
 #
 # * *distance*, the Mahalanobis distance from above, and *code distance*, the same on the autoencoder's code;
 # * *entropy* of the network as a mean over the image, and *ensemble entropy*, that of the mean prediction of five networks
 #   (chapter 2);
 # * *distortion*, which equation (3.1) defines.
 #
-# Choose a slice. The caption gives each uncertainty's rank within its scanner, from 1 (most trusted).
+# Choose a slice. The caption gives each uncertainty's rank within its scanner, from 1 (most trusted). A good uncertainty has
+# about the rank of the risk.
 
 # %% tags=["hide-input"]
 five = ["distance", "code distance", "entropy, image", "ensemble entropy", "distortion"]
@@ -484,9 +489,9 @@ show.picture_slider(
 # %% [markdown]
 # ## Which ranks the cases?
 #
-# A good uncertainty is high where the Dice is low. We repeat the paper's main figure: Spearman's rank correlation of each
-# uncertainty with the risk, within each scanner. Besides this run, it contains ten stored runs, each with its own hearts,
-# networks and autoencoder. The claims are judged on these ten.
+# A good uncertainty is high where the risk (1 − Dice) is high. Which of the five does this best? We repeat the paper's main
+# figure: Spearman's rank correlation of each uncertainty with the risk, within each scanner (1 is a perfect ranking). The
+# figure holds this run and the ten stored runs, on which the claims are judged.
 #
 # **Predict:** on which scanners will distortion rank the slices well, and on which hardly at all?
 
@@ -523,39 +528,40 @@ over_runs(
 # marker is the median, the bar reaches from the lowest to the highest run. After figure 3 of the paper.*
 #
 # In the paper, distortion leads nearly everywhere. Here, over the [ten](evidence:distortion-beats-distance/seeds) stored
-# runs, its Spearman's correlation with the risk is large on D only, where the network collapses. On B and C it is small, and
-# on A, E and F the interval includes zero:
+# runs, its correlation with the risk is large on D only, where the network collapses:
+# [0.74 [0.71, 0.77]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above). On B, for example, it is
+# [0.18 [0.06, 0.29]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&above). On
+# [A](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across),
+# [E](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) and
+# [F](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) the interval includes zero.
 #
-# | scanner | distortion: Spearman with risk |
-# |---|---|
-# | A | [−0.02 [−0.10, 0.06]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=A&across) |
-# | B | [0.18 [0.06, 0.29]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=B&above) |
-# | C | [0.17 [0.01, 0.32]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=C&above) |
-# | D | [0.74 [0.71, 0.77]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=D&above) |
-# | E | [0.12 [−0.02, 0.27]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=E&across) |
-# | F | [0.10 [−0.09, 0.29]](evidence:chapter_03_cases/rank_correlation/distortion?cohort=phantom&domain=F&across) |
-#
-# How does distortion compare with its rivals, over the same runs?
+# How does distortion compare with its rivals, over the same runs? The table adds a simple rival that is not in the paper: the
+# entropy over the *foreground*, the pixels that are predicted as heart (chapter 2). *Undecided* means that the ten runs do not
+# settle who is ahead.
 #
 # | rival | distortion ranks better | undecided | the rival ranks better |
 # |---|---|---|---|
-# | entropy, image (in the paper) | [D, F](evidence:distortion-beats-entropy/D,F?holds) | [B, C, E](evidence:distortion-beats-entropy/B,C,E?undecided) | |
+# | entropy, image | [D, F](evidence:distortion-beats-entropy/D,F?holds) | [B, C, E](evidence:distortion-beats-entropy/B,C,E?undecided) | |
 # | distance | [D](evidence:distortion-beats-distance/D?holds) | [B, C, E, F](evidence:distortion-beats-distance/B,C,E,F?undecided) | |
-# | code distance | D, by [0.14 [0.06, 0.23]](evidence:distortion-beats-code-distance/D?holds) | [B](evidence:distortion-beats-code-distance/B?undecided) | [C, E, F](evidence:distortion-beats-code-distance/C,E,F?fails) |
-# | entropy, foreground (not in the paper) | | [D](evidence:distortion-beats-foreground-entropy/D?undecided) | [B, C, E, F](evidence:distortion-beats-foreground-entropy/B,C,E,F?fails) |
+# | code distance | [D](evidence:distortion-beats-code-distance/D?holds) | [B](evidence:distortion-beats-code-distance/B?undecided) | [C, E, F](evidence:distortion-beats-code-distance/C,E,F?fails) |
+# | entropy, foreground | | [D](evidence:distortion-beats-foreground-entropy/D?undecided) | [B, C, E, F](evidence:distortion-beats-foreground-entropy/B,C,E,F?fails) |
+#
+# So most of the published effect is missing here: distortion ranks better than the distance [on D](evidence:distortion-beats-distance/D?holds),
+# and on the other scanners this is undecided.
 #
 # ## Why not here?
 #
-# Why does the published effect not appear? There are three suspects:
+# Why is the published effect missing on most scanners? There are three suspects:
 #
 # * Is our *implementation* wrong? The tests of the package compute equation (3.1) again in plain NumPy, and the numbers agree.
-# * Is the *autoencoder* poor? It [keeps the mean Dice on the training slices](evidence:reconstruction-keeps-the-training-dice?holds)
-#   to about two thousandths.
-# * So look at the *cohort*, our test slices. They differ in the size of the heart. In chapter 2, the entropy over the image
-#   seemed to say how much of the heart was found. Equation (3.1) is a mean over the image, too.
+# * Is the *autoencoder* poor? It passed its check: it
+#   [keeps the mean Dice on the training slices](evidence:reconstruction-keeps-the-training-dice?holds).
+# * So look at the *test slices*. They differ in the size of the heart, and equation (3.1) is a mean over the whole image. In
+#   chapter 2, such a mean of the entropy seemed to say how much of the heart was found.
 #
-# The next table also has two other forms of distortion: *distortion, foreground* is its mean over what is predicted as heart, and
-# *distortion, Dice* is 1 minus the Dice between the two segmentations.
+# So we ask how distortion depends on the size of the heart. The next table also has two other forms of it: *distortion,
+# foreground* is its mean over what is predicted as heart, and *distortion, Dice* is 1 minus the Dice between the two
+# segmentations.
 #
 # **Predict:** will distortion rise or fall with the size of the heart? And the risk?
 
@@ -590,32 +596,31 @@ over_runs(shown, alt)
 # %% [markdown]
 # *Spearman's correlation with the risk (higher is better) on each scanner, over the same eleven runs, drawn as before.*
 #
-# The same idea, put as a Dice, ranks the cases better than equation (3.1)
-# [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
-# [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above)
-# ([ten](evidence:distortion-as-dice-orders-better/seeds) stored runs, each interval above zero). Is it also better than the
-# entropy over the foreground, which costs one pass? On D it is, by
-# [0.09 [0.03, 0.16]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above).
-# On all other scanners the entropy over the foreground is ahead:
+# Does the Dice form rank better? Yes: over the [ten](evidence:distortion-as-dice-orders-better/seeds) stored runs, it ranks the
+# cases better than equation (3.1) [on every unseen scanner](evidence:distortion-as-dice-orders-better?holds) and
+# [on A](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~distortion?cohort=phantom&domain=A&above).
 #
-# | scanner | entropy, foreground, minus distortion, Dice |
-# |---|---|
-# | A | [0.35 [0.25, 0.45]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above) |
-# | B | [0.27 [0.23, 0.32]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above) |
-# | C | [0.21 [0.15, 0.28]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above) |
-# | E | [0.27 [0.17, 0.36]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above) |
-# | F | [0.06 [0.02, 0.10]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above) |
+# Is it also better than the entropy over the foreground, which costs one pass? On D it is, by
+# [0.09 [0.03, 0.16]](evidence:chapter_03_cases/rank_correlation_difference/distortion,+Dice~entropy,+foreground?cohort=phantom&domain=D&above).
+# On all other scanners the entropy over the foreground is ahead: by
+# [0.06 [0.02, 0.10]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=F&above)
+# on F, by
+# [0.35 [0.25, 0.45]](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=A&above)
+# on A, and by values between these on
+# [B](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=B&above),
+# [C](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=C&above) and
+# [E](evidence:chapter_03_cases/rank_correlation_difference/entropy,+foreground~distortion,+Dice?cohort=phantom&domain=E&above).
+#
+# So the size of the heart is a likely part of the reason, and yet a simple rival remains hard to beat.
 #
 # :::{admonition} For the researcher: the text of the paper and its code
 # :class: dropdown
 # There could be a fourth suspect, because the published code computes other things than the text states.
 #
 # * For one data set, the code takes the root of the *sum* of squares over a volume. For single slices this gives the same
-#   ranking as the mean of equation (3.1), because both rise together. Over volumes of unequal length it would not.
+#   ranking as equation (3.1). Over volumes of unequal length it would not.
 # * For the other data set, it averages a cross-entropy over rows, and then takes the root of the sum of squares over
-#   columns. This is another quantity: the cross-entropy is the entropy of the reconstructed prediction plus the
-#   Kullback-Leibler divergence between the two predictions, so it is large wherever the reconstructed prediction is
-#   uncertain.
+#   columns. A cross-entropy is large wherever the reconstructed prediction is uncertain, so this is another quantity.
 # * The entropy is called a mean in the text and is an L2 norm in the code.
 # * The autoencoder is trained with a Huber loss where the text has squares, and the ensembles are drawn with replacement,
 #   so some of them hold one network more than once.
@@ -626,8 +631,9 @@ over_runs(shown, alt)
 #
 # ## What if the scanner varies from scan to scan?
 #
-# On B the settings of the scanner vary little from scan to scan, so that all slices are corrupted about equally. Now let
-# these settings vary six times as much (`jitter=6`).
+# Does the ranking of a method also depend on the test set? On B the settings of the scanner vary little from scan to scan, so
+# that all slices are corrupted about equally. Now let these settings vary six times as much (`jitter=6`), so that some slices
+# are corrupted little and others strongly.
 #
 # **Predict:** what happens to the rank correlation of the distance?
 
@@ -650,14 +656,16 @@ show.method_intervals(
 # intervals over subjects. One network.*
 #
 # Over [ten](evidence:severity-makes-distance-look-good/seeds) other runs, the distance has a Spearman's correlation
-# of [0.76 [0.72, 0.80]](evidence:severity-makes-distance-look-good?holds) on the varied scanner. If the severity of the
-# corruption varies within a scanner, distance and risk both rise with it, and then the distance ranks the cases, too. So in
-# any comparison of methods, look how much severity varies in the test set, because that may decide the comparison.
+# of [0.24 [0.09, 0.40]](evidence:chapter_03_cases/rank_correlation/distance?cohort=phantom&domain=B) on the usual scanner B, and of
+# [0.76 [0.72, 0.80]](evidence:severity-makes-distance-look-good?holds) on the varied one. A likely reason is that distance and
+# risk both rise with the severity of the corruption: where the severity varies, the distance ranks the cases, too. So in any
+# comparison of methods, look how much severity varies in the test set, because that may decide the comparison.
 #
 # ## How many slices are flagged?
 #
-# The next figure follows figure 4 (left) of the paper: the threshold of each method is set so that 95 % of new slices on A
-# pass. A method that asks "does it matter?" should flag few slices of the scanners B, C and E, where the network does well.
+# A clinic needs a yes or a no for each slice, and so a threshold. A method that asks "does it matter?" should flag few slices
+# of the scanners B, C and E, where the network does well. Does distortion do so? The threshold of each method is set so that
+# 95 % of new slices on A pass (after figure 4, left, of the paper).
 
 # %% tags=["hide-input"]
 at_a = measure(methods, familiar)[0]
@@ -674,36 +682,43 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # %% [markdown]
 # *Fraction of the slices of each scanner that each method flags. Dotted: the 5 % that is allowed on A. One run.*
 #
-# Look at B, C and E. On the harmless C, distortion flags more slices than the distance, over
+# Look at C and E, which do little harm. On C, distortion flags more slices than the distance, over
 # [ten](evidence:distortion-spares-the-harmless/seeds) other runs by
 # [0.24 [0.12, 0.36]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
-# of the slices. So on C it reacts more often to an unseen scanner, which is not what it is for. On E the registered claim was that
-# distortion flags far fewer slices than the distance, and we saw no difference (distortion minus distance:
-# [−0.07 [−0.16, 0.02]](evidence:distortion-spares-the-harmless?fails&across)).
+# of the slices. On E, the claim was that distortion flags fewer slices than the distance, by at least half of all slices. It
+# [fails](evidence:distortion-spares-the-harmless?fails): the difference is
+# [−0.07 [−0.16, 0.02]](evidence:distortion-spares-the-harmless?fails&across), and its interval includes zero. So on this phantom,
+# a flag from distortion does not always mean harm.
 #
-# The paper reports two different results. On hearts from several vendors (M&Ms), distortion flags few slices and the distance
-# all. On brains (CC-359), distortion flags nearly all slices as well.
-#
-# :::{admonition} For the researcher: does augmentation explain the difference?
+# :::{admonition} For the researcher: does augmentation explain the difference from the paper?
 # :class: dropdown
-# The paper trains its hearts with augmented images and its brains without, so this may be the reason. We trained the U-Net of this
-# chapter twice, as it is and with the augmentation of nnU-Net (`benchmarks/augmented.py`, five seeds, six claims). The distance
-# with the published pooling then flags fewer slices of [B](evidence:augmentation-lowers-the-flags-of-the-published-distance/B?holds)
-# and [C](evidence:augmentation-lowers-the-flags-of-the-published-distance/C?holds), by about a fifth of them; distortion flags a few
-# per cent less of [D](evidence:augmentation-lowers-the-flags-of-distortion/D?holds), and still nearly all. (Neither
-# claim holds on all of its scanners.) On
-# [F](evidence:augmentation-raises-the-dice-on-d-and-f/F?holds) the Dice rises by
-# [0.16 [0.09, 0.23]](evidence:augmentation-raises-the-dice-on-d-and-f/F), on
-# [D](evidence:augmentation-raises-the-dice-on-d-and-f/D?undecided) that is undecided, and on A it costs
-# [0.008](evidence:augmentation-costs-little-on-a/estimate?holds&minus). So
-# augmentation acts on the *distance* at least as visibly as on distortion. Whether distortion then ranks better than the distance, as in
-# the paper, is [undecided](evidence:distortion-beats-published-distance-with-augmentation?undecided) on every unseen scanner. (Our
-# autoencoder is trained without augmentation in both cases.)
+# The paper reports two different results. On hearts from several vendors (M&Ms), distortion flags few slices and the distance
+# all. On brains (CC-359), distortion flags nearly all slices as well. The hearts are trained with augmented images and the
+# brains without, so this may be the reason.
+#
+# We trained the U-Net of this chapter twice, as it is and with the augmentation of nnU-Net (`benchmarks/augmented.py`,
+# [five](evidence:augmentation-lowers-the-flags-of-distortion/seeds) seeds; the autoencoder is trained without it in both
+# cases). The decided changes are these:
+#
+# | quantity | scanner | change with augmentation |
+# |---|---|---|
+# | fraction that the distance flags (published pooling) | B | [−0.23 [−0.39, −0.07]](evidence:augmentation-lowers-the-flags-of-the-published-distance/B?holds) |
+# | | C | [−0.22 [−0.42, −0.02]](evidence:augmentation-lowers-the-flags-of-the-published-distance/C?holds) |
+# | fraction that distortion flags | D | [−0.055 [−0.109, −0.001]](evidence:augmentation-lowers-the-flags-of-distortion/D?holds) |
+# | mean Dice | A | [−0.008](evidence:augmentation-costs-little-on-a/estimate?holds) |
+# | | F | [0.16 [0.09, 0.23]](evidence:augmentation-raises-the-dice-on-d-and-f/F?holds) |
+#
+# The rest is undecided: the flags of the distance on
+# [D, E and F](evidence:augmentation-lowers-the-flags-of-the-published-distance/D,E,F?undecided), those of distortion on
+# [F](evidence:augmentation-lowers-the-flags-of-distortion/F?undecided), the Dice on
+# [D](evidence:augmentation-raises-the-dice-on-d-and-f/D?undecided), and whether distortion then ranks better than the distance
+# [on each unseen scanner](evidence:distortion-beats-published-distance-with-augmentation/B,C,D,E,F?undecided). So these runs do
+# not tell whether augmentation explains the difference from the paper.
 # :::
 #
 # ## What the autoencoder needs (for researchers)
 #
-# Which half of the loss matters? How long must the code be? At which layer should the autoencoder be put in? To repeat this
+# Which half of the loss matters? How long must the code be? At which layer should the autoencoder be put in? To measure this
 # takes fifteen minutes (`python benchmarks/chapter_03.py`), so the stored table is folded here, and the box says what is in it.
 
 # %% tags=["hide-input", "hide-output"]
@@ -717,31 +732,30 @@ ablations.groupby("variant")[columns].mean().loc[order].round(3)
 # %% [markdown]
 # :::{admonition} For the researcher: halves of the loss, codes and layers
 # :class: dropdown
-# The folded table says how much the reconstruction changes the Dice on A; and, on D, Spearman's correlation with the risk
+# The loss is $L = \lVert U(I) - U\!\circ r(x)\rVert^2 + \lVert x - r(x)\rVert^2$: the segmentation half, and the reconstruction
+# half. The folded table says how much the reconstruction changes the Dice on A; and, on D, Spearman's correlation with the risk
 # of equation (3.1) ("SD") and of its Dice form ("Dice"; higher is better). "Hooked" names the layer whose activations are copied,
-# if it is not the bottleneck. All are means over three networks.
+# if it is not the bottleneck. All are means over three networks, without intervals, so small differences are not results.
 #
-# Three networks are few and the table has no intervals, so small differences between rows are not results. Each half of the
-# loss alone has a lower correlation of equation (3.1) on D
-# ([0.74](evidence:chapter_03_ablations/SD+on+D/estimate?variant=segmentation+half) for the segmentation half,
-# [0.75](evidence:chapter_03_ablations/SD+on+D/estimate?variant=reconstruction+half) for the reconstruction half) than
-# both together ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). But this is not so in
-# each network: in one of the three, the segmentation half is ahead. The networks disagree about the next rows as well (a
-# smaller or larger code, noise in training, a variational or larger autoencoder), so we draw no conclusion there.
+# Each half of the loss alone has a lower correlation of equation (3.1) on D
+# ([0.74](evidence:chapter_03_ablations/SD+on+D/estimate?variant=segmentation+half) and
+# [0.75](evidence:chapter_03_ablations/SD+on+D/estimate?variant=reconstruction+half)) than both together
+# ([0.81](evidence:chapter_03_ablations/SD+on+D/estimate?variant=as+in+this+chapter)). But in one of the three networks, the
+# segmentation half is ahead. The networks disagree about the next rows as well, so we draw no conclusion there.
 #
-# The last two rows are plainer: one level up, or at the finest skip connection, a short code cannot hold the activation. There
-# the Dice on A itself falls, so what is measured is the error of the autoencoder.
+# One level up, or at the finest skip connection, a short code cannot hold the activation. There the Dice on A itself falls, so
+# what is measured is also the error of the autoencoder.
 # :::
 #
 # ## Does it work on real scanners?
 #
-# We return to the spinal cord of chapter 1, and to its network. The folded cells fit the methods of this chapter to it.
+# So far all hearts were simulated. What remains on real images? We return to the spinal cord of chapter 1, and to its network:
+# it was trained on two volunteers, and we test it at four other sites, with one volunteer at each.
 #
-# The first question is: which cases should set the threshold of the distance? Not the training slices: the covariance was fitted
-# to them, so their distances are small by construction. A useful threshold must let a new *person* on a source scanner
-# pass. There are two volunteers in the source. So we fit the distance without one of them, set the threshold so that 95 % of
-# that volunteer's slices pass, and see which slices of the unseen sites are flagged. Then we do the same without the other
-# volunteer. The table has the median distance of three groups of slices.
+# First, which cases should set the threshold of the distance? Not the training slices: the covariance was fitted to them, so
+# their distances are small by construction. A useful threshold must let a new *person* on a source scanner pass. So we fit the
+# distance without one of the two training volunteers, and set the threshold so that 95 % of that volunteer's slices pass. Then
+# we do the same without the other one. The first table has the median distance of three groups of slices.
 
 # %% tags=["hide-input"]
 try:
@@ -790,8 +804,8 @@ medians if cord is not None else None
 # *Median of the distance: of the slices to which it was fitted, of the volunteer who was left out, and of the unseen sites. One
 # network. The table appears only where the cord images are installed.*
 #
-# In this run, a volunteer whom the distance has not seen lies far off, even on a **source** scanner. So if the slices that were used to fit had
-# set the threshold, the unseen sites would be flagged, as published, but a new person on a source scanner as well.
+# In this run, a volunteer whom the distance has not seen lies far off, even on a **source** scanner. So if the slices that were
+# used to fit had set the threshold, the unseen sites would be flagged, as published, but a new person on a source scanner as well.
 
 # %% tags=["hide-input"]
 if cord is None:
@@ -816,27 +830,35 @@ table.rename_axis("site").T.round(2)
 # the two repeats, each of which leaves one volunteer out), and Spearman's correlation of five uncertainties with the risk.
 # One network.*
 #
-# With a threshold that lets the new person pass, the distance flags only some of the slices: over
-# [ten](evidence:distance-flags-every-real-site/seeds) other networks between
+# With a threshold that lets the new person pass, the distance flags only some of the slices. Over
+# [ten](evidence:distance-flags-every-real-site/seeds) other networks, these are between
 # [0.03](evidence:distance-flags-every-real-site/Milan/estimate) (Milan) and
-# [0.41](evidence:distance-flags-every-real-site/University/estimate) (University College London, UCL) of them. A flag does
-# not tell where the segmentation is wrong: Juntendo is flagged about as often
-# ([0.38](evidence:distance-flags-every-real-site/Juntendo/estimate)) as UCL, and yet the mean Dice is
-# [0.83](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University) at UCL and
-# [0.18](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo) at Juntendo. With two volunteers in the
-# source and one at each site, we cannot separate "new scanner" from "new person". Whether the distance flags other
-# volunteers of these sites is open, so the claim is [undecided](evidence:distance-flags-every-real-site?undecided):
-# there are too few people.
+# [0.41](evidence:distance-flags-every-real-site/University/estimate) (University College London, UCL) of them.
 #
-# The second question is which uncertainty ranks the slices. There is one volunteer per site, with 14 to 40 slices, so
-# correlations within a site are rough and have no interval, and one run says little. At Juntendo, the collapse of chapter 1,
-# the means over the [ten](evidence:distance-flags-every-real-site/seeds) other networks are
-# [0.77](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo) for the Dice form of
-# distortion, [0.61](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo) for the
-# distance, and
-# [0.42](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo) for distortion as in
-# equation (3.1). At UCL, even one method differs much from network to network: the entropy over the foreground lies between
+# A flag does not tell where the segmentation is wrong. Juntendo is flagged about as often
+# ([0.38](evidence:distance-flags-every-real-site/Juntendo/estimate)) as UCL. Yet the mean Dice is
+# [0.83](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=University) at UCL and
+# [0.18](evidence:chapter_03_cases/quality/estimate?cohort=cord&domain=Juntendo) at Juntendo.
+#
+# More cannot be said, because there are too few people. With two volunteers in the source and one at each site, we cannot
+# separate "new scanner" from "new person". The claim that the distance flags at least 95 % of the slices of every real site is therefore
+# [undecided](evidence:distance-flags-every-real-site?undecided): whether it flags other volunteers of these sites is open.
+#
+# :::{admonition} For the researcher: which uncertainty ranks the slices of a site?
+# :class: dropdown
+# There is one volunteer per site, with 14 to 40 slices. So correlations within a site are rough and have no interval, and one run
+# says little. At Juntendo, the collapse of chapter 1, these are the means over the
+# [ten](evidence:distance-flags-every-real-site/seeds) other networks:
+#
+# | uncertainty | Spearman with risk, Juntendo |
+# |---|---|
+# | distortion, Dice | [0.77](evidence:chapter_03_cases/rank_correlation/distortion,+Dice/estimate?cohort=cord&domain=Juntendo) |
+# | distance | [0.61](evidence:chapter_03_cases/rank_correlation/distance/estimate?cohort=cord&domain=Juntendo) |
+# | distortion, equation (3.1) | [0.42](evidence:chapter_03_cases/rank_correlation/distortion/estimate?cohort=cord&domain=Juntendo) |
+#
+# At UCL, even one method differs much from network to network: the entropy over the foreground lies between
 # [0.12 and 0.86](evidence:chapter_03_cases/rank_correlation/entropy,+foreground?cohort=cord&domain=University).
+# :::
 
 # %% tags=["remove-cell"]
 if cases_out:
@@ -895,11 +917,12 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #
 # * "Another scanner?" and "does it matter?" are different questions. The appearance of an image and its activations
 #   can disagree about the first.
-# * Distortion asks the second one; put as a Dice, it ranks the cases well on D, where the network collapses
-#   (Spearman's correlation with the risk is
-#   [0.89 [0.85, 0.92]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)).
-# * As a mean over the image it probably also measures how much heart there is to change. The Dice between the two segmentations relates the
-#   change to the size, and [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds).
+# * Distortion asks the second one. As a mean over the image it probably also measures how much heart there is to change. The
+#   Dice between the two segmentations relates the change to the size, and
+#   [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds).
+# * Put as a Dice, distortion ranks the cases well on D, where the network collapses (Spearman's correlation with the risk is
+#   [0.89 [0.85, 0.92]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)). On the other
+#   scanners, the entropy over the foreground is a simple rival that is hard to beat.
 # * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.
 # * How much severity varies within the test set can decide which method looks good.
 #
@@ -1114,7 +1137,5 @@ exercises.check_harmless(my_activation, weights)
 # * The real cases come from one volunteer per site.
 #
 # **Read on.** Distortion asks whether an anomaly changes the segmentation. Chapter 4 asks instead for the Dice itself,
-# and lets a second network predict it from activations, too. The paper of this chapter is
-# {cite:t}`lennartz2023distortion`. The Mahalanobis distance of activations comes from {cite:t}`lee2018mahalanobis`, who
-# detect unusual inputs of a classifier with it. How far a covariance should be shrunk is derived in
-# {cite:t}`ledoit2004covariance`. All terms are on the page [Definitions](../definitions.md).
+# and lets a second network predict it from activations, too. The paper of this chapter is {cite:t}`lennartz2023distortion`.
+# All terms are on the page [Definitions](../definitions.md).
