@@ -689,7 +689,7 @@ report.rename_axis("scanner").round(2)
 # :::{admonition} For the researcher: is the rule better than a threshold?
 # :class: dropdown
 # A rival is a threshold, set as the public code does: at most one in twenty bad validation cases (Dice below 0.8) is kept. Hardly
-# any slice of A is bad, so we corrupted new ones by hand for that (`benchmarks/risk_control.py`, five seeds, six claims).
+# any slice of A is bad, so we corrupted new ones by hand for that (`benchmarks/risk_control.py`, five seeds, six registered claims).
 #
 # * **Against a threshold on the soft Dice confidence**, the rule keeps a bad slice or rejects a good one less often, averaged
 #   over the unseen scanners, by
