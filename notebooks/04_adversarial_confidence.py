@@ -295,10 +295,10 @@ print(f"fall of the prediction: {((x - moved) * g).sum():.2f}")
 # If the predictor becomes better with the adversary, this could have a dull reason: it has seen more different images. Does
 # the *direction* of the changes matter? We compare three predictors, which differ in the second half of the batch only:
 #
-# * for the **adversary** predictor, images that the adversary has changed;
-# * for the **noise** predictor, images that are changed in a random direction, by as much as an adversary against this
+# * the **adversary** predictor sees images that the adversary has changed;
+# * the **noise** predictor sees images that are changed in a random direction, by as much as an adversary against this
 #   predictor would change them;
-# * for the **plain** predictor, the clean images again.
+# * the **plain** predictor sees the clean images again.
 #
 # Unlike the first predictor above ("not augmented"), all three see the images with the U-Net's own augmentation (small
 # rotations, changes of scale, noise).
@@ -883,7 +883,7 @@ None if cases_out else draw_parts()  # a sweep makes the stored runs
 # * [10](evidence:chapter_04_cases/excess_aurc/Beta/estimate?cohort=phantom&each=domain&x1000) with a distribution;
 # * [10](evidence:chapter_04_cases/excess_aurc/Beta,+plain/estimate?cohort=phantom&each=domain&x1000) if the adversaries are then
 #   left out;
-# * [10](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000) for the entropy over
+# * [10](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000) is what the entropy has over
 #   the foreground.
 #
 # The step to three levels and strong corruptions lowers the eAURC on D, whose changes they resemble, by
@@ -1137,9 +1137,9 @@ vendors.assign(mean=vendors.mean(axis=1)).loc[on_nodules].round(1)
 # comes the adversary, then strong corruptions. But over [five](evidence:nodule-adversary-ranks-better-than-plain/seeds) seeds and
 # [143](evidence:nodule-adversary-ranks-better-than-plain/people) patients both steps are undecided:
 #
-# * eAURC of the adversary minus that of plain training:
+# * the eAURC of the adversary minus that of plain training is
 #   [−0.016 [−0.035, 0.003]](evidence:nodule-adversary-ranks-better-than-plain?undecided);
-# * eAURC of strong corruptions minus that of the adversary:
+# * the eAURC of strong corruptions minus that of the adversary is
 #   [−0.010 [−0.036, 0.015]](evidence:nodule-strong-corruptions-rank-better-than-adversary?undecided).
 #
 # **The Beta predictor.** We do not see its success here. Its mean is not below that of strong corruptions alone, and it is higher
