@@ -271,7 +271,7 @@ show.method_intervals(
 # or on test sets of different sizes, it can hide a small difference between them, or invent one. How large is it? Compare it
 # with the column *random*, which is what an uncertainty gets that knows nothing.
 #
-# **Which rules give one value to the constant?** Only that of this book. All others take ties as they come, so the
+# **Which rules give one value to the constant?** Only that of this book does so. All others take ties as they come, so the
 # order of the file decides. For example, if you sort your table by risk before you save it, the constant gets the same value as the
 # perfect order. The uncertainty with four levels has the same problem.
 #
