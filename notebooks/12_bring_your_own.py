@@ -17,11 +17,11 @@
 #
 # **The question.** You have your own network, or your own images, or only a folder of segmentations that somebody's network
 # has made. Some of them may be wrong, and each of them belongs to a patient whose treatment may depend on it. How do you find
-# out, today and without writing code that reads your files, how far they can be trusted?
+# out how far they can be trusted, without writing code that reads your files?
 #
-# **You will be able to** turn a folder of images into a cohort, and find out what is wrong with its files; load a network that was
-# trained elsewhere without running code from its checkpoint; find out what the network returns, and mend it; calibrate a bound
-# for your own scanner; do the same with stored probabilities alone; and write a page that says which cases to look at first.
+# **You will be able to** find faults in a folder of images, and read it as a cohort; load a network that was
+# trained elsewhere without running code from its checkpoint; calibrate a lower bound of the Dice for your own scanner; and write a
+# page that says which cases to look at first, even if you have stored probabilities alone.
 #
 # **You need** chapters 1 and 2 for the words (scanners A to F, Dice, entropy, soft Dice confidence), and chapter 9 for the lower
 # bound. The code needs nothing but the package. All terms are on the page [Definitions](../definitions.md).
@@ -29,7 +29,8 @@
 # **Time:** about 1 min on two CPU cores, with the training of a small network.
 #
 # **Where to begin.** Read the chapter once as it stands. It writes a folder of simulated hearts and uses it as if it were yours, so
-# that everything runs and the truth is known. Then set the parameters below, and run it again with your own:
+# that everything runs and the truth is known. It has four steps: check the files, load a network, give its segmentations a lower
+# bound, and rank stored predictions for a person to look at. Then set the parameters below, and run it again with your own:
 #
 # | you have | set | read |
 # |---|---|---|
@@ -121,9 +122,9 @@ pd.set_option("display.max_colwidth", 90)
 # %% [markdown]
 # ## A folder of images
 #
-# A colleague sends you a folder of images. What is in it, and can you trust the files? To have such a folder, we simulate one:
+# A colleague sends you a folder of images. What is in it, and are its files sound? To have such a folder, we simulate one:
 # phantom hearts on scanner A, on which a network will be trained, and other hearts on B, D and F, which the network will never
-# see. Every heart is a stack of six slices.
+# see. Every heart is a stack of six slices, and stands for one patient.
 
 # %%
 sizes, level = profile_named(profile, steps=n_steps), 0.9
@@ -149,8 +150,9 @@ def hearts(scanner, n_cases, first_subject):
 # | `imagesTs`, `labelsTs` | the same for the test cases |
 # | `dataset.json` | which number stands for which class |
 #
-# A file of type **NIfTI** (`.nii.gz`) holds the intensities of a volume together with a matrix that says how large a voxel is,
-# and in which direction of the patient each axis runs.
+# A file of type **NIfTI** (`.nii.gz`) holds the intensities of a volume (a stack of slices; its pixels are called *voxels*). It also
+# holds a matrix that says how large a voxel is, and in which direction of the patient each axis runs. The output below shows a few
+# of the files, and then the text of `dataset.json`.
 
 # %%
 mine = folder / "mine"
@@ -165,9 +167,20 @@ print((mine / "dataset.json").read_text())
 # ### Look before you read
 #
 # Before anything is computed, ask what is in the folder. The function `describe_folder`, or the command `segconf cohort FOLDER`, opens
-# every file. It prints a line for each case: its patient (*subject*), its scanner (*domain*), training or test (*split*), and the
-# size of its image. It cannot know where the scanner stands in the names, so we say it with a *pattern*: here a letter from A to F,
-# followed by an underscore and a digit, as in `A_0001`. The part in parentheses, the letter, is the name of the scanner.
+# every file and prints a report. It cannot know where the scanner stands in the names, so we say it with a *pattern*: here a letter
+# from A to F, followed by an underscore and a digit, as in `A_0001`. The part in parentheses, the letter, is the name of the
+# scanner.
+#
+# The report is long, because most of its lines describe one case each. You need not read them all. Go through its parts, and compare
+# them with what you know of your data:
+#
+# | part of the report | what it says | what to ask |
+# |---|---|---|
+# | first line | numbers of cases, of patients (*subjects*) and of scanners (*domains*) | Are there as many subjects as patients? |
+# | a line per case, for the first cases only | among others: training or test (*split*), size of the image, millimetres per pixel (`spacing_mm`) | Is the spacing that of your scanner? |
+# | counts per domain and per split | how many cases and subjects each has | Did the pattern find every scanner? |
+# | *Label values* | for each number in the segmentations: its class, its pixels, its cases | Is a class missing? |
+# | last lines | what is worth knowing, and what looks wrong | What has to be mended before you go on? |
 
 # %%
 where = Path(root).expanduser() if root else mine
@@ -178,11 +191,11 @@ if cohort in ("", "folder"):
     print(described.replace(str(folder), "..."))
 
 # %% [markdown]
-# Compare the report with what you know of your data. Is the spacing in millimetres that of your scanner? Are there as many
-# subjects as patients? The number of **subjects** matters most. If one patient has two names, a random split can put slices of one
-# person into training *and* test, and every result looks better than it is. (The reader takes the name of a case for the patient,
-# unless it ends in a phase of the heartbeat: `_ED` is the end of diastole, when the heart is widest, and `_ES` is the end of
-# systole.)
+# The number of **subjects** in the first line matters most. If one patient has two names, a random split can put slices of one
+# person into training *and* test. Then the results look better than they are.
+#
+# The report takes the name of a case for the patient, without a phase of the heartbeat at its end: `_ED` (end of diastole, when the
+# heart is widest) or `_ES` (end of systole).
 #
 # ### Put faults into a folder
 #
@@ -223,15 +236,16 @@ print("\n\n".join(faults).replace(str(broken), "..."))
 
 # %% [markdown]
 # Four faults are found, each with the case in which it is. The fifth is not, because a file in which the classes are
-# exchanged is in itself perfectly sound. Only knowledge of the heart can find it, or a network that was trained on correct
-# classes. The readers of the cardiac data sets check in every heart that the left ventricle lies
-# inside the myocardium ([Research cohorts](../cohorts.md)); for your own data you have to look at images, and at a network whose
-# Dice is near zero in one or two classes only.
+# exchanged is in itself sound. Finding it takes knowledge of the heart, so look at images of your own data. (The readers of the
+# cardiac data sets check in every heart that the left ventricle lies inside the myocardium, see [Research cohorts](../cohorts.md).)
+# A trained network helps as well: its Dice would be near zero in the exchanged classes only.
+#
+# So the report tells you whether the files fit together. Whether their classes mean what you think, it cannot tell.
 #
 # ### Read it
 #
-# Now the folder becomes a cohort: slices with intensities of mean 0 and standard deviation 1 per slice, classes, scanners and
-# patients. A reader of a single data set is chosen in the same way, for example with `cohort = "mnms2"`.
+# Now the folder becomes a **cohort**: slices with their classes, scanners and patients. The intensities of each slice are scaled to
+# a mean of 0 and a standard deviation of 1.
 
 # %%
 if bool(cohort) != bool(root):
@@ -254,10 +268,14 @@ print("different labels:", int((again.labels != written.labels).sum()))
 # %% [markdown]
 # The labels are equal in every pixel. The intensities differ a little, because scanners store integers, and so does our folder.
 #
-# Finally, the patients of the training scanner are divided into three parts. Half of them **train** the network. Three tenths
-# **calibrate** the bound, that is, we use their references to find out how far the network's statements can be trusted. The rest
-# are for the **test**. If your network was trained elsewhere, make sure that its training
-# patients are in the first part only, for example by a cohort without them.
+# Finally, the patients of the training scanner are divided into three parts:
+#
+# * Half of them **train** the network.
+# * Three tenths **calibrate** the bound: we use their references to find out how far the network's statements can be trusted.
+# * The rest are for the **test**. In the code, `new` has these patients and all those of the unseen scanners.
+#
+# If your network was trained elsewhere, its training patients must not be among those of calibration and test. The output has the
+# number of patients in each part.
 
 # %%
 parts = whole.where(domain=source).split((0.5, 0.3, 0.2), seed=seed)
@@ -346,9 +364,8 @@ except ValueError as reason:
 
 # %% [markdown]
 # The network is refused, and the message ends with the line to write. The function `adapt` puts a module around a network that
-# turns its output into logits. It also pads images whose sides the network cannot halve often enough (`pad_to`), and repeats a
-# single channel for a network of colour images (`channels`); see [Your own network](../networks.md). The parameter `output` of
-# this notebook says what your network returns:
+# turns its output into logits. It can also mend the input, for example pad an image whose sides the network cannot halve often
+# enough (`pad_to`); see [Your own network](../networks.md). The parameter `output` of this notebook says what your network returns:
 #
 # | `output` | what the network returns |
 # |---|---|
@@ -356,6 +373,8 @@ except ValueError as reason:
 # | `probabilities` | values after a softmax, or of a single channel after a sigmoid |
 # | `sigmoid` | a single channel *before* the sigmoid; it becomes the logits of two classes |
 # | `upsampled` | logits at a lower resolution than the image (a whole fraction of it), which are interpolated |
+#
+# Does it work? After `adapt`, the network with the softmax behind it must have the same probabilities as the one without.
 
 # %%
 model = adapt(loaded, output, pad_to=8).to(pick_device())
@@ -367,9 +386,9 @@ print(f"largest difference of probabilities: {apart.abs().max():.0e}")
 # %% [markdown]
 # ### What is inside?
 #
-# Some methods read an activation inside the network, and therefore need the name of a module. Nobody knows the names in a
-# network of somebody else. The function `probe`, or the command `segconf probe`, runs the network once, and proposes
-# modules by the sizes of their outputs. Each line below is what to write for a method:
+# Some methods read an activation inside the network, and therefore need the name of a module. In a network of somebody else, you do
+# not know these names. The function `probe`, or the command `segconf probe`, runs the network once, and proposes
+# modules by the sizes of their outputs. It prints one line per method: what to write, or why this network does not allow it.
 
 # %%
 height_and_width = whole.images.shape[2:]
@@ -377,16 +396,30 @@ inside = probe(model, height_and_width, channels=whole.images.shape[1])
 print(*inside.arguments().values(), sep="\n")
 
 # %% [markdown]
-# The **bottleneck** is the last module at the lowest resolution. Look at a proposal before you use it: `probe` names one for
-# every network, also for one that has no bottleneck. Two lines say what this network does not allow: without a dropout layer
-# there is nothing to switch on, and without a last layer of size 1 × 1 the fragility of a pixel needs a search.
+# Below, we need the first line only. It names the **bottleneck**, the last module at the lowest resolution. Look at a proposal
+# before you use it: `probe` names a bottleneck also for a network that has none.
+#
+# :::{admonition} For the researcher: what this network does not allow
+# :class: dropdown
+# The last line refuses dropout (chapter 2), because without a dropout layer there is nothing to switch on. The line
+# `FragilityMap` (chapter 5) asks for a search: the last layer is no convolution of size 1 × 1, so the fragility of a pixel has no
+# closed form.
+# :::
+#
+# So to use a network from elsewhere, you need its code and its weights, and you must know what it returns. Some methods also need
+# the name of a module.
 #
 # ## Images and a network: three methods and a bound
 #
-# Now we have a folder and a network. How far can its segmentations be trusted on patients that it has not seen? Three methods need
-# nothing but one forward pass. The *soft Dice confidence* and the *entropy over the predicted foreground*
-# look at the probabilities. The *distance* (Mahalanobis distance of the bottleneck) compares the activations with those of
-# the training slices, so it needs the training images too. Chapter 10 compares them with many others.
+# Now we have a folder and a network. How far can its segmentations be trusted on patients that it has not seen? We take three
+# methods, which need nothing but one forward pass per image:
+#
+# * The **soft Dice confidence** estimates the Dice. It is the Dice between the probabilities and their own prediction.
+# * The **entropy over the predicted foreground** says how undecided the probabilities are where something is predicted.
+# * The **distance** (Mahalanobis distance of the bottleneck) says how far the activations are from those of the training slices. It
+#   therefore needs the training images as well.
+#
+# Chapter 10 compares them with many others.
 
 # %%
 deep = inside.named("bottleneck")  # None where the network has none
@@ -406,10 +439,11 @@ with warnings.catch_warnings(record=True) as messages:
 print(*(str(each.message) for each in messages), sep="\n")
 
 # %% [markdown]
-# (The message comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
-# assumption, the shrinkage of chapter 3.)
+# The message comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
+# assumption, the *shrinkage* of chapter 3.
 #
-# Now one table is made of all slices with their true Dice, for the calibration patients and for the new ones.
+# Now one table is made of all slices with their true Dice, for the calibration patients (`old`) and for the new ones (`cases`).
+# A slice without any object in reference and prediction has no Dice, and is left out.
 
 
 # %%
@@ -424,20 +458,22 @@ def look_at(part):
 old, cases = look_at(calibration), look_at(new)
 
 # %% [markdown]
-# A slice without any object in reference and prediction has no Dice, and is left out here.
+# ### From a confidence to a bound
 #
-# **From a confidence to a bound.** The entropy and the distance are useful for a ranking, but nobody knows what an entropy of 0.2
+# Which Dice can be promised for a new slice? The entropy and the distance can rank slices, but nobody knows what an entropy of 0.2
 # means for a patient. The soft Dice confidence is on the scale of the Dice. So on the calibration patients we can ask by how much
-# it exceeds the true Dice, and subtract that much from now on. For example, take these differences of nine patients, sorted:
+# it exceeds the true Dice, and subtract that much from now on.
+#
+# For example, take these differences of nine patients, sorted:
 # −0.05, −0.02, 0.00, 0.01, 0.03, 0.04, 0.06, 0.08, 0.15. For a promise of nine in ten, nine patients are just enough, and the
 # *margin* is the largest difference, 0.15. A new slice with a confidence of 0.90 gets the lower bound 0.90 − 0.15 = 0.75.
+# With more patients, the margin is a quantile of the differences (the conformal quantile of chapter 9).
 #
-# With more patients, the margin is a quantile of the differences (the conformal quantile of chapter 9). We take **one slice per
-# patient**, because slices of one patient resemble each other. The promise: for a new patient *of the training scanner*, the Dice
-# of a random slice is at or above the bound with a probability of at least `level`, here nine in ten.
+# We take **one slice per patient**, because slices of one patient resemble each other. Then this is promised: for a new patient
+# *of the training scanner*, the Dice of a random slice is at or above the bound with a probability of at least `level`, here nine in
+# ten.
 #
-# In the code, `old` are the slices of the calibration patients, and `cases` those of the new ones. The function `with_bound` gives
-# the cases of one scanner their bound, and keeps the warning, if there is one.
+# In the code, the function `with_bound` gives the cases of one scanner their bound, and keeps the warning, if there is one.
 #
 # **Predict:** on which of the scanners is the promise kept: on A, on B (nearly A), on D (everything is worse), on F (fat is
 # suppressed)?
@@ -474,12 +510,20 @@ for name, part in cases.groupby("domain", sort=False):
     print(f"{name}: {message}\n")
 
 # %% [markdown]
-# The promise was made for patients of the training scanner. How can a program find out, without references, that D is another one? The
-# package compares the soft Dice confidences of the new cases with those of the calibration, by the two-sample Kolmogorov-Smirnov test,
-# which compares the distributions of two sets of numbers. Where the p-value is below one in a thousand, it
-# warns, and takes old and new cases as not *exchangeable* (chapter 9). Then the bound promises nothing.
+# The output above has one line per scanner. The promise was made for patients of the training scanner. How can a program find out,
+# without references, that D is another one? It compares the soft Dice confidences of the new cases with those of the calibration.
+# If the two sets of numbers differ too much, it warns. Then the bound promises nothing, because old and new cases are taken as
+# not *exchangeable* (chapter 9).
 #
-# Was the warning right? Because we know the truth, we can count.
+# :::{admonition} For the researcher: when does it warn?
+# :class: dropdown
+# The two sets are compared by the two-sample Kolmogorov-Smirnov test, which compares distributions. The warning comes where
+# the p-value is below one in a thousand.
+# :::
+#
+# Was the warning right? Because we know the truth, we can count. In the next table, compare *true Dice* with *stated Dice* (the soft
+# Dice confidence), and *kept* with the promise of nine in ten. The last two columns are alarms that need no reference. The warning is
+# that of the bound. A slice is *flagged* if its distance exceeds a limit that few calibration slices exceed.
 
 # %% tags=["hide-input"]
 limit = np.quantile(old[alarm], 0.95)
@@ -524,16 +568,17 @@ show.boxes(
 # median, the dotted one the mean.*
 
 # %% [markdown]
-# Read the table row by row; it is that of a single run.
+# Was your prediction right? Read the table row by row; it is that of a single run.
 #
 # * **A:** the bound is kept for at least as many slices as promised, and there is no warning. Few distances
 #   exceed their limit.
-# * **B:** it is kept for nearly as many slices as promised, and yet there is a warning. The warning says that nothing is promised,
-#   and not that the bound is wrong.
-# * **D and F:** the network states more than it reaches, and the bound is broken for most slices. The warning comes on both. The
-#   *distance* flags D, but it overlooks F: few distances there exceed the limit that 95 % of the calibration slices keep.
+# * **B:** the bound is kept for nearly as many slices as promised, and yet there is a warning. The warning says that nothing is
+#   promised, and not that the bound is wrong.
+# * **D and F:** on average, the network states more than it reaches, and the bound is broken for most slices. The warning comes on both. The
+#   *distance* flags D, but it overlooks F, where few distances exceed the limit.
 #
-# So an alarm that is silent is no proof that all is well. Use both alarms, and above all look at some images of each new scanner.
+# So in this run the promise is kept where it was made, on A, and the two alarms do not always agree. An alarm that is silent is no
+# proof that all is well. Use both alarms, and above all look at some images of each new scanner.
 #
 # :::{admonition} For the researcher: in chapter 3, the distance did flag F
 # :class: dropdown
@@ -545,10 +590,13 @@ show.boxes(
 #
 # ## Nothing but stored predictions
 #
-# What can you do without the network? Many readers have none. A colleague sends a folder in which nnU-Net has stored, for each case, the
-# segmentation (`CASE.nii.gz`) and the probability of each class in each voxel (`CASE.npz`; the option of nnU-Net is
-# `--save_probabilities`). We write such a folder with the predictions of our network, for the calibration patients and for the
-# new ones.
+# What can you do without the network? Suppose a colleague sends a folder in which nnU-Net has stored two files for each case: the
+# segmentation (`CASE.nii.gz`), and the probability of each class in each voxel (`CASE.npz`; the option of nnU-Net is
+# `--save_probabilities`). We write such a folder, `predictions`, with the predictions of our network, for the calibration patients
+# and for the new ones.
+#
+# A clinic may have more: the images of these cases (in `asked`), references of the calibration patients only (in `known`), and the
+# training images (in `source`). The references of the new cases lie in `asked`, too, but are used only at the end.
 
 # %%
 stored, asked = folder / "predictions", Cohort.concatenate([calibration, new])
@@ -559,8 +607,8 @@ own.write_nnunet(folder / "source", train)
 print(*(path.name for path in sorted(stored.iterdir())[:5]), sep="\n")
 
 # %% [markdown]
-# The function `from_predictions` reads the folder. If you have set `predictions`, it is yours that is read from here on. Names of
-# scanners are found as above, by a pattern, or by a function of the name of the case.
+# The function `from_predictions` reads the folder. If you have set `predictions`, yours is read from here on. The names of
+# scanners are found by a pattern, as above, or by a function of the name of the case.
 
 # %% tags=["hide-input"]
 names = map(own.case_name, asked.sessions)
@@ -587,16 +635,16 @@ differs = float(np.abs(from_files - from_network).max())
 print(f"{one.name}: {len(from_files)} slices, largest difference {differs:.0e}")
 
 # %% [markdown]
-# They are the same, because the folder stores the probabilities in single precision, as they were. What is lost without the
-# network is every method that looks inside it or runs it again. What remains includes the soft Dice confidence. On the phantom
+# They are the same, because the folder stores the probabilities in single precision, as they were. Without the
+# network, you lose every method that looks inside it or runs it again. But you keep the soft Dice confidence. On the phantom
 # of chapter 10, its eAURC is [near that of the best](evidence:soft-dice-is-near-the-best-one-pass?holds) of four methods of one
 # pass.
 #
 # ## Which cases should a person look at?
 #
 # You have an hour, which is enough for a few of the volumes. Which ones? The function `review_predictions`, or the command
-# `segconf review`, ranks the volumes by their soft Dice confidence and gives reasons for each. It knows the references of the
-# calibration patients only, and the training images.
+# `segconf review`, ranks the volumes by their soft Dice confidence, the least confident first. It also gives reasons to look at a
+# volume, and writes all of this into one page. It knows the references of the calibration patients only, and the training images.
 
 # %%
 training = None if predictions else folder / "source/imagesTr"
@@ -617,9 +665,8 @@ why[["rank", "case", "soft Dice", "lower_bound", "first reason"]].round(2)
 # confidence of the volume), the lower bound of their Dice, and the first reason to look. A reason that begins with "lowest" or
 # "contrast" compares the intensities of the image with those of the training images.*
 #
-# The page lists all reasons. It is one file that loads nothing from elsewhere, so you can print it, or mail it to a colleague. It
-# shows images of your cases, so ask first whether these may leave your hospital. Set `report` to keep the page. Here are the cases
-# that it puts first.
+# The page lists all reasons. Set `report` to keep it. It is one file that you can print, or mail to a colleague. But it
+# shows images of your cases, so ask first whether these may leave your hospital. Here are the cases that it puts first.
 #
 # **Predict before you read on:** which of the segmentations below are wrong?
 
@@ -651,8 +698,9 @@ show.picture_grid(
 #
 # ### Was it right?
 #
-# A clinic cannot know. We can, because the phantom has references for all cases. First, we draw the true borders on the same
-# slices:
+# A clinic cannot know. We can, because the phantom has references for all cases. First, the next figure has the true borders on
+# the same slices. Compare it with the figure above: where the borders clearly differ, the segmentation is wrong. Did you
+# pick these slices?
 
 # %% tags=["hide-input"]
 all_known = references if predictions else folder / "asked/labelsTs"
@@ -671,9 +719,11 @@ show.picture_grid(
 # %% [markdown]
 # *The same slices; lines are the borders of the reference segmentations.*
 #
-# **Is the order good?** Now we take all new volumes. Say that you have time for one tenth of them. How many of the worst tenth do you
-# find, if you read the first tenth of the page's order? Two simple rivals take part: the size of the prediction (small ones first),
-# and a random order, which finds a tenth of that tenth on average.
+# ### Is the order good?
+#
+# Now we take all new volumes. Say that you have time for one tenth of them. How many of the worst tenth (those with the lowest Dice)
+# do you find, if you read the first tenth of the page's order? Two simple rivals take part. One is the size of the prediction, small
+# ones first. The other is a random order, which finds a tenth of the worst tenth on average.
 
 # %%
 asked_for = reviewed.cases["quality"].isna() | bool(predictions)
@@ -701,11 +751,13 @@ pd.Series(found_by, name=f"of the worst {budget}, found", dtype=float).to_frame(
 # %% [markdown]
 # *Number of volumes that are among the tenth with the lowest Dice and also among the first tenth of an order; one run.*
 #
-# The order of the page needs no calibration, and in this run it finds more of the worst volumes than a random order would. But so
+# The order of the page needs no references, and in this run it finds more of the worst volumes than a random order would. But so
 # does the order by size, so compare the two before you praise one.
 #
-# **Is the bound kept?** The next table has the bound of the page. It is one for whole volumes, calibrated anew on the volumes of the
-# calibration patients. The bound above was for slices, so the two need not agree.
+# ### Is the bound kept?
+#
+# The page has a lower bound for each volume. It is calibrated anew on the whole volumes of the calibration patients. The bound above
+# was for slices, so the two need not agree. As above, compare the fraction *bound kept* with nine in ten:
 
 # %% tags=["hide-input"]
 bounds = reviewed.cases.set_index("case")["lower_bound"]
@@ -725,15 +777,21 @@ overview
 # *Per scanner, over the new volumes: mean true Dice, mean lower bound, and fraction of the volumes whose Dice is at or above its
 # bound. One run; a row rests on about twenty patients. Without references, the groups of the page are shown.*
 #
-# The bound was calibrated on scanner A. In this run it is kept less often than promised on B, and not once on D and F. The page cannot mend this; it
-# prints the warning instead. If you need a bound on another scanner, segment some of its cases by hand, one slice each of nine
-# patients at least, and calibrate on them alone. (With fewer than nine, no margin can promise nine in ten. With exactly nine, the
-# margin is the largest of the nine differences, and usually wide.) Chapter 9 shows what that costs.
+# The bound was calibrated on scanner A. In this run it is kept less often than promised on B, and not once on D and F. The page cannot
+# mend this; it prints the warning instead.
+#
+# What if you need a bound on another scanner? Segment cases of at least nine of its patients by hand, and calibrate on them alone.
+# For a bound on slices, one random slice of each patient is enough; for a bound on volumes, segment whole volumes. Chapter 9 shows
+# what it costs to calibrate on so few.
+#
+# So the page gives an order on any scanner, but what it promises about the Dice is a promise for the scanner of the
+# calibration only.
 #
 # ## Now with your own data
 #
-# Each line below runs this notebook without opening it, and writes an executed copy below `_build/runs`. Names of files and
-# folders must be whole paths, because a notebook works in a folder of its own.
+# How do you do this with your own files? Find what you have below. The command `segconf run` runs this notebook without opening
+# it, and writes an executed copy below `_build/runs`. Names of files and folders must be whole paths, because a notebook works in a
+# folder of its own.
 #
 # **You have M&Ms-2 on disk, and a network in a checkpoint.** The file `my_network.py` has a function `build` without arguments that
 # returns the network. The name of the scanner is that of the column `SCANNER` in the table of the data set.
@@ -744,21 +802,20 @@ overview
 #   -p source_domain "SymphonyTim" -p report /home/me/review.html
 # ```
 #
-# The images must be prepared as in the training of your network: if it learned from slices of 256 pixels of 1 mm, add
-# `-p reading '{"size": 256, "spacing_mm": 1.0}'`. Without `network`, the small network of this chapter is trained on your images. Begin with a few cases,
-# for example `-p reading '{"limit": 5, "whole": false}'`.
+# The images must be prepared as in the training of your network. For example, if it learned from slices of 256 pixels of 1 mm, add
+# `-p reading '{"size": 256, "spacing_mm": 1.0}'`. Begin with a few cases, for example `-p reading '{"limit": 5, "whole": false}'`.
+# Without `network`, the small network of this chapter is trained on your images.
 #
-# **You want to repeat the experiments of a paper on its data.** Chapters 2, 3 and 4 have the parameters `cohort`, `root`, `domain`,
-# `reading` and `source_domain`, too, and train their network on one scanner of your images: see
-# [Research cohorts](../cohorts.md).
-#
-# **You have nothing but predictions of nnU-Net.** One command is enough, and needs no notebook:
+# **You have nothing but predictions of nnU-Net.** The first command is enough, and needs no notebook. The second does the same with
+# this chapter's checks:
 #
 # ```bash
 # segconf review --predictions /data/predictions --out review.html
-# segconf run 12 -p predictions /data/predictions -p references /data/labelsTs    # the same with this chapter's checks
+# segconf run 12 -p predictions /data/predictions -p references /data/labelsTs
 # ```
 #
+# :::{admonition} Other cases: Colab, images without a layout, the data of a paper
+# :class: dropdown
 # **You have Colab.** Put `my_network.py`, the weights and a zip file with the images into the panel *Files*, unpack it in a cell with
 # `!unzip images.zip -d /content/images`, and fill the form of the second cell: `cohort` is `folder`, `root` is
 # `/content/images`, `network` is `/content/my_network.py:build`. Do not upload images of patients that must not leave your
@@ -766,6 +823,13 @@ overview
 #
 # **Your images have no layout at all.** Write a table `files.csv` with the columns `image`, `label`, `subject` and, if you like, `domain`
 # into the folder, and set `cohort` to `folder`. The page [Research cohorts](../cohorts.md) has two such tables as recipes of ten lines.
+#
+# **You want to repeat the experiments of a paper on its data.** Chapters 2, 3 and 4 have the parameters `cohort`, `root`, `domain`,
+# `reading` and `source_domain`, too, and train their network on one scanner of your images: see
+# [Research cohorts](../cohorts.md).
+# :::
+#
+# Whatever you have, five questions come before you believe a number:
 #
 # | before you believe a number, ask | where you see it |
 # |---|---|
@@ -779,10 +843,10 @@ overview
 #
 # * Describe a folder before you read it. What no program can find, such as exchanged classes, you have to look for yourself.
 # * Load weights, not programs. If your network returns something else than logits, adapt it; do not guess what it returns.
-# * With images and a network, most methods of this book are at hand (`probe` says which are not); with stored probabilities alone, the soft Dice
+# * With images and a network, most methods of this book are at hand. With stored probabilities alone, the soft Dice
 #   confidence and the entropies still are.
 # * A bound is a promise about new patients of the scanner on which it was calibrated. Read the warning and the distance before you
-#   read the bound, and look at images: in this run, the distance *of this network* overlooked scanner F, which that of another network flagged in chapter 3.
+#   read the bound, and look at images: in this run, the distance overlooked scanner F.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises with a check

@@ -17,7 +17,7 @@
 #
 # **The question.** The excess AURC (eAURC) is the usual number for "does this uncertainty rank cases by their risk?". It is
 # defined in one line. Do the programs that compute it compute the same thing? If not, a number from one paper cannot be
-# compared with a number from another.
+# compared with a number from another, and a hospital could choose a method because of the program that measured it.
 #
 # **You will be able to** compute an eAURC by hand; name the three choices that its definition leaves open; and find
 # mistakes of a program with three tiny tests.
@@ -81,22 +81,24 @@ rng = np.random.default_rng(seed)
 #
 # ## Three choices that the definition leaves open
 #
-# That was one way to compute it. Different programs choose differently in three places. The same two cases show each.
+# That was one way to compute it. Programs choose differently in three places, and the same two cases show each.
 #
-# 1. **How is the area computed?** A curve through points can also be measured by the trapezoid rule. It begins at the first
-#    point, which has a coverage of $1/2$, and so gives $1/2 \cdot (0.1 + 0.3)/2 = 0.1$ instead of $0.2$. Some programs then divide by
-#    the width of $1/2$.
+# 1. **How is the area computed?** Instead of the mean, some programs take the trapezoid rule: the area under straight lines
+#    between the points. The points lie at coverage $1/2$ and $1$, so the width is $1/2$. The right order gets
+#    $1/2 \cdot (0.1 + 0.3)/2 = 0.1$ instead of $0.2$. Some programs then divide by the width.
 # 2. **How is the smallest area computed?** By the same rule, by another one, or by a formula for risks that are only 0 or 1.
 #    With the trapezoid for the given order and the mean for the best one, the *right* order gets $0.1 - 0.2 = -0.1$. It seems
 #    to be better than the best.
-# 3. **What happens to ties?** Suppose that both cases have the same uncertainty. If they are taken as they come in the file, the
-#    eAURC is $0$ or $0.2$, depending on which row is the first. If they *share* their mean risk, both count as $0.3$. Then
-#    the curve is $0.3$ and $0.3$, and the eAURC is $0.3 - 0.2 = 0.1$ in both files.
+# 3. **What happens to ties?** Cases are tied if they have the same uncertainty. Suppose that both cases are. If they are taken
+#    *as they come* in the file, the eAURC is $0$ or $0.2$, depending on which row is the first. If they *share* their mean risk,
+#    both count as $0.3$. Then the curve is $0.3$ and $0.3$, and the eAURC is $0.3 - 0.2 = 0.1$ in both files.
+#
+# So each choice changes the number, although the network and its uncertainty are the same.
 #
 # ## Five rules in published code, and ours
 #
-# Here are five rules that we read in published code, reduced to their formulas. The first column has the name of the function
-# below that computes the rule.
+# Which choices do programs make? Here are five rules that we read in published code, reduced to their formulas. The first column
+# has the name of the function below that computes the rule, and the next three have its choices.
 #
 # | rule | area of the given order | area of the best order | ties | read in |
 # |---|---|---|---|---|
@@ -208,8 +210,8 @@ rules = {
 # 3. **Four levels** only, as when a person sorts cases into four groups, so many cases are tied. Again, shuffling the
 #    rows must change nothing.
 #
-# The last two are tried in 200 different orders of the file. For scale, we add the mean over 200 **random** uncertainties,
-# which know nothing about the risk.
+# The last two are tried in 200 different orders of the file. We also add the mean eAURC of 200 **random** uncertainties,
+# which know nothing about the risk. It says how large an eAURC is when the order is worthless.
 #
 # **Predict:** which rules give exactly 0 to the perfect order? Which give one value to the constant, whatever the order of
 # the file?
@@ -255,20 +257,35 @@ show.method_intervals(
 # *Bars run from the lowest to the highest eAURC that the same 50 cases give when the rows of the file are shuffled. One panel
 # per uncertainty, one bar per rule.*
 #
-# What do the table and the figure show?
+# Compare this with your guess, one question after the other.
 #
-# * **A perfect order can score below zero,** as in the example with two cases. This happens where the areas of the given and of the best order are computed by
-#   different rules (here in the mixed rule). Where two methods are compared by different rules, or on test sets of different sizes,
-#   such an error can hide a small difference between them, or invent one.
-# * **The order of the file decides.** With ties as they come, the value of a constant depends on the order of the file:
-#   sort your table by risk before you save it, and the constant is perfect.
-# * **Formulas for 0/1 risks** do not fit a Dice. Cutting the Dice into right and wrong first asks another question, and even then
-#   the perfect order does not get exactly 0, because the formula holds only approximately for so few cases. The
-#   newer fd-shifts (October 2024) no longer does so: it keeps this formula for right and wrong, and takes the
-#   trapezoid for both curves of a Dice. In an outside check of November 2026 it passed all three tests.
+# **Which rules give exactly 0 to the perfect order?** Those that compute both areas in the same way: the mean rule, the trapezoid
+# rule, the widened rule, and that of this book. A perfect order *is* the best order, so they subtract a number from itself.
+# The other two rules compute the best area in another way:
 #
-# This book takes the plain mean over $k$ for both curves, and tied cases share their mean risk. Sharing equals the average over
-# all ways to break the ties. We can check this with the orders of above:
+# * The *mixed rule* puts the perfect order below zero, as in the example with two cases.
+# * The *formula rule* cuts the Dice into right and wrong first, and so asks another question. Even then
+#   the perfect order does not get exactly 0, because the formula holds only approximately for so few cases.
+#
+# Why does it matter? Such an error depends on the rule and on the number of cases. If two methods are compared by different rules,
+# or on test sets of different sizes, it can hide a small difference between them, or invent one. How large is it? Compare it
+# with the column *random*, which is what an uncertainty gets that knows nothing.
+#
+# **Which rules give one value to the constant?** Only that of this book does so. All others take ties as they come, so the
+# order of the file decides. For example, if you sort your table by risk before you save it, the constant gets the same value as the
+# perfect order. The uncertainty with four levels has the same problem.
+#
+# :::{admonition} For the researcher: the newer fd-shifts
+# :class: dropdown
+# The newer fd-shifts (October 2024) keeps the formula for risks of 0 and 1, and takes the
+# trapezoid for both curves of a Dice. In an outside check of November 2026 it passed all three tests.
+# :::
+#
+# ## The rule of this book
+#
+# How does this book avoid both errors? It takes the plain mean over $k$ for both curves, and tied cases share their mean risk.
+# Sharing equals the average over all possible orders of the tied cases. We can check this on the 200 shuffled files of the test:
+# their mean by the mean rule must be close to the value with shared ties.
 
 # %%
 broken = []
@@ -291,9 +308,10 @@ if as_in_book:
 # %% [markdown]
 # ## What to take home
 #
-# Before you compare a number with one from a paper, run three tests on its code: a perfect order must give 0, a constant
-# must give one value, and shuffling the rows must change nothing. Two programs that pass can still compute the area differently,
-# and numbers from different rules should not share a table.
+# * The programs do not all compute the same thing. They differ in the area, in the best area, and in the ties.
+# * Before you compare a number with one from a paper, run three tests on its code: a perfect order must give 0, a constant
+#   must give one value, and shuffling the rows must change nothing.
+# * Two programs that pass can still compute the area differently, so numbers from different rules should not share a table.
 #
 # :::{admonition} Exercise
 # At what number of cases does the mixed rule's error on a perfect order fall below 0.001? Why does it shrink?
@@ -307,7 +325,7 @@ if as_in_book:
 #
 # ## Limits
 #
-# The rules are our reading of codes at one point in time, reduced to a line; libraries move on. Ties are simplified: ValUES
-# and SD 2023 add a point to the curve only after the first case of a group with equal values. Which case that is still
-# depends on the order of the file. What matters is that such rules
-# occur in published code.
+# * The rules are our reading of codes at one point in time, reduced to a line; libraries move on. What matters is that such rules
+#   occur in published code.
+# * Ties are simplified. ValUES and SD 2023 add a point to the curve only after the first case of a group with equal values. Which
+#   case that is still depends on the order of the file.
