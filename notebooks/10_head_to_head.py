@@ -307,8 +307,8 @@ by_scanner.drop(columns="place")
 #
 # With so many methods, one of them always comes first. Are the differences more than chance? The usual test
 # {cite:p}`demsar2006statistical` works with ranks. A **block** is one seed on one scanner. Within a block, the best method has
-# rank 1, the next one rank 2, and so on. Then we average the ranks of each method over the blocks. Ranks ignore *by how much* one method
-# is ahead of another, so the large values of scanner D cannot decide everything.
+# rank 1, the next one rank 2, and so on. Then we average the ranks of each method over the blocks. Ranks ignore *by how much* two methods
+# differ, so the large values of scanner D cannot decide everything.
 #
 # :::{admonition} A small example
 # :class: dropdown
@@ -650,14 +650,14 @@ per_scanner.assign(**{"mean over seeds [95 %]": means}, **gaps)
 # "Level" means that ten seeds could not tell the methods apart. It does not mean that they are equally good.
 #
 # **Can one pass do it all?** If you may train a predictor, yes: rank by the soft Dice confidence and state the Dice of the Beta
-# predictor without adversary. Each of them takes one pass. Do not state the soft Dice itself: it is
+# predictor without adversary. Each of them takes one pass. Where you have the predictor, do not state the soft Dice itself: it is
 # [too low](evidence:chapter_10_cases/mean_difference/soft+Dice~risk?cohort=phantom&domain=B&domain=C&domain=E&above) on B, C and E, and
 # [too high](evidence:chapter_10_cases/mean_difference/soft+Dice~risk?cohort=phantom&domain=D&domain=F&below) on D and F, where many
 # segmentations fail.
 #
 # :::{admonition} For the researcher: how near is the stated Dice?
 # :class: dropdown
-# The Beta predictor with an adversary (*Beta*) and *point* are level with the advised one. On real scans, only *Beta* was measured: it has
+# The Beta predictor with an adversary (*Beta*) and *point* are level with the advised one. Of these three, only *Beta* was measured on real scans: it has
 # the lowest mean error on the four volunteers, but not on the 143 patients.
 #
 # On [two](evidence:frontier/reachable?cohort=phantom&method=soft+Dice) of the scanners A to F, the
@@ -1374,7 +1374,7 @@ pd.DataFrame(rows).T.round(2)
 # volume. 1: the artefact always raises it more; 0.5: no difference. Hearts of three seeds; those whose predicted volume changes by at
 # least 5 %, and whose change a true one can imitate closely.*
 #
-# In the table, only the size of the whole prediction hardly tells the two apart, and only on D. The true change on E is the sharper test, because the second visit is then on a new scanner in
+# In the table, only the size of the whole prediction, and only on D, hardly tells the two apart. The true change on E is the sharper test, because the second visit is then on a new scanner in
 # either case. There the claim that the soft Dice confidence tells the two apart
 # [holds](evidence:soft-dice-tells-an-artefact-from-a-change-on-e?holds), but does not survive
 # Holm's correction. The AUROC is
@@ -1431,9 +1431,8 @@ pd.DataFrame(rows).T.round(2)
 # We try it on the phantom (`benchmarks/labelling.py`). Twelve of 240 slices of scanner D or F are chosen and labelled, and the network of
 # scanner A is trained on for 30 steps, half on these slices and half on slices of A. Then we measure the Dice on 20 other hearts.
 #
-# Three rows of the table are controls. *As it is* is the network before. *No new labels* is trained
-# equally long on A alone. *Lowest Dice* chooses the slices that are segmented worst; nobody knows them before they are labelled, so it
-# shows what a perfect confidence would achieve here.
+# Three rows of the table are controls: *as it is* (the network before), *no new labels* (trained equally long on A alone) and *lowest Dice* (the
+# slices that are segmented worst; nobody knows them before they are labelled, so this shows what a perfect confidence would achieve here).
 #
 # **Predict:** which choice brings most on D: the most uncertain slices, the worst slices, or slices at random?
 
