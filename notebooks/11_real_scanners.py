@@ -653,8 +653,8 @@ show.scatter(
 # * The bootstrap over slices takes the slices of one patient for independent facts.
 # * The bootstrap over people never meets anybody who is
 #   more unusual than the few people that it has, so its interval is too narrow.
-# * The t interval pays for few people with its width. In
-#   every row up to twelve people it covers more than the other two. From six people on, however, its difference to the bootstrap over
+# * The t interval pays for few people with its width. In the table,
+#   it covers more than the other two in every row up to twelve people. From six people on, however, its difference to the bootstrap over
 #   slices is so small that it may be the chance of 400 draws.
 #
 # Why do slices do so well here? A patient of this cohort has at most four of them. A volunteer of the cord has 14 to 40, and
