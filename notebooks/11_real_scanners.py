@@ -671,7 +671,7 @@ show.scatter(
 #
 # ## How many labelled people of your own?
 #
-# "Test it on your own cases" is easy advice. How many people does it take? Again the lung nodules play the world. We draw a few
+# "Test it on your own cases" is easy advice. How many people does it take? Again the lung nodules can play the world. We draw a few
 # of the 143 patients as the labelled ones of a hospital, choose the method with the lowest eAURC on *them*, and look how it does on all the
 # *other* patients. The rival is the phantom's advice, which needs no labelled patient: the soft Dice confidence. In
 # chapter 10 it has the lowest mean eAURC on the phantom of the nine methods that compete here.
