@@ -21,25 +21,31 @@
 #
 # **You will be able to** compare statements about the phantom with their counterparts on real scans
 # without choosing only those that agree; test a network with one scanner left out at a time; give intervals over people rather than over
-# slices, and say from how few people they come; and estimate how many labelled people of your own it takes to choose a method.
+# slices; and estimate how many labelled people of your own it takes to choose a method.
 #
 # :::{admonition} In short (this gives away the predictions below)
 # :class: dropdown
-# * **What transfers?** Nine pairs of registered claims say the same of the phantom and of real scans. Three pairs are decided
-#   on both sides, and agree; six are undecided on one side at least, five of them with at most five real people. All three that
-#   agree are about the 143 patients with lung nodules. For example, the soft Dice confidence ranks better than the size of the
+# * **What transfers?** Nine pairs of claims say the same of the phantom and of real scans. Six pairs are
+#   undecided on one side at least, five of them with at most five real people. Three pairs agree, and no pair disagrees. The three are about
+#   patients with lung nodules. For
+#   example, the soft Dice confidence ranks better than the size of the
 #   prediction, on [simulated hearts](evidence:soft-dice-ranks-better-than-size?holds) and on
-#   [these patients](evidence:nodule-soft-dice-ranks-better-than-size?holds). Two of the three ask about the same map, and no pair disagrees.
-# * **The order of the methods** on the lung nodules is similar to that on the phantom; on the four volunteers of the cord, the
-#   similarity varies from hardly any to a clear one.
+#   [these patients](evidence:nodule-soft-dice-ranks-better-than-size?holds).
+# * **The order of the methods** on the lung nodules is similar to that on the phantom. On the four volunteers of the cord, the
+#   similarity varies from site to site.
 # * **Intervals.** With three people drawn from the patients, both bootstrap intervals contain
 #   the true mean much less often than they promise; a t interval comes closer.
 # * **Labels of your own.** In a trial on the nodules, a choice from 3 to 48 labelled patients had a larger
 #   mean regret than the advice from the phantom.
 # :::
 #
-# **You need** chapters 1 and 2: a domain shift, eAURC, the soft Dice confidence. Some sections use stored
-# results of chapter 10, which compares all methods. You can follow
+# **You need** chapters 1 and 2. Three terms from there return all the time:
+#
+# * The **eAURC** says how far a ranking by uncertainty is from the best possible one (0 is perfect, lower is better).
+# * The **soft Dice confidence** is a Dice that needs no reference, computed from the probabilities of one network.
+# * The **size of the prediction** is the simple rival: the smaller the segmentation, the more uncertain.
+#
+# Some sections use stored results of chapter 10. You can follow
 # without it if you take the names of the methods as names. All terms are on the page [Definitions](../definitions.md).
 #
 # **Time:** about 2 min on two CPU cores from scratch, under 1 min when the trained networks are stored or without the real
@@ -118,8 +124,9 @@ def over_repeats(values):
 # %% [markdown]
 # ## Who is in the real cohorts?
 #
-# Before we look at any result, we count. An interval over people is narrow and reliable only if there are many people. The book has
-# three real cohorts: magnetic resonance images of the spinal *cord*, photographs of *retinas*, and CT slices with *lung nodules*.
+# How many people stand behind a result? We count them before we look at any result, because an interval over people is narrow and
+# reliable only if there are many. The book has three real cohorts: magnetic resonance images of the
+# spinal *cord*, photographs of *retinas*, and CT slices with *lung nodules*.
 
 # %% tags=["hide-input"]
 nodules = ledger.stored_cases("lidc").query("domain != 'GE'")
@@ -151,49 +158,36 @@ pd.DataFrame(counted).T
 
 # %% [markdown]
 # *Unseen scanners, people and slices behind the stored tables. For the retinas, a slice is a tile of a photograph. The simulated
-# hearts are drawn anew for each seed; the real people are the same ones in every seed, so more seeds do not add a person.*
+# hearts are drawn anew for each seed; the real people are the same ones in every seed.*
 #
-# The column to remember is the second one, the fewest people on one scanner. On the spinal cord, every site scanned **one** volunteer. If a network
-# does badly at a site, nobody can say whether the scanner or the volunteer is the reason. More networks cannot help: they tell us more
-# and more exactly how well *this* volunteer is segmented.
+# Remember the second column, the fewest people on one scanner. On the spinal cord, every site scanned **one** volunteer. If a network
+# does badly at a site, nobody can say whether the scanner or the volunteer is the reason. More networks only tell us more
+# exactly how well *this* volunteer is segmented. So the answer is: only the lung nodules have many people.
 #
 # ## What transfers?
 #
-# Now we come to the question of this chapter. A list of what carries over is easily made to look good: one picks the results that agree. So
+# Does a statement about the phantom also hold on real scans? A list of
+# what carries over is easily made to look good: one picks the results that agree. So
 # our list has a rule. It takes **every** statement of the book that has a registered claim about the phantom *and* one
 # about a real cohort. (A registered claim is a sentence with a measure and a limit, written down before the
-# runs that judge it; see [What held up](../claims.md).) The code reads verdicts and numbers from the ledger. But which claims belong
-# together was decided by hand, and for most pairs after both had been judged. So the rule keeps us
-# from leaving pairs out, and not from pairing them conveniently.
+# runs that judge it; see [What held up](../claims.md).)
+#
+# The rule has a weak point: which claims belong together was decided by hand, and for most pairs after both had been judged. So it keeps
+# us from leaving pairs out, and not from pairing them conveniently.
 #
 # Two verdicts can *agree* (both hold, or both fail) or *disagree*. If one of them is undecided or not yet run, the pair says nothing
-# about transfer.
+# about transfer. The statements use names from chapters 3 to 5; if one stops you, open the box.
 #
 # :::{admonition} Names that you may not have met
 # :class: dropdown
-# A *predictor* (chapter 4) is a second network that predicts the Dice
-# of a segmentation. An *adversary* changes its training images such that the predicted Dice falls; a *plain* predictor is
-# trained without one. *Mask search* (chapter 5) gives a map of the pixels whose labels flip easily when the weights of the network change.
-# The *boundary band* is its simple rival: a map that is high near the predicted border. A map *follows people* if it correlates
-# with where they disagree. The *distance* says how unlike the training slices the activations inside the network are (chapter 3).
-# :::
-#
-# :::{admonition} For the researcher: the claims of each pair, and what they measure
-# :class: dropdown
-# | pair | statement | phantom | real scans | measure |
-# |---|---|---|---|---|
-# | 1 | The distance flags at least 95 % of the slices of each unseen scanner | [scanners B to F](#distance-flags-every-foreign-scanner) | [sites of the cord](#distance-flags-every-real-site) | fraction of the slices flagged |
-# | 2 | A scanner that seems near to the training scanner can do harm | [scanner F](#near-but-harmful) | [Juntendo](#same-vendor-collapse) | phantom: mean Dice; real: Dice of the grey matter |
-# | 3 | A predictor with an adversary ranks better than a plain one | [scanners B to F](#adversary-orders-better-than-plain) | [sites of the cord](#adversary-orders-better-on-real-scanners) | difference of eAURC (negative is better) |
-# | 4 | The same | [scanners B to F](#adversary-orders-better-than-plain) | [lung nodules](#nodule-adversary-ranks-better-than-plain) | difference of eAURC (negative is better) |
-# | 5 | The soft Dice confidence ranks better than the size of the prediction | [scanners B to F](#soft-dice-ranks-better-than-size) | [lung nodules](#nodule-soft-dice-ranks-better-than-size) | difference of eAURC (negative is better) |
-# | 6 | The mask search follows people better than a boundary band | [simulated annotators](#mask-search-follows-annotators-better-than-the-ring) | [retinas](#mask-search-follows-observers-better-than-the-ring) | difference of correlations |
-# | 7 | The mask search follows people better than 1 over the distance to the predicted border | [simulated annotators](#mask-search-follows-annotators-better-than-distance) | [retinas](#mask-search-follows-observers-better-than-distance) | difference of correlations |
-# | 8 | The entropy follows people better than 1 over this distance | [simulated annotators](#entropy-follows-annotators-better-than-distance) | [lung nodules](#nodule-entropy-follows-radiologists-better-than-distance) | difference of correlations |
-# | 9 | The entropy follows people beyond what this distance knows | [simulated annotators](#entropy-adds-to-distance) | [lung nodules](#nodule-entropy-adds-to-distance) | partial correlation |
-#
-# A claim about several scanners has one estimate for each of them; the table below then shows the smallest and the largest. In the
-# second pair the two claims have different measures, so even two decided verdicts would say little.
+# * A *predictor* (chapter 4) is a second network that predicts the Dice of a segmentation. An *adversary* changes its training
+#   images such that the predicted Dice falls; a *plain* predictor is trained without one.
+# * *Mask search* (chapter 5) gives a map of the pixels whose labels flip easily when the weights of the network change.
+#   The *boundary band* is its simple rival: a map that is high near the predicted border.
+# * A map *follows people* if it correlates with where they disagree.
+# * *The distance* (chapter 3, pair 1) belongs to an image: how unlike the training slices the activations inside the network are.
+# * *The distance to the border* (pairs 7 to 9) is something else. It belongs to a pixel: how far it is from
+#   the predicted border. So 1 over this distance is another simple map that is high near the border.
 # :::
 #
 # **Predict:** there are nine pairs. How many agree, how many disagree, and how many are undecided on
@@ -274,33 +268,34 @@ transfers = pd.DataFrame(rows).set_index("pair")
 transfers
 
 # %% [markdown]
-# *Every pair of claims: verdict on the phantom, real cohort, and verdict on this cohort. Each verdict is followed by the estimate of what the claim measures (smallest to largest
-# if it is about several scanners), the number of different people or simulated hearts per claim, and the number of seeds. What is
-# measured is in the folded list above.*
+# *Every pair of claims, with the verdict on the phantom and on the real cohort. After each verdict: the estimate of what the claim measures (smallest to largest
+# if it is about several scanners), the number of different people or simulated hearts per claim, and the number of seeds.*
 #
 # Begin with the last column. In six of the nine pairs, one side at least is undecided. In other words, for most statements of this
-# list **we do not know yet** whether they survive on real scanners. Why? In five of these six, the real scans are of at most five people. In the
-# other one (pair 4) there are 143 patients, and the claim about the phantom is undecided too. More networks do not replace people. Ten
-# of them judged [same vendor, same field, and yet a collapse](evidence:same-vendor-collapse?undecided), and still it is a statement
-# about one volunteer.
+# list **we do not know yet** whether they survive on real scanners. In five of these six, the real scans are of at most five people. (In the
+# other one, pair 4, there are 143 patients, and the claim about the phantom is undecided too.) More networks do not help. For example, ten
+# networks were tested at the site Juntendo, and the claim of a collapse there is still
+# [undecided](evidence:same-vendor-collapse?undecided), because all ten segmented the same volunteer.
 #
-# Three pairs are decided on both sides, and agree. The first is pair 5. The soft Dice confidence ranks better than the size of the prediction
-# [on the phantom](evidence:soft-dice-ranks-better-than-size?holds), by an eAURC that is lower by
-# [0.012 [0.010, 0.014]](evidence:soft-dice-ranks-better-than-size?minus), and
-# [on the lung nodules](evidence:nodule-soft-dice-ranks-better-than-size?holds) of
-# [143](evidence:nodule-soft-dice-ranks-better-than-size/people) patients, by
+# Three pairs are decided on both sides, and agree. **Pair 5** says that the soft Dice confidence ranks better than the size of the prediction.
+# [On the phantom](evidence:soft-dice-ranks-better-than-size?holds), its eAURC is lower by
+# [0.012 [0.010, 0.014]](evidence:soft-dice-ranks-better-than-size?minus).
+# [On the lung nodules](evidence:nodule-soft-dice-ranks-better-than-size?holds) of 143 patients, it is lower by
 # [0.046 [0.021, 0.072]](evidence:nodule-soft-dice-ranks-better-than-size?minus).
 #
-# The other two, pairs 8 and 9, ask where people disagree. The entropy of one network correlates with the disagreement better than 1
-# over the distance to the predicted border, [on the phantom](evidence:entropy-follows-annotators-better-than-distance?holds) (scanner A) by
-# [0.026 [0.003, 0.048]](evidence:entropy-follows-annotators-better-than-distance) and
-# [on the lung nodules](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) by
-# [0.05 [0.03, 0.08]](evidence:nodule-entropy-follows-radiologists-better-than-distance). It also adds to what this distance knows (it
-# still correlates with the disagreement when the distance is held fixed),
+# **Pairs 8 and 9** ask where people disagree. They compare the entropy of one network with a simple rival, 1 over the distance of a
+# pixel to the predicted border. In pair 8, the entropy correlates with the disagreement better than the rival,
+# [on the phantom](evidence:entropy-follows-annotators-better-than-distance?holds) (scanner A) and
+# [on the lung nodules](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds). In pair 9, the entropy still
+# correlates with the disagreement when the rival is held fixed,
 # [on the phantom](evidence:entropy-adds-to-distance?holds) and [on the lung nodules](evidence:nodule-entropy-adds-to-distance?holds).
-# These two pairs measure the same map against the same rival, so they are not two independent agreements. And all three pairs that
-# agree are about one real cohort: the only one with more than five people in the tests. The book judges many claims, so some hold by
-# chance: after Holm's correction for their number ([Definitions](../definitions.md)), only pair 9 still stands on both sides.
+#
+# How much do three agreements say? Pairs 8 and 9 measure the same map against the same
+# rival, so they are not independent. And all three pairs are about one real cohort: the only one with more than five people in the tests.
+# Besides, the book judges many claims, so some may hold by chance. **Holm's correction** is a stricter limit, which allows for the
+# number of claims ([Definitions](../definitions.md)). After this correction, only pair 9 still stands on both sides.
+#
+# So the answer is: what is decided agrees, but it is little, and it comes from one cohort.
 
 # %% tags=["hide-input", "hide-output"]
 of_real = [c.id for c in register.values() if c.cases.get("cohort", [""])[0] in REAL]
@@ -315,9 +310,29 @@ pd.DataFrame(
 # %% [markdown]
 # *Folded: the number of pairs per outcome, and the claims about real cohorts that have no counterpart on the phantom.*
 #
+# :::{admonition} For the researcher: the claims of each pair, and what they measure
+# :class: dropdown
+# | pair | statement | phantom | real scans | measure |
+# |---|---|---|---|---|
+# | 1 | The distance of the activations flags at least 95 % of the slices of each unseen scanner | [scanners B to F](#distance-flags-every-foreign-scanner) | [sites of the cord](#distance-flags-every-real-site) | fraction of the slices flagged |
+# | 2 | A scanner that seems near to the training scanner can do harm | [scanner F](#near-but-harmful) | [Juntendo](#same-vendor-collapse) | phantom: mean Dice; real: Dice of the grey matter |
+# | 3 | A predictor with an adversary ranks better than a plain one | [scanners B to F](#adversary-orders-better-than-plain) | [sites of the cord](#adversary-orders-better-on-real-scanners) | difference of eAURC (negative is better) |
+# | 4 | The same | [scanners B to F](#adversary-orders-better-than-plain) | [lung nodules](#nodule-adversary-ranks-better-than-plain) | difference of eAURC (negative is better) |
+# | 5 | The soft Dice confidence ranks better than the size of the prediction | [scanners B to F](#soft-dice-ranks-better-than-size) | [lung nodules](#nodule-soft-dice-ranks-better-than-size) | difference of eAURC (negative is better) |
+# | 6 | The mask search follows people better than a boundary band | [simulated annotators](#mask-search-follows-annotators-better-than-the-ring) | [retinas](#mask-search-follows-observers-better-than-the-ring) | difference of correlations |
+# | 7 | The mask search follows people better than 1 over the distance to the predicted border | [simulated annotators](#mask-search-follows-annotators-better-than-distance) | [retinas](#mask-search-follows-observers-better-than-distance) | difference of correlations |
+# | 8 | The entropy follows people better than 1 over the distance to the predicted border | [simulated annotators](#entropy-follows-annotators-better-than-distance) | [lung nodules](#nodule-entropy-follows-radiologists-better-than-distance) | difference of correlations |
+# | 9 | The entropy follows people beyond what the distance to the predicted border knows | [simulated annotators](#entropy-adds-to-distance) | [lung nodules](#nodule-entropy-adds-to-distance) | partial correlation |
+#
+# A claim about several scanners has one estimate for each of them; the table of verdicts shows the smallest and the largest. In the
+# second pair the two claims have different measures, so even two decided verdicts would say little. In pair 8, the difference of the correlations is
+# [0.026 [0.003, 0.048]](evidence:entropy-follows-annotators-better-than-distance) on the phantom, and
+# [0.05 [0.03, 0.08]](evidence:nodule-entropy-follows-radiologists-better-than-distance) on the lung nodules.
+# :::
+#
 # :::{admonition} For the researcher: what the undecided pairs still say
 # :class: dropdown
-# An undecided pair can contain a result of one side. For example, on the phantom the distance flags
+# An undecided pair can contain a result of one side. For example, on the phantom the distance of the activations flags
 # [0.99](evidence:distance-flags-every-foreign-scanner/D,F/lowest) of the slices of D and F, but only
 # [0.27](evidence:distance-flags-every-foreign-scanner/B,C,E/lowest) to
 # [0.43](evidence:distance-flags-every-foreign-scanner/B,C,E/highest) of those of B, C and E, so the claim about *each* scanner
@@ -330,12 +345,12 @@ pd.DataFrame(
 #
 # ## Does the order of the methods carry over?
 #
-# A verdict about a single statement may need many people. One can also ask a softer question: are the methods that rank well on the
-# phantom also those that rank well on real scans? This describes an *order*, and judges no method.
+# Are the methods that rank well on the phantom also those that rank well on real scans? This question is softer than a
+# verdict: it describes an *order*, and judges no method.
 #
-# Chapter 10 has stored the eAURC of its methods on the scanners, sites and vendors. The values themselves cannot be
+# Chapter 10 has stored the eAURC of its methods on each scanner, site and vendor. These values cannot be
 # compared between cohorts, because a cohort with more failures has larger ones. So we take the mean over the scanners of a cohort,
-# and divide it by the same mean of no ranking: 0 is a perfect ranking, and 1 is no ranking.
+# and divide it by the same mean of *no ranking*, where all slices get the same uncertainty. Then 0 is a perfect ranking, and 1 is no ranking.
 #
 # **Predict:** sort the methods by their values on simulated hearts. Will the same order sort them on the cord, and on the lung nodules?
 
@@ -394,13 +409,13 @@ show.method_intervals(
 )
 
 # %% [markdown]
-# *eAURC of each method, divided by that of no ranking (0: perfect, 1: no ranking). Rows are sorted by the left panel: mean over the
-# unseen scanners of the phantom. Middle: mean over the sites of the cord (four volunteers). Right: mean over the vendors of the lung
-# nodules (143 patients). Ten networks on the phantom and on the cord, five on the nodules. A row without a point was not measured on that cohort.*
+# *eAURC of each method, divided by that of no ranking (0: perfect, 1: no ranking), as a mean over the
+# unseen scanners of the phantom (left, by which the rows are sorted), the sites of the cord (middle, four volunteers) and the vendors of the lung
+# nodules (right, 143 patients). Ten networks on the phantom and on the cord, five on the nodules. A row without a point was not measured on that cohort.*
 #
 # If the order carried over perfectly, the points of each panel would move to one side from the top row to the bottom row, as in
-# the left panel. **Spearman's correlation** says how nearly they do: it correlates the ranks of the methods on the phantom with their ranks
-# elsewhere, and is 1 for the same order and 0 for no relation. We take it for each site and vendor.
+# the left panel. **Spearman's correlation** says how nearly they do. It correlates the ranks of the methods on the phantom with their ranks
+# elsewhere: 1 means the same order, and 0 no relation.
 
 
 # %% tags=["hide-input"]
@@ -428,28 +443,26 @@ similar.loc[list(dict.fromkeys(pairs["cohort"]))]
 
 # %% [markdown]
 # *Spearman's correlation, over methods, of the eAURC at a site or vendor with the mean eAURC on the phantom, with 95 % intervals over ten
-# networks on the cord and five on the nodules. "Methods" counts those that were measured on both. The intervals say how the networks vary, and nothing about other people.
+# networks on the cord and five on the nodules. "Methods" counts those that were measured on both. The intervals say nothing about other people.
 # The last rows are the correlations in the figure, where values are averaged over sites or vendors and over networks first.*
 #
-# In the table above, the order of the methods on the lung nodules is similar to that on the phantom, and nearly equally so for each vendor. At
-# the sites of the cord the correlations are smaller and differ a lot; at Milan, the order is hardly similar. But do not compare the
-# two cohorts by these numbers alone. More methods were measured on the cord, and a correlation depends on which methods take part.
+# On the lung nodules, the order of the methods in this table is similar to that on the phantom, and nearly equally so for each vendor. At
+# the sites of the cord the correlations differ a lot; at Milan, the order is hardly similar. (Do not compare the
+# two cohorts by these numbers, because more methods were measured on the cord.)
 #
-# Why do the sites differ so much? The scanners may be different. Or one volunteer with 14 to 40 slices is too little to measure an
-# order at all, and what we see is mostly noise. The values of the figure, averaged over the four volunteers and the ten networks, have
-# a higher correlation than each single site. That is what one expects of noisy sites, but we averaged over the networks as well, so we cannot say
-# which of the two helped.
+# Why do the sites differ so much? The scanners may be different. Or one volunteer is too little to measure an
+# order at all, and what we see is mostly noise. With one volunteer per site, we cannot tell. So the answer is: on the
+# lung nodules the order is similar, and on the cord the question stays open.
 #
 # ## How do you test on real scanners? Leave one scanner out
 #
-# So far we read stored tables. Now we train networks on real scans ourselves. The chapters before trained on two fixed sites of the cord
+# How can every scanner be an unseen one? The chapters before trained on two fixed sites of the cord
 # and tested on the four others. That is one split, and somebody chose
 # it. **Leave one scanner out** uses the data better: train on all sites but one, test on the site that was left out, and do this for
-# each site in turn. Each of the six sites is then an unseen scanner once, and every volunteer is a test person once.
-# (The first table counts four, because in the stored tables two sites are for training.)
+# each of the six sites in turn. Now we do so ourselves.
 #
-# Nothing may leak, that is, the training must not know anything of the test. The person who is tested must not be among those who
-# train; here this is automatic, because each site has a volunteer of its own. And nothing may be tuned on the site that is left out: the
+# Nothing may leak, that is, the training must not know anything of the test. First, the person who is tested must not be among those who
+# train; here this is automatic, because each site has a volunteer of its own. Second, nothing may be tuned on the site that is left out: the
 # number of steps is fixed beforehand.
 
 # %%
@@ -465,7 +478,7 @@ except FileNotFoundError as reason:
 # %% [markdown]
 # **Predict:** the segmentation at one site (Juntendo) collapsed in chapter 1, with two training sites. Will it still be the worst one
 # with five? And which of these ranks the slices within a site best: the soft Dice confidence, the entropy over the predicted
-# foreground, the distance, or simply the size of the prediction? (The *distance* says how unlike the training slices the activations
+# foreground, the distance, or simply the size of the prediction? (The *distance* is that of chapter 3: how unlike the training slices the activations
 # inside the network are.)
 
 # %%
@@ -520,28 +533,31 @@ by_site.round(1).assign(**{"mean over six people [95 %]": pd.Series(of_all)}).T
 # *eAURC × 1000 within each left-out site (lower is better), and the mean over the six sites with a 95 % t interval. Each row
 # is one site, one person and one network, so the intervals of the last row are over people, scanners and networks at once.*
 #
-# The segmentation of the volunteer at Juntendo collapses again: in the stored run, of one
-# network per site, the mean Dice is [0.23](evidence:chapter_11_left_out/quality/estimate?domain=Juntendo) there, the lowest of the six, and
-# [0.81](evidence:chapter_11_left_out/quality/estimate?domain=Milan) at Milan. So the two training sites of chapter 1 cannot be the whole
-# reason. Is it the scanner, or the volunteer? With one person per site, this cannot be said.
+# The segmentation of the volunteer at Juntendo collapses again. In the stored run, of one
+# network per site, the mean Dice is [0.23](evidence:chapter_11_left_out/quality/estimate?domain=Juntendo) there, the lowest of the six;
+# at Milan, for example, it is [0.81](evidence:chapter_11_left_out/quality/estimate?domain=Milan). So it collapses not only with the
+# two training sites of chapter 1. Is the scanner the reason, or the volunteer? This cannot be said.
 #
 # And the ranking? In the stored run, the mean eAURC × 1000 over the sites is lowest for the soft Dice confidence,
 # [13.3](evidence:chapter_11_left_out/excess_aurc/soft+Dice/estimate?each=domain&x1000), and highest for the distance,
 # [27.3](evidence:chapter_11_left_out/excess_aurc/distance/estimate?each=domain&x1000). But look at the intervals in the last row before
-# you name a winner. They are wide because there are six people; all four overlap, and we have not tested the differences. (Overlap
-# would not settle it anyway: the four are measured at the same sites, and a difference can be sure although two intervals
-# overlap.) These six networks are the example of this section, and no evidence about the methods.
+# you name a winner. They are wide because there are six people; all four overlap, and we have not tested the differences. So these
+# six networks show how to test, and are no evidence about the methods.
 #
-# :::{admonition} For the researcher: a handicap of the distance
+# :::{admonition} For the researcher: overlap, and a handicap of the distance
 # :class: dropdown
-# Its covariance comes from little more than a hundred training slices, for 768 numbers per slice.
+# Overlap would not settle it anyway: the four are measured at the same sites, and a difference can be sure although two intervals
+# overlap. The covariance of the distance comes from little more than a hundred training slices, for 768 numbers per slice.
 # :::
 #
 # ## What if every slice were a person? Three intervals
 #
-# The last row of the table is over six people. What if we had pretended that every *slice* is a person? We take the number that a
-# clinic asks for first, the mean Dice on an unseen scanner, and give it three intervals: a bootstrap over the slices, a bootstrap over the people, and the t
-# interval over the people's means. (A bootstrap draws from the sample with replacement, many times.)
+# What goes wrong if we treat every *slice* as a person? We take the number that a
+# clinic asks for first, the mean Dice on an unseen scanner, and give it three intervals:
+#
+# * a bootstrap over the slices: it draws from the slices with replacement, many times;
+# * a bootstrap over the people;
+# * a t interval over the people's means: it is the mean plus and minus a multiple of its standard error, and with fewer people this multiple is larger.
 #
 # **Predict:** how many times wider than the first will the last one be?
 
@@ -565,14 +581,17 @@ widths.round(3)
 # last one, all people count the same.*
 #
 # Which of the three should be believed? The first one answers a question that hardly anybody asks: how would the mean change if
-# the *same six people* had other slices? A clinic asks about the next person. The other two are about people, but their widths
-# differ as well.
+# the *same six people* had other slices? A clinic asks about the next person, so the interval must be over people. But the two
+# intervals over people have different widths as well.
 #
 # ## Does the interval hold what it promises?
 #
-# With six people we cannot check an interval. With the 143 patients of the lung nodules we can play a game. We declare these patients
+# How often does each interval contain the true mean? With the six volunteers we cannot check this, because we do not
+# know the true mean. With the lung nodules we can play a game. We declare the 143 patients
 # to be the whole world, so that we know the true mean. Then we draw a few of them as if that were all we had, compute the interval, and
-# look whether it contains the mean of the world. The fraction of the draws in which it does is the *coverage* of the interval. (In
+# look whether it contains the mean of the world.
+#
+# The fraction of the draws in which it does is the *coverage* of the interval. (In
 # chapter 2, the word meant the fraction of the cases that are kept.) An honest 95 % interval does so in 95 of 100 draws.
 #
 # **Predict:** how often does each of the three intervals contain the truth, with six patients?
@@ -629,15 +648,19 @@ show.scatter(
 # *Fraction of 95 % intervals of the mean Dice that contain the mean over all 143 patients, for draws of 3 to 48 patients; one
 # network (the stored run of seed 21).*
 #
-# With three people, none of the three keeps its promise, and the bootstraps miss it by far. The bootstrap over
-# slices takes the slices of one patient for independent facts. The bootstrap over people does not, but it never meets anybody who is
-# more unusual than the few people that it has, so its interval is too narrow. The t interval pays for few people with its width. In
-# every row up to twelve people it covers more than the other two,
-# but from six people on the difference to the bootstrap over slices is so small (see the table) that it may be the chance of 400 draws.
+# With three people, none of the three keeps its promise, and the bootstraps miss it by far:
+#
+# * The bootstrap over slices takes the slices of one patient for independent facts.
+# * The bootstrap over people never meets anybody who is
+#   more unusual than the few people that it has, so its interval is too narrow.
+# * The t interval pays for few people with its width. In the table,
+#   it covers more than the other two in every row up to twelve people. From six people on, however, its difference to the bootstrap over
+#   slices is so small that it may be the chance of 400 draws.
 #
 # Why do slices do so well here? A patient of this cohort has at most four of them. A volunteer of the cord has 14 to 40, and
 # at Juntendo most of them are bad. The more slices a person has, and the more they resemble each other, the more harm it
-# does to treat slices as people. Exercise 4 lets you try this.
+# does to treat slices as people (Exercise 4). So the answer is: with few people, take the t interval, and do not
+# trust even this one blindly.
 #
 # :::{admonition} For the researcher: the t interval
 # :class: dropdown
@@ -651,14 +674,17 @@ show.scatter(
 # "Test it on your own cases" is easy advice. How many people does it take? Again the lung nodules can play the world. We draw a few
 # of the 143 patients as the labelled ones of a hospital, choose the method with the lowest eAURC on *them*, and look how it does on all the
 # *other* patients. The rival is the phantom's advice, which needs no labelled patient: the soft Dice confidence. In
-# chapter 10 it has the lowest mean eAURC on the phantom of the nine methods that compete here. (The agreement of four networks, which does not take part,
-# has a lower mean there; the difference of eAURC × 1000 is
-# [0.8 [−0.4, 2.0]](evidence:chapter_10_head_to_head/mean_difference/soft+Dice~ensemble:+agreement,+strict?question=ranking&cohort=phantom&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&across&x1000),
-# and its interval contains 0.) The **regret** of a choice is its eAURC on the other patients minus that of
-# the method that is best there, so 0 is the best that one can do.
+# chapter 10 it has the lowest mean eAURC on the phantom of the nine methods that compete here.
 #
-# In the code, `own_choice` takes the labelled patients, and returns the regret of the method that is best on them, and that of the
-# advice.
+# The **regret** of a choice is its eAURC on the other patients minus that of
+# the method that is best there. So 0 is the best that one can do.
+#
+# :::{admonition} For the researcher: a method that does not take part
+# :class: dropdown
+# The agreement of four networks has a lower mean eAURC on the phantom. The difference of eAURC × 1000 is
+# [0.8 [−0.4, 2.0]](evidence:chapter_10_head_to_head/mean_difference/soft+Dice~ensemble:+agreement,+strict?question=ranking&cohort=phantom&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&across&x1000),
+# and its interval contains 0.
+# :::
 #
 # **Predict:** with 6 patients, is the hospital's own choice better than the phantom's advice? And with 48?
 
@@ -707,25 +733,23 @@ summary.round(3)
 
 # %% [markdown]
 # *Mean regret in eAURC on the patients that were not labelled (0 is best), of the method that is best on the labelled ones and of the soft Dice
-# confidence; fraction of draws (200 per row) in which the own choice has a regret above 0.01, and in which it is better or worse than the
+# confidence; fraction of draws (200 per row) in which the own choice has a regret above 0.01 ("harmful"), and in which it is better or worse than the
 # advice (in the others, both are the same method). Nine methods, five networks, vendors together.*
 #
-# In the table above, the own choice has the larger mean regret in every row, and in more draws it is the worse of the two, even
-# with 48 patients. With three patients, it is harmful in more than a third of the draws. A likely reason is that nine methods compete,
-# and that one of them looks best on a few people by chance. All draws are from the same 143 patients and five networks, so the rows
-# say how choices vary *within* this cohort, and the table has no interval for another one.
+# In the table above, the own choice has the larger mean regret in every row, and in more draws it is the worse of the two.
+# With three patients, it is harmful in more than a third of the draws. A likely reason is that nine methods compete,
+# and that one of them looks best on a few people by chance.
 #
-# This does not mean that labelling people is useless. Labelled people can show how large the Dice is, and whether a method fails
-# altogether. And the soft Dice confidence is good advice on *this* cohort, as we knew beforehand; elsewhere it may not be.
+# So the answer is: in this trial, even 48 patients were not enough. But all draws are from the same 143 patients and five networks, so the table has no
+# interval for another cohort. And we knew beforehand, from chapter 10, that the advice is good on *this* cohort; elsewhere it may not be.
 #
 # ## What to take home
 #
 # * Count the people before you read a result. Where each site scanned one volunteer, nobody can tell the scanner from the volunteer.
+# * Compare statements by a rule, say when the rule was made, and count what is undecided as undecided.
 # * Leave one scanner out, and with it every person who was scanned there.
 # * Give intervals over people. With few of them, take a t interval: it is wide because it has to be.
-# * Compare statements by a rule that leaves no room to choose, say when the rule was made, and count what is undecided as undecided.
-# * On the lung nodules, the phantom's advice had the lower mean regret than a choice from up to 48 patients (and we knew beforehand
-#   that it ranks well there). That is one cohort. Label
+# * On the lung nodules, the phantom's advice had a lower mean regret than a choice from up to 48 patients. That is one cohort. Label
 #   people of your own to learn how large the Dice is, and whether the advice fails on them.
 
 # %% [markdown] tags=["exercise"]
@@ -857,8 +881,8 @@ exercises.check_study(my_study)
 # [risk is higher](evidence:nodule-risk-goes-with-disagreement?holds). Could it be that the confidences rank well only because they detect what is hard for
 # *everybody*?
 #
-# We can look. We split the slices of each vendor at the median disagreement into those on which the radiologists agree more and
-# those on which they agree less, and rank within each half.
+# We split the slices of each vendor at the median disagreement, into a half on which the radiologists agree more and
+# a half on which they agree less, and rank within each half.
 #
 # **Predict:** in which half do the confidences rank better, compared with no ranking at all?
 
@@ -900,23 +924,23 @@ pd.DataFrame(by_half).T
 
 # %% [markdown]
 # *Lung nodules of three unseen vendors: number of patients with slices in this half (a patient can have slices in both), mean Dice, and eAURC
-# divided by that of no ranking, where all slices get the same uncertainty (0: perfect, 1: as no ranking; *Beta* is a second
+# divided by that of no ranking (0: perfect, 1: as no ranking; *Beta* is a second
 # network that predicts the Dice, chapter 4), with 95 % intervals over five networks and over
 # the patients, who are the same for each network.*
 #
+# All four means of the table are lower, that is, better, in the half where the radiologists agree more.
+# But for each method the two intervals overlap, and we have not tested the difference.
+#
 # The soft Dice confidence and the entropy rank slices in both halves: even where people disagree more, their intervals lie below
 # 1, the value of no ranking. So they do not *only* detect in which half a slice is. Within a half the disagreement still varies,
-# so a part of the ranking may come from it. Another test is a registered claim: within each vendor, the soft Dice confidence
+# so a part of the ranking may come from it. A registered claim tests this in another way: within each vendor, the soft Dice confidence
 # [correlates more with the risk than with the disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds).
-# In the half where the radiologists agree more, a low Dice is harder to excuse. All four means of the table are lower there, that is,
-# better. But for each method the two intervals overlap, and we have not tested the difference.
 #
 # ### Is a real cohort a better adviser than the phantom?
 #
 # If the order of the methods is similar, advice from one cohort should be of use on another. We leave each cohort out in turn, choose
 # the method with the lowest mean on one of the others, or on both, and look at its regret on the cohort that was left out. The regret is
-# a fraction of the eAURC of no ranking. Only methods that were measured on all three cohorts take part; the ensemble
-# does not, because the tables of the lung nodules leave it out.
+# a fraction of the eAURC of no ranking. Only methods that were measured on all three cohorts take part.
 #
 # **Predict:** which is the better adviser for the lung nodules: the phantom alone, the cord alone, or both together?
 
@@ -942,16 +966,15 @@ table
 
 # %% [markdown]
 # *Regret as a fraction of the eAURC of no ranking (0: the chosen method is the best one there), for a method that was chosen on
-# one of the other cohorts, or on both. Last column: the regret of always taking the size of the prediction. Methods that were
-# measured on all three cohorts.*
+# one of the other cohorts, or on both. Last column: the regret of always taking the size of the prediction.*
 #
 # In this one table, the phantom and the four volunteers give the same advice: both choose the soft Dice confidence. Its regret is
 # small on the lung nodules, and far below that of the size. The lung nodules choose another method, the
 # entropy of dropout, and this advice has the larger regret on the cord and on the phantom. So in this table,
-# real data do not give better advice merely because they are real. Why this is so, three
-# cohorts cannot say: they differ in the number of people, in the number of scanners and in the task. The best method of a cohort is
+# real data do not give better advice merely because they are real. Three
+# cohorts cannot say why: they differ in the number of people, in the number of scanners and in the task. (The best method of a cohort is
 # found on the very cases on which it is judged, so the regrets
-# are a little too large on average, and with three cohorts we give no interval.
+# are a little too large on average.)
 #
 # How much does such a table depend on single people? Leave out one volunteer of the cord, and compute the regret of the
 # phantom's choice on the three others:
@@ -980,22 +1003,20 @@ pd.DataFrame(one_less).T.infer_objects().round(3)
 #
 # One person decides. Over all four volunteers, the phantom's choice is the best method. Without the volunteer of Juntendo, another method is
 # the best one, and the regret of the phantom's choice is large, though still below that of the size. Without any one of the other
-# three, its regret is about zero. A result that changes so much when one person is left out rests on this person, and should be
-# reported with this table.
+# three, its regret is about zero. A result that rests so much on one person should be reported with this table.
 
 # %% [markdown]
 # ## Limits
 #
 # * The cord has one volunteer per site, so everything about its sites is about six people. The retinas are of five people,
 #   all from one camera in the stored tables.
+# * The three pairs that agree are about one real cohort, and two of them about one map.
 # * Different methods were measured on the cord and on the lung nodules, so their correlations with the phantom are not comparable.
 # * The live part is one run: six networks with one seed each and few steps. It is an example.
-# * The ensemble has no stored values on the lung nodules, so it takes no part in leaving out cohorts.
-# * The three pairs that agree are about one real cohort, and two of them about one map.
 # * In two sections the lung nodules stand for the whole world. A draw from them is easier than reality, because its patients and the
 #   "rest of the world" have the same vendors and the same radiologists. The coverage of the intervals was measured with one network.
-# * We knew beforehand, from chapter 10, that the soft Dice confidence ranks the lung nodules well. On another cohort, the advice of the
-#   phantom may have the larger regret.
+# * On a cohort other than the lung nodules, the advice of the phantom may have the larger regret.
+# * The ensemble has no stored values on the lung nodules, so it takes no part in leaving out cohorts, and with three cohorts we give no interval.
 
 # %% tags=["remove-cell"]
 if cases_out:
