@@ -842,7 +842,7 @@ show.line_panels(
     panel="dataset",
     columns=2,
     axes=("level of the test images", "mean Dice (higher is better)"),
-    alt="Mean Dice of six published networks at the five levels, one panel for each of four data sets. On Spleen all networks are far lower at both ends; on Heart three are near 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the values differ less.",
+    alt="Mean Dice of six published networks at the five levels, one panel for each of four data sets. On Spleen all networks are lower at both ends; on Heart three are near 0 at the hardest level, U-Net++ at the easy levels, too; on BUSI and GLaS the values differ less.",
 ).update_traces(mode="markers")
 
 # %% [markdown]
