@@ -569,8 +569,8 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # run, the methods with the most passes are not the highest.
 #
 # :::{admonition} End of part 1
-# You can now turn a map of uncertain pixels into one number per case, and measure how well it ranks the cases. Exercises 1 to 5
-# and 8 belong to this part; 6 and 7 belong to part 2. From here, part 2 needs the *risk* (1 − Dice), the *entropy* over the image
+# You can now turn a map of uncertain pixels into one number per case, and measure how well it ranks the cases. Exercises 1 to 6
+# and 8 can be done now; 7 belongs to part 2. From here, part 2 needs the *risk* (1 − Dice), the *entropy* over the image
 # and over the foreground, and the *agreement* of several predictions. In a new session, run all cells up to here first.
 # :::
 #
