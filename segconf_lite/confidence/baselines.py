@@ -32,7 +32,7 @@ class _OnePass(PixelUncertainty):
         for start, batch in self._batches(images):
             with cases_from(start):
                 probabilities = predict_probabilities(unet, batch, batch_size=self.batch_size)
-            yield type(self)._measure(probabilities), probabilities.argmax(dim=1)
+            yield type(self)._measure(probabilities), probabilities.max(dim=1).indices
 
 
 class PredictiveEntropy(_OnePass):

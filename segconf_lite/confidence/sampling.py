@@ -161,7 +161,7 @@ class SampledUncertainty(PixelUncertainty):
     def _maps(self, images: Tensor | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.samples(images):
             summary = summarise_samples(batch)
-            yield getattr(summary, self.measure), summary.mean_probability.argmax(dim=1)
+            yield getattr(summary, self.measure), summary.mean_probability.max(dim=1).indices
 
     def _views(self) -> Sequence[nn.Module]:
         """One module per prediction, each from images to logits; run in eval mode, one after the other."""

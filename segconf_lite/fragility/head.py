@@ -383,7 +383,11 @@ def _head_pass(network: nn.Module, head: nn.Conv2d, images: Tensor) -> tuple[Ten
         logits = checked_logits(network(images.clone()), images, network)
     finally:
         handle.remove()
-    if not read or read[-1][1].shape != logits.shape or not torch.allclose(read[-1][1].to(logits), logits):
+    returned = read[-1][1] if read else logits[:0]
+    same = returned is logits or (
+        returned.shape == logits.shape and torch.allclose(returned.to(logits), logits)
+    )
+    if not same:
         raise ValueError("the logits are not what the last layer returned; name it with HeadSearch(head=...)")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     features = read[-1][0].to(dtype)
@@ -420,7 +424,9 @@ def _head_terms(features: Tensor, logits: Tensor, inverse: _HeadInverse) -> Flip
     rows, scores = features.movedim(1, -1), logits.movedim(1, -1)  # (B, H, W, D) and (B, H, W, C)
     factors, step = inverse.factors.to(scores), inverse.newton_step.to(scores)
     at_optimum = scores - rows @ step.T
-    form = (rows @ factors.flatten(1)).unflatten(-1, factors.shape[1:]).square().sum(dim=-1)  # (B, H, W, P)
+    # Case by case: what lies between is as large as P D images, and stays in the processor's cache.
+    each = ((case @ factors.flatten(1)).unflatten(-1, factors.shape[1:]) for case in rows)
+    form = torch.stack([products.square_().sum(dim=-1) for products in each])  # (B, H, W, P)
     return FlipTerms.from_pairs(scores.max(dim=-1).indices, at_optimum, form, inverse.excess_loss)
 
 

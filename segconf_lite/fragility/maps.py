@@ -182,8 +182,8 @@ class FragilityMap(PixelUncertainty):
     def _mask_maps(self, images: Tensor, budget: float) -> SearchMaps:
         columns = []
         for result, q in self._mask_searches(images, budget):
-            labels = q.argmax(dim=1)  # (1, H, W)
-            flipped = result.probabilities.argmax(dim=1) != labels  # (S, H, W)
+            labels = q.max(dim=1).indices  # (1, H, W)
+            flipped = result.probabilities.max(dim=1).indices != labels  # (S, H, W)
             rises = result.rises[:, None, None].clamp(min=0)  # (S, 1, 1)
             cost = torch.where(flipped, rises, math.inf).amin(dim=0, keepdim=True)
             total = decompose(result.probabilities[:, None], weights=result.weights).total
@@ -201,6 +201,6 @@ class _FittedPixels:
 
     def __call__(self, images: Tensor, budget: float) -> SearchMaps:
         every = to_numpy(torch.ones_like(images[:, 0], dtype=torch.bool).nonzero())  # (B H W, 3)
-        labels = predict_probabilities(self.unet, images).argmax(dim=1)
+        labels = predict_probabilities(self.unet, images).max(dim=1).indices
         cost = search_pixels(self.unet, images, every, self.cohort, self.options).cost.reshape(labels.shape)
         return SearchMaps(labels, cost, budget / (budget + cost.clamp(min=0)))
