@@ -11,6 +11,7 @@ series by the clock.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import shutil
@@ -53,10 +54,11 @@ def seconds_of(checkout: Path, jobs: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, help="empty folder for the clone, which then stays")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
     chosen, rows = parser.parse_args(), []
-    with tempfile.TemporaryDirectory() as name:
-        checkout = clone(Path(name))
+    with contextlib.nullcontext(chosen.keep) if chosen.keep else tempfile.TemporaryDirectory() as name:
+        checkout = clone(Path(name).resolve())
         origin = runs.provenance(profile="lite", seed=0)
         about = {key: origin[key] for key in ("commit", "device", "day")}
         about |= {"torch": origin["versions"]["torch"], "jobs": chosen.jobs}
@@ -67,7 +69,8 @@ def main() -> None:
                     {"networks": networks, "notebook": notebook, "seconds": f"{seconds:.1f}", **about}
                 )
                 print(*(rows[-1][key] for key in COLUMNS[:3]), flush=True)
-            shutil.rmtree(checkout / "_build/executed")
+            if networks == "trained":
+                shutil.rmtree(checkout / "_build/executed")
     with OUT.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -17,6 +17,7 @@ import live_page
 import nbformat
 import plotly
 import yaml
+from bench_page import with_measurements
 from evidence import with_targets
 from imprint import with_imprint
 from ledger_page import filled
@@ -56,6 +57,8 @@ def prepare(names: list[str]) -> None:
     page.write_text(filled(page.read_text("utf-8"), BOOK), "utf-8")
     page = SOURCE / "networks.md"
     page.write_text(with_networks(page.read_text("utf-8"), BOOK / "results/networks.csv"), "utf-8")
+    page = SOURCE / "benchmarks.md"
+    page.write_text(with_measurements(page.read_text("utf-8"), BOOK / "results"), "utf-8")
     for page in SOURCE.rglob("*.md"):
         up = "../" * (len(page.relative_to(SOURCE).parts) - 1)
         text = with_daggers(linked(with_teaching(page.read_text("utf-8"))))

@@ -4,20 +4,22 @@
 
 Every method is fitted in a few steps (what it has learned does not change its cost), and then asked for the
 uncertainty of a batch. The reference is one forward pass of the same network on the same batch without
-gradient.
+gradient. The floor is the time that the multiplications and additions of this pass would take at the speed
+of a large matrix product on the same machine: what lies between it and 1 is memory, not arithmetic.
 """
 
 from __future__ import annotations
 
 import torch
-from common import Act, Row, main, rows_of
+from common import Act, Row, main, rows_of, seconds_of
+from torch.utils.flop_counter import FlopCounterMode
 
 from segconf_lite import confidence
 from segconf_lite.cohorts import phantom
 from segconf_lite.fragility import FragilityMap, HeadSearch, TangentSearch
 from segconf_lite.models import Training, UNet
 
-PASS = "one pass"
+PASS, FLOOR = "one pass", "floor of a pass"
 QUICK = {"steps": 2, "batch_size": 4}
 METHODS = {
     "maximum softmax probability": lambda: confidence.MaximumProbability(),
@@ -35,8 +37,25 @@ METHODS = {
 SIZES = ((8, 64), (1, 96), (8, 96), (32, 96), (8, 192), (8, 256))  # slices and side in pixels
 
 
+def operations_per_second(runs: int) -> float:
+    """Of a product of two 1024 x 1024 matrices in single precision, at its quickest."""
+    a = torch.rand(1024, 1024)
+    return 2 * 1024**3 / min(seconds_of({"product": lambda: a @ a}, 5 * runs)["product"])
+
+
+def floor_of(unet: UNet, images: torch.Tensor, passed: Row, speed: float) -> Row:
+    """The row of the floor, from the operations of a pass and that of the measured pass."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        unet(images)
+    seconds = counter.get_total_flops() / speed
+    return passed._replace(
+        what=FLOOR, seconds=seconds, ratio=seconds / passed.seconds, megabytes=float("nan")
+    )
+
+
 def measure(small: bool, runs: int) -> list[Row]:
-    rows = []
+    rows, speed = [], operations_per_second(runs)
     for batch, side in SIZES[:1] if small else SIZES:
         train = phantom.cohort(24, size=side)
         images = torch.from_numpy(phantom.cohort(batch, size=side, seed=1).images)
@@ -53,7 +72,8 @@ def measure(small: bool, runs: int) -> list[Row]:
             fitted = make().fit(unet, train)
             acts[name] = lambda fitted=fitted, images=images: fitted.uncertainty(images)  # type: ignore[misc]
         size = f"{batch} x {side} x {side}"
-        rows += rows_of(acts, size=size, n=batch * side**2, runs=runs, reference=PASS, memory=True)
+        found = rows_of(acts, size=size, n=batch * side**2, runs=runs, reference=PASS, memory=True)
+        rows += [*found, floor_of(unet, images, found[0], speed)]
     return rows
 
 
