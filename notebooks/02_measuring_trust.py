@@ -479,9 +479,10 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # *Can one pass do as well as four networks?* The *soft Dice* also needs one pass only. We compute its eAURC × 1000 within each
 # unseen scanner, and average over the scanners. Over the same [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs,
 # this average is lower than that of the entropy over the foreground by
-# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). It differs by less than ten, in the same
-# unit, from that of the *strict* agreement of four networks ([claim](evidence:soft-dice-orders-as-four-networks?holds)), where two
-# empty predictions count as no agreement. The box has the numbers of each scanner.
+# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). From that of the *strict* agreement of four
+# networks, where two empty predictions count as no agreement, it differs by
+# [0.8 [−0.4, 2.0]](evidence:soft-dice-orders-as-four-networks?holds&x1000). (The claim allowed ten, which is a wide margin.)
+# The box has the numbers of each scanner.
 #
 # :::{admonition} For the researcher: the soft Dice confidence over repeats
 # :class: dropdown
@@ -605,7 +606,7 @@ pd.concat(names, axis=1).round(3)
 # | test-time augmentation | [0.04 [0.02, 0.06]](evidence:chapter_02_cases/mean_difference/risk~test-time:+agreement?domain=D&above) | [0.16 [0.10, 0.22]](evidence:chapter_02_cases/mean_difference/risk~test-time:+agreement?domain=F&above) |
 #
 # The members of the ensemble, and the predictions on changed images, agree less with each other on these two scanners. So their
-# agreement comes closer to the true Dice.
+# agreement comes closer to the true Dice on average.
 #
 # A ranking does not show this: in this run, dropout ranks the slices of F well, and yet its number is far off.
 #
@@ -651,8 +652,9 @@ entropies.pivot(**wide).round(2)
 #
 # *Are the failures flagged?* Over [ten](evidence:entropy-is-silent-on-failures/seeds) other runs, the entropy over the image
 # flags [0.96 [0.90, 1.01]](evidence:entropy-is-silent-on-failures/D) of the failures on D and
-# [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. (Such intervals may reach beyond 1.) However,
-# in this run it flags nearly all good slices there, too.
+# [0.92 [0.86, 0.98]](evidence:entropy-is-silent-on-failures/F) of those on F. (Such intervals may reach beyond 1.) But it
+# also flags [0.99](evidence:chapter_02_cases/entropy,+image:+flagged/estimate?domain=D&failed=0) and
+# [1.00](evidence:chapter_02_cases/entropy,+image:+flagged/estimate?domain=F&failed=0) of the good slices there.
 #
 # *Are the good slices left alone?* Many are not. Over [ten](evidence:good-slices-are-flagged/seeds) other runs, the fraction
 # of the good slices that are flagged is:
@@ -976,11 +978,12 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # That depends on the question. Three examples, each over repeated runs, show that a method can do well at one and badly at another:
 #
 # * **Failures flagged, but ranked the wrong way.** The entropy over the image flags [0.96](evidence:entropy-is-silent-on-failures/D) of the failures on
-#   D and [0.92](evidence:entropy-is-silent-on-failures/F) of those on F. But its correlation with the risk on F is
-#   [negative](evidence:image-entropy-hardly-orders/F?below), so it ranks these slices the wrong way.
-# * **A number near the truth, but no better ranking.** The agreement of the ensemble exceeds the true Dice on D by
-#   [0.04](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=D&above) only. But it
-#   has a higher eAURC than one pass [on B and E](evidence:ensemble-agreement-beats-one-pass/B,E?fails).
+#   D and [0.92](evidence:entropy-is-silent-on-failures/F) of those on F (and nearly all good slices). But its correlation
+#   with the risk on F is [negative](evidence:image-entropy-hardly-orders/F?below), so it ranks these slices the wrong way.
+# * **A number near the truth, but no better ranking.** On average, the agreement of the ensemble exceeds the true Dice by only
+#   [0.013](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=B&above) on B and
+#   [0.026](evidence:chapter_02_cases/mean_difference/risk~ensemble:+agreement?domain=E&above) on E. But it
+#   has a higher eAURC than one pass [on both](evidence:ensemble-agreement-beats-one-pass/B,E?fails).
 # * **Calibration without a good segmentation.** The atlas has a [lower ECE](evidence:worse-model-lower-ece?holds) than the network on
 #   each scanner, and a [lower Dice](evidence:atlas-is-the-worse-model?holds).
 #

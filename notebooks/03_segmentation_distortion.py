@@ -21,7 +21,7 @@
 #
 # **You will be able to** look inside a network and measure how unusual an activation is; explain the difference
 # between "this is another scanner" and "this matters"; compute segmentation distortion
-# {cite:p}`lennartz2023distortion` and say what it detects and what it does not; and find out why a published
+# {cite:p}`lennartz2023distortion` and say what it detects and what it does not; and look for the reason why a published
 # effect does not appear.
 #
 # :::{admonition} In short (this gives away some of the predictions below)
@@ -581,8 +581,8 @@ table.rename_axis("Spearman with the size of the heart").round(2)
 # distortion. One run.*
 #
 # In this run, the risk falls with size on every scanner: small hearts, towards the apex, are the hard ones. Distortion,
-# however, **rises** with size on most scanners, probably because a small heart has few pixels that could change. Where the
-# scanner does little harm, these two effects oppose each other. This can explain why little of the ranking is left there.
+# however, **rises** with size on every scanner, probably because a small heart has few pixels that could change. So these two
+# effects are opposed, and they are weakest on D. This can explain why little of the ranking is left on the other scanners.
 #
 # The remedy is that of chapter 2: relate the change to what is there. The Dice between the two segmentations does so,
 # because it divides by the sizes of the two segmentations.
@@ -924,7 +924,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 #   [0.89 [0.85, 0.92]](evidence:chapter_03_cases/rank_correlation/distortion,+Dice?cohort=phantom&domain=D&above)). On the other
 #   scanners, the entropy over the foreground is a simple rival that is hard to beat.
 # * A distance that flags every new scanner may flag new people, too. To find out, leave one person out.
-# * How much severity varies within the test set can decide which method looks good.
+# * How much severity varies within the test set can change how good a method looks.
 #
 # ## Check yourself
 #
@@ -1132,7 +1132,7 @@ exercises.check_harmless(my_activation, weights)
 # * There is one phantom and one small network; the paper's networks and data sets are larger. A claim that fails here
 #   is a result about this phantom.
 # * The autoencoder gets the bottleneck only. It cannot change what the skip connections carry past the bottleneck.
-# * The scanners were designed so that C and E do little harm; on data where every shift harms, size would matter less.
+# * The scanners were designed so that C and E do little harm; on data where every shift harms, size may matter less.
 # * The thresholds come from 20 subjects of scanner A.
 # * The real cases come from one volunteer per site.
 #

@@ -31,8 +31,8 @@
 #   [D](evidence:adversary-orders-better-than-plain/D?holds) and [F](evidence:adversary-orders-better-than-plain/F?holds),
 #   where the U-Net fails. On the other unseen scanners it is
 #   [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided).
-# * **The limits.** On this phantom, images corrupted by hand can take the adversary's place. And a better ranking is not yet
-#   a good number: with the adversary, the predicted Dice on D is still far off.
+# * **The limits.** On D and F, and on two networks, images corrupted by hand improved the ranking more. And a better
+#   ranking is not yet a good number: with the adversary, the predicted Dice on D is still far off.
 # :::
 #
 # **You need** chapters 1 and 2: the scanners A to F, Dice, risk, eAURC, score agreement.
@@ -476,8 +476,8 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 #
 # A better ranking does not make the numbers right. Over [ten](evidence:adversary-predicts-nearer/seeds) other runs, the
 # mean absolute error on D is [0.29 [0.27, 0.31]](evidence:chapter_04_cases/error:+adversary?domain=D) with
-# the adversary and [0.33 [0.30, 0.36]](evidence:chapter_04_cases/error:+plain?domain=D) without. (At the start of this chapter
-# it was larger, because that predictor was trained without augmentation, and for other U-Nets.) So the error is
+# the adversary and [0.33 [0.30, 0.36]](evidence:chapter_04_cases/error:+plain?domain=D) without. (The larger error at the start
+# of this chapter is that of a predictor trained without augmentation, and for other U-Nets.) So the error is
 # [lower](evidence:adversary-predicts-nearer/D?holds) with the adversary, but still large: use the predicted Dice on D to rank
 # slices, but do not read it as a Dice.
 #
@@ -576,7 +576,7 @@ factorial.iloc[np.argsort(cells, kind="stable")].rename_axis("variant")
 # [42](evidence:chapter_04_variants/length/estimate?variant=noise,+mild,+one), because this is how long an adversary against
 # *that* predictor would step. The adversary's own steps have the length
 # [22](evidence:chapter_04_variants/length/estimate?variant=adversary,+mild,+one). With noise of either length, the mean
-# eAURC of the two networks changes less than with the adversary. Over
+# eAURC of the two networks on D and F changes less than with the adversary. Over
 # [ten](evidence:adversary-beats-noise/seeds) networks, the lead of the longer noise over plain training is undecided as
 # well, on D ([0.003 [−0.027, 0.032]](evidence:chapter_04_cases/excess_aurc_difference/plain~noise?domain=D&across)) and on F
 # ([0.006 [−0.009, 0.021]](evidence:chapter_04_cases/excess_aurc_difference/plain~noise?domain=F&across)).
@@ -671,7 +671,7 @@ report.rename_axis("scanner").round(2)
 # rejected: fraction that the rule should have rejected and did not.*
 #
 # **The intervals.** Read the first column: it should be near 90 % on each scanner. In this run it is far lower on F, so there
-# the predictor is sure *and* wrong.
+# even wide intervals often miss the truth.
 #
 # **The rule.** Compare the last three columns. In this run the rule rejects nearly everything on D, where most slices are bad.
 # But it misses nearly all of the few bad slices of A and E.
@@ -683,8 +683,8 @@ report.rename_axis("scanner").round(2)
 # * [0.78 [0.70, 0.86]](evidence:chapter_04_cases/inside+90+%25?domain=D) on D;
 # * [0.61 [0.46, 0.77]](evidence:chapter_04_cases/inside+90+%25?domain=F) on F.
 #
-# So on A the intervals keep their promise, on D they contain too few, and on F far too few. A learned interval can only be as
-# good as the examples from which it was learned.
+# So on A the intervals contain more than the 90 % that they promise, on D too few, and on F far too few. A learned interval
+# can only be as good as the examples from which it was learned.
 #
 # :::{admonition} For the researcher: is the rule better than a threshold?
 # :class: dropdown
@@ -695,7 +695,8 @@ report.rename_axis("scanner").round(2)
 #   over the unseen scanners, by
 #   [0.10 [0.06, 0.14]](evidence:beta-risk-rule-is-wrong-less-often-than-soft-dice?holds&minus). That threshold errs to the safe
 #   side: on D and F it rejects [more than nine tenths](evidence:soft-dice-threshold-rejects-the-bad?holds) of the bad slices, but
-#   also many good ones.
+#   on B also [0.27 [0.21, 0.33]](evidence:risk_control_cases/rejected:+soft+Dice?cohort=good&domain=B) of the good ones (the rule:
+#   [0.11 [0.06, 0.16]](evidence:beta-risk-rule-keeps-the-good/B?holds)).
 # * **Against a threshold on its own mean**, the difference is
 #   [0.03 [−0.01, 0.06]](evidence:beta-risk-rule-is-wrong-less-often-than-its-mean?undecided): it is undecided whether the
 #   distribution helps. Undecided is also whether the rule rejects
@@ -884,12 +885,13 @@ None if cases_out else draw_parts()  # a sweep makes the stored runs
 # * [10](evidence:chapter_04_cases/excess_aurc/Beta,+plain/estimate?cohort=phantom&each=domain&x1000) if the adversaries are then
 #   left out;
 # * [10](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000) is what the entropy has over
-#   the foreground.
+#   the foreground, and [8](evidence:chapter_02_cases/excess_aurc/soft+Dice/estimate?cohort=phantom&each=domain&x1000) the
+#   soft Dice of chapter 2.
 #
 # The step to three levels and strong corruptions lowers the eAURC on D, whose changes they resemble, by
 # [0.028 [0.017, 0.038]](evidence:chapter_04_cases/excess_aurc_difference/adversary~point?domain=D&above); on F that is undecided
-# ([0.011 [−0.001, 0.023]](evidence:chapter_04_cases/excess_aurc_difference/adversary~point?domain=F&across)). On average, images
-# and features can replace the adversary, but on D the Beta predictor is still
+# ([0.011 [−0.001, 0.023]](evidence:chapter_04_cases/excess_aurc_difference/adversary~point?domain=F&across)). In these means,
+# leaving out the adversaries changes little, but on D the Beta predictor is still
 # [better with its adversaries](evidence:beta-needs-its-adversary/D?holds).
 #
 # ## What does it cost?
@@ -980,9 +982,9 @@ pd.concat(shown).round(2)
 # *Mean absolute error of the predicted Dice per scanner (lower is better), as predicted and after the curve; one
 # network.*
 #
-# In this run, the curve helps on A. On the unseen scanners it mostly makes the error larger. The reason is that the curve was
-# fitted where nearly all segmentations are good, so it raises low predictions. What brings the numbers closer is to have
-# seen bad segmentations in the training, as the row *Beta* shows before its curve.
+# In this run, the curve helps on A. On the unseen scanners it mostly makes the error larger. A likely reason is that the
+# curve was fitted where nearly all segmentations are good, so it raises low predictions. The Beta predictor, which has seen bad
+# segmentations in its training, has the smallest errors on D and F before its curve.
 #
 # ## Do the settings matter? (for researchers)
 #
@@ -1014,8 +1016,8 @@ mean_table(on_surfaces)
 # and 0.2 by [0.001 [−0.005, 0.007]](evidence:twice-the-effect-size-is-as-good?across).
 #
 # * **The published controller** is slow and starts at 0.8. It reaches
-#   [74](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=first+alpha) on D, for an unexpected reason. Within our
-#   200 steps the fall of the prediction does not come down to 0.1: at the end it is
+#   [74](evidence:chapter_04_variants/eAURC+on+D/estimate?variant=first+alpha) on D, perhaps for an unexpected reason. Within
+#   our 200 steps the fall of the prediction does not come down to 0.1: at the end it is
 #   [0.23 and 0.30](evidence:chapter_04_variants/predicted_drop?variant=first+alpha) for the two networks. (The published
 #   step itself is smaller: its gradient is that of the sum of all four outputs, so a step of 0.8 lowers their mean by a
 #   quarter of that.)
@@ -1225,8 +1227,9 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # * Compare any clever training with images corrupted by hand. On D and F of this phantom, and on two networks, these did more
 #   than the adversary.
 # * Look at the ranking *and* at the error. A better ranking can come with numbers that are still far off.
-# * On the phantom, the Beta predictor is nowhere far behind the best ranking in our means, and it states how sure it is. It can
-#   be sure and wrong, as on F in the run of this page.
+# * In our means over the six scanners, the Beta predictor ranks about as well as the entropy, and the soft Dice of chapter 2
+#   has the lowest eAURC. The Beta predictor states how sure it is, but its intervals can miss the truth too often, as on F in
+#   the run of this page.
 #
 # ## Check yourself
 #

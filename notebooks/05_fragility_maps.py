@@ -33,7 +33,7 @@
 # * **Why is a pixel uncertain?** Several models divide the uncertainty into two parts with two names. We saw the names fit only
 #   on the training scanner, and not cleanly even there.
 # * **Where do people disagree?** The distance to the predicted border alone shows much of it. The entropy shows a little more on
-#   [the training scanner](evidence:entropy-follows-annotators-better-than-distance?holds) and on [lung
+#   [scanner A, thick walls included](evidence:entropy-follows-annotators-better-than-distance?holds) and on [lung
 #   nodules](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) (neither verdict stands after that
 #   correction), but not on the phantom's unseen scanner D.
 # :::
@@ -302,7 +302,7 @@ show.scatter(
     log="xy",
     diagonal="equal",
     axes=("true cost, by a convex solver (nats)", "closed form (nats)"),
-    alt="Closed-form flip cost against the true one on logarithmic axes: equal below 0.0001 nats, too low above.",
+    alt="Closed-form flip cost against the true one on logarithmic axes: close to it below 0.0001 nats, too low above.",
 )
 
 # %% [markdown]
@@ -461,11 +461,11 @@ worse = elsewhere["polished"] / elsewhere["trained"]
 print(f"loss on other hearts, polished / trained: {worse:.1f}")
 
 # %% [markdown]
-# **Why is a flip so much cheaper when more weights may change?** The last layer can only draw a new line between the same
-# features, so other pixels with similar features flip, too. With all weights free, the change can stay in a spot around the
-# pixel. Over [160](evidence:freedom-halves-the-flip-cost/cases) pixels of ten other networks, the search over all weights needs
-# only [10 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of the mean cost that the last layer needs. So a flip cost
-# means something only together with the weights that may change.
+# **Why is a flip so much cheaper when more weights may change?** A likely reason: the last layer can only draw a new line
+# between the same features, so other pixels with similar features flip, too. With all weights free, the change can stay in a
+# spot around the pixel. Over [160](evidence:freedom-halves-the-flip-cost/cases) pixels of ten other networks, the search over
+# all weights needs only [10 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of the mean cost that the last layer
+# needs. So a flip cost means something only together with the weights that may change.
 #
 # **Why not always search?** To search every pixel of a slice over all weights would take some
 # [16](evidence:chapter_05_speed/value?what=the+same+for+all+pixels+of+a+slice,+extrapolated) hours (extrapolated from eight
@@ -616,8 +616,8 @@ show.number_table(
 # finds; a ratio above 1 is in favour of the last layer. On E it finds slightly more,
 # [1.01 [1.00, 1.02]](evidence:fragility-finds-more-errors-than-entropy/E?holds), and on F slightly fewer,
 # [0.97 [0.94, 0.99]](evidence:fragility-finds-more-errors-than-entropy/F?fails). On B, C and D this is
-# [undecided](evidence:fragility-finds-more-errors-than-entropy/B,C,D?undecided). So what the map adds to the entropy changes the
-# list of the proofreader little.
+# [undecided](evidence:fragility-finds-more-errors-than-entropy/B,C,D?undecided). So with either map the
+# proofreader finds about as many errors.
 #
 # **Far errors.** Over ten other seeds, the five networks have the highest mean of all maps on both D and F. They find
 # [1.7 [1.3, 2.1]](evidence:chapter_05_cases/ratio_of_means/far+found:+five+networks~far+found:+entropy?cohort=phantom&domain=F)
@@ -888,9 +888,9 @@ summary.loc[in_short].rename(index=PLAIN).round(2)
 # epistemic parts less. Of the maps whose value *rises* on thick walls, the epistemic parts have the highest AUROC. But an AUROC
 # near 0, as in the last two rows, separates just as well with the sign turned. So the predicted shape alone shows thick walls, too.
 #
-# **On D the names fail in this run.** Every part of a model rises there, the aleatoric ones too, and none correlates with the
-# annotators better than the distance to the border does. So do not rely on the division on a scanner that the network has not
-# seen.
+# **On D the names do not separate in this run.** Every part of a model rises there, not only the epistemic ones, and none
+# correlates with the annotators better than the distance to the border does. So do not rely on the division on a scanner that
+# the network has not seen.
 #
 # Single runs vary, so the next table has ten other seeds on scanner A, with two further groups of models. The *ensemble* has three
 # networks trained on the annotators' segmentations. The *mask search* looks for other networks on purpose: it pushes the weights
@@ -933,8 +933,8 @@ over_seeds.loc[["entropy", *of_parts]].rename(
 # [0.31 [0.04, 0.58]](evidence:chapter_05_cases/rank_correlation/new~search,+aleatoric:+mean?cohort=raters&above).
 #
 # In short: on the training scanner, the aleatoric part correlates with the disagreement of people, as its name says, but it also
-# reacts to new hearts. Whether the epistemic part detects them better is undecided. On the unseen scanner D, in one run, neither
-# name fitted.
+# reacts to new hearts. Whether the epistemic part detects them better is undecided. On the unseen scanner D, in one run, the
+# aleatoric part reacted to the scanner, too.
 #
 # :::{admonition} For the researcher: the mask search as a whole
 # :class: dropdown
@@ -1167,10 +1167,10 @@ on_eyes.rename(index=PLAIN).round(3)
 # *Mean over tiles of the Pearson correlation with the observers' disagreement, over pixels within two pixels of a
 # vessel's border. The boundary band is one pixel wide here, because vessels are three. One run.*
 #
-# All numbers are small, because two observers either agree or disagree at a pixel, which says little about how likely a
-# disagreement was. Whether the mask search is better than the boundary band is undecided: over ten other seeds, the difference is
-# [0.075 [−0.009, 0.158]](evidence:mask-search-follows-observers-better-than-the-ring?undecided). (Not only the networks but also
-# the five children count as repeats.)
+# All numbers are small, probably because two observers either agree or disagree at a pixel, which says little about how
+# likely a disagreement was. Whether the mask search is better than the boundary band is undecided: over ten other seeds, the
+# difference is [0.075 [−0.009, 0.158]](evidence:mask-search-follows-observers-better-than-the-ring?undecided). (Not only the
+# networks but also the five children count as repeats.)
 #
 # Which map finds the pixels that differ from observer 1, on the camera of the training images and on the other one?
 
@@ -1359,7 +1359,7 @@ verdicts.rename_axis("claim").to_frame()
 #   though not after Holm's correction.
 # * **The epistemic part** (what several models disagree on) may detect, on the training scanner, what the network
 #   has not seen; for the mask search, ten seeds leave that [undecided](evidence:epistemic-part-detects-unseen-anatomy?undecided).
-#   On the unseen scanner D, neither part kept its meaning in one run.
+#   On the unseen scanner D, in one run, the aleatoric part reacted to the scanner, too.
 #
 # ## Check yourself
 #
@@ -1405,7 +1405,7 @@ print("right!" if abs(my_cost - right) < 5e-5 else "not yet")
 # :::{admonition} Solution
 # :class: dropdown
 # The entropy of a blurred mask is a band with soft edges, so it finds errors where errors lie along the border (B)
-# and few where whole structures are wrong (D). A method that finds no more has not shown that it contains anything
+# and fewer where whole structures are wrong (D). A method that finds no more has not shown that it contains anything
 # but the shape of the mask.
 # :::
 

@@ -477,8 +477,8 @@ show.number_table(named, title="Spearman with risk", limits=(-1, 1), alt=alt)
 # | distortion | [0.68 [0.63, 0.73]](evidence:chapter_06_cases/distortion?cohort=follows) |
 #
 # Under shading, the correlation is lower, for example
-# [0.62](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer: where a
-# corruption does little harm, the slices hardly differ in risk, and there is little to rank.
+# [0.62](evidence:chapter_06_cases/last+layer/estimate?cohort=follows&corruption=bias_field) for the last layer, perhaps because
+# the slices hardly differ in risk where a corruption does little harm.
 #
 # *Does it flag?* At severity 5, which fraction of the slices with a Dice below 0.7 exceeds the threshold of each method?
 
@@ -1141,8 +1141,8 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 #
 # In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
 # large; where they are too tight, it is too small. In both cases the Dice falls, but **the mean confidence hardly
-# falls**; the network never saw that its masks were wrong. Errors at random in both directions nearly cancel. (This
-# comparison was not repeated with other seeds.)
+# falls**; the network never saw that its masks were wrong. Errors at random in both directions nearly cancel in the area, and
+# lower the Dice less. (This comparison was not repeated with other seeds.)
 #
 # :::{admonition} For the researcher: does ECE show it?
 # :class: dropdown
@@ -1230,7 +1230,7 @@ pd.DataFrame(wrong).T.rename_axis(["corruption", "network"]).round(2)
 # *Severity 3, 24 slices, five networks. Dice: mean; HD95: median in mm; far outside: fraction of the slices in which
 # heart is segmented more than 10 mm outside the true one; missed: fraction of the heart's area that is not found.*
 #
-# In this run, the answer to both questions is no. Under noise, networks with nearly the same Dice can differ in HD95 by many
+# In this run, HD95 and Dice do not tell the same. Under noise, networks with nearly the same Dice can differ in HD95 by many
 # millimetres, because one segments heart far outside on more slices. Under blur, a part of the heart is missed. Which measure
 # is right depends on what the segmentation is for.
 
@@ -1313,7 +1313,7 @@ show.line_panels(
 # *Mean Dice (higher is better) of twelve blobs against the amplitude b of the shading, which multiplies the
 # brightness by exp(b f), with f rising from −1 at the left to 1 at the right. One run.*
 #
-# The U-Net has learned that bright pixels are object. Where the light varies, that is false: in this run, its Dice
+# The U-Net has probably learned that bright pixels are object. Where the light varies, that is false: in this run, its Dice
 # falls nearly as that of Chan-Vese does, and local fitting is robust to much more shading. The heart network above was robust
 # to shading, probably because its training scanner has a coil (antenna) with shading of its own.
 #
