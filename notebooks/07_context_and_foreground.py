@@ -634,7 +634,7 @@ show.number_table(
 #
 # What happened to the small balls, in each of the [two](evidence:chapter_07_volumes/dice/seeds?range=below&norm=batch) seeds?
 #
-# * With *batch norm*, all networks segment them, as in 2-D. The lowest mean Dice is that of the plain U-Net,
+# * With *batch norm*, all networks segment them, as in the 2-D run above. The lowest mean Dice is that of the plain U-Net,
 #   [0.97 and 0.98](evidence:chapter_07_volumes/dice?range=below&network=unet&norm=batch).
 # * With *instance norm*, the UNETR fails
 #   ([0.44 and 0.45](evidence:chapter_07_volumes/dice?range=below&network=unetr&norm=instance)), as published, and so does the

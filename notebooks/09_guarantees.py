@@ -831,9 +831,10 @@ cards.rename_axis(columns="scanner")
 # raised the alarm in most streams of the scanner. The true Dice is known because this is a phantom.*
 #
 # In this run, the estimate and the bound from the source scanner are nearly the same for all four cards. The true Dice
-# is not the same: on D and F it lies below that bound, and above the bound of their own scanner. What tells the cases apart before
-# anybody knows the truth is whether the *assumption* of the bound still holds. Therefore a trust card has to state the
-# assumption beside the number; without it, a reader cannot know which of the two bounds counts.
+# is not the same: on D and F it lies below that bound, and above the bound of their own scanner. Before anybody knows the
+# truth, the cards differ in the *assumption* of the bound only: it is doubtful on D and F, and on E, too, where both bounds
+# are kept. Therefore a trust card has to state the assumption beside the number; without it, a reader cannot know which of
+# the two bounds counts.
 
 # %% [markdown]
 # ## A clinic decides
@@ -1306,8 +1307,7 @@ apart[["effective_size", "auroc", "coverage", "low", "high", "mean_bound"]].roun
 # * The cases are slices, not volumes. A better estimate would give higher bounds at the same level.
 # * "Twenty labelled cases" are twenty subjects of one scanner at one time. A scanner that drifts needs a new set, and the
 #   martingale to say when.
-# * The weights come from a logistic regression. A more flexible classifier would tell the scanners apart even better, and
-#   then even fewer old cases would resemble the new ones.
+# * The weights come from a logistic regression. We did not try a more flexible classifier.
 # * The costs in the decision are invented. The order of the policies depends on them and on the mix of scanners.
 
 # %% tags=["remove-cell"]

@@ -584,8 +584,8 @@ show.boxes(
 # :class: dropdown
 # There, over [ten](evidence:distance-flags-every-foreign-scanner/seeds) runs, the same kind of distance flagged
 # [nearly every slice of F](evidence:distance-flags-every-foreign-scanner/F?holds). But the network
-# was another one, and so were its bottleneck and the threshold. What an alarm detects
-# depends on the network that it reads.
+# was another one, and so were its bottleneck and the threshold. We have not tested
+# which of these made the difference.
 # :::
 #
 # ## Nothing but stored predictions

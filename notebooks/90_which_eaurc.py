@@ -15,7 +15,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/90_which_eaurc.ipynb)
 #
-# **The question.** The excess AURC (eAURC) is the usual number for "does this uncertainty rank cases by their risk?". It is
+# **The question.** The excess AURC (eAURC) is a common number for "does this uncertainty rank cases by their risk?". It is
 # defined in one line. Do the programs that compute it compute the same thing? If not, a number from one paper cannot be
 # compared with a number from another, and a hospital could choose a method because of the program that measured it.
 #
