@@ -33,6 +33,7 @@ import signal
 import sys
 import time
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -311,7 +312,8 @@ def same(first: Any, second: Any) -> bool:
         return same(dict(first.state_dict()), dict(second.state_dict()))
     if dataclasses.is_dataclass(first) and type(first) is type(second):
         return same(vars(first), vars(second))
-    if hasattr(first, "__dict__") and type(first) is type(second) and not callable(first):
+    own_form = isinstance(first, types.FunctionType | types.BuiltinFunctionType | functools.partial | type)
+    if hasattr(first, "__dict__") and type(first) is type(second) and not own_form:
         return True  # an object without a form of its own; what it does is another call
     return bool(first == second)
 
@@ -321,6 +323,8 @@ def allows(call: Call, name: str, what: str) -> bool:
     act = function_of(call.name)
     parameter = inspect.signature(act).parameters[name]
     annotation = str(parameter.annotation)
+    with contextlib.suppress(Exception):  # a name of several types, such as Sides, tells which they are
+        annotation += f" | {eval(annotation, vars(sys.modules[call.name.partition(':')[0]]))}"
     owner = function_of(call.name.rpartition(".")[0]) if call.name.endswith(("__init__", "__call__")) else act
     text = f"{inspect.getdoc(act) or ''}\n{inspect.getdoc(owner) or ''}"
     found = re.search(rf"^ *\**{name}: .*?(?=^ *\**\w+: |^\w+:$|\Z)", text, re.M | re.S)
@@ -329,10 +333,17 @@ def allows(call: Call, name: str, what: str) -> bool:
         return True
     if any(w in annotation for w in ("object", "Any", "ArrayLike")) or annotation == "inspect._empty":
         return True
-    words = {"NaN": ("nan", "missing"), "infinity": ("infinit", "infinite"), "a flag": ("bool",)}
+    words = {
+        "NaN": ("nan", "missing", "of any type"),
+        "infinity": ("infinit", "infinite", "of any type"),
+        "complex": ("of any type",),
+        "a flag": ("bool",),
+    }
     if what.startswith("a flag for a number") and "bool" in annotation:
         return True
     if what.startswith("a fraction") and "float" in annotation:
+        return True
+    if what.startswith("a number for a collection") and re.search(r"\b(int|float)\b", annotation):
         return True
     listed = any(w in annotation for w in ("Sequence", "Iterable", "list", "tuple", "ndarray"))
     if what.startswith(

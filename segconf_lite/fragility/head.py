@@ -191,8 +191,9 @@ class HeadSearch:
             >>> round(float((maps.flip_cost < 0.01).float().mean()), 1)  # fraction of fragile pixels
             1.0
         """
+        check.instance("cohort", cohort, Cohort)
         head = _find_head(unet, self.head)
-        batch_size = check.integer("batch_size", batch_size, low=1)
+        batch_size = min(check.integer("batch_size", batch_size, low=1), len(cohort))
         labels = check.label_map("labels of the cohort", cohort.labels, n_classes=head.out_channels)
         targets = torch.from_numpy(labels.copy()).split(batch_size)
         passes = in_batches(
@@ -259,6 +260,7 @@ def check_closed_form(
         >>> bool(abs(costs.closed / costs.exact - 1) < 0.2)
         True
     """
+    check.instance("train", train, Cohort)
     n_training = check.integer("n_training", n_training, low=1)
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
     case, row, column = torch.from_numpy(pixel_index(pixels, check.image_batch(images, channels=None))).T

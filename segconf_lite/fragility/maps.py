@@ -110,6 +110,7 @@ class FragilityMap(PixelUncertainty):
             ValueError: If the network has no 1x1 convolution, or no module, of the name searched, or a label
                 is not among its classes.
         """
+        check.instance("source_cohort", source_cohort, Cohort)
         self._fitted_on, search = device_of(unet), self.search
         self._unet = self._penalty = self._fitted = None  # a fit that fails leaves nothing half done
         with frozen(unet):

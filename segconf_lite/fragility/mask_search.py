@@ -178,6 +178,7 @@ def penalty_set(unet: nn.Module, cohort: Cohort, *, n_images: int = 16, seed: in
         >>> penalty_set(unet, phantom.cohort(3, size=16), n_images=2).images.shape
         torch.Size([2, 1, 16, 16])
     """
+    check.instance("cohort", cohort, Cohort)
     n_images = check.integer("n_images", n_images, low=1, high=len(cohort), fix="it counts cases")
     rng = np.random.default_rng(check.integer("seed", seed, low=0))
     chosen = np.sort(rng.choice(len(cohort), n_images, replace=False))

@@ -48,6 +48,8 @@ def polish(unet: nn.Module, penalty: Cohort, *, steps: int = 100, prior_sd: floa
         >>> bool(after < 0.8 * before)
         True
     """
+    check.instance("unet", unet, nn.Module)
+    check.instance("penalty", penalty, Cohort)
     steps = check.integer("steps", steps, low=1)
     prior_sd = check.number("prior_sd", prior_sd, low=1e-100, high=1e100)  # its square is a float
     network = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -236,6 +236,9 @@ class TangentSearch:
             >>> bool((maps.flip_cost >= 0).all())
             True
         """
+        check.instance("unet", unet, nn.Module)
+        check.instance("cohort", cohort, Cohort)
+        check.integer("batch_size", batch_size, low=1)
         chosen = choose_weights(unet, self.modules)
         generator = torch.Generator().manual_seed(self.seed)
         with explained(unet, cohort.images):

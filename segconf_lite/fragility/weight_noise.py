@@ -73,6 +73,7 @@ class WeightNoise(SampledUncertainty):
         Raises:
             ValueError: If no noise reaches the budget.
         """
+        check.instance("source_cohort", source_cohort, Cohort)
         penalty = penalty_set(unet, source_cohort, n_images=self.n_penalty, seed=self.seed)
         generator = torch.Generator().manual_seed(self.seed)
         noises = [_noise(unet, generator) for _ in range(self.n_samples)]

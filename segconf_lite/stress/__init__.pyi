@@ -10,7 +10,6 @@ from .attacks import pgd as pgd
 from .attacks import random_noise as random_noise
 from .attacks import segpgd as segpgd
 from .attacks import worst_of as worst_of
-from .channels import corrupt_channels as corrupt_channels
 from .corruptions import LADDERS as LADDERS
 from .corruptions import StrongCorruption as StrongCorruption
 from .corruptions import corrupt as corrupt
@@ -35,7 +34,6 @@ __all__ = [
     "certified_segmentation",
     "chan_vese_labels",
     "corrupt",
-    "corrupt_channels",
     "crop_around",
     "epsilon_per_image",
     "fgsm",

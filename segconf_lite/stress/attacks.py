@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.stress.ascent import Ball, Task, climb, evaluate
+from segconf_lite.stress.ascent import MEASURES, Ball, Task, climb, evaluate
 from segconf_lite.stress.inputs import LARGEST, Images, checked_generator, to_images
 
 UNITS, NORMS = ("sd", "range", "absolute"), ("linf", "l2")
@@ -299,6 +299,7 @@ def worst_of(
         tensor([-0.5000])
     """
     clean = to_images(images, channels=None)
+    check.one_of("by", by, MEASURES)
     if not isinstance(attempts, Sequence):
         raise check.refuse("attempts", "a list of results of attacks", type(attempts).__name__)
     for index, attempt in enumerate(attempts):

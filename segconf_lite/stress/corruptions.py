@@ -173,17 +173,22 @@ def corrupt(
     paired: the noise of severity 2 is that of severity 1 made larger. Severity 0 draws nothing and gives the
     images bit for bit. A constant image has no range to take a fraction of, and stays as it is.
 
+    Each channel is corrupted as an image of its own, so that magnitudes are fractions of its own range, and
+    all of them with the same random numbers. Shading, ghosts and reflections therefore lie at one place, and
+    the noise of one channel is that of another, times the ratio of their ranges: a network cannot average it
+    away over the channels.
+
     Args:
-        images: Images (B, 1, H, W), numpy or torch, finite, in any units.
+        images: Images (B, channels, H, W), numpy or torch, finite, in any units.
         name: Name of the corruption, a key of `LADDERS`.
         severity: Severity 0 (none) to 5 (worst); `ladder_table` says what each level means.
-        generator: Random generator on the CPU, advanced by the draws, which depend on the whole batch. None
-            takes a fresh one seeded 0, so that every call gives the same.
-        standardise: Whether to restore mean and standard deviation of each image, as z-scoring afterwards
+        generator: Random generator on the CPU, advanced by the draws of one channel, which depend on the
+            whole batch. None takes a fresh one seeded 0, so that every call gives the same.
+        standardise: Whether to restore mean and standard deviation of each channel, as z-scoring afterwards
             would.
 
     Returns:
-        Images (B, 1, H, W) float32 on the CPU, in the units of the input, always in new memory.
+        Images (B, channels, H, W) float32 on the CPU, in the units of the input, always in new memory.
 
     Raises:
         ValueError: If the images, the name, the severity or the generator are invalid.
@@ -194,19 +199,31 @@ def corrupt(
         >>> corrupt(point, "blur", 1)[0, 0, 2].round(decimals=2)  # sigma 0.5 pixels
         tensor([0.0000, 0.0800, 0.6300, 0.0800, 0.0000])
     """
-    clean = to_images(images)
+    clean = to_images(images, channels=None)
     check.one_of("name", name, LADDERS)
+    check.one_of("standardise", standardise, (True, False))
     fix = "it is a level of the severity scale, not a magnitude: see ladder_table()"
     severity = check.integer("severity", severity, low=0, high=5, fix=fix)
     if generator is not None and checked_generator(generator).device.type != "cpu":
         raise check.refuse("generator", "on the CPU", generator.device)
     if severity == 0:
         return clean
+    draws, each = generator or torch.Generator().manual_seed(0), []
+    state = draws.get_state()
+    for channel in clean.split(1, dim=1):
+        draws.set_state(state)
+        each.append(_corrupted(channel, LADDERS[name], severity, draws, standardise))
+    return torch.cat(each, dim=1)
+
+
+def _corrupted(
+    clean: Tensor, ladder: Ladder, severity: int, draws: torch.Generator, standardise: bool
+) -> Tensor:
+    """One channel, (B, 1, H, W)."""
     low = clean.amin(dim=(2, 3), keepdim=True)  # (B, 1, 1, 1), as all statistics of an image below
     extent = clean.amax(dim=(2, 3), keepdim=True) - low
     unit = (clean - low) / torch.where(extent > 0, extent, 1.0)
-    draws = generator or torch.Generator().manual_seed(0)
-    corrupted = LADDERS[name].apply(unit, LADDERS[name].values[severity - 1], draws)
+    corrupted = ladder.apply(unit, ladder.values[severity - 1], draws)
     if standardise:
         scale = _standard_deviation(unit) / _standard_deviation(corrupted).clamp(min=_TINY)
         corrupted = _mean(unit) + scale * (corrupted - _mean(corrupted))

@@ -56,7 +56,8 @@ class QuantisedInput(nn.Module):
         self, network: nn.Module, *, levels: int, low: float, high: float, straight_through: bool = False
     ) -> None:
         super().__init__()
-        self.network, self.straight_through = of_type("network", network, nn.Module), straight_through
+        self.network = of_type("network", network, nn.Module)
+        self.straight_through = check.one_of("straight_through", straight_through, (True, False))
         self.levels = check.integer("levels", levels, low=2, high=MOST)
         self.low = check.number("low", low, low=-LARGEST)
         self.high = check.number("high", high, low=self.low, high=LARGEST, open_low=True)

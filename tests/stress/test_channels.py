@@ -8,7 +8,7 @@ from torch import nn
 from segconf_lite.arrays import to_numpy
 from segconf_lite.models import UNet, fit_network, predict_probabilities
 from segconf_lite.models.device import pick_device
-from segconf_lite.stress import attacks, channels, corruptions, level_sets, masking, smoothing, windows
+from segconf_lite.stress import attacks, corruptions, level_sets, masking, smoothing, windows
 
 CHANNELS = pytest.mark.parametrize("n_channels", [2, 3])
 SIZES = [("sd", None), ("range", "image"), ("absolute", (-9.0, 9.0))]
@@ -210,17 +210,17 @@ def test_channels_are_corrupted_alike_each_in_its_own_range(one, name, n_channel
     images = torch.cat([one[1], 3 * one[1] - 1, one[1].flip(0)], dim=1)[:, :n_channels]
     options = {"standardise": standardise}
     generators = [seeded() for _ in range(3)]
-    found = channels.corrupt_channels(images, name, 3, generator=generators[0], **options)
-    single = channels.corrupt_channels(one[1], name, 3, generator=generators[1], **options)
+    found = corruptions.corrupt(images, name, 3, generator=generators[0], **options)
+    single = corruptions.corrupt(one[1], name, 3, generator=generators[1], **options)
     assert torch.equal(single, corruptions.corrupt(one[1], name, 3, generator=generators[2], **options))
     assert torch.equal(found[:, :1], single)
     torch.testing.assert_close(found[:, 1:2], 3 * single - 1, atol=1e-4, rtol=1e-4)
     states = [generator.get_state() for generator in generators]
     assert torch.equal(states[0], states[1])
     assert torch.equal(states[1], states[2])
-    back = channels.corrupt_channels(images.flip(1), name, 3, generator=seeded(), **options)
+    back = corruptions.corrupt(images.flip(1), name, 3, generator=seeded(), **options)
     assert torch.equal(back.flip(1), found)
-    assert torch.equal(found, channels.corrupt_channels(to_numpy(images), name, 3, **options))
+    assert torch.equal(found, corruptions.corrupt(to_numpy(images), name, 3, **options))
 
 
 def test_a_wrong_corruption_of_channels_is_refused(one):
@@ -230,9 +230,9 @@ def test_a_wrong_corruption_of_channels_is_refused(one):
         ((one[1][0], "blur", 1), "images must be non-empty"),
     ):
         with pytest.raises(ValueError, match=message):
-            channels.corrupt_channels(*arguments)
+            corruptions.corrupt(*arguments)
     with pytest.raises(ValueError, match=r"generator must be a torch\.Generator"):
-        channels.corrupt_channels(one[1], "blur", 1, generator=3)
+        corruptions.corrupt(one[1], "blur", 1, generator=3)
 
 
 def test_level_sets_say_that_a_channel_has_to_be_chosen(one):
