@@ -944,7 +944,7 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # seed to seed.*
 #
 # *The risk, or the people?* The two go together: within each vendor, their correlation is
-# [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, as we had expected. So we must ask with which of
+# [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit of our claim. So we must ask with which of
 # the two an uncertainty correlates more. The *soft Dice* correlates
 # [more with the risk than with the disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds).
 # The difference is [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
