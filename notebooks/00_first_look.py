@@ -231,9 +231,9 @@ score.to_frame(f"sent, of the {wrong.sum()} wrong cases")
 # ## Make it fail
 #
 # Can a segmentation fail while the method stays sure? The *soft Dice confidence* is 1 minus the soft Dice uncertainty above,
-# so a high value means that the method is sure. It should fall when the Dice falls, and by as much. Try it: the slider
-# makes the images darker on one side than on the other, as a scanner does whose receive coil lies near one side of the heart. (A
-# receive coil is the antenna that picks up the signal of the body.)
+# so a high value means that the method is sure. This confidence should fall when the Dice falls, and by as much. Try it: the
+# slider makes the images darker on one side, as a scanner does whose receive coil (the antenna that picks up the signal of the
+# body) lies near the other side of the heart.
 
 
 # %% tags=["hide-input"]
@@ -302,7 +302,7 @@ show.live_picture(
 # |---|---|
 # | why a new scanner breaks a network | [chapter 1](01_domain_shift.ipynb) |
 # | how to tell a good confidence from a bad one | [chapter 2](02_measuring_trust.ipynb) |
-# | which unusual activations inside a network matter | [chapter 3](03_segmentation_distortion.ipynb) |
+# | which unusual values inside a network matter | [chapter 3](03_segmentation_distortion.ipynb) |
 # | how a network can be taught to predict its own Dice | [chapter 4](04_adversarial_confidence.ipynb) |
 # | which pixels deserve a second look | [chapter 5](05_fragility_maps.ipynb) |
 # | which parts of a network make it break | [chapter 6](06_architecture_and_noise.ipynb) |

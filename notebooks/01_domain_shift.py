@@ -102,8 +102,8 @@ harmful = [s for s in "DF" if s in tested[1:]] or [tested[-1]]
 # blood) and the **myocardium** (the muscle around the left one).
 #
 # The image itself is made the way a scanner for magnetic resonance imaging (**MRI**) makes it. The patient lies in a strong
-# magnetic field. A radio pulse excites the tissues, and each of them sends back a radio signal of its own strength, so blood
-# becomes bright and muscle dark. An antenna, the *receive coil*, picks up more of the signal from tissue that is near. The
+# magnetic field. A radio pulse excites the tissues, and each of them sends back a radio signal. That of blood is strong, so
+# blood is bright; muscle is darker. An antenna, the *receive coil*, picks up more of the signal from tissue that is near. The
 # signal is noisy, and only a limited amount of detail is measured, so the image has grain and is never perfectly sharp. Each of
 # these steps is a place where two scanners can differ.
 #
@@ -381,9 +381,9 @@ show.scatter(appearance, x="distance", y="quality", by="domain", axes=axes, alt=
 # The rows are sorted by distance, and the Dice does not follow.
 #
 # Telling scanners such as E and F apart is what this book is about. A test that looks only for a *new scanner* would reject C and E,
-# on which most segmentations are good, and it would flag F no more than the harmless B. D lies only a little further than
-# B; there, a fraction of [0.49 [0.44, 0.54]](evidence:chapter_01_cases/failed?cohort=phantom&domain=D) of the slices has a
-# Dice below 0.7 over ten runs.
+# on which most segmentations are good, and it would flag F no more than the harmless B. D, at distance
+# [1.7](evidence:chapter_01_lite/distance/estimate?experiment=phantom&domain=D), lies between B and E; there, a fraction of
+# [0.49 [0.44, 0.54]](evidence:chapter_01_cases/failed?cohort=phantom&domain=D) of the slices has a Dice below 0.7 over ten runs.
 #
 # ## Does the network report its failures?
 #
@@ -524,7 +524,7 @@ for name in causes:
 # exercise 6, the mean Dice without fat is [0.69](evidence:chapter_01_knobs/dice?knob=fat_signal&value=0), while on F it was
 # [0.54](evidence:near-but-harmful/estimate) over ten other networks.
 #
-# **Why, then, did F lie near A?** It is near only in *our* distance, which compares quantiles and detail of whole cohorts.
+# **Why, then, did F lie near A?** It is near only in *our* distance, which ignores where in the image an intensity lies.
 # Pixel by pixel, fat suppression is a large change: in exercise 6 it moves the image by [0.92](evidence:chapter_01_knobs/moved?knob=fat_signal&value=0) standard deviations.
 #
 # ## Turn the knob yourself
@@ -718,12 +718,12 @@ if cord is not None:
 # training sites. Nobody who read "Siemens 3 T" on the label could have foreseen the collapse. Over
 # [ten](evidence:same-vendor-collapse/seeds) other networks, the grey-matter Dice of this volunteer is
 # [0.12 (interval over networks: 0.08 to 0.16)](evidence:same-vendor-collapse). But ten networks
-# saw the *same* person. So we know this volunteer well, and we do not know how another person at that site would fare: the
-# claim about the site is [undecided](evidence:same-vendor-collapse?undecided).
+# saw the *same* person. So we know this volunteer well, but not how another person at that site would fare: the claim that
+# networks fail at this site is [undecided](evidence:same-vendor-collapse?undecided).
 #
 # **At the other unseen sites, little is lost.** The networks that were trained on one volunteer are hardly better at the
-# *training* sites than at the other three unseen ones. (A network that is tested at one training site has learned at the other
-# one.) Their means over [ten](evidence:same-vendor-collapse/seeds) other runs are:
+# *training* sites than at the other three unseen ones. (At a training site, we test the one that has not learned there.)
+# The means of these networks over [ten](evidence:same-vendor-collapse/seeds) other runs are:
 #
 # | site | a training site? | grey-matter Dice |
 # |---|---|---|
@@ -773,9 +773,9 @@ if cord is not None:
 # ## One network is one sample
 #
 # The figures above came from one random start of the training. How far apart do other starts end? And does a larger network
-# help? The table below was measured with `benchmarks/chapter_01.py` and is stored with this book. It has three seeds at the
-# size of this page (`lite`), and ten seeds on images of 192 by 192 pixels (`full`). The `full` networks are larger, and were
-# trained longer, on a GPU and without dropout.
+# help? The table below was measured with `benchmarks/chapter_01.py`. At the size of this page (`lite`) it has three seeds, which
+# are not those of the ten runs above, and on images of 192 by 192 pixels (`full`) it has ten. The `full` networks are larger,
+# and were trained longer, on a GPU and without dropout.
 
 # %% tags=["hide-input"]
 runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])

@@ -247,8 +247,8 @@ show.map_grid(
 # * *entropy, foreground*: the mean over the pixels that are predicted as heart;
 # * *entropy, boundary*: the mean over a band of two pixels along the predicted borders;
 # * *probability, foreground*: the mean over the predicted foreground of 1 minus the maximum softmax probability;
-# * *soft Dice*: this is 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, a Dice that needs no reference. It
-#   compares the probabilities of a class with the pixels that are predicted as this class. It is high where the network is
+# * *soft Dice*: this is 1 minus the **soft Dice confidence** {cite:p}`borges2024soft`, a Dice without a reference, between
+#   the probabilities of a class and the pixels that are predicted as this class. This confidence is high where the network is
 #   sure which pixels belong to the class and which do not;
 # * *small prediction*: a control that uses no uncertainty, only **how small the predicted heart is**.
 #
@@ -297,10 +297,10 @@ show.method_intervals(
 #
 # *Is it more than size?* The size of the prediction contains no information on uncertainty, and yet it is a serious rival,
 # because small structures have a low Dice. Over the same [ten](evidence:uncertainty-knows-more-than-size/seeds) runs, the
-# foreground entropy is ahead of size on [B](evidence:uncertainty-knows-more-than-size/B?holds),
+# foreground entropy is ahead of size on the unseen scanners [B](evidence:uncertainty-knows-more-than-size/B?holds),
 # [C](evidence:uncertainty-knows-more-than-size/C?holds) and [D](evidence:uncertainty-knows-more-than-size/D?holds). The
-# difference is smallest on B, with [0.16 [0.09, 0.23]](evidence:uncertainty-knows-more-than-size/B?holds). On E and F, it is
-# [undecided](evidence:uncertainty-knows-more-than-size/E,F?undecided) which of the two ranks better. A method that is presented
+# difference is smallest on B, with [0.16 [0.09, 0.23]](evidence:uncertainty-knows-more-than-size/B?holds). On E and F, this is
+# [undecided](evidence:uncertainty-knows-more-than-size/E,F?undecided). A method that is presented
 # without this comparison has not shown that it measures anything but size.
 #
 # So the same map can give a good or a bad ranking of the slices, and here it is the aggregation that decides.
@@ -946,7 +946,7 @@ pd.DataFrame(both).sort_values("eAURC × 1000").round(2)
 # seed to seed.*
 #
 # *The risk, or the people?* The two go together: within each vendor, their correlation is
-# [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit that we had registered. So we must ask with which of
+# [above](evidence:nodule-risk-goes-with-disagreement?holds) 0.2, the limit of our claim. So we must ask with which of
 # the two an uncertainty correlates more. The *soft Dice* correlates
 # [more with the risk than with the disagreement](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement?holds).
 # The difference is [0.18 [0.06, 0.30]](evidence:nodule-soft-dice-sees-risk-rather-than-disagreement) over
@@ -1004,8 +1004,8 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
 # A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
-# are too few to tell. Eight verdicts of this book were changed from "holds" to "undecided" in November 2026, four of
-# them in this chapter. On the ten new seeds, three of these four [hold](../errata.md) again; the fourth is about one
+# are too few to tell. These are the verdicts of today. Four of this chapter were changed from "holds" to "undecided" in
+# November 2026. On the ten new seeds, three of these four [hold](../errata.md) again; the fourth is about one
 # person and stays undecided.
 #
 # ## What to take home
@@ -1051,8 +1051,8 @@ if drawn.raters is not None:
     print(f"{near:.2f} within 3 mm of the borders")
 
 # %% [markdown]
-# In this run, the correlation near the borders is only a little lower than that over the image. So the fact that both
-# maps are zero far from the heart explains only a small part of it. However, both maps are high along the border itself
+# In this run, the correlation near the borders is only a little lower than that over the image. So it does not come only
+# from both maps being zero far from the heart. However, both maps are high along the border itself
 # and fade away from it; chapter 5 asks whether the entropy contains more than that.
 #
 # In this run, the network also has a higher Dice with the true border than the raters have with each other, because both raters

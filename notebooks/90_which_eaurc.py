@@ -241,7 +241,7 @@ spread = pd.DataFrame(ranges, columns=["method", "test", "estimate", "low", "hig
 found.set_index("method").round(4)
 
 # %% [markdown]
-# *eAURC of a perfect order, which must be 0, and mean eAURC of random uncertainties, for scale; one row per rule.*
+# *eAURC of a perfect order, which must be 0, and mean eAURC of random uncertainties, for scale; rules in the order above.*
 #
 # The next figure has the other two tests. Each bar should have no length.
 
@@ -264,7 +264,7 @@ show.method_intervals(
 # The other two rules compute the best area in another way:
 #
 # * The *mixed rule* puts the perfect order below zero, as in the example with two cases.
-# * The *formula rule* cuts the Dice into right and wrong first, and so asks another question. Even then
+# * The *formula rule* cuts the risks at `wrong_above` into right and wrong first, and so asks another question. Even then
 #   the perfect order does not get exactly 0, because the formula holds only approximately for so few cases.
 #
 # Why does it matter? Such an error depends on the rule and on the number of cases. If two methods are compared by different rules,
