@@ -15,8 +15,8 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/03_segmentation_distortion.ipynb)
 #
-# **The question.** A hospital buys a new scanner. Its images cause unusual activations inside the network that segments the heart.
-# Some of them can end in a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
+# **The question.** A hospital buys a new scanner. Its images cause unusual numbers (activations) inside the network that segments the
+# heart. Some of them can end in a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
 # about them only costs a doctor's time. Which of the unusual activations change the segmentation?
 #
 # **You will be able to** look inside a network and measure how unusual an activation is; explain the difference
@@ -29,7 +29,7 @@
 # Two questions sound alike: "is this slice from another scanner?" and "does the network fail on it?" A distance between
 # activations asks the first one. Segmentation distortion asks the second one: it replaces the activation by a more usual one,
 # and looks whether the segmentation changes. On this phantom, that ranks the slices well on scanner D only, where the network
-# collapses. One reason may be the size of the heart: put as a Dice, which takes the size into account, distortion
+# collapses. One reason may be the size of the heart: measured as a Dice, which takes the size into account, distortion
 # [ranks better on every unseen scanner](evidence:distortion-as-dice-orders-better?holds). The entropy over the foreground
 # remains a strong rival.
 # :::
@@ -294,8 +294,8 @@ more.groupby("training slices").mean().round(2)
 # 2. Give it the activation $x$ of a new slice. Its copy $r(x)$ should be $x$ moved towards the training activations: a more
 #    *usual* activation.
 # 3. Let the decoder of the U-Net (the half behind the bottleneck) compute the segmentation twice, from $x$ and from $r(x)$. If
-#    the two agree, the method takes the anomaly for harmless (exercise 2 shows where this goes wrong). If they differ, the
-#    anomaly matters.
+#    the two agree, the method takes what is unusual in $x$ (the anomaly) for harmless (exercise 2 shows
+#    where this goes wrong). If they differ, the anomaly matters.
 
 # %% tags=["hide-input"]
 show.diagram("distortion")
@@ -686,8 +686,8 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # [ten](evidence:distortion-spares-the-harmless/seeds) other runs by
 # [0.24 [0.12, 0.36]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
 # of the slices. On E, the claim was that distortion flags fewer slices than the distance, by at least half of all slices. It
-# [fails](evidence:distortion-spares-the-harmless?fails): the difference is
-# [−0.07 [−0.16, 0.02]](evidence:distortion-spares-the-harmless?fails&across), and its interval includes zero. So on this phantom,
+# [fails](evidence:distortion-spares-the-harmless?fails): distance minus distortion is
+# [0.07 [−0.02, 0.16]](evidence:distortion-spares-the-harmless?fails&across&minus), far below one half. So on this phantom,
 # a flag from distortion does not always mean harm.
 #
 # :::{admonition} For the researcher: does augmentation explain the difference from the paper?
@@ -842,7 +842,7 @@ table.rename_axis("site").T.round(2)
 #
 # More cannot be said, because there are too few people. With two volunteers in the source and one at each site, we cannot
 # separate "new scanner" from "new person". The claim that the distance flags at least 95 % of the slices of every real site is therefore
-# [undecided](evidence:distance-flags-every-real-site?undecided): whether it flags other volunteers of these sites is open.
+# [undecided](evidence:distance-flags-every-real-site?undecided): other volunteers of these sites could still be flagged.
 #
 # :::{admonition} For the researcher: which uncertainty ranks the slices of a site?
 # :class: dropdown

@@ -182,7 +182,7 @@ found.round(2).to_frame().T
 #
 # * Its input is the **penultimate activation** of the U-Net, that is, the features from which the last layer computes the
 #   scores of the classes.
-# * Its output is one number, the predicted Dice. Our uncertainty is 1 minus this number.
+# * Of its outputs we use one number, the predicted Dice. Our uncertainty is 1 minus this number.
 # * The U-Net itself is *frozen*: nothing in it changes.
 #
 # The reference is needed only while the predictor learns. At test time, the predictor reads the activation and predicts.
@@ -540,8 +540,8 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 #   further, and its mean absolute error on F is even larger
 #   ([0.21](evidence:chapter_04_variants/MAE+on+F/estimate?variant=adversary,+strong,+one) instead of
 #   [0.14](evidence:chapter_04_variants/MAE+on+F/estimate?variant=plain,+strong,+one)).
-# * **The comparison favours the corruptions.** Curve, shading, blur, ghosts and noise are also what distinguishes B, C and D
-#   from A. (The dark fat of F is not among them.)
+# * **The comparison is not fair to the adversary.** Intensity curves, shading, blur, ghosts (shifted copies) and noise also
+#   distinguish B, C and D from A. (The dark fat of F is not among them.)
 # * **They have a price.** On A and E, where nearly all segmentations are good, the mean eAURC of plain training gets worse
 #   with them.
 #
@@ -813,9 +813,9 @@ over_seeds.rename({"dropout: agreement": "dropout, 15 answers: agreement"}).roun
 # The means differ most on D and F. Are the differences larger than chance? We subtract the eAURC of the Beta predictor from that
 # of a rival, with an interval over these seeds: above 0, the Beta predictor ranks better.
 #
-# * **On D, the Beta predictor ranks better than two rivals.** The difference is
-#   [0.013 [0.001, 0.024]](evidence:chapter_04_cases/excess_aurc_difference/entropy,+foreground~Beta?domain=D&above) for the
-#   entropy, and [0.025 [0.007, 0.042]](evidence:five-networks-beat-the-predictor/D?fails) for the five networks.
+# * **On D, the Beta predictor ranks better than the entropy and than five networks.** The differences are
+#   [0.013 [0.001, 0.024]](evidence:chapter_04_cases/excess_aurc_difference/entropy,+foreground~Beta?domain=D&above) and
+#   [0.025 [0.007, 0.042]](evidence:five-networks-beat-the-predictor/D?fails).
 # * **On D, it does not rank as well as the Dice form of distortion**, which is not trained on any Dice:
 #   [−0.005 [−0.008, −0.001]](evidence:chapter_04_cases/excess_aurc_difference/distortion,+Dice~Beta?domain=D&below).
 # * **On A, B, C and E, the entropy ranks a little better.** The difference lies between
@@ -1200,7 +1200,7 @@ if as_in_book:
 # |---|---|
 # | On every unseen scanner, does the predictor with the adversary rank better than the plain one? | [undecided](evidence:adversary-orders-better-than-plain?undecided); on D and F, yes |
 # | ... and better than the one with noise? | [undecided](evidence:adversary-beats-noise?undecided); on D and F, yes |
-# | ... and is its mean absolute error lower than that of the plain one? | [fails](evidence:adversary-predicts-nearer?fails) because of B and E (see below); on D and F, yes |
+# | ... and is its mean absolute error lower than that of the plain one? | [fails](evidence:adversary-predicts-nearer?fails) because of B and E; on D and F, yes |
 # | Late in the training, does the true Dice fall along with the predicted one? | [holds](evidence:true-fall-follows-predicted-fall-late?holds) |
 # | On every scanner, does the Beta predictor rank as well as the agreement of two dropout predictions? | [holds](evidence:predictor-matches-two-passes?holds) |
 # | On every scanner, do five networks rank better than the Beta predictor? | [undecided](evidence:five-networks-beat-the-predictor?undecided) |
@@ -1222,7 +1222,7 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 # * An adversary makes bad examples by itself, and then checks them. On the phantom this improves the ranking on
 #   [D](evidence:adversary-orders-better-than-plain/D?holds) and [F](evidence:adversary-orders-better-than-plain/F?holds), and
 #   does more than noise there ([D](evidence:adversary-beats-noise/D?holds), [F](evidence:adversary-beats-noise/F?holds)). On B, C
-#   and E it is [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided) whether it improves anything, and so it is
+#   and E it is [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided) whether it improves the ranking, and so it is
 #   on [real scanners](evidence:adversary-orders-better-on-real-scanners?undecided).
 # * Compare any clever training with images corrupted by hand. On D and F of this phantom, and on two networks, these did more
 #   than the adversary.
@@ -1290,7 +1290,7 @@ for name, uncertainty in uncertainties.items():
 # %% [markdown]
 # :::{admonition} Solution
 # :class: dropdown
-# The hidden cell above counts. Choosing the threshold on the test cases themselves makes both look better than they
+# The cell above counts. Choosing the threshold on the test cases themselves makes both look better than they
 # are; chapter 2 shows how to choose it on other cases.
 # :::
 
