@@ -658,9 +658,9 @@ show.number_table(
 #
 # ## Does the map rank whole slices?
 #
-# A physician may also want to know which *slices* to check first. To get one number per slice, we take the mean of a map
-# along the predicted border; the entropy also gets its mean over the foreground (chapter 2). Are slices with a higher mean
-# those with a lower Dice? The eAURC of chapter 2 measures that: lower is better, and 0 is a perfect ranking.
+# A physician may also want to know which *slices* to check first. To get one number per slice, we average a map along the
+# predicted border (the entropy also over the foreground). Are slices with a higher mean those with a lower Dice? The eAURC of
+# chapter 2 measures that: lower is better, and 0 is a perfect ranking.
 
 # %% tags=["hide-input"]
 parts, how = [], {"aggregation": "mean", "region": "boundary", "band_px": 2}

@@ -986,8 +986,8 @@ show.method_intervals(
 # sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
 # already gives a high Dice. **Always show a baseline that ignores the image.**
 #
-# **The answer of this section: the table cannot tell which part matters.** Even a network and its twin without skips differ in
-# size; the six (0.6 to 9 million weights) also differ in blocks, and the attention U-Net in the norm.
+# **The answer of this section: the table cannot tell which part matters.** Even a twin without skips has another size (the six
+# have 0.6 to 9 million weights); other pairs also differ in blocks, and AGU-Net in the norm.
 
 # %% [markdown]
 # ## Does training on noise help against other noise?
