@@ -26,16 +26,16 @@
 # :::{admonition} In short (this gives away some of the predictions below)
 # :class: dropdown
 # * **What it is.** A fragility map shows how little the weights must change to flip the label of each pixel. If only the last
-#   layer may change, there is a formula, and a map takes little more than one forward pass.
+#   layer may change, there is a formula, and a map takes less time than two forward passes.
 # * **Does it help?** On our phantom it finds about as many errors as the plain entropy. It ranks whole slices
 #   [worse](evidence:fragile-boundary-orders-cases-better-than-entropy?fails) on four of six scanners, a verdict that does not
 #   stand once we correct for the number of claims in this book.
-# * **Why is a pixel uncertain?** Several models divide the uncertainty into two parts with two names. We saw the names fit only
-#   on the training scanner, and not cleanly even there.
+# * **Why is a pixel uncertain?** Several models divide the uncertainty into *aleatoric* (people disagree) and *epistemic* (too
+#   little seen). We saw the names fit only on the training scanner, and not cleanly even there.
 # * **Where do people disagree?** The distance to the predicted border alone shows much of it. The entropy shows a little more on
 #   [scanner A, thick walls included](evidence:entropy-follows-annotators-better-than-distance?holds) and on [lung
 #   nodules](evidence:nodule-entropy-follows-radiologists-better-than-distance?holds) (neither verdict stands after that
-#   correction), but not on the phantom's unseen scanner D.
+#   correction), but not on the unseen scanner D.
 # :::
 #
 # **You need** chapters 1 and 2: the scanners A to F, entropy, ensembles, raters, eAURC. All terms are on the page
@@ -152,14 +152,14 @@ show.diagram("flip cost")
 # is a formula (a *closed form*). It needs two numbers for each pixel:
 #
 # * the **margin** $m$: how far the score (the logit) of the predicted class is above that of a rival class;
-# * the **leverage** $h$: how easily a change of the weights moves this margin. It is large where few *unsure* training pixels
-#   have similar features, because then such a change hardly matters to the training cases.
+# * the **leverage** $h$: how easily a change of the weights moves this margin. It is large where similar training pixels are
+#   few, or the network is *sure* of them, because then such a change hardly raises the training loss.
 #
 # $$\text{flip cost} = \frac{m^2}{2\, h} \tag{5.1}$$
 #
 # For two classes, the leverage is $h = f^\top H^{-1} f$. Here $f$ holds the features of the pixel (what the last layer gets).
 # The matrix $H$ is the curvature of the training loss: it says in which directions the loss rises quickly when the weights of
-# the last layer move, and in which slowly. (At the trained weights the loss has a slope as well. The formula leaves it out, and
+# the last layer move, and in which slowly. (The loss also has a slope at these weights. The formula gives the rise beyond it;
 # the box below says why.)
 #
 # **An example.** Two pixels have the same margin, $m = 0.2$. The first looks like many training pixels of which the network is
@@ -287,10 +287,10 @@ show.picture_slider(
 #
 # ## Is the formula right?
 #
-# The formula is right on average where the cost is small. How do we know? The loss of the last layer is convex: it has a single
-# valley, so a solver finds the true cost of a pixel, only slowly. We did that for 24 pixels of each of A and D on each of two
-# networks (`python benchmarks/chapter_05.py --convex`). If the formula were always right, every point of the next figure would
-# lie on the dotted line.
+# The formula is nearly right on average where the cost is small. How do we know? The loss of the last layer is convex: it has
+# a single valley, so a solver finds the true cost of a pixel, only slowly. We did that for 24 pixels of each of A and D on each
+# of two networks (`python benchmarks/chapter_05.py --convex`). If the formula were always right, every point of the next figure
+# would lie on the dotted line.
 
 # %% tags=["hide-input"]
 solved = ledger.stored_table("chapter_05_convex.csv")
@@ -309,7 +309,7 @@ show.scatter(
 # *Each point is a pixel. Across: the cost found by the solver; up: the closed form; both in nats, on logarithmic
 # axes. Below the dotted line the cost of equation (5.1) is too low.*
 #
-# **Small costs.** Below the budget used here, 0.0001 nats, the formula is right *on average*: over
+# **Small costs.** Below the budget used here, 0.0001 nats, the formula is *nearly* right *on average*: over
 # [160](evidence:closed-flip-cost-is-right-where-small/cases) such pixels of ten other networks, it gives
 # [0.97 [0.96, 0.98]](evidence:closed-flip-cost-is-right-where-small?holds) of the true cost.
 #
@@ -504,8 +504,8 @@ print(f"loss on other hearts, polished / trained: {worse:.1f}")
 # | 1 / distance | 1 over the distance to the predicted border, *without any model* |
 #
 # The last row is a **null model**: a rule so simple that a method has to do better to be of use. Weight noise is a control of
-# another kind: it shows what other weights give if nobody looks for a flip. All maps lie between 0 and 1; the box at the end of
-# this section says how a flip cost becomes such a number.
+# another kind: it shows what other weights give if nobody looks for a flip. All maps lie between 0 and 1; a low flip cost
+# becomes a high value (the box at the end of this section says how).
 
 # %%
 methods = {
@@ -658,9 +658,9 @@ show.number_table(
 #
 # ## Does the map rank whole slices?
 #
-# So far we ranked pixels. A physician may also want to know which *slices* to check first. To get one number per slice, we take
-# the mean of the map along the predicted border. Are slices with a higher mean those with a lower Dice? The eAURC of chapter 2
-# measures that: lower is better, and 0 is a perfect ranking.
+# A physician may also want to know which *slices* to check first. To get one number per slice, we average a map along the
+# predicted border (the entropy also over the foreground). Are slices with a higher mean those with a lower Dice? The eAURC of
+# chapter 2 measures that: lower is better, and 0 is a perfect ranking.
 
 # %% tags=["hide-input"]
 parts, how = [], {"aggregation": "mean", "region": "boundary", "band_px": 2}
@@ -1351,8 +1351,8 @@ verdicts.rename_axis("claim").to_frame()
 #
 # * **A flip cost needs a statement of which weights may change.** With all weights free, a flip
 #   cost [10 %](evidence:freedom-halves-the-flip-cost/estimate?holds) of what the last layer needs (small networks, crops).
-# * **For the last layer there is a formula**, equation (5.1). It is right on average where costs are small, and takes little
-#   more than one forward pass.
+# * **For the last layer there is a formula**, equation (5.1). It is nearly right on average where costs are small, and takes
+#   less time than two forward passes.
 # * **Compare every map with simple rivals**: the network's own entropy, noise on the weights, and a map made from the
 #   predicted mask alone, e.g. the distance to its border. On the phantom, the fragility map finds about as many errors as the
 #   entropy. It ranks slices [worse](evidence:fragile-boundary-orders-cases-better-than-entropy?fails) on four of six scanners,

@@ -307,7 +307,7 @@ worst_seven.rename_axis("corruption").round(2)
 # *The seven rows with the lowest mean Dice at severity 3 (all: the thirteen corruptions together). 5th percentile: Dice that
 # 5 % of the slices fall below; fraction below: of the slices with a Dice below 0.5, with a 95 % interval (low, high) over subjects.*
 #
-# A mean can look harmless while some slices have failed, as the 5th percentile shows. And where no slice of the four subjects
+# A mean can look harmless while some slices are poor, as the 5th percentile shows. And where no slice of the four subjects
 # is below 0.5, the upper limit of the interval is still 0.6: four subjects cannot prove that failures are rare.
 #
 # ### Does the same corruption harm a network on real images?
@@ -505,8 +505,8 @@ show.number_table(
 # In this run (the flags were not repeated), **the disagreement of dropout predictions ranks these slices well and yet often
 # stays below its threshold**, for ghosts above all, and the five networks miss many ghosts, too. The plain entropy over the
 # foreground flags nearly every one of these failures. That may be easier here than elsewhere, because many of these images
-# look wrong at first sight; on the unseen scanners of chapter 2, the order of the methods was another. So a method that ranks
-# well need not flag well: ask both questions.
+# look wrong; on the unseen scanners of chapter 2, the order of the methods was another. Ranking compares slices with each
+# other, flagging with uncorrupted ones: ask both questions.
 
 # %% [markdown]
 # ## Which part of the network makes it break? One factor at a time
@@ -680,8 +680,8 @@ show.number_table(
 # explains 4 / 5 of the variance. The means of the skips, 5 and 7, have the variance 1, so the skips explain 1 / 5.
 #
 # This is the **fraction of the variance explained**. It is 0 if the groups have the same mean, and 1 if nothing else
-# matters. For our twelve networks we compute it over all test images, once for a blend of 0.5 and once for speckle of
-# variance 0.01, in each of ten runs with other crops, blobs and starts:
+# matters. For our twelve networks we compute it over all test images, for a blend of 0.5 and for speckle of variance 0.01,
+# in ten runs with other data and starts. Images and combinations of factors explain the rest:
 
 # %% tags=["hide-input"]
 HARD = {"blend 0.5": "blend", f"speckle {variance[3]}": "speckle"}
@@ -804,7 +804,7 @@ advised.loc["norm"] if recipe else None
 # | name in the figures | skip connections |
 # |---|---|
 # | U-Net, V-Net | yes |
-# | NoSkipU-Net, NoSkipV-Net | none: the same two networks without them |
+# | NoSkipU-Net, NoSkipV-Net | none: U-Net and V-Net without them |
 # | U-Net++, AGU-Net (attention U-Net) | yes, of a more elaborate kind |
 #
 # The test images have five levels:
@@ -986,8 +986,8 @@ show.method_intervals(
 # sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
 # already gives a high Dice. **Always show a baseline that ignores the image.**
 #
-# **The answer of this section: the table cannot tell which part matters.** The networks differ in skips, but also in size (0.6
-# to 9 million weights), in blocks, and in the norm.
+# **The answer of this section: the table cannot tell which part matters.** Even a twin without skips has another size (the six
+# have 0.6 to 9 million weights); other pairs also differ in blocks, and AGU-Net in the norm.
 
 # %% [markdown]
 # ## Does training on noise help against other noise?
@@ -1136,8 +1136,8 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 
 # %% [markdown]
 # *Pixels of 60 slices against the true masks, one run. Size: predicted divided by true area; pixels right: fraction;
-# mean confidence: mean maximum softmax probability. ECE, the expected calibration error of chapter 2, compares the
-# confidence of a pixel with how often such pixels are right; lower is better.*
+# mean confidence: mean maximum softmax probability; above *pixels right*, the network is overconfident. ECE, the expected
+# calibration error of chapter 2, compares the confidence of a pixel with how often such pixels are right; lower is better.*
 #
 # In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
 # large; where they are too tight, it is too small. In both cases the Dice falls, but **the mean confidence hardly
@@ -1438,7 +1438,7 @@ print(bits.to_string())
 print(f"floor (the same texture twice): {floor:.3f}")
 
 # %% [markdown]
-# From a blend of 0.7 on, these patterns differ no more in this run than between two patches of one texture. They describe
+# From a blend of 0.7 on, these patterns hardly differ more in this run than between two patches of one texture. They describe
 # close neighbours only, so a network may still find more.
 
 # %% [markdown] tags=["exercise"]
@@ -1564,7 +1564,7 @@ exercises.check_noise_level(my_noise_level)
 # The dead network of this chapter had a respectable Dice, although it seems to ignore its image. How far can a
 # segmentation get that never looks? Below are the true masks of 40 images whose object fills about half of the image.
 # Find **one** mask that is used for all of them, and that reaches a mean Dice of `needed = 0.8`. Your score is its mean Dice;
-# the mask of the dead network, object everywhere, does not reach the limit.
+# a mask with object everywhere does not reach the limit.
 #
 # :::{admonition} Hint 1
 # :class: dropdown
