@@ -432,8 +432,8 @@ means.sort_index().round(3)
 # | entropy | mean entropy over the predicted foreground | 2 |
 # | dropout | disagreement of 4 predictions with random features set to zero | 2 |
 # | five networks | disagreement of the network and four others trained alike | 2 |
-# | distance | how far the activation inside the network lies from those of training slices (Mahalanobis) | 3 |
-# | distortion | change of the segmentation if that activation is replaced by its reconstruction | 3 |
+# | distance | how far the activation (the features deep inside the network) lies from those of training slices (Mahalanobis) | 3 |
+# | distortion | change of the segmentation if an autoencoder (a second network) reconstructs that activation | 3 |
 # | Beta predictor | a second network that predicts the Dice | 4 |
 # | last layer | how little change of the weights would flip the labels near the border | 5 |
 
@@ -525,8 +525,8 @@ show.number_table(
 # mean Dice under the attack. One run.*
 #
 # In this run, few slices are flagged at ε = 0.1, and there is little damage to detect. At 0.2, where the Dice is clearly
-# lower, the disagreement of five networks, the last layer, distortion and dropout flag most slices; the entropy and the
-# Beta predictor flag few. At 0.3 nearly all flag nearly every slice.
+# lower, the disagreement of five networks, the last layer, distortion and dropout flag most slices; the entropy, the
+# distance and the Beta predictor flag fewer than half. At 0.3 nearly all flag nearly every slice.
 #
 # Other runs give other numbers; the next table has the means of [ten](evidence:no-confidence-detects-attacks/seeds). We had claimed
 # that no confidence flags more than half of the slices at 0.2, and the third column judges this claim. But a slice that is
@@ -544,8 +544,8 @@ show.number_table(
 # | Beta predictor | [0.28 [0.16, 0.41]](evidence:no-confidence-detects-attacks/Beta+predictor) | [fewer](evidence:no-confidence-detects-attacks/Beta+predictor?holds) | [0.85 [0.75, 0.95]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=Beta+predictor&images=PGD&risk=0.2&risk=0.3&risk=0.4&risk=0.5&risk=0.6&risk=0.7&risk=0.8&risk=0.9) |
 #
 # (Intervals of this kind may reach beyond 0 and 1.) Four methods flag more than half, so the claim
-# [fails](evidence:no-confidence-detects-attacks?fails) ([What held up](../claims.md)). And what is missed is mostly mild
-# damage: of the slices with a Dice below 0.8, each method flags most. Of those between 0.8 and 0.9
+# [fails](evidence:no-confidence-detects-attacks?fails) ([What held up](../claims.md)). And mild damage is missed
+# more often: of the slices with a Dice below 0.8, each method flags most. Of those between 0.8 and 0.9
 # ([165](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1) in all runs) the methods
 # flag fewer, the Beta predictor, for example,
 # [0.11 [0.04, 0.17]](evidence:chapter_08_cases/flagged?cohort=detection+of+attacks&method=Beta+predictor&images=PGD&risk=0.1); a table
@@ -630,11 +630,12 @@ fractions.rename(columns=lambda name: name.replace("quiet", "entropy-regularised
 #
 # In this run, the attack works, and it has a price: an attacker who keeps the entropy low lowers the Dice less.
 #
-# The repeats show the same. Over [ten](evidence:adaptive-attack-is-not-detected/seeds) other runs, at ε = 0.2, the mean risk
+# Over [ten](evidence:adaptive-attack-is-not-detected/seeds) other runs, at ε = 0.2, the mean risk
 # (1 − Dice) is [0.088 [0.074, 0.102]](evidence:chapter_08_cases/risk?cohort=detection+of+attacks&method=entropy&images=adaptive+PGD+0.2) under the entropy-regularised attack and
 # [0.179 [0.139, 0.219]](evidence:chapter_08_cases/risk?cohort=detection+of+attacks&method=entropy&images=PGD+0.2) under PGD. Of the seven confidences, six flag
 # [fewer than half](evidence:adaptive-attack-is-not-detected/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer?holds) of the slices under the
-# entropy-regularised attack, at most [0.13](evidence:adaptive-attack-is-not-detected/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer/highest) on average. The distance
+# entropy-regularised attack: their means are at most [0.13](evidence:adaptive-attack-is-not-detected/entropy,dropout,five+networks,distortion,Beta+predictor,last+layer/highest),
+# also for the five networks, which flagged more in the run above. The distance
 # flags [0.54 [0.31, 0.78]](evidence:adaptive-attack-is-not-detected/distance?undecided), which is undecided.
 #
 # **Is the attack detected less often only because it does less damage?** To answer this, we compare slices with roughly equal damage,
@@ -758,8 +759,8 @@ pd.DataFrame(rows).T.rename_axis("Dice lost").round(3)
 # *Loss of mean Dice under PGD made on network 1, for network 1, for the four others on average, and for the mean of
 # the five predictions. One run.*
 #
-# In this run, a part of the attack transfers: the other networks lose a part of what network 1 loses, but much less, and so
-# does the mean of the five predictions.
+# In this run, a part of the attack transfers: at each size, the other networks lose less than half of what network 1 loses. The
+# mean of the five predictions loses hardly more than they do.
 #
 # ## Training against attacks
 #
@@ -802,8 +803,8 @@ for name, prepare in {"plain": None, "adversarial": hostile}.items():
     print(f"{name}: {time.perf_counter() - start:.0f} s")
 
 # %% [markdown]
-# Both continue from the same weights for equal numbers of steps. The plain one is the control, because further
-# training can by itself change what an attack finds.
+# (A time of 0 s means that a stored network was loaded.) Both continue from the same weights for equal numbers of steps. The
+# plain one is the control: further training alone can change what an attack finds.
 #
 # **Predict:** what does the adversarially trained network gain under PGD, and what does it lose on clean slices of A?
 # Will it do better or worse on the unseen scanners?
@@ -847,9 +848,9 @@ show.number_table(
 # *Mean Dice of 24 slices (higher is better) of the network as it was, after further plain training, and after
 # adversarial training; one run of each.*
 #
-# In this run there is a gain under every attack, PGD included, so we see no catastrophic overfitting. The Dice on clean
-# slices of A is a little lower. On the unseen scanners the result is mixed: a small adversarial change is one kind of
-# change, another scanner is another. Under attacks larger than those in training (0.3) there is a gain, too.
+# In this run there is a gain under every attack, PGD and the larger size (0.3) included, so we see no catastrophic overfitting.
+# The Dice on clean slices of A is a little lower. On the unseen scanners the result is mixed, presumably because another scanner
+# changes an image in other ways than an attack does.
 #
 # ## Tested is not certified
 #

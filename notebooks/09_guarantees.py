@@ -642,7 +642,7 @@ show.number_table(
 # mean must be at most $2.05/60 = 0.034$, a little stricter than the limit.
 #
 # Two losses are of interest. The first is the **fraction missed**; its *mean* is then controlled. The second is "more
-# than 10 % missed, yes or no", which is 1 or 0; then the fraction of *images* with such a miss is controlled.
+# than 10 % missed, yes or no", which is 1 or 0; then the fraction of *images* with such a miss is limited to 10 % (1 − `level`).
 #
 # **Predict:** on scanner A, the network misses little at $t = 0.5$. Will the allowed $t$ lie above or below 0.5? And what
 # does the same $t$ do on scanner F?
@@ -1173,11 +1173,11 @@ exercises.check_weights(old_excess, new_excess, my_weights, **limits)
 # ## For the researcher: longer cards for a system of your own
 #
 # You may skip this section and the next. The package writes trust cards from two tables, one of new cases and one of calibration cases
-# (`reports.trust_cards`). It needs neither network nor images, so the tables may come from any segmentation system. Its
-# cards say a little more:
+# (`reports.trust_cards`). They may come from any segmentation system. The cards say a little more:
 #
-# * an **interval** of the quality beside the bound, and a **risk group**: low if the bound is not below a Dice of 0.7, high
-#   if even the upper end of the interval is below it, medium otherwise;
+# * an **interval** of the quality (in this run above the estimate, like the bound);
+# * a **risk group**: low if the bound is not below a Dice of 0.7, high if even the upper end of the interval is below it, medium
+#   otherwise;
 # * which **uncertainty** is high, that is, at or above the 95th percentile of the calibration cases;
 # * which **property of the input** lies outside the range of the calibration cases. Then the promise does not count;
 # * the **nearest training cases**, by the 33 features of the appearance.
@@ -1236,7 +1236,7 @@ for name in shown:
 # The pool is on scanner A, and one random slice of each subject is taken. What was expected was
 # written down before the first run. In each of 1,000 draws, $n$ subjects calibrate and **one** more subject tests the bound.
 # Because $n + 1$ is a multiple of ten, nine of ten tests are covered in the long run, and their number is **binomial**. We
-# accept the middle of this distribution, so wide that all four sizes together are refused by chance in one of twenty
+# accept the middle of this distribution, so wide that chance refuses at least one of the four sizes in one of twenty
 # simulations at most.
 #
 # All four numbers lie in the accepted range, that of 99 subjects on its very edge
@@ -1271,8 +1271,8 @@ known[columns + by_set].round(3)
 #
 # What was expected was found in every row with 50 effective cases or more, for the known weights and for
 # those from the appearance. Each kind of new case is among the calibration cases, and weights only have to count them
-# rightly. Weights from the *predicted quality* change nearly nothing, although their effective size is close to 200: the
-# estimate does not tell the scanners apart.
+# rightly. Weights from the *predicted quality* are nearly equal (effective size close to 200) and change nearly nothing,
+# because the estimate does not tell the scanners apart.
 # :::
 
 # %% tags=["hide-cell"]
