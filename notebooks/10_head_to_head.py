@@ -166,7 +166,7 @@ evidence.rename(index=QUESTIONS)
 # hearts. So the tables and those claims are not two independent confirmations.
 # :::
 #
-# For the main line, five names are enough:
+# Five names come most often (the box has all names):
 #
 # | name in the tables | what it is |
 # |---|---|
@@ -174,7 +174,7 @@ evidence.rename(index=QUESTIONS)
 # | *entropy, foreground* | mean entropy over the predicted foreground |
 # | *small prediction* | size of the prediction; a small one counts as suspicious |
 # | *ensemble: agreement, strict* | how well the predictions of four networks agree; two that find nothing count as disagreement |
-# | *Beta* | a second network, a **predictor**, that predicts the Dice |
+# | *Beta* | a second network, a **predictor**, that predicts the Dice; trained with an adversary (*Beta, plain*: without) |
 #
 # :::{admonition} All names of methods
 # :class: dropdown
@@ -299,7 +299,7 @@ by_scanner.drop(columns="place")
 # | small prediction | [12.0 [9.6, 14.4]](evidence:chapter_10_head_to_head/mean_difference/small+prediction~soft+Dice?question=ranking&cohort=phantom&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&above&x1000) |
 #
 # So each method of one pass in this list can be told from the soft Dice confidence, and three methods of several passes cannot.
-# The four networks *can* be told from these three. For example, the agreement of dropout predictions has an eAURC that is higher by
+# The four networks *can* be told from these three, for example from the agreement of dropout predictions, whose eAURC × 1000 is higher by
 # [1.4 [0.4, 2.4]](evidence:chapter_10_head_to_head/mean_difference/dropout:+agreement,+strict~ensemble:+agreement,+strict?question=ranking&cohort=phantom&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&wide=method&above&x1000).
 # :::
 #
@@ -366,7 +366,7 @@ show.method_intervals(
 #
 # No, the 50 blocks are not independent. The five scanners of a seed are segmented by *one* network, and if it is bad on D, its mistakes
 # affect all methods. So the bars on the left are too short. With seeds as blocks (right), they are more than twice as long. Take the
-# second-best method, the strict agreement of test-time predictions. Its bar and that of the size of the prediction are apart on the
+# method with the second-best average rank, *test-time: agreement, strict*. Its bar and that of the size of the prediction are apart on the
 # left, and overlap on the right. Only the best method is still apart from the size there, and only just. By this test, ten seeds
 # separate the best methods from the worst ones, and hardly more.
 #
@@ -432,8 +432,8 @@ pd.DataFrame({name: winner(*each) for name, each in asked.items() if len(each[0]
 # and 95 % interval over ten seeds. Far errors: wrong pixels beyond 2 pixels of a predicted border; the value is the fraction of them among the
 # most suspicious 5 % of the pixels, on 30 slices per seed and scanner. eAURC and absolute error: lower is better; the others: higher is better.*
 #
-# The agreement of four networks has the best mean in the first two rows, because a
-# method that ranks the cases well puts the failures last. But each of the other questions has a winner of its own. If the interval
+# The agreement of four networks has the best mean in the first two rows, because a method that ranks the cases well also gives the
+# failures the highest uncertainty. But each of the other questions has a winner of its own. If the interval
 # under *best − null* contains 0, ten seeds cannot tell the winner from its null model.
 #
 # The most striking row is the fourth. The entropy along the predicted
@@ -807,12 +807,12 @@ regrets_here.loc["no labels, one pass"]
 # with a mean regret above 0.01. Not the best: blocks in which another method has the best mean on that scanner. "Without soft Dice": the same rule
 # where this method is not known.*
 #
-# Read the first row. The advised method was not the best one in 20 of 50 blocks: on B and C, *probability, foreground*
+# Read the first row. The advised method was not the best one in 20 of 50 blocks, namely in those of B and C, where *probability, foreground*
 # has the lower mean eAURC. But the mean regret is close to 0: where another method was better, it was better by very
 # little. For comparison, take a method at random, or always the size of the prediction: the
 # regret of each is more than ten times as large, and its interval lies above 0.
 #
-# Two cautions: the advice is tested on other scanners, but on one phantom, and the result depends on one method. Without the soft Dice
+# Two cautions: the advice is tested on other scanners, but on one phantom, and the low regret depends on one method. Without the soft Dice
 # confidence, the rule is harmful on D with each budget but the smallest (the folded table).
 #
 # :::{admonition} For the researcher: why may the rule do harm without the soft Dice confidence?
@@ -1376,8 +1376,8 @@ pd.DataFrame(rows).T.round(2)
 # volume. 1: the artefact always raises it more; 0.5: no difference. Hearts of three seeds; those whose predicted volume changes by at
 # least 5 %, and whose change a true one can imitate closely.*
 #
-# In the table, only the size of the whole prediction, and only on D, hardly tells the two apart. The true change on E is the sharper test, because the second visit is then on a new scanner in
-# either case. There the claim that the soft Dice confidence tells the two apart
+# In the table, only one row has low values: on D, the size of the prediction hardly tells the two apart. The true change on E is the
+# sharper test, because the second visit is then on a new scanner in either case. In this test, the claim that the soft Dice confidence tells the two apart
 # [holds](evidence:soft-dice-tells-an-artefact-from-a-change-on-e?holds), but does not survive
 # Holm's correction. The AUROC is
 # [0.99 [0.96, 1.01]](evidence:soft-dice-tells-an-artefact-from-a-change-on-e/D) on D (such an interval may reach beyond 1) and

@@ -268,13 +268,13 @@ transfers = pd.DataFrame(rows).set_index("pair")
 transfers
 
 # %% [markdown]
-# *Every pair of claims, with the verdict on the phantom and on the real cohort. After each verdict: the estimate of what the claim measures (smallest to largest
+# *Every pair of claims, with the verdict on the phantom and on the real cohort. After each verdict: the estimate (its measure is named in the box below; smallest to largest
 # if it is about several scanners), the number of different people or simulated hearts per claim, and the number of seeds.*
 #
 # Begin with the last column. In six of the nine pairs, one side at least is undecided. In other words, for most statements of this
 # list **we do not know yet** whether they survive on real scanners. In five of these six, the real scans are of at most five people. (In the
 # other one, pair 4, there are 143 patients, and the claim about the phantom is undecided too.) More networks do not help. For example, ten
-# networks were tested at the site Juntendo, and the claim of a collapse there is still
+# networks were tested at Juntendo (pair 2), and the claim of a collapse there is still
 # [undecided](evidence:same-vendor-collapse?undecided), because all ten segmented the same volunteer.
 #
 # Three pairs are decided on both sides, and agree. **Pair 5** says that the soft Dice confidence ranks better than the size of the prediction.
@@ -413,8 +413,8 @@ show.method_intervals(
 # unseen scanners of the phantom (left, by which the rows are sorted), the sites of the cord (middle, four volunteers) and the vendors of the lung
 # nodules (right, 143 patients). Ten networks on the phantom and on the cord, five on the nodules. A row without a point was not measured on that cohort.*
 #
-# If the order carried over perfectly, the points of each panel would move to one side from the top row to the bottom row, as in
-# the left panel. **Spearman's correlation** says how nearly they do. It correlates the ranks of the methods on the phantom with their ranks
+# If the order carried over perfectly, the points of each panel would run from the top row to the bottom row without any zigzag, as in
+# the left panel. **Spearman's correlation** says how nearly they do so. It correlates the ranks of the methods on the phantom with their ranks
 # elsewhere: 1 means the same order, and 0 no relation.
 
 
@@ -444,7 +444,7 @@ similar.loc[list(dict.fromkeys(pairs["cohort"]))]
 # %% [markdown]
 # *Spearman's correlation, over methods, of the eAURC at a site or vendor with the mean eAURC on the phantom, with 95 % intervals over ten
 # networks on the cord and five on the nodules. "Methods" counts those that were measured on both. The intervals say nothing about other people.
-# The last rows are the correlations in the figure, where values are averaged over sites or vendors and over networks first.*
+# The last rows average over sites or vendors and over networks first, as the figure does; so they can lie above all rows of their cohort.*
 #
 # On the lung nodules, the order of the methods in this table is similar to that on the phantom, and nearly equally so for each vendor. At
 # the sites of the cord the correlations differ a lot; at Milan, the order is hardly similar. (Do not compare the
@@ -965,7 +965,7 @@ table["regret of the size"] = [round(size[t], 3) for t, _ in table.index]
 table
 
 # %% [markdown]
-# *Regret as a fraction of the eAURC of no ranking (0: the chosen method is the best one there), for a method that was chosen on
+# *Regret as a fraction of the eAURC of no ranking (0: the chosen method has the best mean there), for a method that was chosen on
 # one of the other cohorts, or on both. Last column: the regret of always taking the size of the prediction.*
 #
 # In this one table, the phantom and the four volunteers give the same advice: both choose the soft Dice confidence. Its regret is

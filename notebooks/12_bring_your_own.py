@@ -397,7 +397,7 @@ print(*inside.arguments().values(), sep="\n")
 
 # %% [markdown]
 # Below, we need the first line only. It names the **bottleneck**, the last module at the lowest resolution. Look at a proposal
-# before you use it: `probe` names a bottleneck also for a network that has none.
+# before you use it: `probe` can name a bottleneck where there is none.
 #
 # :::{admonition} For the researcher: what this network does not allow
 # :class: dropdown
@@ -439,7 +439,7 @@ with warnings.catch_warnings(record=True) as messages:
 print(*(str(each.message) for each in messages), sep="\n")
 
 # %% [markdown]
-# The message comes from the distance. Its covariance has more numbers than there are training slices, so it rests on an
+# The message comes from the distance. It describes a slice by more numbers than there are training slices, so its covariance rests on an
 # assumption, the *shrinkage* of chapter 3.
 #
 # Now one table is made of all slices with their true Dice, for the calibration patients (`old`) and for the new ones (`cases`).
@@ -662,7 +662,7 @@ why[["rank", "case", "soft Dice", "lower_bound", "first reason"]].round(2)
 
 # %% [markdown]
 # *The first six cases without a reference: their rank among all cases, the uncertainty that ranks them (1 − soft Dice
-# confidence of the volume), the lower bound of their Dice, and the first reason to look. A reason that begins with "lowest" or
+# confidence of the volume), the lower bound of their Dice (explained below), and the first reason to look. A reason that begins with "lowest" or
 # "contrast" compares the intensities of the image with those of the training images.*
 #
 # The page lists all reasons. Set `report` to keep it. It is one file that you can print, or mail to a colleague. But it
@@ -756,8 +756,9 @@ pd.Series(found_by, name=f"of the worst {budget}, found", dtype=float).to_frame(
 #
 # ### Is the bound kept?
 #
-# The page has a lower bound for each volume. It is calibrated anew on the whole volumes of the calibration patients. The bound above
-# was for slices, so the two need not agree. As above, compare the fraction *bound kept* with nine in ten:
+# The page has a lower bound for each volume, calibrated anew on the whole volumes of the calibration patients. If the true
+# Dice of nearly all of them exceeds the stated one, the margin is negative, and a bound lies above the stated Dice. As above, compare
+# *bound kept* with nine in ten:
 
 # %% tags=["hide-input"]
 bounds = reviewed.cases.set_index("case")["lower_bound"]
