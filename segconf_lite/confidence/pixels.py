@@ -21,6 +21,7 @@ from segconf_lite.saving import Savable
 
 AGGREGATIONS = ("mean", "l2")
 REGIONS = ("image", "foreground", "boundary")
+PIXELS_AT_ONCE = 64 * 128**2  # of one channel; fifteen predictions of them are held at a time
 
 
 class PixelOptions(TypedDict, total=False):
@@ -194,7 +195,8 @@ class PixelUncertainty(OfNetwork):
         aggregation: ``"mean"`` or ``"l2"``, see `aggregate`.
         region: ``"image"``, ``"foreground"`` (as predicted) or ``"boundary"``.
         band_px: Half-width of the boundary band in pixels.
-        batch_size: Cases per pass; it bounds the memory.
+        batch_size: Cases per pass, at most; it bounds the memory. Of images larger than 128 x 128 pixels,
+            fewer are taken at a time.
 
     Raises:
         ValueError: If an argument is not among its choices.
@@ -239,8 +241,9 @@ class PixelUncertainty(OfNetwork):
     def _batches(self, images: Tensor | np.ndarray) -> Iterator[tuple[int, Tensor | np.ndarray]]:
         """Index of the first case, and the images, of one batch after another."""
         check.image_batch(images, channels=None)
-        for start in range(0, len(images), self.batch_size):
-            yield start, images[start : start + self.batch_size]
+        size = min(self.batch_size, max(1, PIXELS_AT_ONCE // math.prod(images.shape[2:])))
+        for start in range(0, len(images), size):
+            yield start, images[start : start + size]
 
 
 def check_fit_arguments(unet: nn.Module, source_cohort: Cohort) -> None:
