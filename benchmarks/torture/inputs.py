@@ -352,6 +352,9 @@ def allows(call: Call, name: str, what: str) -> bool:
         return True
     if "str" in annotation and what.startswith(("text", "bytes")):
         return True
+    # Such as the key of an output or its index, `str | int` in `segconf_lite.models.adapt`.
+    if what.startswith("a number for text") and re.search(r"\bint\b", annotation):
+        return True
     return any(
         what.startswith(key) and any(w in about for w in found_words) for key, found_words in words.items()
     )

@@ -375,4 +375,4 @@ class LatentMahalanobis(_ActivationDistance):
         if self._unet is not None:
             check_same_device(self._unet, autoencoder=self.autoencoder)
         with torch.no_grad():
-            return self.autoencoder.encode(network_input(activation, self.autoencoder, copy=False))
+            return self.autoencoder.moments(network_input(activation, self.autoencoder, copy=False))[0]

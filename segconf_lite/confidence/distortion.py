@@ -75,6 +75,8 @@ class SegmentationDistortion(PixelUncertainty):
         batch_size: int = 32,
     ) -> None:
         super().__init__(aggregation="mean", region=region, band_px=band_px, batch_size=batch_size)
+        if not isinstance(module, str):
+            raise check.refuse("module", "the name of a module", repr(module), "e.g. 'bottleneck'")
         if autoencoder is not None:
             device_of(autoencoder)  # refuses what is no module
         self.module, self.autoencoder, self._passed = module, autoencoder, autoencoder

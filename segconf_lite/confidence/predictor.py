@@ -20,7 +20,7 @@ from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.confidence.adversary import Adversary, Limits, Perturbed, perturb
 from segconf_lite.confidence.heads import HEADS, BetaHead, beta_interval, probability_below
 from segconf_lite.confidence.pixels import check_fit_arguments
-from segconf_lite.confidence.predictor_training import FeatureReader, fit_quality_network
+from segconf_lite.confidence.predictor_training import TARGETS, FeatureReader, fit_quality_network
 from segconf_lite.confidence.quality_network import QualityNetwork
 from segconf_lite.models.batches import in_batches, joined, network_input
 from segconf_lite.models.device import check_same_device, frozen
@@ -88,9 +88,14 @@ class QualityPredictor(Savable):
         if not isinstance(training, Training):
             got, fix = type(training).__name__, "e.g. Training(steps=200, learning_rate=2e-3)"
             raise check.refuse("training", "a Training", got, fix)
+        if validation is not None:
+            check.instance("validation", validation, Cohort)
+        if network is not None:
+            check.instance("network", network, QualityNetwork)
         self.adversary, self.training = adversary, training
-        self.target, self.tolerance_mm = target, tolerance_mm
-        self.modules, self.probabilities = list(modules), probabilities
+        self.target, self.tolerance_mm = check.one_of("target", target, TARGETS), tolerance_mm
+        self.modules = check.names("modules", modules).tolist()
+        self.probabilities = check.one_of("probabilities", probabilities, (True, False))
         self.validation, self.batch_size = validation, check.integer("batch_size", batch_size, low=1)
         self.network, self._trained = network, network
         self._read: FeatureReader | None = None

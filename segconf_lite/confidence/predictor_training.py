@@ -173,7 +173,7 @@ def fit_quality_network(
         >>> network.history[-1]["vanished"]
         0.0
     """
-    training = training.changed(**settings)
+    training = Training.changed(training, **settings)
     if adversary is None:
         adversary = Adversary(direction="none")
     check.one_of("target", target, TARGETS)

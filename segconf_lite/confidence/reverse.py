@@ -44,7 +44,7 @@ def reverse_classification_accuracy(
         labels: (N, H, W) predicted labels, numpy or torch.
         references: Cases with known labels, of the same size and channels. They should be like the cases: a
             bright scanner and a dark one do not understand each other.
-        n_trees: Trees of each forest.
+        n_trees: Trees of each forest, 1 to 10,000.
         seed: Seed of the forests.
 
     Returns:
@@ -69,8 +69,8 @@ def reverse_classification_accuracy(
 
     check.instance("references", references, Cohort)
     check.image_batch(images, channels=references.images.shape[1])
-    check.integer("n_trees", n_trees, low=1)
-    check.integer("seed", seed, low=0, high=2**32 - 1)
+    n_trees = check.integer("n_trees", n_trees, low=1, high=10_000, fix="more trees take minutes per case")
+    seed = check.integer("seed", seed, low=0, high=2**32 - 1)
     cases, size = to_numpy(images), references.images.shape[2:]
     n_classes = len(references.class_names)
     predicted = check.label_map("labels", labels, shape="N H W", n_classes=n_classes)

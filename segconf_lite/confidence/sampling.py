@@ -285,8 +285,10 @@ class DeepEnsemble(SampledUncertainty):
             expected = "a dictionary of arguments of fit_unet"
             raise check.refuse("training", expected, type(training).__name__)
         self._trained = list(members or [])
-        for member in self._trained:
-            device_of(member)
+        for k, member in enumerate(self._trained):
+            check.instance(f"members[{k}]", member, nn.Module)
+            device_of(member)  # refuses parts on several devices
+        n_members = check.integer("n_members", n_members)
         n_members = n_members if members is None else 1 + len(self._trained)
         fix = "one network cannot disagree with itself"
         self.n_members = self.n_passes = check.integer("n_members", n_members, low=2, fix=fix)

@@ -54,7 +54,8 @@ def adapt(
             ``(0, 0, 0)`` for a network of colour images and grey ones. None leaves them.
 
     Returns:
-        An ordinary module with logits (N, C, H, W), C >= 2, from images (N, channels, H, W).
+        An ordinary module with logits (N, C, H, W), C >= 2, from images (N, channels, H, W). Their number of
+        channels is that of the network, or with `channels`, any that has these indices.
 
     Raises:
         ValueError: If an argument is out of its range; in a pass, if the outputs are not what `output` says.

@@ -49,11 +49,11 @@ class MildAugmentation:
         """Changed copies of a batch.
 
         Args:
-            images: Images (B, 1, H, W) on the CPU.
+            images: Images (B, channels, H, W) of any number of channels, on the CPU.
             labels: Labels (B, H, W) on the CPU.
 
         Returns:
-            Images (B, 1, H, W) float32 and labels (B, H, W) int64.
+            Images (B, channels, H, W) float32 and labels (B, H, W) int64.
 
         Raises:
             ValueError: If an image is not finite, or the shapes do not fit.

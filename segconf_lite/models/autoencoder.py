@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from segconf_lite import check
+from segconf_lite.models.batches import checked_size, network_input
 
 VARIANTS = ("plain", "denoising", "variational")
 SMALLEST_SIDE = 3  # a side is halved while at least this much is left
@@ -32,7 +33,7 @@ class ActivationAutoencoder(nn.Module):
         shape: Shape (F, H, W) of the activations. The sides are halved at most twice, as far as they allow.
         code: Number Z of numbers in the code; 64 or 128 in the paper.
         width: Number of features of the first level.
-        depth: Number of blocks per level; 3 in the paper.
+        depth: Number of blocks per level, 1 to 100; 3 in the paper.
         variant: ``"plain"``; ``"denoising"``, which adds noise to its input in train mode; or
             ``"variational"``, whose code is sampled in train mode (Kingma & Welling 2014).
         noise: Standard deviation of the noise of the denoising variant, in units of the activations' own.
@@ -62,10 +63,9 @@ class ActivationAutoencoder(nn.Module):
         super().__init__()
         if len(check.array("shape", shape, "axes")) != 3:
             raise check.refuse("shape", "three integers (F, H, W)", tuple(shape))
-        features, *sides = (check.integer(f"shape[{i}]", side, low=1) for i, side in enumerate(shape))
-        code = check.integer("code", code, low=1)
-        width = check.integer("width", width, low=1)
-        depth = check.integer("depth", depth, low=1)
+        features, *sides = (checked_size(f"shape[{i}]", side) for i, side in enumerate(shape))
+        code, width = checked_size("code", code), checked_size("width", width)
+        depth = check.integer("depth", depth, low=1, high=100, fix="deeper networks do not learn")
         self.config: dict[str, Any] = {
             "shape": [features, *sides],
             "code": code,
@@ -117,12 +117,19 @@ class ActivationAutoencoder(nn.Module):
             activations: Activations (N, F, H, W).
 
         Raises:
-            ValueError: If the activations do not have the shape that the autoencoder was made for.
+            ValueError: If they are not finite, or have another shape than the autoencoder was made for.
         """
-        return self._moments(activations)[0]
+        check.image_batch(activations, "activations", channels=None)
+        return self.moments(network_input(activations, self, copy=False))[0]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Activations (N, F, H, W) from codes (N, Z)."""
+        """Activations (N, F, H, W) from codes (N, Z).
+
+        Raises:
+            ValueError: If the codes are no tensor of that shape.
+        """
+        if not isinstance(codes, Tensor) or codes.shape[1:] != (self.config["code"],):
+            raise check.refuse("codes", f"a tensor (N, {self.config['code']})", getattr(codes, "shape", None))
         features = self.from_code(codes).unflatten(1, (-1, *self._sides[-1]))
         features = self.widen(features.contiguous(memory_format=torch.channels_last))
         for block, sides in zip(self.up, reversed(self._sides[:-1]), strict=True):
@@ -139,7 +146,7 @@ class ActivationAutoencoder(nn.Module):
         The divergence is a mean over cases and numbers of the code, in nats; it is 0 unless the variant is
         variational.
         """
-        mean, log_variance = self._moments(activations)
+        mean, log_variance = self.moments(activations)
         if self.variant != "variational":
             return self.decode(mean), mean.new_zeros(())
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
@@ -147,11 +154,21 @@ class ActivationAutoencoder(nn.Module):
             mean = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         return self.decode(mean), divergence
 
-    def _moments(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        if activations.ndim != 4 or tuple(activations.shape[1:]) != self.shape:
+    def moments(self, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (N, Z) of the code's distribution; the latter is 0 unless variational.
+
+        `encode` also refuses what is not finite, and converts. This is for activations of a network.
+
+        Args:
+            activations: Activations (N, F, H, W), of the parameters' type and on their device.
+
+        Raises:
+            ValueError: If they have another shape than the autoencoder was made for.
+        """
+        if not isinstance(activations, Tensor) or tuple(activations.shape[1:]) != self.shape:
             fix = "crop or pad the images to the size it was fitted on, or fit another one"
             name, expected = "activations of this autoencoder", f"(N, F, H, W) with (F, H, W) = {self.shape}"
-            raise check.refuse(name, expected, tuple(activations.shape), fix)
+            raise check.refuse(name, expected, tuple(getattr(activations, "shape", ())), fix)
         features = (activations - self.centre) / self.scale
         if self.variant == "denoising" and self.training:
             features = features + self.noise * torch.randn_like(features)

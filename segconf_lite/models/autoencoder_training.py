@@ -48,7 +48,7 @@ def fit_autoencoder(
 
     Args:
         unet: Network that maps images to logits.
-        cohort: Cases that the network learned from; labels are not used.
+        cohort: Cases that the network learned from, with as many channels as it takes; labels are not used.
         module: Module whose output is coded, a name of `segconf_lite.models.splice`.
         validation: Cases that choose the state to keep; None takes 15 % of the subjects off `cohort`.
         loss: ``"both"``, or ``"segmentation"`` or ``"reconstruction"`` alone.
@@ -78,7 +78,7 @@ def fit_autoencoder(
         >>> sorted(set(coder.history[-1]) - {"seconds"})
         ['L_mse', 'L_seg', 'step', 'train_loss', 'validation_loss']
     """
-    training = training.changed(**settings)
+    training = Training.changed(training, **settings)
     check.one_of("loss", loss, LOSSES)
     check.one_of("augmentation", training.augmentation, (None,))
     cohort, held_out_cohort = train_and_validation(cohort, validation, training.seed)

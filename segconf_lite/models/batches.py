@@ -33,6 +33,27 @@ class BatchTooLargeError(RuntimeError):
     computed: Tensor | None = None
 
 
+def checked_size(name: str, value: object, *, low: int = 1, fix: str = "") -> int:
+    """A number of channels, classes, pixels or blocks of a network, as an integer from `low` to 65536.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        low: Smallest allowed value.
+        fix: The likely remedy where it is smaller, or no integer.
+
+    Raises:
+        ValueError: If it is no integer, or out of range.
+
+    Example:
+        >>> checked_size("in_channels", 10**6)
+        Traceback (most recent call last):
+        ValueError: in_channels must be an integer <= 65536, got 1000000; no memory holds a network of more
+    """
+    value = check.integer(name, value, low=low, fix=fix)
+    return check.integer(name, value, high=65_536, fix="no memory holds a network of more")
+
+
 def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> Tensor:
     """A dense tensor with the values of a numpy array or tensor, on its own device.
 
@@ -45,7 +66,7 @@ def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> 
         The tensor itself, or one that shares memory with the array where torch can read it; do not change it.
 
     Raises:
-        ValueError: If it is a list, a sparse or meta tensor, or holds no real numbers.
+        ValueError: If it is a list, a masked array, a sparse or meta tensor, or holds no real numbers.
 
     Example:
         >>> as_tensor("images", np.array([1, 2, 3], dtype=">i4")[::-1])
@@ -54,11 +75,11 @@ def as_tensor(name: str, values: Tensor | np.ndarray, *, wide: bool = False) -> 
     if isinstance(values, Tensor):
         good = values.layout == torch.strided and not values.is_meta and not values.is_complex()
     else:
-        good = isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
+        good = isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and not np.ma.isMA(values)
     if not good:
         parts = (type(values).__name__, *(getattr(values, a, "") for a in ("dtype", "layout", "device")))
         expected, got = "a numpy array or a dense tensor of real numbers", " ".join(map(str, parts)).rstrip()
-        raise check.refuse(name, expected, got, "pass np.asarray(..., 'float32')")
+        raise check.refuse(name, expected, got, "pass np.asarray(..., 'float32'); fill a masked array first")
     if isinstance(values, np.ndarray):
         native = values.astype(np.float64) if values.dtype.itemsize > 8 else values
         if not (native.flags.writeable and native.dtype.isnative and min(native.strides, default=0) >= 0):
@@ -72,7 +93,8 @@ def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool
     """Images on the device and in the floating type of a network.
 
     Args:
-        images: Images (N, ...), numpy or torch, on any device, of any stride and byte order.
+        images: Images (N, ...) of any number of channels, numpy or torch, on any device, of any stride and
+            byte order.
         network: The network; without parameters it takes float32 on the CPU.
         copy: Whether the result never shares memory with `images`. A network that is known not to work in
             place needs no copy.
@@ -90,7 +112,7 @@ def network_input(images: Tensor | np.ndarray, network: nn.Module, *, copy: bool
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     device, dtype = (device_of(network) if copy else like.device), like.dtype
     if isinstance(images, np.ndarray):  # in C order: the order of sums in a network follows the strides
-        copied = np.array(images, order="C") if images.dtype.kind in "biuf" else images
+        copied = np.array(images, order="C", subok=True) if images.dtype.kind in "biuf" else images
         return as_tensor("images", copied).to(device=device, dtype=dtype)
     return as_tensor("images", images).to(device=device, dtype=dtype, copy=copy)
 
@@ -104,7 +126,8 @@ def checked_logits(outputs: object, images: Tensor | np.ndarray, network: nn.Mod
     Args:
         outputs: What the network returned for `images`: a tensor, or several of which one can be the logits,
             see `segconf_lite.models.outputs.picked`.
-        images: Images (N, channels, H, W) as the network took them; volumes have an axis more.
+        images: Images (N, channels, H, W), any number of channels, as the network took them; volumes have an
+            axis more.
         network: The network. If it is there, the message names the layer whose output is not finite first,
             for which the network runs once more.
 
@@ -135,7 +158,7 @@ def check_network(network: nn.Module, images: Tensor | np.ndarray, *, n_classes:
 
     Args:
         network: Any module.
-        images: Images (N, channels, H, W).
+        images: Images (N, channels, H, W); the network must take that number of channels.
         n_classes: Number of classes C that the logits must have; None takes any.
 
     Raises:
@@ -213,7 +236,7 @@ def in_batches(
 
     Args:
         compute: Function of a batch as `network_input` makes it.
-        images: Images (N, ...), numpy or torch.
+        images: Images (N, ...) of as many channels as the network takes, numpy or torch.
         network: The network that the batches are for.
         batch_size: Cases per batch, >= 1; it bounds the memory.
 

@@ -13,6 +13,7 @@ import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 
+from segconf_lite import check
 from segconf_lite.cohorts.cohort import Cohort
 from segconf_lite.models.augment import make_augmentation
 from segconf_lite.models.case_reader import case_reader
@@ -25,7 +26,7 @@ from segconf_lite.models.unet import UNet
 Network = TypeVar("Network", bound=nn.Module)
 CUDA_GRAPHS = False  # not before benchmarks/training_step.py has measured them on a card
 
-# (network, images (B, 1, H, W), labels (B, H, W), generator) -> images and labels to learn from
+# (network, images (B, channels, H, W), labels (B, H, W), generator) -> images and labels to learn from
 Prepare = Callable[[nn.Module, Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
@@ -50,7 +51,8 @@ def fit_unet(
     after; equal seeds give equal networks on one CPU.
 
     Args:
-        cohort: Training cases; each image normally z-scored, H and W divisible by ``2**levels``.
+        cohort: Training cases; each image normally z-scored, H and W divisible by ``2**levels``. The network
+            takes as many channels as the images have, which may be any number.
         validation: In-distribution cases that choose the state to keep; None takes 15 % of the subjects off
             the cohort.
         channels: Features per level, see `UNet`.
@@ -76,7 +78,8 @@ def fit_unet(
         >>> [row["step"] for row in unet.history]
         [1, 2]
     """
-    n_classes, training = len(cohort.class_names), training.changed(**settings)
+    check.instance("cohort", cohort, Cohort)
+    n_classes, training = len(cohort.class_names), Training.changed(training, **settings)
     shape = {"n_classes": n_classes, "in_channels": cohort.images.shape[1], "channels": channels}
     build = partial(UNet, **shape, norm=norm, skips=skips, dropout=dropout)
     return fit_network(
@@ -99,8 +102,9 @@ def fit_network(
     """A network of any architecture trained on one cohort, in eval mode.
 
     Args:
-        build: Makes the network; it is called with torch's random state at the seed.
-        cohort: Training cases.
+        build: Makes the network, for images of as many channels as the cohort's; it is called with torch's
+            random state at the seed.
+        cohort: Training cases, of any number of channels.
         prepare: Changes each batch before the network sees it, validation batches too (with a generator that
             starts anew at each check, so that checks can be compared). None leaves batches as they are.
         on_device: Where `prepare` works. True: batch and generator are on the training's device, which spares
@@ -129,7 +133,7 @@ def fit_network(
         >>> len(network.history)
         2
     """
-    training = training.changed(**settings)
+    training = Training.changed(training, **settings)
     seed = training.seed
     augment = make_augmentation(training.augmentation, seed)
     train, held_out = train_and_validation(cohort, validation, seed)

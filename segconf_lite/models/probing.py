@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from segconf_lite import check
-from segconf_lite.models.batches import check_network, checked_logits, network_input
+from segconf_lite.models.batches import check_network, checked_logits, checked_size, network_input
 from segconf_lite.models.device import device_of, frozen, kept_random_state
 from segconf_lite.models.taps import check_open
 
@@ -47,7 +47,12 @@ class Probe:
     closed_form: bool
 
     def named(self, role: str) -> str | None:
-        """Name of the module of a role; None if none was found."""
+        """Name of the module of a role; None if none was found.
+
+        Raises:
+            ValueError: If there is no such role.
+        """
+        check.one_of("role", role, ("bottleneck", "decoder", "penultimate", "head"))
         found = self.modules.loc[self.modules["role"] == role, "module"]
         return None if found.empty else str(found.iloc[0])
 
@@ -83,14 +88,15 @@ def probe(network: nn.Module, size: int | tuple[int, int] = 96, *, channels: int
     Args:
         network: Any module that the methods take, see `segconf_lite.models.adapt`. It is left as it is.
         size: Rows and columns of the image, or its side, in pixels.
-        channels: Number of channels of the image.
+        channels: Number of channels of the image, as many as the network takes.
 
     Returns:
         The modules, with a suggestion for each role. Look at it: a network without a bottleneck has one here
         nonetheless.
 
     Raises:
-        ValueError: If the network does not turn such an image into logits, or its modules are compiled.
+        ValueError: If an argument is out of its range, the network does not turn such an image into logits,
+            or its modules are compiled.
 
     Example:
         >>> from segconf_lite.models import UNet
@@ -100,8 +106,9 @@ def probe(network: nn.Module, size: int | tuple[int, int] = 96, *, channels: int
         >>> print(found.arguments()["FragilityMap"])
         FragilityMap(search=HeadSearch(head='head'))
     """
-    sides = [check.integer("size", side, low=1) for side in ((size, size) if isinstance(size, int) else size)]
-    channels = check.integer("channels", channels, low=1)
+    pair = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
+    sides = [checked_size("size", side, fix="e.g. size=96 or size=(96, 128)") for side in pair]
+    channels = checked_size("channels", channels)
     image = torch.randn(1, channels, *sides, generator=torch.Generator().manual_seed(0))
     check_network(network, image)
     seen: list[tuple[str, nn.Module, Tensor]] = []

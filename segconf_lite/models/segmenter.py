@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from segconf_lite import check
-from segconf_lite.models.batches import network_input
+from segconf_lite.models.batches import checked_size, network_input
 from segconf_lite.models.unet import UNet, check_divisible, checked_channels
 
 KINDS = ("unet", "residual", "attention", "unetr")
@@ -62,7 +62,8 @@ class Segmenter(nn.Module):
             other size; the others ignore it and take every H and W (and D) divisible by
             ``2**(len(channels) - 1)``; with instance norm, not all of them equal to it.
         spatial_dims: Number of spatial axes, 2 for slices, 3 for volumes.
-        in_channels: Number of image channels.
+        in_channels: Number of image channels, >= 1. The network takes images of this number of channels only;
+            `segconf_lite.models.adapt` with ``channels=...`` makes others fit.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -88,9 +89,9 @@ class Segmenter(nn.Module):
         axes = check.integer("spatial_dims", spatial_dims, low=2, high=3, fix="2 for slices, 3 for volumes")
         check.one_of("kind", kind, KINDS)
         check.one_of("norm", norm, (*SEGMENTER_NORMS, "mixed") if kind == "attention" else SEGMENTER_NORMS)
-        self.n_classes = check.integer("n_classes", n_classes, low=2, fix="the background counts as a class")
+        self.n_classes = checked_size("n_classes", n_classes, low=2, fix="the background counts as a class")
         channels = checked_channels(channels)
-        size = None if size is None else check.integer("size", size, low=1)
+        size = None if size is None else checked_size("size", size)
         self.config: dict[str, Any] = {  # JSON-able; Segmenter(**config) has the same architecture
             "kind": kind,
             "n_classes": self.n_classes,
@@ -98,7 +99,7 @@ class Segmenter(nn.Module):
             "channels": list(channels),
             "size": size,
             "spatial_dims": axes,
-            "in_channels": check.integer("in_channels", in_channels, low=1),
+            "in_channels": checked_size("in_channels", in_channels),
         }
         self.history: list[dict[str, float]] = []  # filled by training; plain, not in the state dict
         network: nn.Module

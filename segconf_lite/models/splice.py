@@ -49,7 +49,7 @@ def splice(model: nn.Module, module: str = "bottleneck") -> Splice:
     """`DecoderSplice` for the bottleneck of our `UNet`, `TapSplice` for anything else.
 
     Args:
-        model: A network that maps images to logits.
+        model: A network that maps images (N, channels, H, W) to logits; it says how many channels it takes.
         module: Name of the module whose output is opened, as ``model.named_modules()`` spells it.
 
     Raises:

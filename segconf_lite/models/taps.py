@@ -81,7 +81,7 @@ class Taps:
         known = dict(model.named_modules())
         for name in places.values():
             check_open(model, str(name))
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or list(known)[1:6]
                 fix = "segconf_lite.models.probe(network) lists all"
                 raise ValueError(f"the model has no module {name!r}; near names: {near}; {fix}")

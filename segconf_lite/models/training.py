@@ -89,9 +89,12 @@ class Training:
     def changed(self, **settings: Unpack[Settings]) -> Self:
         """A copy in which some fields have other values.
 
+        Functions that take a training call ``Training.changed(training, ...)``, so that it is checked here.
+
         Raises:
-            ValueError: If there is no such field, or a value is out of its range.
+            ValueError: If `self` is no `Training`, there is no such field, or a value is out of its range.
         """
+        check.instance("training", self, Training)
         known = [field.name for field in dataclasses.fields(self)]
         for name in settings:
             if name not in known:
@@ -237,7 +240,7 @@ def train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -
         seed: Seed of that split.
 
     Raises:
-        ValueError: If the classes differ, or a single subject is to be split.
+        ValueError: If one is no cohort, the classes differ, or a single subject is to be split.
 
     Example:
         >>> from segconf_lite.cohorts import phantom
@@ -245,6 +248,7 @@ def train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -
         >>> [len(set(part.subjects)) for part in parts]
         [1, 1]
     """
+    check.instance("cohort", cohort, Cohort)
     if validation is None:
         if len(set(cohort.subjects)) < 2:
             expected = "given for a cohort of one subject, because None holds out whole subjects and needs 2"
@@ -252,6 +256,7 @@ def train_and_validation(cohort: Cohort, validation: Cohort | None, seed: int) -
             raise check.refuse("validation", expected, "None", fix)
         first, second = cohort.split((1 - VALIDATION_FRACTION, VALIDATION_FRACTION), seed=seed)
         return first, second
+    check.instance("validation", validation, Cohort)
     wanted, got = cohort.class_names, validation.class_names
     if got != wanted:
         raise check.refuse("validation", f"of the classes {wanted}", got, "remap one of them")

@@ -18,7 +18,7 @@ from monai.networks.blocks.upsample import UpSample
 from torch import Tensor, nn
 
 from segconf_lite import check
-from segconf_lite.models.batches import checked_logits, in_batches, joined, network_input
+from segconf_lite.models.batches import checked_logits, checked_size, in_batches, joined, network_input
 from segconf_lite.models.device import device_of, frozen
 
 NORMS = ("batch", "instance", "group")
@@ -42,7 +42,8 @@ class UNet(nn.Module):
 
     Args:
         n_classes: Number of classes C, background included; >= 2.
-        in_channels: Number of image channels.
+        in_channels: Number of image channels, >= 1. The network takes images of this number of channels only;
+            `segconf_lite.models.adapt` with ``channels=...`` makes others fit.
         channels: Number of features per level, fine to coarse; the last one belongs to the bottleneck.
             Four entries are three halvings. The default has 0.39 M parameters.
         norm: ``"batch"`` (statistics of the training scanner, the one that breaks under domain
@@ -75,12 +76,12 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.n_classes = check.integer("n_classes", n_classes, low=2, fix="the background counts as a class")
+        self.n_classes = checked_size("n_classes", n_classes, low=2, fix="the background counts as a class")
         channels = checked_channels(channels)
         dropout = check.number("dropout", dropout, low=0, high=1, open_high=True)
         self.config: dict[str, Any] = {  # JSON-able; UNet(**unet.config) has the same architecture
             "n_classes": self.n_classes,
-            "in_channels": check.integer("in_channels", in_channels, low=1),
+            "in_channels": checked_size("in_channels", in_channels),
             "channels": list(channels),
             "norm": check.one_of("norm", norm, NORMS),
             "skips": check.one_of("skips", skips, (True, False)),
@@ -118,7 +119,8 @@ class UNet(nn.Module):
             ``skips=False``. ``bottleneck``: (N, F, H/2^L, W/2^L).
 
         Raises:
-            ValueError: If the shape is another.
+            ValueError: If the shape is another. Where only the number of channels is, the message names the
+                call of `segconf_lite.models.adapt` that helps.
         """
         features = network_input(images, self, copy=False)
         check_divisible(features, self.config["in_channels"], 2**self.levels)
@@ -142,8 +144,9 @@ class UNet(nn.Module):
         expected = self.levels if self.has_skips else 0
         got = len(skips) if isinstance(skips, list | tuple) else type(skips).__name__
         if got != expected:
-            fix = "pass on the skips that encode returned"
-            raise check.refuse("skips", f"{expected} tensors, one per level", got, fix)
+            raise check.refuse(
+                "skips", f"{expected} tensors, one per level", got, "pass on what encode returned"
+            )
         features = bottleneck
         for depth, block in enumerate([*self.decoder, self.penultimate]):
             features = self.upsample(features)
@@ -154,7 +157,7 @@ class UNet(nn.Module):
         return self.head(features)
 
     def forward(self, images: Tensor | np.ndarray) -> Tensor:
-        """Logits (N, C, H, W); ``decode(*encode(images))``."""
+        """Logits (N, C, H, W) of images (N, in_channels, H, W); ``decode(*encode(images))``."""
         return self.decode(*self.encode(images))
 
 
@@ -168,7 +171,8 @@ def predict_probabilities(
     Args:
         unet: Any module that maps images (N, channels, H, W) to logits (N, C, H, W). Its train and eval
             modes are restored afterwards, also if an image is refused.
-        images: Images (N, channels, H, W), numpy or torch, on any device; never changed.
+        images: Images (N, channels, H, W) with as many channels as the network takes, numpy or torch, on any
+            device; never changed.
         batch_size: Cases per pass; it bounds the memory and does not change the result. None: 64, on a CPU
             16.
 
@@ -226,17 +230,24 @@ def check_divisible(images: Tensor, in_channels: int, multiple: int, *, axes: in
         axes: Number of spatial axes, 2 or 3.
 
     Raises:
-        ValueError: If the shape is another.
+        ValueError: If the shape is another. Where only the number of channels is, the message names the call
+            of `segconf_lite.models.adapt` that helps.
 
     Example:
         >>> check_divisible(torch.zeros(1, 1, 16, 18), 1, 4)
         Traceback (most recent call last):
         ValueError: H, W of images must be divisible by 4 (the network halves them 2 times), got (16, 18);
         pad or crop, e.g. to (16, 20)
+        >>> check_divisible(torch.zeros(1, 3, 16, 16), 1, 4)
+        Traceback (most recent call last):
+        ValueError: images must be non-empty (N, 1, H, W), got (1, 3, 16, 16); write adapt(network,
+        channels=(0,))
     """
     shape, sides = tuple(images.shape), ("D, H, W", "H, W")[3 - axes]
     if images.ndim != axes + 2 or shape[1] != in_channels or 0 in shape:
         fix = f"a stack (N, {sides}) becomes one with images[:, None]"
+        if images.ndim == axes + 2 and 0 not in shape:  # another number of channels
+            fix = f"write adapt(network, channels={tuple(i % shape[1] for i in range(in_channels))})"
         raise check.refuse("images", f"non-empty (N, {in_channels}, {sides})", shape, fix)
     if any(side % multiple for side in shape[2:]):
         fits = tuple(-(-side // multiple) * multiple for side in shape[2:])
@@ -260,4 +271,4 @@ def checked_channels(channels: Sequence[int]) -> tuple[int, ...]:
     """
     if len(check.array("channels", channels, "n_levels")) < 2:
         raise check.refuse("channels", "two or more integers, one per level", tuple(channels))
-    return tuple(check.integer(f"channels[{i}]", number, low=1) for i, number in enumerate(channels))
+    return tuple(checked_size(f"channels[{i}]", number) for i, number in enumerate(channels))

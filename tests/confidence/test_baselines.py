@@ -111,3 +111,10 @@ def test_logits_are_refused(cohort):
         case_table(np.full((6, 3, 16, 16), -2.0), cohort, empty="skip")
     with pytest.raises(ValueError, match="with sum 1 over the classes"):
         case_table(np.full((6, 3, 16, 16), 0.5), cohort, empty="skip")
+
+
+def test_a_masked_array_is_refused():
+    masked = np.ma.masked_array(np.full((1, 2, 4, 4), 0.5), mask=False)
+    for act in (one_pass_columns, soft_dice_confidence):
+        with pytest.raises(ValueError, match=r"probabilities must be .*, got .*[Mm]asked"):
+            act(masked)

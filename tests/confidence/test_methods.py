@@ -21,6 +21,7 @@ from segconf_lite.confidence import (
     TestTimeAugmentation,
     pixels,
 )
+from segconf_lite.confidence.predictor import QualityPredictor
 from segconf_lite.confidence.sampling import summarise_samples
 from segconf_lite.models.autoencoder import ActivationAutoencoder
 from segconf_lite.models.device import pick_device
@@ -283,7 +284,26 @@ def test_members_must_predict_the_same_classes(make_unet, cohort):
         (lambda: MCDropout(seed="1"), "seed must be an integer >= 0, got '1'"),
         (lambda: PredictiveEntropy(band_px=1.5), "band_px must be an integer >= 1, got 1.5"),
         (lambda: PooledMahalanobis(batch_size=0), "batch_size must be an integer >= 1, got 0"),
-        (lambda: DeepEnsemble(members=["a"]), r"the network must be a torch\.nn\.Module, got str"),
+        (lambda: DeepEnsemble(members=["a"]), r"members\[0\] must be a Module, got str"),
+        (
+            lambda: DeepEnsemble(members=[torch.nn.Identity(), None]),
+            r"members\[1\] must be a Module, got None",
+        ),
+        (
+            lambda: DeepEnsemble(members=[torch.nn.Identity()], n_members="3"),
+            "n_members must be an integer, got",
+        ),
+        (lambda: DeepEnsemble(members=[torch.nn.Identity()], n_members=True), "n_members must be an integer"),
+        (lambda: SegmentationDistortion(module=3), "module must be the name of a module, got 3"),
+        (lambda: SegmentationDistortion(module=["bottleneck"]), "module must be the name of a module"),
+        (lambda: QualityPredictor(target=None), "target must be one of"),
+        (lambda: QualityPredictor(modules=None), "modules must be a list of names"),
+        (lambda: QualityPredictor(modules="bottleneck"), "modules must be a list of names"),
+        (lambda: QualityPredictor(modules=["bottleneck", None]), "modules must be text"),
+        (lambda: QualityPredictor(probabilities="no"), "probabilities must be one of"),
+        (lambda: QualityPredictor(probabilities=None), "probabilities must be one of"),
+        (lambda: QualityPredictor(network="text"), "network must be a QualityNetwork, got str"),
+        (lambda: QualityPredictor(validation="text"), "validation must be a Cohort, got str"),
         (lambda: DeepEnsemble(members=torch.nn.Conv2d(1, 2, 1)), "members must be a list of networks, got"),
         (lambda: DeepEnsemble(training=["steps"]), "training must be a dictionary of arguments"),
         (lambda: TestTimeAugmentation(transforms="identity"), "transforms must be a list of names"),

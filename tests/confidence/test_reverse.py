@@ -63,8 +63,19 @@ def test_what_does_not_fit_is_refused():
         quality(CASES.labels, references=phantom.cohort(2, size=32))
     with pytest.raises(ValueError, match="labels must be in"):
         quality(CASES.labels + 9)
-    with pytest.raises(ValueError, match="n_trees must be an integer >= 1"):
+    with pytest.raises(ValueError, match=r"n_trees must be an integer in \[1, 10000\], got 0"):
         quality(CASES.labels, n_trees=0)
+    with pytest.raises(ValueError, match=r"n_trees must be an integer in .*; more trees take minutes"):
+        quality(CASES.labels, n_trees=10**30)
     empty = dataclasses.replace(KNOWN, labels=np.zeros_like(KNOWN.labels))
     with pytest.raises(ValueError, match="references must be cases with foreground"):
         quality(CASES.labels, references=empty)
+
+
+def test_numbers_of_numpy_are_numbers():
+    few, size = phantom.cohort(1, size=32), phantom.cohort(2, size=32, seed=1)
+    one, other = (
+        reverse_classification_accuracy(few.images, few.labels, size, n_trees=n, seed=n)
+        for n in (3, np.array(3))
+    )
+    assert np.array_equal(one, other)

@@ -167,6 +167,35 @@ def test_a_probe_finds_the_modules_of_a_network_and_leaves_it_as_it_was():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        None,
+        8.5,
+        np.inf,
+        np.datetime64("2026-01-01"),
+        True,
+        (8,),
+        (8, 8, 8),
+        10**30,
+        [8, "8"],
+        np.ones(2, int),
+    ],
+)
+def test_a_probe_names_a_wrong_size(size):
+    with pytest.raises(ValueError, match=r"^size must be an integer"):
+        probe(UNet(n_classes=2, channels=(4, 8)), size)
+
+
+def test_a_probe_takes_numbers_of_numpy_and_torch_and_names_a_wrong_role():
+    unet = UNet(n_classes=2, channels=(4, 8))
+    for size in (np.int64(8), np.array(8), torch.tensor(8), [8, np.int32(8)]):
+        assert probe(unet, size).modules.equals(probe(unet, 8).modules)
+    for role in (None, 3, ["head"], "heads"):
+        with pytest.raises(ValueError, match="role must be one of"):
+            probe(unet, 8).named(role)
+
+
 @pytest.mark.not_on_the_pretended_device(reason="it cannot trace a network")
 def test_a_probe_of_an_adapted_network_names_modules_as_the_methods_find_them():
     found = probe(adapt(UNet(n_classes=2, channels=(4, 8)), pad_to=2), 15)

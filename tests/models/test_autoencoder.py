@@ -72,6 +72,10 @@ def test_bad_arguments():
         ({"shape": (4, 8)}, r"shape must be three integers \(F, H, W\), got \(4, 8\)"),
         ({"shape": (4, 8, 8), "code": 0}, "code must be an integer >= 1, got 0"),
         ({"shape": (4, 8, 0.5)}, r"shape\[2\] must be an integer >= 1, got 0.5"),
+        ({"shape": (4, 8, 8), "code": 10**30}, r"code must be an integer <= 65536, got 10+\.*0+; no memory"),
+        ({"shape": (4, 8, 8), "width": 10**30}, "width must be an integer <= 65536"),
+        ({"shape": (4, 10**30, 8)}, r"shape\[1\] must be an integer <= 65536"),
+        ({"shape": (4, 8, 8), "depth": 101}, r"depth must be an integer in \[1, 100\], got 101; deeper"),
         ({"shape": (4, 8, 8), "variant": "sparse"}, "variant must be one of .*got 'sparse'"),
         ({"shape": (4, 8, 8), "noise": -1.0}, "noise must be a number >= 0, got -1.0"),
     ):
@@ -134,6 +138,47 @@ def test_each_half_of_the_loss_lowers_its_own_part(trained):
     assert last["reconstruction"]["L_mse"] < last["segmentation"]["L_mse"]
     with pytest.raises(ValueError, match=r"loss must be one of .*got 'mse'"):
         fit_autoencoder(unet, cohort, loss="mse")
+
+
+@pytest.mark.parametrize(
+    "activations",
+    [
+        None,
+        "text",
+        {1},
+        [[1.0]],
+        np.zeros((1, 4, 8, 8), complex),
+        np.ma.zeros((1, 4, 8, 8)),
+        np.zeros((4, 8, 8)),
+    ]
+    + [np.full((1, 4, 8, 8), value) for value in (np.nan, np.inf)],
+)
+def test_what_is_no_activation_is_named(activations):
+    coder = ActivationAutoencoder(shape=(4, 8, 8), **SMALL)
+    with pytest.raises(ValueError, match=r"^activations must be"):
+        coder.encode(activations)
+    with pytest.raises(ValueError, match=r"^codes must be a tensor \(N, 5\), got"):
+        coder.decode(activations)
+
+
+def test_activations_of_every_type_have_the_same_code():
+    coder, x = ActivationAutoencoder(shape=(4, 8, 8), **SMALL), np.ones((2, 4, 8, 8), np.float32)
+    for other in (x, x.astype(">f8"), torch.from_numpy(x).double().requires_grad_()):
+        assert torch.equal(coder.encode(other), coder.encode(torch.from_numpy(x)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cohort": None}, "cohort must be a Cohort, got NoneType"),
+        ({"training": [1]}, "training must be a Training, got list"),
+        ({"validation": "text"}, "validation must be a Cohort, got str"),
+        ({"module": [3]}, r"the model has no module \[3\]"),
+    ],
+)
+def test_wrong_arguments_of_the_training_are_named(trained, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fit_autoencoder(trained[0], **{"cohort": trained[1], **arguments})
 
 
 def test_any_module_can_be_coded_and_memory_is_not_needed(trained, monkeypatch):

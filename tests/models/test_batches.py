@@ -225,6 +225,7 @@ def test_weights_of_a_diverged_training_are_refused(buffer):
         ([[1.0]], "got list"),
         (np.array(["a"]), "got ndarray <U1"),
         (np.ones(1, complex), "got ndarray complex128"),
+        (np.ma.masked_array([1.0, 2.0], mask=[False, True]), "got MaskedArray float64"),
         (torch.ones(2).to_sparse(), "torch.float32 torch.sparse_coo"),
         (torch.ones(2, device="meta"), "meta"),
         (torch.ones(2, dtype=torch.complex64), "torch.complex64"),

@@ -134,11 +134,16 @@ def test_own_validation_cohort_frees_a_single_subject(disc_cohort):
         ({"augmentation": "strong"}, "augmentation must be one of .*got 'strong'"),
         ({"device": "tpu"}, "device must be one of .*got 'tpu'"),
         ({"norm": "layer"}, "norm must be one of"),
+        ({"cohort": None}, "cohort must be a Cohort, got NoneType"),
+        ({"cohort": [1]}, "cohort must be a Cohort, got list"),
+        ({"validation": 3}, "validation must be a Cohort, got int"),
+        ({"training": None}, "training must be a Training, got NoneType"),
+        ({"training": {"steps": 2}}, "training must be a Training, got dict"),
     ],
 )
 def test_wrong_arguments(disc_cohort, arguments, message):
     with pytest.raises(ValueError, match=message):
-        fit_unet(disc_cohort(4), **{**TINY, "steps": 2, **arguments})
+        fit_unet(**{"cohort": disc_cohort(4), **TINY, "steps": 2, **arguments})
 
 
 def test_other_classes_in_validation(disc_cohort):

@@ -123,6 +123,9 @@ def test_only_the_unetr_is_bound_to_its_window():
     ("changed", "message"),
     [
         ({"size": 32.0}, "size must be an integer >= 1, got 32.0"),
+        ({"size": 10**30}, "size must be an integer <= 65536"),
+        ({"n_classes": 10**30}, "n_classes must be an integer <= 65536"),
+        ({"in_channels": 10**30}, "in_channels must be an integer <= 65536"),
         ({"spatial_dims": True}, "spatial_dims must be an integer"),
         ({"kind": "vnet"}, "kind must be one of .*'vnet'"),
         ({"norm": "group"}, r"norm must be one of .*'mixed'.*, got 'group'"),
@@ -146,6 +149,8 @@ def test_wrong_images_are_named(kind):
     segmenter = make(kind)
     with pytest.raises(ValueError, match=r"must be non-empty .N, 1, H, W., got"):
         segmenter(torch.zeros(2, 32, 32))
+    with pytest.raises(ValueError, match=r"write adapt\(network, channels=\(0,\)\)"):
+        segmenter(torch.zeros(2, 2, 32, 32))
     if kind != "unetr":
         with pytest.raises(ValueError, match="H, W of images must be divisible by 2"):
             segmenter(torch.zeros(1, 1, 33, 32))

@@ -1,9 +1,12 @@
 import json
+import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from segconf_lite.models.adapted import adapt
 from segconf_lite.models.unet import UNet, predict_probabilities
 
 SMALL = (4, 6, 8)  # two halvings
@@ -127,7 +130,7 @@ def test_history_is_not_in_the_state_dict():
     ("shape", "message"),
     [
         ((2, 16, 16), r"non-empty \(N, 1, H, W\), got \(2, 16, 16\).*images\[:, None\]"),
-        ((2, 3, 16, 16), r"\(N, 1, H, W\), got \(2, 3, 16, 16\)"),
+        ((2, 3, 16, 16), r"\(N, 1, H, W\), got \(2, 3, 16, 16\); write adapt\(network, channels=\(0,\)\)"),
         ((0, 1, 16, 16), "non-empty"),
         ((1, 1, 16, 18), r"divisible by 4 .*2 times.*got \(16, 18\).*e.g. to \(16, 20\)"),
     ],
@@ -135,6 +138,15 @@ def test_history_is_not_in_the_state_dict():
 def test_wrong_image_shapes(shape, message):
     with pytest.raises(ValueError, match=message):
         UNet(n_classes=2, channels=SMALL).encode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("given", "taken", "fix"), [(1, 3, (0, 0, 0)), (3, 1, (0,)), (2, 4, (0, 1, 0, 1))])
+def test_the_remedy_for_another_number_of_channels_helps(given, taken, fix):
+    unet, images = UNet(n_classes=2, channels=SMALL, in_channels=taken), np.zeros((2, given, 16, 16))
+    for act in (unet, partial(predict_probabilities, unet)):
+        with pytest.raises(ValueError, match=re.escape(f"; write adapt(network, channels={fix})") + "$"):
+            act(images)
+    assert predict_probabilities(adapt(unet, channels=fix), images).shape == (2, 2, 16, 16)
 
 
 @pytest.mark.parametrize("skips", [True, False])
@@ -152,6 +164,9 @@ def test_wrong_number_of_skips(skips):
         ({"n_classes": 2.5}, "n_classes must be an integer >= 2, got 2.5"),
         ({"n_classes": True}, "n_classes must be an integer >= 2, got True"),
         ({"in_channels": 0}, "in_channels must be an integer >= 1, got 0"),
+        ({"in_channels": 10**30}, "in_channels must be an integer <= 65536, got 1.*0; no memory holds"),
+        ({"n_classes": 10**30}, "n_classes must be an integer <= 65536, got 1.*0; no memory holds"),
+        ({"channels": (8, 10**6)}, r"channels\[1\] must be an integer <= 65536, got 1000000"),
         ({"channels": (8,)}, r"channels must be two or more integers, one per level, got \(8,\)"),
         ({"channels": (8, 0)}, r"channels\[1\] must be an integer >= 1, got 0"),
         ({"channels": (8, True)}, r"channels\[1\] must be an integer >= 1, got True"),
