@@ -341,6 +341,9 @@ def allows(call: Call, name: str, what: str) -> bool:
         return True
     if "str" in annotation and what.startswith(("text", "bytes")):
         return True
+    # Such as the key of an output or its index, `str | int` in `segconf_lite.models.adapt`.
+    if what.startswith("a number for text") and re.search(r"\bint\b", annotation):
+        return True
     return any(
         what.startswith(key) and any(w in about for w in found_words) for key, found_words in words.items()
     )
@@ -369,6 +372,10 @@ def judged(call: Call, name: str, kind: str, what: str, value: Any, expected: An
     except FileNotFoundError:
         return None
     except Exception as error:
+        # What a function of the example raises (a statistic that asks the table for a column that is gone)
+        # is the caller's own error, and reaches him as it is.
+        if any(frame.filename.startswith("<doctest") for frame in traceback.extract_tb(error.__traceback__)):
+            return None
         ours = type(error).__module__.startswith("segconf_lite")
         clear = ours or re.search(name.rstrip("s"), str(error))
         return None if clear else f"bare: {type(error).__name__}: {str(error)[:90]}"
