@@ -429,7 +429,7 @@ def _with_axes(
     figure: go.Figure, tidy: pd.DataFrame, axes: Sequence[str], alt: str, columns: int = 0
 ) -> go.Figure:
     """Names of the axes (one for all panels), titles of panels, and the legend above them."""
-    axes = ["" if title == "" else title_text("axis", title) for title in axes]
+    axes = [title if isinstance(title, str) and not title else title_text("axis", title) for title in axes]
     more = "%{hovertext}<br>" if "hover" in tidy else ""
     figure.update_traces(hovertemplate=f"%{{fullData.name}}<br>{more}%{{x}}: %{{y}}<extra></extra>")
     if tidy["y"].dtype.kind == "f" and (tidy["y"].isna() | tidy["y"].between(0, 1)).all():
