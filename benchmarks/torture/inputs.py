@@ -383,6 +383,10 @@ def judged(call: Call, name: str, kind: str, what: str, value: Any, expected: An
     except FileNotFoundError:
         return None
     except Exception as error:
+        # What a function of the example raises (a statistic that asks the table for a column that is gone)
+        # is the caller's own error, and reaches him as it is.
+        if any(frame.filename.startswith("<doctest") for frame in traceback.extract_tb(error.__traceback__)):
+            return None
         ours = type(error).__module__.startswith("segconf_lite")
         clear = ours or re.search(name.rstrip("s"), str(error))
         return None if clear else f"bare: {type(error).__name__}: {str(error)[:90]}"

@@ -31,7 +31,8 @@ def joined_cases(chapters: Sequence[int] = (2, 3, 4), *, cohort: str = "phantom"
         left out; ``attrs["left_out"]`` is their number.
 
     Raises:
-        ValueError: If subjects differ, more than one row in a thousand has another risk, or no case is left.
+        ValueError: If an argument is not as above, subjects differ, more than one row in a thousand has
+            another risk, or no case is left.
         FileNotFoundError: If a chapter has no stored cases.
 
     Example:
@@ -39,9 +40,9 @@ def joined_cases(chapters: Sequence[int] = (2, 3, 4), *, cohort: str = "phantom"
         >>> {"entropy, foreground", "distortion"} <= set(cases.columns), cases.attrs["left_out"] < 4
         (True, True)
     """
+    check.array("chapters", chapters, "n_chapters", fix="give the numbers of one or more, e.g. (2, 3, 4)")
+    check.instance("cohort", cohort, str)
     tables = [_of_cohort(stored_cases(chapter), cohort) for chapter in chapters]
-    if not tables:
-        raise check.refuse("chapters", "one number or more", "none")
     whole = tables[0]
     agree = pd.Series(True, whole.index)
     for chapter, table in zip(chapters[1:], tables[1:], strict=True):

@@ -84,6 +84,8 @@ def judge(claim_id: str, samples: pd.DataFrame, *, claims: Mapping[str, Claim] |
         0.85
     """
     known = read_claims() if claims is None else claims
+    check.instance("claims", known, Mapping)
+    check.instance("claim_id", claim_id, str)
     if claim_id not in known:
         raise ValueError(f"claim {claim_id!r} is not registered; register it first. Known: {sorted(known)}")
     claim = known[claim_id]
@@ -113,12 +115,13 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
         (n,) adjusted values in [0, 1], in the same order.
 
     Raises:
-        ValueError: If a value is not in [0, 1].
+        ValueError: If a value is not in [0, 1], or they have no order.
 
     Example:
         >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
         [0.03, 0.06, 0.06]
     """
+    check.array("p_values", p_values, "n_tests", empty=True)
     p = np.array([check.between(f"p_values[{k}]", value) for k, value in enumerate(p_values)])
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
@@ -146,6 +149,7 @@ def seed_estimates(claim: Claim, samples: pd.DataFrame) -> dict[str, dict[int, f
         >>> seed_estimates(claim, cases)
         {'all': {1: 0.625, 2: 1.0}}
     """
+    check.instance("claim", claim, Claim)
     cases = _cases(claim, samples)
     return {
         name: {int(seed): _statistic(claim)(*_arguments(claim, one)) for seed, one in part.groupby("seed")}

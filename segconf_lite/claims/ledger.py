@@ -17,7 +17,7 @@ from segconf_lite import check, resources
 from segconf_lite.claims.judge import Verdict, holm, judge, seed_estimates
 from segconf_lite.claims.registry import Claim, read_claims
 from segconf_lite.claims.runs import PROFILES as PROFILES
-from segconf_lite.claims.runs import as_json, judged_cases, naming, read_json, seeds_of
+from segconf_lite.claims.runs import as_json, judged_cases, naming, read_json, record_path, seeds_of
 from segconf_lite.claims.runs import provenance as provenance
 from segconf_lite.claims.runs import save_cases as save_cases
 from segconf_lite.claims.runs import stored_cases as stored_cases
@@ -48,11 +48,16 @@ def as_record(verdict: Verdict, samples: pd.DataFrame, origin: Mapping[str, Any]
         samples: The table of cases on which it was judged.
         origin: Provenance of the table, with one entry per run.
 
+    Raises:
+        ValueError: If an argument is not as above.
+
     Example:
         >>> record = read_record(resources.results_folder(), "near-but-harmful", "lite")
         >>> record["verdict"], list(record["groups"]), record["n_cases"]
         ('holds', ['all'], 1200)
     """
+    check.instance("verdict", verdict, Verdict)
+    check.instance("origin", origin, Mapping)
     by_seed = seed_estimates(verdict.claim, samples)
     return {
         "id": verdict.claim.id,
@@ -89,14 +94,17 @@ def settle(
         One entry per claim whose outcome differs from the stored one by more than rounding.
 
     Raises:
-        ValueError: If a table, its provenance or a record is damaged, or a claim cannot be judged.
+        ValueError: If a table, its provenance or a record is damaged, a claim cannot be judged, or an
+            argument is not as above.
 
     Example:
         >>> settle("a_folder_without_tables", profile="lite")
         []
     """
     check.one_of("profile", profile, PROFILES)
+    check.one_of("accept", accept, (True, False))
     known, changed = read_claims() if claims is None else claims, []
+    check.instance("claims", known, Mapping)
     for chapter in dict.fromkeys(claim.judged_on for claim in known.values()):
         judged = judged_cases(results, chapter, profile)
         if judged is None:
@@ -107,7 +115,7 @@ def settle(
             if is_early and claim.registered > _LAST_EARLY:
                 continue
             record = as_record(judge(claim.id, samples, claims=known), samples, origin)
-            old, path = read_record(results, claim.id, profile), _record_path(results, claim.id, profile)
+            old, path = read_record(results, claim.id, profile), record_path(results, claim.id, profile)
             if old is not None and not _agree(old, record):
                 changed.append(_difference(claim.id, old, record))
             if old is None or accept:
@@ -129,13 +137,14 @@ def read_record(
         earlier: Whether to read the outcome on the seeds before these, where the claim was judged twice.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or an argument is not as above.
 
     Example:
         >>> read_record(resources.results_folder(), "near-but-harmful", "lite")["seeds"]
         [21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
     """
-    path = _record_path(results, claim_id, profile)
+    check.one_of("earlier", earlier, (True, False))
+    path = record_path(results, claim_id, profile)
     path = path.parent / "earlier" / path.name if earlier else path
     if not path.is_file():
         return None
@@ -170,7 +179,9 @@ def overview(results: str | Path | None = None, *, claims: Mapping[str, Claim] |
         [['holds', 10, False]]
     """
     rows, results = [], results or resources.results_folder()
-    for claim in (read_claims() if claims is None else claims).values():
+    known = read_claims() if claims is None else claims
+    check.instance("claims", known, Mapping)
+    for claim in known.values():
         for profile in PROFILES:
             record = read_record(results, claim.id, profile)
             if record is None and profile == "full":
@@ -208,10 +219,6 @@ def _rows(claim: Claim, profile: str, record: Mapping[str, Any] | None) -> list[
         | {"group_verdict": group["verdict"]}
         for name, group in record["groups"].items()
     ]
-
-
-def _record_path(results: str | Path, claim_id: str, profile: str) -> Path:
-    return Path(results) / "claims" / f"{claim_id}.{profile}.json"
 
 
 def _rounded(values: Mapping[Any, Any]) -> dict[str, Any]:

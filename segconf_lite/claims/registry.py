@@ -150,6 +150,8 @@ def read_claims(path: str | Path | None = None) -> dict[str, Claim]:
         >>> read_claims()["near-but-harmful"].sentence
         'On scanner F, which looks near to A, mean Dice falls below 0.75.'
     """
+    if path is not None and not isinstance(path, str | Path):
+        raise check.refuse("path", "a path", reprlib.repr(path), "give it as text or as a pathlib.Path")
     source = Path(path) if path else resources.claims_registry()
     try:
         entries = yaml.load(source.read_text("utf-8"), _PlainYaml)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 
 import pandas as pd
@@ -11,6 +12,9 @@ from segconf_lite.claims import ledger
 from segconf_lite.claims.judge import FEWEST_PEOPLE
 from segconf_lite.claims.registry import Claim, read_claims
 from segconf_lite.claims.words import plain_statistic
+
+_VERDICTS = ("holds", "fails", "undecided", "not run", "changed since its run")
+_SUMMARY = ("seeds", "people", "verdict", "p_holds", "p_fails", "p", "p_holm", "negligible", "wrong")
 
 
 def table(
@@ -28,6 +32,9 @@ def table(
         verdict: Only claims with this verdict, e.g. ``"holds"``.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
 
+    Raises:
+        ValueError: If an argument is not as above.
+
     Example:
         >>> print(table(chapter=1, verdict="holds"))
         3 hold, 0 fail, 0 undecided
@@ -35,6 +42,12 @@ def table(
                    far-but-harmless: 0.9... [0.9..., 0.9...], 10 seeds, chapter 1
         ...
     """
+    if chapter is not None:
+        check.integer("chapter", chapter, low=0)
+    if cohort is not None:
+        check.instance("cohort", cohort, str)
+    check.one_of("verdict", verdict, (*_VERDICTS, None))
+    check.one_of("profile", profile, ledger.PROFILES)
     claims = read_claims()
     shown = ledger.overview(claims=claims).query("profile == @profile")
     kept = [
@@ -64,7 +77,7 @@ def show(claim_id: str, *, profile: str = "lite") -> str:
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
 
     Raises:
-        ValueError: If there is no such claim.
+        ValueError: If there is no such claim or profile.
 
     Example:
         >>> print(show("near-but-harmful"))
@@ -72,8 +85,10 @@ def show(claim_id: str, *, profile: str = "lite") -> str:
         holds; ...
     """
     claims = read_claims()
-    if claim_id not in claims:
-        raise check.refuse("ID", "a registered claim", repr(claim_id), "`segconf claims` lists all of them")
+    if not isinstance(claim_id, str) or claim_id not in claims:
+        fix = "`segconf claims` lists all of them"
+        raise check.refuse("claim ID", "a registered claim", reprlib.repr(claim_id), fix)
+    check.one_of("profile", profile, ledger.PROFILES)
     claim = claims[claim_id]
     rows = ledger.overview(claims=claims).query("id == @claim_id and profile == @profile")
     record = ledger.read_record(resources.results_folder(), claim_id, profile) or {"by_seed": {}, "runs": []}
@@ -108,6 +123,7 @@ def statement(claim: Claim) -> str:
         >>> statement(read_claims()["near-but-harmful"])
         'mean of Dice, claimed below 0.75'
     """
+    check.instance("claim", claim, Claim)
     sides = {"greater": f"above {claim.threshold:g}", "less": f"below {claim.threshold:g}"}
     side = sides.get(claim.direction, f"within {claim.margin} of {claim.threshold:g}")
     return f"{plain_statistic(claim)}, claimed {side}"
@@ -123,7 +139,7 @@ def counts(verdicts: Iterable[str]) -> str:
         >>> counts(["holds", "undecided", "holds"])
         '2 hold, 0 fail, 1 undecided'
     """
-    listed = list(verdicts)
+    listed = check.names("verdicts", verdicts).tolist()
     words = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
     rest = [verdict for verdict in dict.fromkeys(listed) if verdict not in words]
     return ", ".join(f"{listed.count(v)} {words.get(v, v)}" for v in [*words, *rest])
@@ -139,6 +155,7 @@ def strip(rows: pd.DataFrame) -> str:
         >>> strip(ledger.overview().query("id == 'distortion-beats-entropy'"))
         '○○●○●'
     """
+    check.columns(rows, ["group_verdict"], "rows")
     marks = {"holds": "●", "undecided": "○", "fails": "×"}
     return "".join(marks.get(verdict, "?") for verdict in rows["group_verdict"])
 
@@ -153,7 +170,8 @@ def summary(rows: pd.DataFrame) -> str:
         >>> summary(ledger.overview().query("id == 'same-vendor-collapse'"))
         'undecided: too few people (1; at least 2)'
     """
-    if rows.empty or not rows["seeds"].iloc[0]:
+    check.instance("rows", rows, pd.DataFrame)
+    if rows.empty or not check.columns(rows, _SUMMARY, "rows")["seeds"].iloc[0]:
         return "not run"
     first = rows.iloc[0]
     fewest = rows["people"].min()

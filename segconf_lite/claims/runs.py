@@ -15,6 +15,7 @@ import io
 import json
 import os
 import platform
+import reprlib
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
@@ -39,6 +40,7 @@ SEEDS_OF: dict[str, tuple[int, ...]] = {
     "augmented": SEEDS[:5],
 }
 _VERSIONS = ("segconf-lite", "torch", "monai", "numpy", "scipy", "pandas")
+_LAST_CHAPTER = 99  # names of files have two digits
 _DIGITS = 5  # of every number in a stored table; verdicts are judged on what is stored
 _LARGEST = 200_000_000  # bytes of a table; a small compressed file may hold far more
 
@@ -91,7 +93,8 @@ def save_cases(table: pd.DataFrame, path: str | Path, *, profile: str, seed: int
         The path of the CSV file.
 
     Raises:
-        ValueError: If the table has no rows or no subjects, or two columns of one name.
+        ValueError: If the table has no rows or no subjects, or two columns of one name, or another argument
+            is not as above.
 
     Example:
         >>> import tempfile
@@ -104,8 +107,9 @@ def save_cases(table: pd.DataFrame, path: str | Path, *, profile: str, seed: int
     """
     check.columns(table, ["subject"])
     check.names("names of the columns", [str(column) for column in table.columns], unique=True)
-    columns = table.assign(profile=profile, seed=check.integer("seed", seed, low=0))
-    return _store(Path(path), _as_csv(columns), provenance(profile=profile, seed=seed))
+    origin = provenance(profile=profile, seed=seed)
+    columns = table.assign(profile=origin["profile"], seed=origin["seed"])
+    return _store(_path("path", path), _as_csv(columns), origin)
 
 
 def seeds_of(chapter: int | str) -> tuple[int, ...]:
@@ -114,11 +118,14 @@ def seeds_of(chapter: int | str) -> tuple[int, ...]:
     Args:
         chapter: Number of the chapter, or a key of `SEEDS_OF`.
 
+    Raises:
+        ValueError: If it is neither.
+
     Example:
         >>> seeds_of(2) == SEEDS, seeds_of("lidc")
         (True, (21, 22, 23, 24, 25))
     """
-    return SEEDS_OF[check.one_of("chapter", chapter, SEEDS_OF)] if isinstance(chapter, str) else SEEDS
+    return SEEDS_OF.get(_folder_name(chapter), SEEDS)
 
 
 def run_path(results: str | Path, chapter: int | str, seed: int, profile: str = "lite") -> Path:
@@ -130,13 +137,16 @@ def run_path(results: str | Path, chapter: int | str, seed: int, profile: str = 
         seed: The seed.
         profile: Profile of the run, ``"lite"`` or ``"full"``.
 
+    Raises:
+        ValueError: If an argument is not as above.
+
     Example:
         >>> run_path("results", 2, 21).as_posix()
         'results/runs/chapter_02/seed_21.csv.gz'
     """
     folder = "runs" if check.one_of("profile", profile, PROFILES) == "lite" else f"runs_{profile}"
-    name = chapter if isinstance(chapter, str) else f"chapter_{chapter:02d}"
-    return Path(results) / folder / name / f"seed_{seed:02d}.csv.gz"
+    name = f"seed_{check.integer('seed', seed, low=0):02d}.csv.gz"
+    return _path("results", results) / folder / _folder_name(chapter) / name
 
 
 def table_path(results: str | Path, chapter: int, profile: str) -> Path:
@@ -147,11 +157,35 @@ def table_path(results: str | Path, chapter: int, profile: str) -> Path:
         chapter: Number of the chapter.
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
 
+    Raises:
+        ValueError: If an argument is not as above.
+
     Example:
         >>> table_path("results", 2, "lite").name
         'chapter_02_lite_cases.csv'
     """
-    return Path(results) / f"chapter_{chapter:02d}_{profile}_cases.csv"
+    name = _folder_name(check.integer("chapter", chapter, low=0, high=_LAST_CHAPTER))
+    return _path("results", results) / f"{name}_{check.one_of('profile', profile, PROFILES)}_cases.csv"
+
+
+def record_path(results: str | Path, claim_id: str, profile: str) -> Path:
+    """Where the record of a claim's verdict lies.
+
+    Args:
+        results: Folder of the stored results.
+        claim_id: Id of the claim.
+        profile: Profile of the runs, ``"lite"`` or ``"full"``.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+        >>> record_path("results", "near-but-harmful", "lite").as_posix()
+        'results/claims/near-but-harmful.lite.json'
+    """
+    check.instance("claim_id", claim_id, str)
+    name = f"{claim_id}.{check.one_of('profile', profile, PROFILES)}.json"
+    return _path("results", results) / "claims" / name
 
 
 def judged_cases(
@@ -169,7 +203,7 @@ def judged_cases(
         earlier seeds, so that nobody can stop when the result pleases. None if there is neither.
 
     Raises:
-        ValueError: If a table or its provenance is damaged.
+        ValueError: If a table or its provenance is damaged, or an argument is not as above.
 
     Example:
         >>> cases, origin = judged_cases(resources.results_folder(), 2, "lite")
@@ -198,6 +232,7 @@ def stored_cases(chapter: int | str, *, profile: str = "lite") -> pd.DataFrame:
         profile: Profile of the runs, ``"lite"`` or ``"full"``.
 
     Raises:
+        ValueError: If there is no such chapter or profile.
         FileNotFoundError: If the chapter has none.
 
     Example:
@@ -218,15 +253,30 @@ def stored_table(name: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such table. The message names those that are there.
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or the name is no text.
 
     Example:
         >>> len(stored_table("chapter_02_lite_cases.csv"))
         4030
     """
+    check.instance("name", name, str)
     path = resources.table_file(name)
     with naming(path):
         return pd.read_csv(path, low_memory=False)
+
+
+def _path(name: str, value: str | Path) -> Path:
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        fix = "give it as text or as a pathlib.Path; '.' is the current folder"
+        raise check.refuse(name, "a path", reprlib.repr(value), fix)
+    return Path(value)
+
+
+def _folder_name(chapter: int | str) -> str:
+    """The folder of the runs of a chapter, or of runs beside the chapters."""
+    if isinstance(chapter, str):
+        return check.one_of("chapter", chapter, SEEDS_OF)
+    return f"chapter_{check.integer('chapter', chapter, low=0, high=_LAST_CHAPTER):02d}"
 
 
 def _joined(runs: Iterable[Path]) -> tuple[str, dict[str, Any]]:
@@ -272,6 +322,7 @@ def as_json(content: Mapping[str, Any]) -> str:
         >>> as_json({"seed": 21})
         '{\n "seed": 21\n}\n'
     """
+    check.instance("content", content, Mapping)
     return json.dumps(content, indent=1) + "\n"
 
 

@@ -98,7 +98,8 @@ def bootstrap_interval(
         The statistic of all cases, and its interval; the ends are NaN for a single subject.
 
     Raises:
-        ValueError: If lengths differ, a subject has no name, or an argument is out of range.
+        ValueError: If lengths differ, a subject has no name, the statistic returns no number, or an argument
+            is out of range.
 
     Example:
         >>> interval = bootstrap_interval(np.median, ["a", "b", "c"], [0.2, 0.5, 0.8])
@@ -109,7 +110,7 @@ def bootstrap_interval(
     check.function("statistic", statistic)
     owner = _codes("subjects", subjects)
     columns = _columns(arrays, len(owner))
-    estimate = float(statistic(*columns))
+    estimate = one_number(statistic(*columns))
     cases_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     n_subjects = len(cases_of)
     (drawn,) = _resample([n_subjects], n_resamples, seed)  # (n_resamples, n_subjects)
@@ -214,7 +215,8 @@ def cluster_interval(
         The statistic of the whole table and its interval; the ends are NaN if no column has two names.
 
     Raises:
-        ValueError: If a column or a name is missing, there are no rows, or an argument is out of range.
+        ValueError: If a column or a name is missing, there are no rows, the statistic returns no number, or
+            an argument is out of range.
 
     Example:
         >>> table = pd.DataFrame({"dice": [0.9, 0.8, 0.4], "subject": ["p1", "p1", "p2"]})
@@ -228,7 +230,7 @@ def cluster_interval(
     rows = np.arange(len(table))
     repeated = (np.repeat(rows, weights) for weights in draw_weights(codes, n_resamples, seed))
     draws = (statistic(table.iloc[chosen]) for chosen in repeated if len(chosen))
-    return _interval(float(statistic(table)), draws, _sizes(codes), level)
+    return _interval(one_number(statistic(table)), draws, _sizes(codes), level)
 
 
 def cluster_codes(table: pd.DataFrame, clusters: str | Sequence[str]) -> list[np.ndarray]:
@@ -282,6 +284,26 @@ def draw_weights(codes: Sequence[np.ndarray], n_resamples: int, seed: int) -> It
         yield np.prod(counts, axis=0)
 
 
+def one_number(value: Any) -> float:
+    """What the caller's statistic returned, as a number; NaN and infinity are numbers here.
+
+    Args:
+        value: What it returned.
+
+    Raises:
+        ValueError: If it is no number.
+
+    Example:
+        >>> one_number(np.float32(0.5))
+        0.5
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        expected = "a function that returns one number"
+        raise check.refuse("statistic", expected, f"one that returns {type(value).__name__}") from None
+
+
 def unit_scale(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Numbers over a power of two that makes the largest magnitude lie in [0.5, 1).
 
@@ -329,7 +351,8 @@ def _codes(name: str, values: Any) -> np.ndarray:
 
 def _columns(arrays: Sequence[Any], n_cases: int) -> list[np.ndarray]:
     """The arguments of a statistic, each (n_cases,), float32 or wider where they are fractions."""
-    columns = [check.array(f"arrays[{k}]", values, str(n_cases)) for k, values in enumerate(arrays)]
+    fix = f"one value for each of the {n_cases} subjects"
+    columns = [check.array(f"arrays[{k}]", values, str(n_cases), fix=fix) for k, values in enumerate(arrays)]
     if not columns:
         raise check.refuse("arrays", "one array or more", "none", "pass what the statistic takes")
     return [

@@ -413,7 +413,8 @@ def risk_controlling_threshold(losses: Any, thresholds: Any, *, risk: float) -> 
     if (np.diff(cuts) <= 0).any() or (np.diff(found, axis=1) < 0).any():
         fix = "sort the thresholds; a loss that falls as they grow cannot be controlled in this way"
         raise check.refuse("thresholds and losses", "increasing and non-decreasing", "others", fix)
-    _enough("losses", len(found), 1 - risk)
+    level = check.number("1 - risk", 1 - risk, high=1, open_high=True, fix="allow a larger risk")  # rounded
+    _enough("losses", len(found), level)
     expected = (found.sum(axis=0) + 1) / (len(found) + 1)
     kept = np.flatnonzero(expected <= risk + _ROUNDING)
     if not len(kept):

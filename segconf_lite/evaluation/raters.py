@@ -274,6 +274,7 @@ def geometric_maps(
     n_classes = check.integer("n_classes", n_classes, low=2, high=10_000)
     classes = check.label_map("labels", labels, n_classes=n_classes)
     maps = {"1 / distance": 1 / boundary_distance_px(classes)}
+    check.array("blurs_px", blurs_px, "n_blurs", empty=True)
     one_hot = (classes[..., None] == np.arange(n_classes)).astype(np.float64)
     for k, blur in enumerate(blurs_px):
         sigma = check.number(f"blurs_px[{k}]", blur, low=0, open_low=True)

@@ -17,7 +17,9 @@ import numpy as np
 from scipy import stats
 
 from segconf_lite import check
-from segconf_lite.evaluation.bootstrap import Interval
+from segconf_lite.evaluation.bootstrap import Interval, one_number
+
+_MOST_CASES = 10**12  # no table is about more, and integers beyond 64 bits have no distribution
 
 
 class Estimate(NamedTuple):
@@ -92,13 +94,16 @@ def repeated_estimate(
         single subject.
 
     Raises:
-        ValueError: If lengths differ, a seed or subject has no name, or a seed's statistic is not finite.
+        ValueError: If lengths differ, a seed or subject has no name, the statistic is no function, or its
+            value for a seed is no finite number.
 
     Example:
         >>> found = repeated_estimate(np.mean, [0, 0, 1, 1], list("abab"), [1, 2, 3, 4])
         >>> found.mean, found.standard_error, found.degrees_of_freedom
         (2.5, 1.0, 1)
     """
+    check.function("statistic", statistic)
+    check.one_of("shared", shared, (True, False))
     seed_of, person_of = (
         np.unique(check.names(name, values), return_inverse=True)[1]
         for name, values in (("seeds", seeds), ("subjects", subjects))
@@ -108,7 +113,7 @@ def repeated_estimate(
 
     def by_seed(kept: np.ndarray) -> np.ndarray:
         of_seed = (kept & (seed_of == seed) for seed in range(seed_of.max() + 1))
-        return np.array([statistic(*(column[rows] for column in columns)) for rows in of_seed], float)
+        return np.array([one_number(statistic(*(c[rows] for c in columns))) for rows in of_seed], float)
 
     everyone = np.ones(len(seed_of), bool)
     estimates = by_seed(everyone)
@@ -138,7 +143,7 @@ def false_outperformance(
         rival_mean: Of the other method, on the same cases or runs.
         sd: Standard deviation of the method over cases or runs, not the standard error of its mean; >= 0.
         rival_sd: That of the other method.
-        n: Number of cases or runs, at least 2.
+        n: Number of cases or runs, 2 .. 10¹².
         correlation: Between the two methods over cases or runs, in [-1, 1]; few tables print it.
 
     Returns:
@@ -153,7 +158,7 @@ def false_outperformance(
     """
     mean, rival_mean = check.number("mean", mean), check.number("rival_mean", rival_mean)
     sd, rival_sd = check.number("sd", sd, low=0), check.number("rival_sd", rival_sd, low=0)
-    n = check.integer("n", n, low=2)
+    n = check.integer("n", n, low=2, high=_MOST_CASES, fix="it is the number of cases or runs of the table")
     r = check.number("correlation", correlation, low=-1, high=1)
     variance = sd**2 + rival_sd**2 - 2 * sd * rival_sd * r
     if variance <= 1e-12 * (sd**2 + rival_sd**2):

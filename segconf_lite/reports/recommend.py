@@ -248,6 +248,7 @@ def seed_means(question: str, *, scanners: Sequence[str] = _UNSEEN) -> pd.DataFr
         >>> seed_means("ranking", scanners=["D"]).attrs
         {'scanners': ['D'], 'higher_is_better': False}
     """
+    check.instance("question", question, str)
     scanners = check.names("scanners", scanners).tolist()
     table = pd.read_csv(resources.table_file("chapter_10_head_to_head.csv"))
     part = table[(table["question"] == question) & (table["cohort"] == "phantom")]

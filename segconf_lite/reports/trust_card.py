@@ -16,6 +16,10 @@ from segconf_lite import check
 from segconf_lite.evaluation import conformal_quantile
 
 _ROUNDING = 1e-5  # of a property's range; less is rounding of float32
+_ENTRIES = (  # of a card
+    *("case", "predicted", "level", "n_calibration", "bound", "low", "high", "risk", "percentiles"),
+    *("high_uncertainties", "violated", "promise_counts", "nearest", "distances"),
+)
 
 
 def trust_cards(
@@ -136,6 +140,9 @@ def trust_card_text(card: Mapping[str, Any]) -> str:
     Args:
         card: One of the dictionaries of `trust_cards`.
 
+    Raises:
+        ValueError: If it is another object.
+
     Example:
         >>> known = pd.DataFrame({"predicted": np.full(39, 0.8), "quality": np.linspace(0.7, 0.9, 39)})
         >>> print(trust_card_text(trust_cards(known[:1], known)[0]))
@@ -145,6 +152,8 @@ def trust_card_text(card: Mapping[str, Any]) -> str:
         violated assumptions: none found, so the promise counts if the case is like the calibration cases
     """
     check.instance("card", card, Mapping)
+    if missing := [key for key in _ENTRIES if key not in card]:
+        raise check.refuse("card", "one of those that `trust_cards` returns", f"one without {missing}")
     predicted, interval = f"{card['predicted']:.2f}", f"{card['low']:.2f} to {card['high']:.2f}"
     level, high = f"{100 * card['level']:.0f} %", card["high_uncertainties"]
     bound = f"lower bound {card['bound']:.2f} at the level {card['level']:g}"

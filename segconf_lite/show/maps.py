@@ -61,7 +61,7 @@ def draw_zone(image: np.ndarray, labels: np.ndarray, zone: np.ndarray) -> np.nda
         >>> draw_zone(np.zeros((4, 4)), labels, labels != reference)[0, 0].tolist()
         [117, 16, 0]
     """
-    picture = draw_borders(image, labels)
+    picture = draw_borders(image, check.label_map("labels", labels, shape="H W"))
     shape = (picture.shape[0] // _ZOOM, picture.shape[1] // _ZOOM)
     inside = check.label_map("zone", zone, n_classes=2, shape=shape).astype(bool)
     inside = inside.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
@@ -124,7 +124,7 @@ def draw_pixel(image: np.ndarray, labels: np.ndarray, row: int, column: int) -> 
         >>> picture[1, :9, 0].tolist()
         [0, 255, 255, 255, 255, 255, 255, 255, 0]
     """
-    picture = draw_borders(image, labels)
+    picture = draw_borders(image, check.label_map("labels", labels, shape="H W"))
     height, width = picture.shape[:2]
     row = check.integer("row", row, low=0, high=height // _ZOOM - 1)
     column = check.integer("column", column, low=0, high=width // _ZOOM - 1)
@@ -166,6 +166,7 @@ def map_grid(
         >>> len(figure.data), [note.text for note in figure.layout.annotations]
         (3, ['A', 'prediction', 'entropy'])
     """
+    check.instance("borders", borders, str)
     images = listed("images", images)
     if not isinstance(maps, Mapping):
         raise check.refuse("maps", "a mapping from names to maps", type(maps).__name__)
@@ -195,20 +196,23 @@ def number_table(table: pd.DataFrame, *, alt: str, title: str, limits: tuple[flo
         limits: Values of the darkest and of the lightest colour.
 
     Raises:
-        ValueError: If the table is empty, holds anything but numbers, or has one label twice.
+        ValueError: If the table is empty, holds anything but numbers, or has one label twice, or the title is
+            no text.
 
     Example:
         >>> table = pd.DataFrame([[0.123, float("nan")]], index=["noise"], columns=["D", "F"])
         >>> number_table(table, title="mean Dice", limits=(0, 1), alt="0.12 on D.").data[0].z.tolist()
         [[0.123, nan]]
     """
+    check.instance("title", title, str)
     if not isinstance(table, pd.DataFrame):
         raise check.refuse("table", "a pandas table of numbers", type(table).__name__)
     values = check.array("table", table, "rows columns", dtype=np.float64)
     check.finite("table", values, missing=True)
     rows, columns = ([str(label) for label in each] for each in (table.index, table.columns))
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
-        raise check.refuse("labels of rows and columns", "different from each other", [rows, columns])
+        fix = "rename them in the table"
+        raise check.refuse("labels of rows and columns", "different from each other", [rows, columns], fix)
     low, high = listed("limits", limits, length=2)
     low = check.number("limits", low)
     high = check.number("limits", high, low=low, open_low=True)

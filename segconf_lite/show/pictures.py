@@ -130,6 +130,24 @@ def listed(name: str, values: Iterable[Any], *, length: int | None = None, empty
     return parts
 
 
+def title_text(name: str, value: object) -> str:
+    """A title that must be text, and not empty.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The title.
+
+    Raises:
+        ValueError: If it is no text, empty, or holds a character that no page can show.
+
+    Example:
+        >>> title_text("quality", "Dice")
+        'Dice'
+    """
+    check.instance(name, value, str)
+    return str(check.names(name, [value])[0])
+
+
 def break_lines(name: object, width: int = 14) -> str:
     """A long name on several lines, for titles and ticks that stand side by side.
 

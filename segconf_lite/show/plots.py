@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 
 from segconf_lite import check
 from segconf_lite.evaluation import mean_interval, risk_coverage
-from segconf_lite.show.pictures import break_lines, finish, looks
+from segconf_lite.show.pictures import break_lines, finish, looks, title_text
 
 FLOOR = 1e-6  # a logarithmic axis has no 0: smaller values and those below 0 are drawn here
 _GREY = {"color": "#999999", "width": 1, "dash": "dot"}
@@ -71,7 +71,7 @@ def line_panels(
     """
     check.names("axes", axes, length=2)
     is_number = pd.api.types.is_numeric_dtype(check.columns(table, check.names("x", [x]))[x])
-    groups, numbers = {"by": line, "panel": panel, "hover": hover}, {"y": y}
+    groups, numbers = {"by": title_text("line", line), "panel": panel, "hover": hover}, {"y": y}
     (numbers if is_number else groups)["x"] = x
     tidy = _tidy(table, groups, numbers, check.one_of("log", log, _LOGS), bars="y")
     columns = check.integer("columns", columns, low=1)
@@ -213,7 +213,7 @@ def method_intervals(
         >>> figure.data[0].name, figure.data[0].x.tolist()
         ('entropy', [0.5])
     """
-    check.columns(table, check.names("columns", [by, "low", "high"]))
+    check.columns(table, [title_text("by", by), "low", "high"])
     check.one_of("zero", zero, (True, False))
     tidy = _tidy(table, {"by": "method", "panel": by, "y": "method"}, {"x": "estimate"}, bars="x")
     options = _options(tidy, "symbol") | {"facet_col_spacing": 0.02}
@@ -262,8 +262,8 @@ def quality_by_domain(table: pd.DataFrame, *, quality: str = "Dice", alt: str) -
         diamonds = px.scatter(pd.DataFrame(means), **_options(pd.DataFrame(means)))
         figure.add_traces(diamonds.update_traces(marker=outlined, error_y=bar).data)
     names = [break_lines(name) for name in dict.fromkeys(tidy["by"])]
-    _with_axes(figure, tidy, ("scanner", f"{quality} per slice (higher is better)"), alt)
-    figure.update_traces(showlegend=False)
+    axis = f"{title_text('quality', quality)} per slice (higher is better)"
+    _with_axes(figure, tidy, ("scanner", axis), alt).update_traces(showlegend=False)
     return figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names)
 
 
@@ -292,6 +292,7 @@ def risk_coverage_curves(
         [('best possible order', [0.1, 0.2]), ('no order at all', [0.2, 0.2]), ('entropy', [0.1, 0.2])]
     """
     numbers = {"risk": "risk"} | {f"of {name}": name for name in check.names("methods", methods, unique=True)}
+    check.columns(cases, ["domain", *map(str, numbers.values())], "cases")
     tidy = _tidy(cases, {"domain": "domain"}, numbers)
     tidy.insert(2, "of no order at all", 0.0)
     tidy.insert(2, "of best possible order", tidy["risk"])
@@ -303,7 +304,8 @@ def risk_coverage_curves(
         for column in tidy.columns[2:]:
             curve = risk_coverage(kept["risk"], kept[column])
             curves.append(curve.assign(scanner=domain, order=column.removeprefix("of ")))
-    names = ("fraction of cases kept, the most trusted first", f"mean risk of those kept ({risk_name})")
+    vertical = f"mean risk of those kept ({title_text('risk_name', risk_name)})"
+    names = ("fraction of cases kept, the most trusted first", vertical)
     table = pd.concat(curves)
     return line_panels(
         table, x="coverage", y="selective_risk", line="order", panel="scanner", columns=3, axes=names, alt=alt
@@ -352,8 +354,9 @@ def _tidy(
     table: pd.DataFrame, groups: dict[str, str | None], numbers: dict[str, str], log: str = "", bars: str = ""
 ) -> pd.DataFrame:
     """Columns of a table under fixed names: groups as text, numbers as float64, error bars up and down."""
-    names = {new: str(old) for new, old in groups.items() if old is not None or new not in ("panel", "hover")}
-    check.columns(table, check.names("columns", [*names.values(), *numbers.values()]))
+    given = (each for each in groups.items() if each[1] is not None or each[0] not in ("panel", "hover"))
+    names = {new: title_text(new, old) for new, old in given}
+    check.columns(table, [*names.values(), *(title_text(new, old) for new, old in numbers.items())])
     tidy = pd.DataFrame(index=range(len(table)))
     for new, old in names.items():
         there = table[old].notna().to_numpy()
@@ -426,7 +429,7 @@ def _with_axes(
     figure: go.Figure, tidy: pd.DataFrame, axes: Sequence[str], alt: str, columns: int = 0
 ) -> go.Figure:
     """Names of the axes (one for all panels), titles of panels, and the legend above them."""
-    check.names("axis", [title for title in axes if not isinstance(title, str) or title])
+    axes = [title if isinstance(title, str) and not title else title_text("axis", title) for title in axes]
     more = "%{hovertext}<br>" if "hover" in tidy else ""
     figure.update_traces(hovertemplate=f"%{{fullData.name}}<br>{more}%{{x}}: %{{y}}<extra></extra>")
     if tidy["y"].dtype.kind == "f" and (tidy["y"].isna() | tidy["y"].between(0, 1)).all():

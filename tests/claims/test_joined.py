@@ -79,5 +79,8 @@ def test_other_subjects_or_no_common_case_are_refused(stored):
         joined_cases((2, 3))
     with pytest.raises(ValueError, match=r"cohort must be one of \['phantom'\], got 'cord'"):
         joined_cases((2, 3), cohort="cord")
-    with pytest.raises(ValueError, match="chapters must be one number or more, got none"):
-        joined_cases(())
+    for chapters in ((), None, 2, {2, 3}):
+        with pytest.raises(ValueError, match="chapters must be"):
+            joined_cases(chapters)
+    with pytest.raises(ValueError, match="cohort must be a str, got list"):
+        joined_cases((2, 3), cohort=["phantom"])

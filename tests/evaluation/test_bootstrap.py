@@ -265,3 +265,18 @@ def test_numbers_of_resamples_that_are_none(n_resamples):
 def test_a_statistic_that_is_never_defined_has_no_interval():
     interval = bootstrap_interval(lambda x: float("nan"), ["a", "b"], [1.0, 2.0], n_resamples=20)
     assert np.isnan(interval).all()
+
+
+@pytest.mark.parametrize("returned", [None, "text", [1.0, 2.0], pd.Series([1.0, 2.0])])
+def test_a_statistic_that_returns_no_number_is_refused(returned):
+    told = f"statistic must be a function .* one number, got one that returns {type(returned).__name__}"
+    with pytest.raises(ValueError, match=told):
+        bootstrap_interval(lambda x: returned, ["a", "b"], [1, 2])
+    with pytest.raises(ValueError, match=told):
+        cluster_interval(lambda t: returned, pd.DataFrame({"subject": ["a", "b"]}), clusters="subject")
+
+
+@pytest.mark.parametrize("subjects", [[], ["a"], list("abcd")])
+def test_subjects_of_another_number_are_named(subjects):
+    with pytest.raises(ValueError, match=rf"arrays\[0\] must be .* each of the {len(subjects)} subjects"):
+        bootstrap_interval(np.mean, subjects, [1, 2])

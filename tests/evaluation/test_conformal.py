@@ -460,3 +460,8 @@ def test_lists_half_precision_and_big_endian_numbers_are_the_same():
     torch = pytest.importorskip("torch")
     tensor = torch.tensor(GOOD, requires_grad=True)
     np.testing.assert_array_equal(quality_lower_bound(tensor, GOOD / 2, [0.5], level=0.9).bound, expected)
+
+
+def test_a_risk_below_what_a_float_can_take_from_one_is_refused():
+    with pytest.raises(ValueError, match=r"1 - risk must be a number < 1, got 1.0; allow a larger risk"):
+        risk_controlling_threshold(np.zeros((9, 1)), [0.5], risk=1e-300)

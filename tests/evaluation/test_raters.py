@@ -301,3 +301,9 @@ def test_a_straight_border_blurs_as_the_normal_distribution():
 def test_geometric_maps_of_bad_input(labels, options, message):
     with pytest.raises(ValueError, match=message):
         geometric_maps(labels, **options)
+
+
+@pytest.mark.parametrize("blurs", [None, 1.0, "text", {1, 2}, [1.0, None]])
+def test_blurs_that_are_no_list_of_numbers_are_refused(blurs):
+    with pytest.raises(ValueError, match="blurs_px"):
+        geometric_maps(np.zeros((1, 4, 4), int), n_classes=2, blurs_px=blurs)

@@ -133,6 +133,7 @@ def test_equal_means_are_an_even_bet_and_the_two_directions_add_to_one():
     ("change", "told"),
     [
         ({"n": 1}, "n must"),
+        ({"n": 10**30}, "n must .* number of cases or runs of the table"),
         ({"sd": -1}, "sd must"),
         ({"correlation": 2}, "correlation must"),
         ({"rival_sd": 0.1, "correlation": 1.0}, "no spread of the difference"),
@@ -141,3 +142,15 @@ def test_equal_means_are_an_even_bet_and_the_two_directions_add_to_one():
 def test_a_table_that_tells_nothing_is_refused(change, told):
     with pytest.raises(ValueError, match=told):
         false_outperformance(0.8, 0.7, **{"sd": 0.1, "rival_sd": 0.2, "n": 9, "correlation": 0.5, **change})
+
+
+@pytest.mark.parametrize("shared", [None, "no", [True], 1])
+def test_a_switch_is_true_or_false(shared):
+    with pytest.raises(ValueError, match="shared must be one of"):
+        repeated_estimate(np.mean, [0, 1], list("ab"), [1, 2], shared=shared)
+
+
+@pytest.mark.parametrize("statistic", [None, "mean", 3])
+def test_a_statistic_is_a_function(statistic):
+    with pytest.raises(ValueError, match="statistic must be a function"):
+        repeated_estimate(statistic, [0, 1], list("ab"), [1, 2])

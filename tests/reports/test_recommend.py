@@ -143,3 +143,9 @@ def test_messages():
         choose(table(1, 2, 3, seeds=1), COSTS)
     with pytest.raises(ValueError, match="number of scanners must be an integer >= 2"):
         leave_one_scanner_out(blocks(B=[1, 2, 3]), COSTS)
+
+
+@pytest.mark.parametrize("question", [["ranking"], None, 3])
+def test_a_question_that_is_no_text_is_refused(question):
+    with pytest.raises(ValueError, match="question must be a str"):
+        seed_means(question)

@@ -77,3 +77,9 @@ def test_nearest_cases_may_come_from_another_table():
 def test_bad_tables_are_refused(new, old, named, message):
     with pytest.raises(ValueError, match=message):
         trust_cards(new, old, **named)
+
+
+@pytest.mark.parametrize("card", [{}, {"predicted": 0.8}])
+def test_another_dictionary_is_no_card(card):
+    with pytest.raises(ValueError, match=r"card must be one of those .* one without \['case'"):
+        trust_card_text(card)

@@ -159,3 +159,15 @@ def test_what_is_no_table_of_numbers_is_refused(table, message):
 def test_limits_are_two_numbers_in_order(limits):
     with pytest.raises(ValueError, match="limits must be"):
         show.number_table(pd.DataFrame([[0.5]]), alt="a", title="t", limits=limits)
+
+
+@pytest.mark.parametrize("wrong", [3, None, ["mean"]])
+def test_titles_are_text_and_marks_need_labels(wrong):
+    tile, labels = np.zeros((4, 4)), np.zeros((4, 4), int)
+    with pytest.raises(ValueError, match="title must be a str"):
+        show.number_table(pd.DataFrame([[1.0]]), title=wrong, limits=(0, 1), alt="a")
+    with pytest.raises(ValueError, match="borders must be a str"):
+        show.map_grid([tile], [labels], {"m": [tile]}, column_titles=["A"], alt="a", borders=wrong)
+    for call in (lambda: show.draw_zone(tile, wrong, labels), lambda: show.draw_pixel(tile, wrong, 1, 1)):
+        with pytest.raises(ValueError, match="labels must be"):
+            call()

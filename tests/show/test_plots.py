@@ -282,11 +282,9 @@ def test_groups_and_switches_that_are_none_are_refused(repeats):
         bounds, y="estimate", by="method", axis="y", alt="a"
     ).data  # bounds are no error bars here
     calls = {
-        "none called .*'None'": [
+        "by must be a str": [
             lambda: points(CASES, x="confidence", y="quality", by=None),
             lambda: show.boxes(CASES, y="quality", by=None, axis="y", alt="a"),
-        ],
-        "columns must be": [
             lambda: show.method_intervals(bounds, by=None, axis="y", alt="a"),
         ],
         "axis must be": [lambda: show.boxes(CASES, y="quality", by="domain", axis=np.zeros(2), alt="a")],
@@ -309,3 +307,24 @@ def test_a_bar_of_one_repeat_or_of_equal_ones_has_no_error_bar():
     bars = show.detection_bars(table, alt="a").data[0]
     np.testing.assert_allclose(bars.error_y.array, [0.1, np.nan, np.nan])
     np.testing.assert_allclose(bars.error_y.arrayminus, [0.1, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("wrong", [3, b"a", [3], "", "a\0b"])
+def test_a_name_that_is_no_text_is_refused_under_its_own_name(cases, falls, wrong):
+    calls = {
+        "x": lambda: points(CASES, x=wrong, y="quality"),
+        "y": lambda: show.boxes(CASES, y=wrong, by="domain", axis="y", alt="a"),
+        "line": lambda: show.line_panels(falls, x="level", y="dice", line=wrong, axes=AXES, alt="a"),
+        "panel": lambda: lines(falls, panel=wrong),
+        "quality": lambda: show.quality_by_domain(CASES, quality=wrong, alt="a"),
+        "risk_name": lambda: show.risk_coverage_curves(cases, ["good"], alt="a", risk_name=wrong),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name} must be (a str|text)"):
+            call()
+
+
+@pytest.mark.parametrize("change", [lambda t: None, lambda t: t[:0], lambda t: t[["risk"]], lambda t: "text"])
+def test_the_table_of_risk_coverage_curves_is_called_cases(cases, change):
+    with pytest.raises(ValueError, match=r"^cases must be a (pandas )?table with (rows|columns \['domain')"):
+        show.risk_coverage_curves(change(cases), ["good"], alt="a")
