@@ -45,6 +45,8 @@ class Counts:
         origin = runs.provenance(profile="lite", seed=self.seed)
         os.chdir(here)
         about = {k: origin[k] for k in ("seed", "commit", "device")} | {"torch": torch.__version__}
+        if _changed() <= {TABLE.relative_to(ROOT).as_posix()}:  # the table that this campaign writes
+            about["commit"] = about["commit"].removesuffix("-dirty")
         about |= {"day": datetime.datetime.now(datetime.UTC).date().isoformat()}
         rows = []
         for part, tries in self.tries.items():
@@ -64,6 +66,12 @@ class Counts:
                 writer.writeheader()
                 writer.writerows(rows)
         return sum(map(len, self.failures.values()))
+
+
+def _changed() -> set[str]:
+    """Tracked files that differ from the commit."""
+    command = ["git", "diff", "HEAD", "--name-only"]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split())
 
 
 @contextlib.contextmanager

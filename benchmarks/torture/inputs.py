@@ -461,23 +461,23 @@ def main() -> None:
     parser.add_argument("--room", choices=ROOMS, action="append", help="only this room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", action="store_true", help="write the counts to book/results/torture.csv")
+    parser.add_argument("--rounds", type=int, default=1, help="number of seeds, one after the other")
     chosen = parser.parse_args()
-    failures = 0
+    end = time.monotonic() + 60 * chosen.minutes
+    counts = Counts("inputs", chosen.seed)  # examples of one room call functions of others, too
     with limited():
-        for room in chosen.room or ROOMS:
-            paths = sorted((PACKAGE / room).rglob("*.py"))
-            names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths]
-            modules = [
-                n
-                for n in names
-                if not n.rpartition(".")[2].startswith("_") and n.rpartition(".")[2] not in OUTSIDE
-            ]
-            counts = Counts("inputs", chosen.seed)
-            calls = [call for module in modules for call in calls_of(module)]
-            minutes = chosen.minutes / len(chosen.room or ROOMS)
-            tried(calls, chosen.n, random.Random(chosen.seed), counts, minutes)
-            failures += counts.report(store=chosen.store)
-    raise SystemExit(failures > 0)
+        for seed in range(chosen.seed, chosen.seed + chosen.rounds):
+            for room in chosen.room or ROOMS:
+                paths = sorted((PACKAGE / room).rglob("*.py"))
+                names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths]
+                modules = [
+                    n
+                    for n in names
+                    if not n.rpartition(".")[2].startswith("_") and n.rpartition(".")[2] not in OUTSIDE
+                ]
+                calls = [call for module in modules for call in calls_of(module)]
+                tried(calls, chosen.n, random.Random(seed), counts, (end - time.monotonic()) / 60)
+    raise SystemExit(counts.report(store=chosen.store) > 0)
 
 
 if __name__ == "__main__":
