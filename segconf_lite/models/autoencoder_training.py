@@ -22,7 +22,7 @@ from segconf_lite.models.training import Settings, Training, optimise, shuffled_
 
 LOSSES = ("both", "segmentation", "reconstruction")
 DIVERGENCE_WEIGHT = 1e-3  # of the variational variant, against L_seg + L_mse
-CACHE_BYTES = 2_000_000_000  # beyond this, what the decoder needs and its logits are computed in every step
+CACHE_BYTES = 1_500_000_000  # beyond this, what the decoder needs and its logits are computed in every step
 
 
 def fit_autoencoder(
@@ -134,17 +134,18 @@ class _Activations:
     def __init__(self, spliced: Splice, cohort: Cohort, use_bf16: bool) -> None:
         self._spliced, self._use_bf16 = spliced, use_bf16
         self._images = as_tensor("images", cohort.images)
-        parts: list[list[Tensor]] = []  # the logits and the rest, batch by batch, while they fit
+        self._kept: list[Tensor] = []  # the logits and the rest of all cases, if they fit
         activations, fits = [], True
         for index in torch.arange(len(cohort)).split(32):
             activation, rest = spliced.read(self._images[index])[1:]
             kept = [self.logits_of(activation, rest), *rest] if fits else []
-            if not index[0]:  # asked before the others are collected
+            if not index[0]:  # asked before the others are collected, into memory that is taken once
                 fits = sum(tensor.nbytes for tensor in kept) * len(cohort) <= CACHE_BYTES * len(index)
+                self._kept = [part.new_empty(len(cohort), *part.shape[1:]) for part in kept] if fits else []
             activations.append(activation.float())
-            parts += [kept] * fits
+            for whole, part in zip(self._kept, kept, strict=False):
+                whole[index] = part
         self.activations = torch.cat(activations)
-        self._kept = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
 
     def logits_of(self, activation: Tensor, rest: list[Tensor]) -> Tensor:
         """Logits from an activation, in the precision of the training."""
