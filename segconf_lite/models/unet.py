@@ -145,7 +145,7 @@ class UNet(nn.Module):
         got = len(skips) if isinstance(skips, list | tuple) else type(skips).__name__
         if got != expected:
             raise check.refuse(
-                "skips", f"{expected} tensors, one per level", got, "pass on what encode returned"
+                "skips", f"{expected} tensors, one per level", got, "pass what encode returned"
             )
         features = bottleneck
         for depth, block in enumerate([*self.decoder, self.penultimate]):
