@@ -144,9 +144,8 @@ class UNet(nn.Module):
         expected = self.levels if self.has_skips else 0
         got = len(skips) if isinstance(skips, list | tuple) else type(skips).__name__
         if got != expected:
-            raise check.refuse(
-                "skips", f"{expected} tensors, one per level", got, "pass on what encode returned"
-            )
+            fix = "pass on the skips that encode returned"
+            raise check.refuse("skips", f"{expected} tensors, one per level", got, fix)
         features = bottleneck
         for depth, block in enumerate([*self.decoder, self.penultimate]):
             features = self.upsample(features)
