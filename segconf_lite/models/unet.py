@@ -112,7 +112,8 @@ class UNet(nn.Module):
 
         Args:
             images: Images (N, in_channels, H, W), numpy or torch, of any real type; H and W divisible by
-                ``2**levels``. They are converted to the device and type of the parameters.
+                ``2**levels``. They are converted to the device and type of the parameters. NaN and infinite
+                values are not looked for: they give NaN.
 
         Returns:
             ``skips``: one (N, F, H/2^i, W/2^i) tensor per level, fine to coarse; empty if
