@@ -385,11 +385,8 @@ def _head_pass(network: nn.Module, head: nn.Conv2d, images: Tensor) -> tuple[Ten
         logits = checked_logits(network(images.clone()), images, network)
     finally:
         handle.remove()
-    returned = read[-1][1] if read else logits[:0]
-    same = returned is logits or (
-        returned.shape == logits.shape and torch.allclose(returned.to(logits), logits)
-    )
-    if not same:
+    returned = read[-1][1].to(logits) if read else logits[:0]
+    if returned.shape != logits.shape or not (returned is logits or torch.allclose(returned, logits)):
         raise ValueError("the logits are not what the last layer returned; name it with HeadSearch(head=...)")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     features = read[-1][0].to(dtype)

@@ -134,12 +134,11 @@ class _Activations:
     def __init__(self, spliced: Splice, cohort: Cohort, use_bf16: bool) -> None:
         self._spliced, self._use_bf16 = spliced, use_bf16
         self._images = as_tensor("images", cohort.images)
-        self._kept: list[Tensor] = []  # the logits and the rest of all cases, if they fit
         activations, fits = [], True
         for index in torch.arange(len(cohort)).split(32):
             activation, rest = spliced.read(self._images[index])[1:]
             kept = [self.logits_of(activation, rest), *rest] if fits else []
-            if not index[0]:  # asked before the others are collected, into memory that is taken once
+            if not index[0]:  # logits and rest of all cases if they fit, in memory that is taken once
                 fits = sum(tensor.nbytes for tensor in kept) * len(cohort) <= CACHE_BYTES * len(index)
                 self._kept = [part.new_empty(len(cohort), *part.shape[1:]) for part in kept] if fits else []
             activations.append(activation.float())
