@@ -1,4 +1,4 @@
-"""The sweep of registered claims asks for the runs that are missing, here and on a cluster; Slurm's stand-ins."""
+"""The sweep of claims asks for the runs that are missing, here and on a cluster; stand-ins for Slurm."""
 
 import importlib.util
 import os
