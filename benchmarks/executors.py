@@ -8,7 +8,7 @@ Chapter 1 on the phantom alone, with eight seeds that are not stored, in tempora
 state, each with an empty store of networks. Four runs with one worker, the same four with two, then the other
 four in the same clone. All eight go through Snakemake's plugin for Slurm as well, at once, with the stand-ins
 of `slurm_stand_in.py` in place of a cluster. Kubernetes is a dry run only. ``book/results/executors.csv``
-gets a row for each. If other programs took more than 5 % of the busy time of the cores, the local rows say so.
+gets a row for each. If other programs took more than 5 % of the busy time of the cores, that is said.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def local(folder: Path) -> tuple[list[dict[str, object]], Path, float]:
         {"what": what, "workers": 1, "jobs": len(half), "seconds": alone},
         {"what": what, "workers": 2, "jobs": len(half), "seconds": pair}
         | {"ratio": alone / pair, "equal": same},
-        {"what": f"{what}, in two calls", "workers": 2, "jobs": len(SEEDS), "seconds": whole},
+        {"what": what, "workers": 2, "jobs": len(SEEDS), "seconds": whole},  # in two calls
     ]
     return found, two, whole
 
