@@ -5,10 +5,10 @@
     python benchmarks/executors.py    # some 15 minutes on two cores; nothing else should run meanwhile
 
 Chapter 1 on the phantom alone, with eight seeds that are not stored, in temporary clones of the committed
-state, each with an empty store of networks. Four runs with one worker, the same four with two, then the other
-four in the same clone. All eight go through Snakemake's plugin for Slurm as well, at once, with the stand-ins
-of `slurm_stand_in.py` in place of a cluster. Kubernetes is a dry run only. ``book/results/executors.csv``
-gets a row for each. If other programs took more than 5 % of the busy time of the cores, that is said.
+state, each with an empty store of networks. All eight run with two local workers, and then at once through
+Snakemake's plugin for Slurm, with the stand-ins of `slurm_stand_in.py` in place of a cluster. Four of them run
+with one local worker and with two. Kubernetes is a dry run only. ``book/results/executors.csv`` gets a row for
+each. If other programs took more than 5 % of the busy time of the cores, the rows of the workers say so.
 """
 
 from __future__ import annotations
@@ -95,44 +95,47 @@ def busy_seconds() -> tuple[float, float]:
     return every / os.sysconf("SC_CLK_TCK"), own.ru_utime + own.ru_stime
 
 
-def local(folder: Path) -> tuple[list[dict[str, object]], Path, float]:
-    """One worker against two; the clone that has all tables, and the seconds of two workers for all seeds."""
+def workers(folder: Path) -> list[dict[str, object]]:
+    """One local worker against two, for half of the seeds."""
     half, before = SEEDS[: len(SEEDS) // 2], busy_seconds()
     one, two = clone(folder / "one"), clone(folder / "two")
     alone = sweep(one, half, "--cores", "1").seconds
-    print(f"one worker: {alone:.0f} s", flush=True)
     pair = sweep(two, half, "--cores", "2").seconds
-    print(f"two workers: {pair:.0f} s", flush=True)
-    same = are_equal(tables(one, half), tables(two, half))
-    finished = {path: path.stat().st_mtime_ns for path in tables(two, half).values()}
-    whole = pair + sweep(two, SEEDS, "--cores", "2").seconds
-    if any(path.stat().st_mtime_ns != written for path, written in finished.items()):
-        raise SystemExit("the second call made finished tables again")
     every, own = (now - then for now, then in zip(busy_seconds(), before, strict=True))
-    what = "local" if own > 0.95 * every else "local, beside other work"
     print(f"of {every:.0f} busy seconds of the cores, {own:.0f} were the sweep's", flush=True)
-    found = [
+    what = "workers" if own > 0.95 * every else "workers, beside other work"
+    same = are_equal(tables(one, half), tables(two, half))
+    return [
         {"what": what, "workers": 1, "jobs": len(half), "seconds": alone},
-        {"what": what, "workers": 2, "jobs": len(half), "seconds": pair}
-        | {"ratio": alone / pair, "equal": same},
-        {"what": what, "workers": 2, "jobs": len(SEEDS), "seconds": whole},  # in two calls
+        {
+            "what": what,
+            "workers": 2,
+            "jobs": len(half),
+            "seconds": pair,
+            "ratio": alone / pair,
+            "equal": same,
+        },
     ]
-    return found, two, whole
 
 
-def simulated_slurm(folder: Path, reference: Path, seconds: float) -> list[dict[str, object]]:
-    """All runs at once through the plugin for Slurm; the ratio is two local workers' seconds to these."""
-    checkout, commands = clone(folder / "slurm"), slurm_stand_in.install(folder / "stand-ins")
+def slurm(folder: Path) -> list[dict[str, object]]:
+    """All seeds with two local workers, and at once through the plugin for Slurm."""
+    here, there = clone(folder / "here"), clone(folder / "there")
+    commands = slurm_stand_in.install(folder / "stand-ins")
     n_jobs = len(SEEDS)
-    taken = sweep(checkout, SEEDS, *SLURM, "--jobs", str(n_jobs), first=commands)
-    same = are_equal(tables(checkout, SEEDS), tables(reference, SEEDS))
+    plain = sweep(here, SEEDS, "--cores", "2").seconds
+    print(f"two local workers: {plain:.0f} s", flush=True)
+    taken = sweep(there, SEEDS, *SLURM, "--jobs", str(n_jobs), first=commands)
     ended = [path.read_text("utf-8") for path in sorted((folder / "stand-ins/jobs").glob("*/state"))]
     if ended != ["COMPLETED"] * n_jobs:
         raise SystemExit(f"expected {n_jobs} completed jobs, got {ended}")
-    about = {"workers": n_jobs, "jobs": n_jobs, "equal": same}
+    about = {"workers": n_jobs, "jobs": n_jobs, "equal": are_equal(tables(there, SEEDS), tables(here, SEEDS))}
     return [
-        {"what": f"simulated Slurm, until {end}", "seconds": value, "ratio": seconds / value, **about}
-        for end, value in (("the last table", taken.until_last), ("Snakemake ends", taken.seconds))
+        {"what": "slurm, local sweep", "workers": 2, "jobs": n_jobs, "seconds": plain},
+        *(
+            {"what": f"slurm, simulated, until {end}", "seconds": value, "ratio": plain / value, **about}
+            for end, value in (("the last table", taken.until_last), ("Snakemake ends", taken.seconds))
+        ),
     ]
 
 
@@ -143,7 +146,7 @@ def kubernetes(folder: Path) -> list[dict[str, object]]:
     options = (*KUBERNETES, "--default-storage-prefix", str(shared), "--jobs", str(len(SEEDS)))
     said = sweep(checkout, [STORED, *SEEDS], *options).said
     listed = len(re.findall(r"^ +output: ", said, flags=re.MULTILINE))
-    return [{"what": "Kubernetes, dry run", "workers": len(SEEDS), "jobs": listed}]
+    return [{"what": "kubernetes, dry run", "workers": len(SEEDS), "jobs": listed}]
 
 
 def has(*plugins: str) -> bool:
@@ -154,27 +157,40 @@ def has(*plugins: str) -> bool:
     return not missing
 
 
+# Part -> what makes its rows, and the plugins that it needs. The names of its rows begin with that of the part.
+PARTS = {
+    "slurm": (slurm, ["executor_plugin_slurm"]),
+    "workers": (workers, []),
+    "kubernetes": (kubernetes, ["executor_plugin_kubernetes", "storage_plugin_fs"]),
+}
+
+
 def main() -> None:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        found, reference, seconds = local(folder)
-        with contextlib.chdir(reference):  # the commit is that of the clone
-            origin = runs.provenance(profile="lite", seed=0)
-        if has("executor_plugin_slurm"):
-            found += simulated_slurm(folder, reference, seconds)
-        if has("executor_plugin_kubernetes", "storage_plugin_fs"):
-            found += kubernetes(folder)
+    )
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part; other rows are kept")
+    with contextlib.chdir(ROOT):  # the commit is that of the checkout
+        origin = runs.provenance(profile="lite", seed=0)
     about = {key: origin[key] for key in ("commit", "device", "day")}
-    with OUT.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
+    for part in parser.parse_args().part or PARTS:
+        measure, needed = PARTS[part]
+        if not has(*needed):
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            found = measure(Path(name))
+        rows = []
+        if OUT.is_file():
+            with OUT.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if not row["what"].startswith(part)]
         for row in found:
             rounded = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(rounded | about)
-            print(rounded)
+            rows.append(rounded | about)
+            print(rounded, flush=True)
+        with OUT.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":
