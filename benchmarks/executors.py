@@ -6,9 +6,10 @@
 
 Chapter 1 on the phantom alone, with eight seeds that are not stored, in temporary clones of the committed
 state, each with an empty store of networks. All eight run with two local workers, and then at once through
-Snakemake's plugin for Slurm, with the stand-ins of `slurm_stand_in.py` in place of a cluster. Four of them run
-with one local worker and with two. Kubernetes is a dry run only. ``book/results/executors.csv`` gets a row for
-each. If other programs took more than 5 % of the busy time of the cores, the rows of the workers say so.
+Snakemake's plugin for Slurm, with the stand-ins of `slurm_stand_in.py` in place of a cluster. Four of them
+run with one local worker and with two. Kubernetes is a dry run only. ``book/results/executors.csv`` gets a
+row for each. If other programs took more than 5 % of the busy time of the cores, the rows of the workers say
+so. With ``--steps 40`` each training takes 40 optimiser steps, not the book's 200, and the rows say that too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import NamedTuple
 import slurm_stand_in
 
 from segconf_lite.claims import runs
+from segconf_lite.notebook import find_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "book/results/executors.csv"
@@ -51,10 +53,13 @@ class Sweep(NamedTuple):
     said: str
 
 
-def clone(folder: Path) -> Path:
-    """The committed state, in a folder that will also hold the store of networks."""
+def clone(folder: Path, steps: int) -> Path:
+    """The committed state, in a folder that will also hold the store; `steps` of training, 0 as in the book."""
     checkout = folder / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
+    notebook = find_notebook(f"{CHAPTER:02d}", checkout / "notebooks")
+    source = notebook.read_text("utf-8")
+    notebook.write_text(source.replace("\nn_steps = 0 ", f"\nn_steps = {steps} "), "utf-8")
     return checkout
 
 
@@ -95,10 +100,10 @@ def busy_seconds() -> tuple[float, float]:
     return every / os.sysconf("SC_CLK_TCK"), own.ru_utime + own.ru_stime
 
 
-def workers(folder: Path) -> list[dict[str, object]]:
+def workers(folder: Path, steps: int) -> list[dict[str, object]]:
     """One local worker against two, for half of the seeds."""
     half, before = SEEDS[: len(SEEDS) // 2], busy_seconds()
-    one, two = clone(folder / "one"), clone(folder / "two")
+    one, two = clone(folder / "one", steps), clone(folder / "two", steps)
     alone = sweep(one, half, "--cores", "1").seconds
     pair = sweep(two, half, "--cores", "2").seconds
     every, own = (now - then for now, then in zip(busy_seconds(), before, strict=True))
@@ -118,9 +123,9 @@ def workers(folder: Path) -> list[dict[str, object]]:
     ]
 
 
-def slurm(folder: Path) -> list[dict[str, object]]:
+def slurm(folder: Path, steps: int) -> list[dict[str, object]]:
     """All seeds with two local workers, and at once through the plugin for Slurm."""
-    here, there = clone(folder / "here"), clone(folder / "there")
+    here, there = clone(folder / "here", steps), clone(folder / "there", steps)
     commands = slurm_stand_in.install(folder / "stand-ins")
     n_jobs = len(SEEDS)
     plain = sweep(here, SEEDS, "--cores", "2").seconds
@@ -139,9 +144,9 @@ def slurm(folder: Path) -> list[dict[str, object]]:
     ]
 
 
-def kubernetes(folder: Path) -> list[dict[str, object]]:
+def kubernetes(folder: Path, steps: int) -> list[dict[str, object]]:
     """How many runs a dry run would start, asked for the missing ones and one that is stored."""
-    checkout, shared = clone(folder / "kubernetes"), folder / "shared"
+    checkout, shared = clone(folder / "kubernetes", steps), folder / "shared"
     shared.mkdir()
     options = (*KUBERNETES, "--default-storage-prefix", str(shared), "--jobs", str(len(SEEDS)))
     said = sweep(checkout, [STORED, *SEEDS], *options).said
@@ -157,7 +162,7 @@ def has(*plugins: str) -> bool:
     return not missing
 
 
-# Part -> what makes its rows, and the plugins that it needs. The names of its rows begin with that of the part.
+# Part -> what makes its rows, and the plugins that it needs. Names of its rows begin with that of the part.
 PARTS = {
     "slurm": (slurm, ["executor_plugin_slurm"]),
     "workers": (workers, []),
@@ -170,21 +175,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", choices=PARTS, action="append", help="only this part; other rows are kept")
+    parser.add_argument("--steps", type=int, default=0, help="of each training; 0: as in the book")
+    chosen = parser.parse_args()
     with contextlib.chdir(ROOT):  # the commit is that of the checkout
         origin = runs.provenance(profile="lite", seed=0)
     about = {key: origin[key] for key in ("commit", "device", "day")}
-    for part in parser.parse_args().part or PARTS:
+    for part in chosen.part or PARTS:
         measure, needed = PARTS[part]
         if not has(*needed):
             continue
         with tempfile.TemporaryDirectory() as name:
-            found = measure(Path(name))
+            found = measure(Path(name), chosen.steps)
         rows = []
         if OUT.is_file():
             with OUT.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if not row["what"].startswith(part)]
         for row in found:
             rounded = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+            if chosen.steps and "seconds" in row:
+                rounded["what"] = f"{row['what']}, {chosen.steps} steps"
             rows.append(rounded | about)
             print(rounded, flush=True)
         with OUT.open("w", newline="", encoding="utf-8") as file:
