@@ -54,7 +54,7 @@ class Sweep(NamedTuple):
 
 
 def clone(folder: Path, steps: int) -> Path:
-    """The committed state, in a folder that will also hold the store; `steps` of training, 0 as in the book."""
+    """The committed state, in a folder that also gets the store; `steps` of training, 0 as in the book."""
     checkout = folder / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
     notebook = find_notebook(f"{CHAPTER:02d}", checkout / "notebooks")
