@@ -381,6 +381,9 @@ show.risk_coverage_curves(
 # *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
 # possible ranking (lower line), and no ranking (upper line). One network.*
 #
+# The answer to both questions is the curve that stays below this limit the farthest to the right: it names the uncertainty, and the
+# coverage at which it crosses the limit is the fraction. If a curve is above it everywhere, nothing can be left to the machine with it.
+#
 # A good uncertainty stays close to the lower grey line. This is one run: in another, a different
 # uncertainty may leave more cases to the machine.
 #

@@ -433,7 +433,7 @@ pd.DataFrame({name: winner(*each) for name, each in asked.items() if len(each[0]
 # most suspicious 5 % of the pixels, on 30 slices per seed and scanner. eAURC and absolute error: lower is better; the others: higher is better.*
 #
 # The agreement of four networks has the best mean in the first two rows, because a method that ranks the cases well also gives the
-# failures the highest uncertainty. But each of the other questions has a winner of its own. If the interval
+# failures the highest uncertainty. But other questions have other winners. If the interval
 # under *best − null* contains 0, ten seeds cannot tell the winner from its null model.
 #
 # The most striking row is the fourth. The entropy along the predicted
