@@ -381,8 +381,8 @@ show.risk_coverage_curves(
 # *Selective risk (lower is better) against coverage, one panel per scanner, for three uncertainties. Grey: the best
 # possible ranking (lower line), and no ranking (upper line). One network.*
 #
-# The answer to both questions is the curve that stays below this limit the farthest to the right: it names the uncertainty, and the
-# coverage at which it crosses the limit is the fraction. If a curve is above it everywhere, nothing can be left to the machine with it.
+# For each curve, find the largest coverage at which it lies below the limit asked for. The largest of these is the fraction, and its
+# curve names the uncertainty. With a curve that is always above the limit, nothing can be left to the machine.
 #
 # A good uncertainty stays close to the lower grey line. This is one run: in another, a different
 # uncertainty may leave more cases to the machine.
@@ -482,9 +482,9 @@ table.pivot(index="method", columns="domain", values="written").loc[rivals]
 # *Can one pass do as well as four networks?* The *soft Dice* also needs one pass only. We compute its eAURC × 1000 within each
 # unseen scanner, and average over the scanners. Over the same [ten](evidence:soft-dice-orders-better-than-entropy/seeds) runs,
 # this average is lower than that of the entropy over the foreground by
-# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). From that of the *strict* agreement of four
-# networks, where two empty predictions count as no agreement, it differs by
-# [0.8 [−0.4, 2.0]](evidence:soft-dice-orders-as-four-networks?holds&x1000). (The claim allowed ten, which is a wide margin.)
+# [3.2 [0.3, 6.0]](evidence:soft-dice-orders-better-than-entropy?holds&minus&x1000). Between the soft Dice and the *strict* agreement of four
+# networks (two empty predictions count as no agreement), the averages differ by
+# [0.8 [−0.4, 2.0]](evidence:soft-dice-orders-as-four-networks?holds&x1000). (Our claim counts up to ten as equal, which is a wide margin.)
 # The box has the numbers of each scanner.
 #
 # :::{admonition} For the researcher: the soft Dice confidence over repeats
@@ -584,8 +584,8 @@ show.scatter(cost.reset_index(), **columns, log="x", axes=axes, alt=alt)
 # score agreement is itself a Dice, so it can be read as a *prediction* of the true Dice: "the predictions agree with a Dice of
 # such and such, so the segmentation is about that good". The **mean absolute error** tells how far this is from the truth.
 #
-# **Predict:** on D and F, where many segmentations are wrong, will the agreement be above the true Dice or below it? For
-# which of the three samplers will it be nearest?
+# **Predict:** on D and F, where many segmentations are wrong, will the agreement be above the true Dice or below it? Will
+# dropout, the ensemble or test-time augmentation come nearest?
 
 # %%
 claimed = {name: 1 - cases[f"{name}: agreement"] for name in samplers}
@@ -671,7 +671,7 @@ entropies.pivot(**wide).round(2)
 #
 # Detection can also be measured without a threshold, by the **AUROC**: the probability that a slice of the scanner has a higher
 # uncertainty than one of the further hearts on A (0.5: no detection, 1: perfect detection). The folded table below has it. In this
-# run, the size of the prediction detects scanners poorly, and yet it ranks the cases within one.
+# run, the size of the prediction detects scanners poorly, and yet it ranks the cases within a scanner.
 #
 # :::{admonition} For the researcher: are 5 % flagged on A?
 # :class: dropdown
@@ -715,8 +715,8 @@ show.map_grid(
 # *The failure with the lowest foreground entropy on each scanner that has one. In this order: image with the predicted borders; pixels that are wrong (yellow); entropy; disagreement of the networks of the ensemble (both from 0,
 # dark, to 1, yellow). One run.*
 #
-# Compare the wrong pixels with the two maps that follow. Are most of them inside the bright band, or outside? The map does not
-# point to those outside. Chapter 5 counts such errors, and tries methods that are meant to find them.
+# Compare the wrong pixels with the two maps that follow. Are most of them inside the bright band, or outside? A map does not
+# point to errors outside its band. Chapter 5 counts such errors, and tries methods that are meant to find them.
 #
 # ## Are the probabilities right?
 #
@@ -1007,8 +1007,8 @@ verdicts.groupby("id", sort=False)["verdict"].first().to_frame()
 
 # %% [markdown]
 # A claim about several scanners holds only if it holds on each, and "undecided" means that the seeds, or the people,
-# are too few to tell. These are the verdicts of today. Four of this chapter were changed from "holds" to "undecided" in
-# November 2026. On the ten new seeds, three of these four [hold](../errata.md) again; the fourth is about one
+# are too few to tell. These are the verdicts of today. In November 2026, four claims of this chapter went from
+# "holds" to "undecided". On the ten seeds named above, three of these four [hold](../errata.md) again; the fourth is about one
 # person and stays undecided.
 #
 # ## What to take home
@@ -1072,7 +1072,7 @@ print("eAURC by hand:", round(right, 4))
 # %% [markdown]
 # On real images nobody knows the true border. Two trained observers drew the vessels of the same 28 retinas of the
 # CHASE data {cite:p}`fraz2012chase`. Suppose that someone asks for a network with a Dice of 0.9 on these images. The next cell
-# prints the Dice between the observers: one of them does not reach that much when the other is the reference.
+# prints the Dice between the observers: one of them would fail this test when the other is the reference.
 
 # %%
 try:
