@@ -16,7 +16,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/03_segmentation_distortion.ipynb)
 #
 # **The question.** A hospital buys a new scanner. Its images cause unusual numbers (activations) inside the network that segments the
-# heart. Some of them can end in a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
+# heart. Some of them can lead to a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
 # about them only costs a doctor's time. Which of the unusual activations change the segmentation?
 #
 # **You will be able to** look inside a network and measure how unusual an activation is; explain the difference
@@ -189,7 +189,7 @@ show.scatter(where, x="x", y="y", by="domain", axes=axes, alt=alt)
 # *Each point is a slice, coloured by its scanner: its activation along the first (across) and the second (up) principal
 # component. One network.*
 #
-# In this run, what looked far (E) lies among the slices of A. D forms a group of its own, and F lies partly over A, B
+# In this run, scanner E, which looked far, lies among the slices of A. D forms a group of its own, and F lies partly over A, B
 # and C. So images that look far apart can have activations that are close. But two directions of 1,728 cannot show every
 # difference, so we need a distance that uses all of them.
 #
@@ -294,7 +294,7 @@ more.groupby("training slices").mean().round(2)
 # 2. Give it the activation $x$ of a new slice. Its copy $r(x)$ should be $x$ moved towards the training activations: a more
 #    *usual* activation.
 # 3. Let the decoder of the U-Net (the half behind the bottleneck) compute the segmentation twice, from $x$ and from $r(x)$. If
-#    the two agree, the method takes what is unusual in $x$ (the anomaly) for harmless (exercise 2 shows
+#    the two agree, the method treats what is unusual in $x$ (the anomaly) as harmless (exercise 2 shows
 #    where this goes wrong). If they differ, the anomaly matters.
 
 # %% tags=["hide-input"]
@@ -556,8 +556,8 @@ over_runs(
 # * Is our *implementation* wrong? The tests of the package compute equation (3.1) again in plain NumPy, and the numbers agree.
 # * Is the *autoencoder* poor? It passed its check: it
 #   [keeps the mean Dice on the training slices](evidence:reconstruction-keeps-the-training-dice?holds).
-# * So look at the *test slices*. They differ in the size of the heart, and equation (3.1) is a mean over the whole image. In
-#   chapter 2, such a mean of the entropy seemed to say how much of the heart was found.
+# * So look at the *test slices*. They differ in the size of the heart, and equation (3.1) is a mean over the whole image. In three
+#   slices of chapter 2, such a mean of the entropy was high where much heart was found.
 #
 # So we ask how distortion depends on the size of the heart. The next table also has two other forms of it: *distortion,
 # foreground* is its mean over what is predicted as heart, and *distortion, Dice* is 1 minus the Dice between the two
@@ -581,8 +581,9 @@ table.rename_axis("Spearman with the size of the heart").round(2)
 # distortion. One run.*
 #
 # In this run, the risk falls with size on every scanner: small hearts, towards the apex, are the hard ones. Distortion,
-# however, **rises** with size on every scanner, probably because a small heart has few pixels that could change. So these two
-# effects are opposed, and they are weakest on D. This can explain why little of the ranking is left on the other scanners.
+# however, **rises** with size on every scanner, probably because a small heart has few pixels that could change. So small hearts often
+# have high risk but low distortion; both effects are weakest on D. This can explain why little of the ranking is left on the other
+# scanners.
 #
 # The remedy is that of chapter 2: relate the change to what is there. The Dice between the two segmentations does so,
 # because it divides by the sizes of the two segmentations.
@@ -685,7 +686,7 @@ show.detection_bars(share, pass_rate=pass_rate, alt=alt)
 # Look at C and E, which do little harm. On C, distortion flags more slices than the distance, over
 # [ten](evidence:distortion-spares-the-harmless/seeds) other runs by
 # [0.24 [0.12, 0.36]](evidence:chapter_03_cases/mean_difference/distortion:+flagged~distance:+flagged?cohort=phantom&domain=C&above)
-# of the slices. On E, the claim was that distortion flags fewer slices than the distance, by at least half of all slices. It
+# of the slices. On E, the claim was that distortion flags fewer slices than the distance, by at least half of E's slices. It
 # [fails](evidence:distortion-spares-the-harmless?fails): distance minus distortion is
 # [0.07 [−0.02, 0.16]](evidence:distortion-spares-the-harmless?fails&across&minus), far below one half. So on this phantom,
 # a flag from distortion does not always mean harm.
@@ -804,8 +805,8 @@ medians if cord is not None else None
 # *Median of the distance: of the slices to which it was fitted, of the volunteer who was left out, and of the unseen sites. One
 # network. The table appears only where the cord images are installed.*
 #
-# In this run, a volunteer whom the distance has not seen lies far off, even on a **source** scanner. So if the slices that were
-# used to fit had set the threshold, the unseen sites would be flagged, as published, but a new person on a source scanner as well.
+# In this run, a volunteer whom the distance has not seen lies far off, even on a **source** scanner. So a threshold from the slices
+# used to fit would flag the unseen sites, as published, but also a new person on a source scanner.
 
 # %% tags=["hide-input"]
 if cord is None:

@@ -296,8 +296,8 @@ print(f"fall of the prediction: {((x - moved) * g).sum():.2f}")
 # the *direction* of the changes matter? We compare three predictors, which differ in the second half of the batch only:
 #
 # * the **adversary** predictor sees images that the adversary has changed;
-# * the **noise** predictor sees images that are changed in a random direction, by as much as an adversary against this
-#   predictor would change them;
+# * the **noise** predictor sees images that are changed in a random direction, by as much as an adversary of its own
+#   would change them;
 # * the **plain** predictor sees the clean images again.
 #
 # Unlike the first predictor above ("not augmented"), all three see the images with the U-Net's own augmentation (small
@@ -316,7 +316,7 @@ methods = {name: method.fit(unet, train) for name, method in choices.items()}
 # %% [markdown]
 # ## Does the adversary find real failures?
 #
-# The adversary lowers the *predicted* Dice. Whether its images are segmented worse in truth, only the *true* Dice can show.
+# The adversary lowers the *predicted* Dice. Only the *true* Dice can show whether its images are really segmented worse.
 #
 # **Predict:** early in the training, the adversary lowers the prediction. Will the true Dice fall with it? And late in the
 # training?
@@ -463,8 +463,8 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 #
 # * On D, the adversary lowers the eAURC by [0.037 [0.014, 0.060]](evidence:adversary-orders-better-than-plain/D?holds&minus).
 # * On F, it lowers it by [0.026 [0.005, 0.047]](evidence:adversary-orders-better-than-plain/F?holds&minus).
-# * On B, C and E, which do little harm, this is
-#   [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided): we saw no gain.
+# * On B, C and E, which do little harm, it is
+#   [undecided](evidence:adversary-orders-better-than-plain/B,C,E?undecided) whether the eAURC falls.
 #
 # Is it the adversary's *direction* that helps, or would any change of the images do? Compared with the noise predictor, the
 # adversary has the lower eAURC on [D](evidence:adversary-beats-noise/D?holds) and
@@ -482,7 +482,7 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 # slices, but do not read it as a Dice.
 #
 # The adversary may also have a small price: on [B](evidence:adversary-predicts-nearer/B?fails) and
-# [E](evidence:adversary-predicts-nearer/E?fails), the error is a little higher with it than without. This verdict does not stand
+# [E](evidence:adversary-predicts-nearer/E?fails), the error is a little higher with it than without. This result does not stand
 # after Holm's correction for the number of claims in the book ([Definitions](../definitions.md)).
 #
 # ## Would images corrupted by hand do as well?
@@ -540,13 +540,13 @@ show.method_intervals(pd.DataFrame(rows), axis=axis, alt=alt)
 #   further, and its mean absolute error on F is even larger
 #   ([0.21](evidence:chapter_04_variants/MAE+on+F/estimate?variant=adversary,+strong,+one) instead of
 #   [0.14](evidence:chapter_04_variants/MAE+on+F/estimate?variant=plain,+strong,+one)).
-# * **The comparison is not fair to the adversary.** Intensity curves, shading, blur, ghosts (shifted copies) and noise also
-#   distinguish B, C and D from A. (The dark fat of F is not among them.)
+# * **The corruptions resemble some unseen scanners, which is unfair.** Intensity curves, shading, blur, ghosts (shifted copies) and
+#   noise also distinguish B, C and D from A. (The dark fat of F is not among them.)
 # * **They have a price.** On A and E, where nearly all segmentations are good, the mean eAURC of plain training gets worse
 #   with them.
 #
-# So on this phantom and these two networks, the adversary may stand in for something simpler: *images with a known reference and
-# a bad segmentation*. Where nobody knows which corruptions to write, the adversary finds changes by itself.
+# So on this phantom and these two networks, the adversary may be a substitute for something simpler: *images with a known reference
+# and a bad segmentation*. Where nobody knows which corruptions to write, the adversary finds changes by itself.
 
 # %% tags=["hide-input", "hide-output"]
 factorial = mean_table(variants[variants["variant"].str.contains("mild|strong")])
@@ -723,7 +723,7 @@ of_beta.groupby("variant")[held].mean().round(2).rename(columns=lambda name: nam
 # :::
 #
 # **Try it:** the predicted Dice was learned on scanner A. Which knob of the scanner makes it fall along with the true
-# Dice, and which one does it not detect?
+# Dice, and to which one does it not react?
 #
 # <!-- live: knobs -->
 # A live figure stands here on [the web page of this
@@ -884,8 +884,8 @@ None if cases_out else draw_parts()  # a sweep makes the stored runs
 # * [10](evidence:chapter_04_cases/excess_aurc/Beta/estimate?cohort=phantom&each=domain&x1000) with a distribution;
 # * [10](evidence:chapter_04_cases/excess_aurc/Beta,+plain/estimate?cohort=phantom&each=domain&x1000) if the adversaries are then
 #   left out;
-# * [10](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000) is what the entropy has over
-#   the foreground, and [8](evidence:chapter_02_cases/excess_aurc/soft+Dice/estimate?cohort=phantom&each=domain&x1000) the
+# * [10](evidence:chapter_04_cases/excess_aurc/entropy,+foreground/estimate?cohort=phantom&each=domain&x1000) for the entropy over
+#   the foreground, and [8](evidence:chapter_02_cases/excess_aurc/soft+Dice/estimate?cohort=phantom&each=domain&x1000) for the
 #   soft Dice of chapter 2.
 #
 # The step to three levels and strong corruptions lowers the eAURC on D, whose changes they resemble, by
