@@ -524,8 +524,9 @@ for name in causes:
 # exercise 6, the mean Dice without fat is [0.69](evidence:chapter_01_knobs/dice?knob=fat_signal&value=0), while on F it was
 # [0.54](evidence:near-but-harmful/estimate) over ten other networks.
 #
-# **Why, then, did F lie near A?** It is near only in *our* distance, which ignores where in the image an intensity lies.
-# Pixel by pixel, fat suppression is a large change: in exercise 6 it moves the image by [0.92](evidence:chapter_01_knobs/moved?knob=fat_signal&value=0) standard deviations.
+# **Why, then, did F lie near A?** *Our* distance ignores where in the image an intensity lies.
+# Pixel by pixel, fat suppression is a large change: [0.92](evidence:chapter_01_knobs/moved?knob=fat_signal&value=0) standard deviations
+# of the image (exercise 6), which is not the unit of the distance.
 #
 # ## Turn the knob yourself
 #
@@ -721,8 +722,8 @@ if cord is not None:
 # saw the *same* person. So we know this volunteer well, but not how another person at that site would fare: the claim that
 # networks fail at this site is [undecided](evidence:same-vendor-collapse?undecided).
 #
-# **At the other unseen sites, little is lost.** The networks that were trained on one volunteer are hardly better at the
-# *training* sites than at the other three unseen ones. (At a training site, we test the one that has not learned there.)
+# **At the other unseen sites, little is lost.** Networks trained on one volunteer are hardly better at the *training* sites
+# than at the other three unseen ones. (Each is tested at the training site of the other, so that site is new to it, too.)
 # The means of these networks over [ten](evidence:same-vendor-collapse/seeds) other runs are:
 #
 # | site | a training site? | grey-matter Dice |
@@ -775,7 +776,7 @@ if cord is not None:
 # The figures above came from one random start of the training. How far apart do other starts end? And does a larger network
 # help? The table below was measured with `benchmarks/chapter_01.py`. At the size of this page (`lite`) it has three seeds, which
 # are not those of the ten runs above, and on images of 192 by 192 pixels (`full`) it has ten. The `full` networks are larger,
-# and were trained longer, on a GPU and without dropout.
+# and were trained longer and without dropout.
 
 # %% tags=["hide-input"]
 runs = pd.concat([ledger.stored_table(f"chapter_01_{p}.csv") for p in ("lite", "full")])

@@ -288,8 +288,8 @@ show.picture_slider(
 # At ε = 0.1 we could hardly see the change; judge for yourself. In this run, noise of that size does next to nothing. What
 # does the harm is the *direction*, as in the toy: 9,216 small changes that all push towards a higher loss.
 #
-# **Try it:** make the step smaller and larger. At which ε does the segmentation break, and does the soft Dice
-# confidence fall as well?
+# **Try it:** make the step smaller and larger. At which ε does the segmentation break, and does the
+# confidence shown fall as well?
 #
 # <!-- live: attack -->
 # A live figure stands here on [the web page of this
@@ -638,8 +638,8 @@ fractions.rename(columns=lambda name: name.replace("quiet", "entropy-regularised
 # also for the five networks, which flagged more in the run above. The distance
 # flags [0.54 [0.31, 0.78]](evidence:adaptive-attack-is-not-detected/distance?undecided), which is undecided.
 #
-# **Is the attack detected less often only because it does less damage?** To answer this, we compare slices with roughly equal damage,
-# those with a Dice between 0.8 and 0.9, in the same runs: [165](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1) slices
+# **Is the attack detected less often only because it does less damage?** We compare slices with roughly equal damage,
+# those of any ε with a Dice between 0.8 and 0.9, in the same runs. There are [165](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=PGD&risk=0.1) slices
 # under PGD and [179](evidence:chapter_08_cases/flagged/cases?cohort=detection+of+attacks&method=entropy&images=adaptive+PGD&risk=0.1) under the entropy-regularised attack. These
 # are the mean fractions flagged:
 #
@@ -668,7 +668,7 @@ fractions.rename(columns=lambda name: name.replace("quiet", "entropy-regularised
 # 2. for each attacked slice, take the corrupted version of the *same slice* whose Dice is nearest;
 # 3. keep the pair if its two Dice differ by at most 0.05.
 #
-# A slice can appear once for each of the two ε. Attacked slices without such a corruption are left out, so the comparison is only
+# A slice can appear twice, at ε = 0.2 and at 0.3. Attacked slices without such a corruption are left out, so the comparison is only
 # about damage that random corruptions also do. The thresholds are those of the section above. Note that the Beta predictor has
 # learned from such corruptions, and the others have not.
 
@@ -714,7 +714,7 @@ both.round(2)
 # at most 0.05. One run.*
 #
 # One run decides nothing. Before we measured pairs in other runs, we wrote down the claim that all seven confidences flag fewer
-# slices under attack. Over [ten](evidence:attacks-are-flagged-less-at-equal-damage/seeds) other runs, the claim [holds](evidence:attacks-are-flagged-less-at-equal-damage?holds)
+# slices under attack. Over [ten](evidence:attacks-are-flagged-less-at-equal-damage/seeds) other runs, the claim, judged alone, [holds](evidence:attacks-are-flagged-less-at-equal-damage?holds)
 # ([What held up](../claims.md)). This is the fraction flagged under attack minus that under a random corruption:
 #
 # | confidence | attack minus corruption |
@@ -731,7 +731,7 @@ both.round(2)
 # [0.10](evidence:attacks-are-flagged-less-at-equal-damage/distortion/estimate?minus) to
 # [0.29](evidence:attacks-are-flagged-less-at-equal-damage/Beta+predictor/estimate?minus). For the distance it is small
 # ([0.05](evidence:attacks-are-flagged-less-at-equal-damage/distance/estimate?minus)). The book judges many claims, so some
-# may hold by chance. After Holm's correction for their number ([Definitions](../definitions.md)), the seven together are not
+# may hold by chance. After Holm's correction for their number ([Definitions](../definitions.md)), the claim about the seven is not
 # decided. So in our setting, and before this correction, each of the seven flags an attack less often than an accident that
 # does the same damage, six of them clearly so. The pairs are of one phantom and one kind of network, and the corruptions are
 # ours.
@@ -989,8 +989,8 @@ print("right!" if np.allclose(my_lengths, right, rtol=0.01) else "not yet")
 # * An attack shows what is possible *at least*. Take the worst of several, aim at what you measure, and check that
 #   the gradient is not masked.
 # * Test whether a confidence detects attacks with an attacker who aims at it, and compare at equal damage.
-# * As far as we know, nobody attacks a heart scan. What an attack shows is how near a bad segmentation lies to a good
-#   one.
+# * As far as we know, nobody attacks a heart scan. What an attack shows is how small a change can make a good
+#   segmentation bad.
 #
 # **Limits.** Each run has one network of one design, 24 slices of twelve hearts, and one scanner; attacks have ten steps
 # and no restarts. The entropy-regularised attack has one weight, and aims at the entropy only. Adversarial training
