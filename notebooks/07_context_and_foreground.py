@@ -746,7 +746,7 @@ show.number_table(
 # UNETR, at the strongest severity. Instance norm has a mean Dice of
 # [0.89 [0.87, 0.91]](evidence:chapter_07_cases/instance?cohort=axes&domain=contrast+0.15), after
 # [0.96](evidence:chapter_07_cases/instance/estimate?cohort=axes&domain=clean) on clean images. Batch norm has
-# [0.01](evidence:chapter_07_cases/batch/estimate?cohort=axes&domain=contrast+0.15). So the lead is
+# [0.01](evidence:chapter_07_cases/batch/estimate?cohort=axes&domain=contrast+0.15). Instance norm leads by
 # [0.88 [0.84, 0.92]](evidence:instance-norm-buys-contrast-robustness/contrast+0.15?holds).
 #
 # Against noise and speckle, instance norm brings no gain; over all networks, its mean Dice is lower. How much lower, and

@@ -657,7 +657,7 @@ show.scatter(
 #   it covers more than the other two in every row up to twelve people. From six people on, however, its difference from the bootstrap over
 #   slices is so small that it may be the chance of 400 draws.
 #
-# Why is this difference so small? A patient of this cohort has at most four of them. A volunteer of the cord has 14 to 40, and
+# Why is this difference so small? A patient of this cohort has at most four slices. A volunteer of the cord has 14 to 40, and
 # at Juntendo most of them are bad. The more slices a person has, and the more they resemble each other, the more harm it
 # does to treat slices as people (Exercise 4). So the answer is: with few people, take the t interval, and do not
 # trust even this one blindly.
