@@ -597,7 +597,7 @@ lending.rename(NAMES).round(2)
 #
 # In this run, nearly all of the failure disappears, also with windows of 96 pixels. There, no window is empty, but mean and
 # standard deviation still depend on how much of the window is object. This supports a wider explanation. During training,
-# the network learns what a normalised value of a feature means, and this holds for the mean and standard deviation of
+# the network learns what a normalised value of a feature means, given the mean and standard deviation of
 # training windows. A smaller disc changes both, so the same value comes to mean something else. An empty window is only the
 # extreme case.
 #
@@ -685,7 +685,7 @@ show.line_panels(named, **drawing, columns=2, axes=axes, alt=alt)
 #
 # Over [ten](evidence:overlap-helps-the-plain-unet/seeds) other runs, with constant blending, an overlap of three quarters
 # raises the mean Dice of the U-Net with instance norm by
-# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above). (From one run we had read that it would be more than 0.1;
+# [0.07 [0.04, 0.10]](evidence:overlap-helps-the-plain-unet?above). (After one run we had claimed more than 0.1;
 # that is [undecided](evidence:overlap-helps-the-plain-unet?undecided).) Is the Dice high enough then? The limit is 0.85:
 #
 # | instance norm, overlap of three quarters | mean Dice | below the limit? |
@@ -741,13 +741,13 @@ show.number_table(
 # the intensity range, for speckle its variance, for contrast the factor by which differences shrink. One run.*
 #
 # Against a loss of contrast the two norms change roles. Batch norm compares the weak features with the training
-# statistics and, where the contrast is low enough, finds nothing. Instance norm measures anew. Over
-# [ten](evidence:instance-norm-buys-contrast-robustness/seeds) other runs and the U-Net, the attention U-Net and the
-# UNETR, at the strongest severity, the mean Dice with instance norm is
+# statistics and, where the contrast is low enough, finds nothing. Instance norm measures anew. Here are
+# [ten](evidence:instance-norm-buys-contrast-robustness/seeds) other runs of the U-Net, the attention U-Net and the
+# UNETR, at the strongest severity. Instance norm has a mean Dice of
 # [0.89 [0.87, 0.91]](evidence:chapter_07_cases/instance?cohort=axes&domain=contrast+0.15), after
-# [0.96](evidence:chapter_07_cases/instance/estimate?cohort=axes&domain=clean) on clean images, and with batch norm
-# [0.01](evidence:chapter_07_cases/batch/estimate?cohort=axes&domain=contrast+0.15): a lead of
-# [0.88 [0.84, 0.92]](evidence:instance-norm-buys-contrast-robustness/contrast+0.15?holds) for instance norm.
+# [0.96](evidence:chapter_07_cases/instance/estimate?cohort=axes&domain=clean) on clean images. Batch norm has
+# [0.01](evidence:chapter_07_cases/batch/estimate?cohort=axes&domain=contrast+0.15). Instance norm leads by
+# [0.88 [0.84, 0.92]](evidence:instance-norm-buys-contrast-robustness/contrast+0.15?holds).
 #
 # Against noise and speckle, instance norm brings no gain; over all networks, its mean Dice is lower. How much lower, and
 # whether at all, depends on the window:
@@ -810,8 +810,8 @@ summary = report.summary.rename(columns=plainly).replace({"group": NAMES})
 summary[[*plainly.values()]].round(2)
 
 # %% [markdown]
-# *Rows: all cases, the four networks, then thirds of the discs by area. Cases: discs times networks; fraction below 0.5: of the
-# cases, that with a Dice below 0.5. One run.*
+# *Rows: all cases, the four networks, then thirds of the discs by area. Cases: discs times networks; "fraction below 0.5" is that of
+# the cases with a Dice below 0.5. One run.*
 #
 # ## What to take home
 #

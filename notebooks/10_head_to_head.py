@@ -245,7 +245,7 @@ def written(interval, digits=3):
 # them to be of use. The *size of the prediction* knows only how much was found. *No ranking* gives all slices the same value.
 #
 # **Predict:** methods with 15 passes, with four networks, and with a trained predictor compete against methods of one
-# pass. Which of them wins on average? How many of the 28 rows are worse than the size of the prediction?
+# pass. Which of them wins on average? How many of the 28 methods are worse than the size of the prediction?
 
 # %% tags=["hide-input"]
 ranking = blocks("ranking")
@@ -272,8 +272,8 @@ by_scanner[by_scanner.index.isin(few)]
 #
 # The size of the prediction has
 # [20.8 [18.0, 23.7]](evidence:chapter_10_head_to_head/value?question=ranking&cohort=phantom&method=small+prediction&scanner=B&scanner=C&scanner=D&scanner=E&scanner=F&x1000),
-# and it is by no means last: 12 of the 28 rows have a higher mean, of which one is *no ranking*. So nearly half of
-# the list has a higher mean than a rule that only counts pixels.
+# and it is by no means last: 12 of the 28 methods have a higher mean, of which one is *no ranking*. So nearly half of
+# them have a higher mean than a rule that only counts pixels.
 #
 # On B, C and E the best methods hardly differ; D and F decide the mean. So we also look at
 # *ranks*, in which each scanner counts the same.
@@ -485,7 +485,7 @@ pd.DataFrame({name: winner(*each) for name, each in asked.items() if len(each[0]
 # Does a higher price buy a better ranking? The price is forward passes at test time, and for some methods also
 # further trained networks, training cases with labels, or at least the images of the training scanner.
 #
-# A method is on the **Pareto front** if no other one is at least as cheap *and* at least as good, and better in one of both. "Cheap" counts passes,
+# A method is on the **Pareto front** if no other one is at least as cheap *and* at least as good, and better in one of the two. "Cheap" counts passes,
 # networks and labels. For example, a method with four passes is not on the front if one with a single pass has a lower eAURC.
 #
 # **Predict:** must the front have a method with more than one pass?
@@ -889,7 +889,7 @@ regrets_there.rename(columns=lambda site: site.split(" (")[0]).round(4)
 # of ten seeds. Last column: mean regret of always taking the size. Four people give no interval worth printing.*
 #
 # The rule chooses the soft Dice confidence at each budget. On each of the four volunteers its regret is below the limit
-# from which on it counted as harmful above. Always
+# for harm used above. Always
 # taking the size has a larger mean regret at every budget. But the two are near
 # each other: over ten networks, the eAURC × 1000 of the size minus that of the soft Dice confidence is
 # [1.6 [−0.3, 3.6]](evidence:chapter_10_head_to_head/mean_difference/small+prediction~soft+Dice?question=ranking&cohort=cord&wide=method&across&x1000).
@@ -921,7 +921,7 @@ regrets_there.rename(columns=lambda site: site.split(" (")[0]).round(4)
 # * The soft Dice confidence [ranks better than the size](evidence:soft-dice-ranks-better-than-size?holds) of the prediction: the
 #   difference of their eAURC × 1000 is [−12.0 [−14.4, −9.6]](evidence:soft-dice-ranks-better-than-size?below&x1000).
 # * On every unseen scanner, it is [near the best](evidence:soft-dice-is-near-the-best-one-pass?holds) of four methods of one pass (itself included).
-#   "Near" means within 10 units of eAURC × 1000, which is a wide margin, so only D tests this claim. There the mean
+#   "Near" allows a wide 10 units of eAURC × 1000. Only D tests this, because elsewhere its eAURC is small. On D, the mean
 #   difference is [1.9 [−0.5, 4.4]](evidence:soft-dice-is-near-the-best-one-pass/D?x1000).
 # * The entropy over the image
 #   [tells the scanners apart better](evidence:image-entropy-tells-scanners-apart-better-than-soft-dice?holds) than the soft Dice
@@ -1373,8 +1373,8 @@ pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # *AUROC of the rise of an uncertainty between the visits: artefacts against true changes with equally changed predicted
-# volume. 1: the artefact always raises it more; 0.5: no difference. Hearts of three seeds; those whose predicted volume changes by at
-# least 5 %, and whose change a true one can imitate closely.*
+# volume. 1: the artefact always raises it more; 0.5: no difference. Hearts of three seeds count if their predicted volume changes by at
+# least 5 % and a true change can imitate this closely.*
 #
 # In the table, only one row has low values: on D, the size of the prediction hardly tells the two apart. The true change on E is the
 # sharper test, because the second visit is then on a new scanner in either case. In this test, the claim that the soft Dice confidence tells the two apart
@@ -1426,12 +1426,12 @@ pd.DataFrame(rows).T.round(2)
 # %% [markdown]
 # ### Which slices should be labelled?
 #
-# A doctor has time to label a few slices of a new scanner, and the network can then be trained on. A common proposal is to label the
+# A doctor has time to label a few slices of a new scanner, and the network can then be trained further. A common proposal is to label the
 # slices on which the network is most uncertain, because it should learn most from them. But they may resemble each other, or be too poor
 # to learn from. So random choice is a serious rival.
 #
 # We try it on the phantom (`benchmarks/labelling.py`). Twelve of 240 slices of scanner D or F are chosen and labelled, and the network of
-# scanner A is trained on for 30 steps, half on these slices and half on slices of A. Then we measure the Dice on 20 other hearts.
+# scanner A is trained further for 30 steps, half on these slices and half on slices of A. Then we measure the Dice on 20 other hearts.
 #
 # Three rows of the table are controls: *as it is* (the network before), *no new labels* (trained equally long on A alone) and *lowest Dice* (the
 # slices that are segmented worst; nobody knows them before they are labelled, so this shows what a perfect confidence would achieve here).
@@ -1453,7 +1453,7 @@ chosen_by.rename_axis(
 ).round(3)
 
 # %% [markdown]
-# *Mean Dice (higher is better) on 20 other hearts on the same scanner and on A, after training on with twelve labelled slices of D or F. Rows: how the
+# *Mean Dice (higher is better) on 20 other hearts on the same scanner and on A, after further training with twelve labelled slices of D or F. Rows: how the
 # slices were chosen; "random" is the mean of four choices per seed. Three seeds (21 to 23), each with a network of its own.*
 #
 # Twelve labelled slices at random raise the Dice on D by

@@ -173,7 +173,7 @@ pd.DataFrame(counted).T
 # runs that judge it; see [What held up](../claims.md).)
 #
 # The rule has a weak point: which claims belong together was decided by hand, and for most pairs after both had been judged. So it keeps
-# us from leaving pairs out, and not from pairing them conveniently.
+# us from leaving pairs out, but not from pairing them conveniently.
 #
 # Two verdicts can *agree* (both hold, or both fail) or *disagree*. If one of them is undecided or not yet run, the pair says nothing
 # about transfer. The statements use names from chapters 3 to 5; if one stops you, open the box.
@@ -653,11 +653,11 @@ show.scatter(
 # * The bootstrap over slices takes the slices of one patient for independent facts.
 # * The bootstrap over people never meets anybody who is
 #   more unusual than the few people that it has, so its interval is too narrow.
-# * The t interval pays for few people with its width. In the table,
-#   it covers more than the other two in every row up to twelve people. From six people on, however, its difference to the bootstrap over
+# * The t interval is wide by design where people are few. In the table,
+#   it covers more than the other two in every row up to twelve people. From six people on, however, its difference from the bootstrap over
 #   slices is so small that it may be the chance of 400 draws.
 #
-# Why do slices do so well here? A patient of this cohort has at most four of them. A volunteer of the cord has 14 to 40, and
+# Why is this difference so small? A patient of this cohort has at most four slices. A volunteer of the cord has 14 to 40, and
 # at Juntendo most of them are bad. The more slices a person has, and the more they resemble each other, the more harm it
 # does to treat slices as people (Exercise 4). So the answer is: with few people, take the t interval, and do not
 # trust even this one blindly.
