@@ -159,12 +159,13 @@ show.diagram("flip cost")
 #
 # For two classes, the leverage is $h = f^\top H^{-1} f$. Here $f$ holds the features of the pixel (what the last layer gets).
 # The matrix $H$ is the curvature of the training loss: it says in which directions the loss rises quickly when the weights of
-# the last layer move, and in which slowly. (The loss also has a slope at these weights. The formula gives the rise beyond it;
+# the last layer move, and in which slowly. (These weights are no minimum, so the loss has a slope. The formula leaves it out;
 # the box below says why.)
 #
 # **An example.** Two pixels have the same margin, $m = 0.2$. The first looks like many training pixels of which the network is
-# unsure, so its leverage is low, $h = 50$. It costs $0.2^2 / (2 \cdot 50) = 0.0004$ nats to flip. The second looks like few of
-# them, so $h = 200$, and it costs $0.2^2 / (2 \cdot 200) = 0.0001$ nats. So the second pixel is four times as cheap to flip.
+# unsure, so its leverage is low, $h = 50$. It costs $0.2^2 / (2 \cdot 50) = 0.0004$ nats to flip. The second looks like few
+# training pixels, so $h = 200$, and it costs $0.2^2 / (2 \cdot 200) = 0.0001$ nats. So the second pixel is four times as cheap to
+# flip.
 #
 # With two classes, equal margins mean equal entropies, so the entropy cannot tell these two pixels apart. The flip cost can,
 # because it also asks how well the training cases support the score. In short: a flip is cheap where the margin is small, or
@@ -729,8 +730,8 @@ show.method_intervals(
 #
 # We can test that on the phantom, because there we know both truths:
 #
-# * **What people would draw.** Seven simulated people draw each heart (`phantom.Annotators`), so we know how much they disagree at
-#   each pixel. The network learns from slices, each drawn by one of the seven.
+# * **What people would draw.** Seven simulated people draw each heart (`phantom.Annotators`), so we know their disagreement at
+#   each pixel (*true annotation entropy*). The network learns from slices, each drawn by one of the seven.
 # * **What the network has never seen.** Its training cases contain no heart with thick walls (*hypertrophic*), and only
 #   scanner A.
 #
@@ -888,9 +889,8 @@ summary.loc[in_short].rename(index=PLAIN).round(2)
 # epistemic parts less. Of the maps whose value *rises* on thick walls, the epistemic parts have the highest AUROC. But an AUROC
 # near 0, as in the last two rows, separates just as well with the sign turned. So the predicted shape alone shows thick walls, too.
 #
-# **On D the names do not separate in this run.** Every part of a model rises there, not only the epistemic ones, and none
-# correlates with the annotators better than the distance to the border does. So do not rely on the division on a scanner that
-# the network has not seen.
+# **On D the names do not separate in this run.** Both parts of every method rise there, and none correlates with the annotators
+# better than the distance to the border does. So do not rely on the division on a scanner that the network has not seen.
 #
 # Single runs vary, so the next table has ten other seeds on scanner A, with two further groups of models. The *ensemble* has three
 # networks trained on the annotators' segmentations. The *mask search* looks for other networks on purpose: it pushes the weights
@@ -1172,7 +1172,7 @@ on_eyes.rename(index=PLAIN).round(3)
 # difference is [0.075 [−0.009, 0.158]](evidence:mask-search-follows-observers-better-than-the-ring?undecided). (Not only the
 # networks but also the five children count as repeats.)
 #
-# Which map finds the pixels that differ from observer 1, on the camera of the training images and on the other one?
+# Which map finds the errors of the network, on the camera of the training images and on the other one?
 
 # %% tags=["hide-input"]
 searched = [("entropy", PredictiveEntropy()), ("last layer", FragilityMap())]
@@ -1545,4 +1545,4 @@ exercises.check_mask_map(my_mask_map)
 #   millions is extrapolated, not measured.
 # * The simulated annotators move each border independently of the others, also where two structures touch.
 # * Two observers say little about one pixel: their disagreement is 0 or 1.
-# * The penalty sets hold 16 slices: a rise of the loss is known only as well as they represent the training cases.
+# * A mask search measures the loss on 16 slices: its rise is known only as well as they represent the training cases.

@@ -305,7 +305,8 @@ worst_seven.rename_axis("corruption").round(2)
 
 # %% [markdown]
 # *The seven rows with the lowest mean Dice at severity 3 (all: the thirteen corruptions together). 5th percentile: Dice that
-# 5 % of the slices fall below; fraction below: of the slices with a Dice below 0.5, with a 95 % interval (low, high) over subjects.*
+# 5 % of the slices fall below; fraction below: fraction of slices with a Dice below 0.5, with a 95 % interval (low, high) over
+# subjects.*
 #
 # A mean can look harmless while some slices are poor, as the 5th percentile shows. And where no slice of the four subjects
 # is below 0.5, the upper limit of the interval is still 0.6: four subjects cannot prove that failures are rare.
@@ -392,9 +393,9 @@ areas.sort_values("phantom heart").rename(lambda n: n.replace("_", " ")).round(2
 #    hearts lie below it.
 #
 # Of our seven uncertainties, three are those of chapter 2: the entropy, and the disagreement of dropout predictions and of five
-# networks. (The tables call the last two "dropout agreement" and "five networks"; both are high where the predictions
-# *dis*agree.) Four come from chapters 3 to 5: the distance, the distortion, the Beta predictor and the last layer. If you have not
-# read these chapters, take them as four more numbers that should be high where the risk is high.
+# networks. (The tables call the last two "dropout agreement" and "five networks"; despite the name, high values mean
+# disagreement.) Four come from chapters 3 to 5: the distance, the distortion, the Beta predictor and the last layer. If you have
+# not read these chapters, take them as four more numbers that should be high where the risk is high.
 #
 # **Predict:** for which corruption will the correlation between uncertainty and risk be lowest? And which method will leave
 # failures unflagged?
@@ -506,7 +507,7 @@ show.number_table(
 # stays below its threshold**, for ghosts above all, and the five networks miss many ghosts, too. The plain entropy over the
 # foreground flags nearly every one of these failures. That may be easier here than elsewhere, because many of these images
 # look wrong; on the unseen scanners of chapter 2, the order of the methods was another. Ranking compares slices with each
-# other, flagging with uncorrupted ones: ask both questions.
+# other; flagging compares them with uncorrupted ones. Check both.
 
 # %% [markdown]
 # ## Which part of the network makes it break? One factor at a time
@@ -979,15 +980,15 @@ show.method_intervals(
 # *GLaS, hardest level: mean of each network's Dice minus that of the dead network on the same image (marker), with a 95 %
 # interval over images and trainings (bar); the V-Net without its dead training.*
 #
-# A network at 0 does as well as one that (if our inference is right) ignores the image. The intervals of the U-Net with skips,
-# whose mean Dice
-# is [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest), and without,
-# [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest), both contain 0: we see no
-# sign that these two do better than the dead network. Where objects fill more than half of the image, to mark everything
+# A network at 0 does as well as one that (if our inference is right) ignores the image. The U-Net has a mean Dice of
+# [0.715](evidence:chapter_06_published_means/dice?dataset=GLaS&network=U-Net&level=hardest) with skips and
+# [0.713](evidence:chapter_06_published_means/dice?dataset=GLaS&network=NoSkipU-Net&level=hardest)
+# without. In the figure, both intervals contain 0: we see no sign that these two do better than the dead network.
+# Where objects fill more than half of the image, to mark everything
 # already gives a high Dice. **Always show a baseline that ignores the image.**
 #
-# **The answer of this section: the table cannot tell which part matters.** Even a twin without skips has another size (the six
-# have 0.6 to 9 million weights); other pairs also differ in blocks, and AGU-Net in the norm.
+# **The answer of this section: the table cannot tell which part matters.** Even the same network without skips has another size (the
+# six have 0.6 to 9 million weights); other pairs also differ in layers, and AGU-Net in the norm.
 
 # %% [markdown]
 # ## Does training on noise help against other noise?
@@ -1139,8 +1140,8 @@ pd.DataFrame(wrongly).set_index("trained on").round(3)
 # mean confidence: mean maximum softmax probability; above *pixels right*, the network is overconfident. ECE, the expected
 # calibration error of chapter 2, compares the confidence of a pixel with how often such pixels are right; lower is better.*
 #
-# In this run, the networks learn the habit of whoever drew. Where the training masks are too wide, the predicted area is too
-# large; where they are too tight, it is too small. In both cases the Dice falls, but **the mean confidence hardly
+# In this run, the networks learn the habit of their annotators. Where the training masks are too wide, the predicted area is
+# too large; where they are too tight, it is too small. In both cases the Dice falls, but **the mean confidence hardly
 # falls**; the network never saw that its masks were wrong. Errors at random in both directions nearly cancel in the area, and
 # lower the Dice less. (This comparison was not repeated with other seeds.)
 #
