@@ -33,8 +33,8 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.py))
 ALL := $(NOTEBOOKS:notebooks/%.py=_build/executed/%.ipynb)
 # First the chapter that trains the networks which most others need, and beside it those that can do without;
 # last the shortest ones, so that no core waits long at the end.
-EARLY := $(foreach n,02 07 01 90 06,$(filter _build/executed/$(n)_%,$(ALL)))
-LATE := $(foreach n,09 10 11,$(filter _build/executed/$(n)_%,$(ALL)))
+EARLY := $(foreach n,02 07 01 90 12 09 03,$(filter _build/executed/$(n)_%,$(ALL)))
+LATE := $(foreach n,10 11,$(filter _build/executed/$(n)_%,$(ALL)))
 EXECUTED := $(EARLY) $(filter-out $(EARLY) $(LATE),$(ALL)) $(LATE)
 WANTED := $(if $(NB),$(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/$(NB)*.py)),$(EXECUTED))
 # What a notebook's result can depend on; the command line is not among it.
