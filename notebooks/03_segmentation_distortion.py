@@ -16,7 +16,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/segconf-lite/segconf_lite/blob/main/notebooks/03_segmentation_distortion.ipynb)
 #
 # **The question.** A hospital buys a new scanner. Its images cause unusual numbers (activations) inside the network that segments the
-# heart. Some of them can lead to a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
+# heart. Some of them can cause a wrong segmentation, and so to a wrong measurement for a patient. Others are harmless, and a warning
 # about them only costs a doctor's time. Which of the unusual activations change the segmentation?
 #
 # **You will be able to** look inside a network and measure how unusual an activation is; explain the difference
