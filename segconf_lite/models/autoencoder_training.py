@@ -22,7 +22,7 @@ from segconf_lite.models.training import Settings, Training, optimise, shuffled_
 
 LOSSES = ("both", "segmentation", "reconstruction")
 DIVERGENCE_WEIGHT = 1e-3  # of the variational variant, against L_seg + L_mse
-CACHE_BYTES = 1_500_000_000  # beyond this, what the decoder needs and its logits are computed in every step
+CACHE_BYTES = 1_000_000_000  # beyond this, what the decoder needs and its logits are computed in every step
 
 
 def fit_autoencoder(
