@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from scipy.stats import binomtest
 
 __all__ = ["with_measurements"]
 
@@ -164,17 +165,17 @@ def _mutation(results: Path) -> str:
     for path in sorted(results.glob("mutation_*.csv")):
         table = pd.read_csv(path)
         killed, n = int((table["outcome"] != "survived").sum()), len(table)
-        middle, z2 = killed / n, 1.96**2
-        half = 1.96 * ((middle * (1 - middle) + z2 / (4 * n)) / n) ** 0.5
-        low, high = ((middle + z2 / (2 * n) + sign * half) / (1 + z2 / n) for sign in (-1, 1))
+        low, high = binomtest(killed, n).proportion_ci(method="wilson")
         lines.append(
             [
                 table["room"].iloc[0],
                 str(n),
                 str(killed),
-                f"{100 * middle:.0f} % [{100 * low:.0f}, {100 * high:.0f}]",
+                f"{100 * killed / n:.0f} % [{100 * low:.0f}, {100 * high:.0f}]",
             ]
         )
+    if not lines:
+        return "*Not measured yet: mutation.*"
     return _rows(["room", "faults", "detected", "fraction (Wilson, 95 %)"], lines)
 
 

@@ -78,6 +78,7 @@ def test_a_mark_without_measurements_is_refused(tmp_path):
 
 def test_what_was_not_measured_is_said_to_be_so(tmp_path):
     assert with_measurements("<!-- measured: series -->", tmp_path) == "*Not measured yet: series.csv.*"
+    assert with_measurements("<!-- measured: mutation -->", tmp_path) == "*Not measured yet: mutation.*"
 
 
 def test_faults_that_were_detected_have_an_interval(tmp_path):
